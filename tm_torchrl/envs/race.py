@@ -1,0 +1,129 @@
+"""The race that every environment face shares: world, tracker, sensors and reward of a batch of cars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tm_torchrl.envs.rewards import RewardTerm, Step, default_reward, sum_terms
+from tm_torchrl.world.actions import NUM_ACTIONS, TICKS_PER_ACTION
+from tm_torchrl.world.car_row import CAR_ROW
+from tm_torchrl.world.protocol import World
+from tm_torchrl.world.sensors import Sensors
+from tm_torchrl.world.tracker import EndCause, Limits, Tracker
+
+
+@dataclass
+class Outcome:
+    """What a step brought every car."""
+
+    reward: Tensor  # float32 [B]
+    terminated: Tensor  # bool [B]: finished
+    truncated: Tensor  # bool [B]: cut short
+
+
+class Race:
+    """A batch of cars racing: reset by mask, step by actions, read observations.
+
+    Args:
+        world: the simulator or a game.
+        action_block: actions per decision: 1 (held 50 ms) or 5 (10 ms each).
+        num_previous_actions: how many past actions the observation shows.
+        reward: terms whose sum is the reward; the seed system's time and progress by default.
+        limits: when an episode is cut short.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        action_block: int = 1,
+        num_previous_actions: int = 5,
+        reward: Sequence[RewardTerm] | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        if action_block not in (1, TICKS_PER_ACTION):
+            raise ValueError(f"action_block={action_block}: choose 1 (held 50 ms) or {TICKS_PER_ACTION} (10 ms each)")
+        self.world = world
+        self.action_shape = (world.num_cars,) if action_block == 1 else (world.num_cars, action_block)
+        self.tracker = Tracker(world, num_previous_actions=num_previous_actions, limits=limits)
+        self.sensors = Sensors(world, self.tracker)
+        self.terms = tuple(default_reward() if reward is None else reward)
+        if not self.terms:
+            raise ValueError("reward=[]: at least one reward term is needed")
+        self.num_frames = 0
+        self._velocity = CAR_ROW["velocity"]
+        self._everyone = torch.ones(world.num_cars, dtype=torch.bool, device=world.device)
+        self.reset()
+
+    def reset(self, mask: Tensor | None = None) -> None:
+        """Begin new episodes for the masked cars (bool ``[B]``, all by default)."""
+        mask = self._everyone if mask is None else mask
+        start_zone = self.world.reset(mask)
+        rows = self.world.rows()
+        self.tracker.reset(rows, start_zone, mask)
+        self.observation = self.sensors.write(rows, mask).clone()
+        self._remember(rows)
+
+    def _remember(self, rows: Tensor) -> None:
+        """Keep what the next step's reward compares with."""
+        self._progress_m = self.tracker["progress_m"].clone()
+        self._time_ms = self.tracker["race_time_ms"].clone()
+        self._speed = rows[:, self._velocity].norm(dim=1)
+
+    def check_actions(self, actions: Tensor) -> None:
+        """Refuse actions of a wrong shape, type or range, before anything has moved."""
+        if tuple(actions.shape) != self.action_shape:
+            raise ValueError(f"action has shape {tuple(actions.shape)}; expected {self.action_shape}")
+        if actions.dtype not in (torch.int64, torch.int32):
+            raise TypeError(f"action has dtype {actions.dtype}; expected int64 indices in 0..{NUM_ACTIONS - 1}")
+        low, high = (int(x) for x in torch.aminmax(actions))
+        if low < 0 or high >= NUM_ACTIONS:
+            raise ValueError(f"action holds {low if low < 0 else high}; expected indices in 0..{NUM_ACTIONS - 1}")
+
+    def step(self, actions: Tensor) -> Outcome:
+        """Play 50 ms."""
+        self.check_actions(actions)
+        actions = actions.to(torch.int64)
+        before, progress, time, speed = self.observation, self._progress_m, self._time_ms, self._speed
+        self.world.step(actions)
+        rows = self.world.rows()
+        self.tracker.update(rows, actions)
+        self.observation = self.sensors.write(rows).clone()
+        self._remember(rows)
+        self.num_frames += len(rows)
+        cause = self.tracker["end_cause"]
+        is_finished = cause == EndCause.FINISHED
+        step = Step(
+            observation_before=before,
+            observation=self.observation,
+            progress_m=self._progress_m - progress,
+            elapsed_ms=self._time_ms - time,
+            speed_before=speed,
+            speed=self._speed,
+            is_finished=is_finished,
+            action=actions,
+            layout=self.sensors.layout,
+            num_frames=self.num_frames,
+        )
+        return Outcome(sum_terms(self.terms, step), is_finished, (cause != EndCause.NONE) & ~is_finished)
+
+    def save(self) -> dict[str, Tensor]:
+        """Everything that the future depends on, copied."""
+        return {
+            "world": self.world.save(),
+            "tracker": self.tracker.save(),
+            "num_frames": torch.tensor(self.num_frames),
+        }
+
+    def restore(self, saved: dict[str, Tensor]) -> None:
+        """Go back to a saved race."""
+        self.world.restore(saved["world"])
+        self.tracker.restore(saved["tracker"])
+        self.num_frames = int(saved["num_frames"])
+        rows = self.world.rows()
+        self.observation = self.sensors.write(rows).clone()
+        self._remember(rows)

@@ -1,0 +1,194 @@
+"""``TrackManiaEnv``: a batch of cars as a TorchRL environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torchrl.data import Binary, Bounded, Categorical, Composite, Unbounded
+from torchrl.envs import EnvBase
+
+from tm_torchrl.envs.race import Race
+from tm_torchrl.envs.rewards import RewardTerm
+from tm_torchrl.sim import Randomisation, Simulator, Starts
+from tm_torchrl.tracks import DEFAULT_TRACK, Track, load_track
+from tm_torchrl.world.actions import NUM_ACTIONS
+from tm_torchrl.world.protocol import World
+from tm_torchrl.world.tracker import Limits
+
+
+class TrackManiaEnv(EnvBase):
+    """Cars on tracks: 50 ms a step, 12 actions, a float vector and, if asked for, a grey 64x64 camera image.
+
+    Keys: ``observation`` float32 ``[N, F]`` in raw SI values (named by ``observation_layout``); ``pixels`` uint8
+    ``[N, 1, H, W]``; ``action`` int64 ``[N]``, or ``[N, 5]`` for blocks; ``info`` with ``race_time_ms``,
+    ``checkpoint_times_ms``, ``is_finished`` and ``end_cause`` (an ``EndCause``). A finish terminates, all else truncates.
+
+    Args:
+        num_envs: cars in this environment, its batch size.
+        track: a built-in track's name, a ``.npz`` file or a ``Track``; the default track if nothing is given.
+        tracks: several of these; each reset draws one per car.
+        generator: makes a ``Track`` from a seed, for ``generator_seeds``.
+        generator_seeds: which tracks to generate.
+        world: where to drive instead of the simulator, such as a game client.
+        pixels: whether to deliver camera images.
+        image_size: edge of the image.
+        action_block: actions per step: 1 (held 50 ms) or 5 (10 ms each).
+        num_previous_actions: past actions in the observation (5: 184 floats, 25: 264).
+        reward: terms to sum; the seed system's time and progress by default.
+        limits: when an episode is cut short.
+        starts: where the simulator's cars begin; the start line by default.
+        randomisation: spread of the simulator's physics; none by default.
+        first_car: number of the first car, so that several workers share one numbering.
+        seed: key of all randomness.
+        device: where the simulator runs and tensors live.
+
+    Examples:
+        >>> env = TrackManiaEnv(2, track="oval")
+        >>> env.rollout(3)["next", "observation"].shape
+        torch.Size([2, 3, 184])
+    """
+
+    batch_locked = True
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        track: str | Path | Track | None = None,
+        tracks: Sequence[str | Path | Track] | None = None,
+        generator: Callable[[int], Track] | None = None,
+        generator_seeds: Sequence[int] = range(8),
+        world: World | None = None,
+        pixels: bool = False,
+        image_size: int = 64,
+        action_block: int = 1,
+        num_previous_actions: int = 5,
+        reward: Sequence[RewardTerm] | None = None,
+        limits: Limits | None = None,
+        starts: Starts | None = None,
+        randomisation: Randomisation | None = None,
+        first_car: int = 0,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if world is None:
+            world = Simulator(
+                choose_tracks(track, tracks, generator, generator_seeds),
+                num_cars=num_envs,
+                seed=seed,
+                starts=starts,
+                randomisation=randomisation,
+                image_size=image_size if pixels else None,
+                first_car=first_car,
+                device=device,
+            )
+        elif any(given is not None for given in (track, tracks, generator, starts, randomisation)):
+            raise ValueError("world= brings its own tracks and starts: leave out track, tracks, generator, starts, randomisation")
+        elif world.num_cars != num_envs:
+            raise ValueError(f"num_envs={num_envs}, but the world has {world.num_cars} cars")
+        elif pixels and world.image_size is None:
+            raise ValueError(f"pixels=True, but {type(world).__name__} has no camera")
+        super().__init__(device=world.device, batch_size=(num_envs,))
+        self.world = world
+        self.pixels = pixels
+        self.race = Race(
+            world,
+            action_block=action_block,
+            num_previous_actions=num_previous_actions,
+            reward=reward,
+            limits=limits,
+        )
+        self._make_specs(num_envs)
+
+    def _make_specs(self, num: int) -> None:
+        device = self.device
+        race = self.race
+        num_gates = race.tracker.num_gates
+        info = Composite(
+            race_time_ms=Unbounded((num,), dtype=torch.int32, device=device),
+            checkpoint_times_ms=Unbounded((num, num_gates), dtype=torch.int32, device=device),
+            is_finished=Binary(shape=(num,), dtype=torch.bool, device=device),
+            end_cause=Unbounded((num,), dtype=torch.int32, device=device),
+            shape=(num,),
+        )
+        observation = Composite(
+            observation=Unbounded((num, race.sensors.layout.size), device=device), info=info, shape=(num,)
+        )
+        if self.pixels:
+            size = self.world.image_size
+            observation["pixels"] = Bounded(0, 255, shape=(num, 1, size, size), dtype=torch.uint8, device=device)
+        self.observation_spec = observation
+        self.action_spec = Categorical(NUM_ACTIONS, shape=race.action_shape, dtype=torch.int64, device=device)
+        self.reward_spec = Unbounded((num, 1), device=device)
+        flag = Binary(shape=(num, 1), dtype=torch.bool, device=device)
+        self.full_done_spec = Composite(
+            done=flag.clone(), terminated=flag.clone(), truncated=flag.clone(), shape=(num,)
+        )
+
+    def _observe(self) -> dict[str, torch.Tensor | dict[str, torch.Tensor]]:
+        tracker = self.race.tracker
+        out = {
+            "observation": self.race.observation,
+            "info": {
+                "race_time_ms": tracker["race_time_ms"].to(torch.int32),
+                "checkpoint_times_ms": tracker.rows[:, tracker.layout["checkpoint_times_ms"]].to(torch.int32),
+                "is_finished": tracker["end_cause"] == 1.0,
+                "end_cause": tracker["end_cause"].to(torch.int32),
+            },
+        }
+        if self.pixels:
+            out["pixels"] = self.world.frames().clone()
+        return out
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
+        mask = None if tensordict is None else tensordict.get("_reset", None)
+        self.race.reset(None if mask is None else mask.view(-1))
+        nobody = torch.zeros(*self.batch_size, 1, dtype=torch.bool, device=self.device)
+        flags = {"done": nobody, "terminated": nobody.clone(), "truncated": nobody.clone()}
+        return TensorDict({**self._observe(), **flags}, batch_size=self.batch_size, device=self.device)
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
+        outcome = self.race.step(tensordict["action"])
+        terminated = outcome.terminated.unsqueeze(-1)
+        truncated = outcome.truncated.unsqueeze(-1)
+        return TensorDict(
+            {
+                **self._observe(),
+                "reward": outcome.reward.unsqueeze(-1),
+                "done": terminated | truncated,
+                "terminated": terminated,
+                "truncated": truncated,
+            },
+            batch_size=self.batch_size,
+            device=self.device,
+        )
+
+    def _set_seed(self, seed: int | None) -> None:
+        self.world.set_seed(int(torch.randint(2**31 - 1, ())) if seed is None else seed)
+
+    def save(self) -> dict[str, torch.Tensor]:
+        """Everything that the future depends on, copied: a save-game of all cars."""
+        return self.race.save()
+
+    def restore(self, saved: dict[str, torch.Tensor]) -> None:
+        """Go back to a saved state; the next step continues from there."""
+        self.race.restore(saved)
+
+
+def choose_tracks(
+    track: str | Path | Track | None,
+    tracks: Sequence[str | Path | Track] | None,
+    generator: Callable[[int], Track] | None,
+    generator_seeds: Sequence[int],
+) -> list[Track]:
+    """The tracks that one of ``track``, ``tracks`` and ``generator`` names; the default track if none does."""
+    given = [name for name, value in (("track", track), ("tracks", tracks), ("generator", generator)) if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} were given together; choose one")
+    if generator is not None:
+        return [generator(seed) for seed in generator_seeds]
+    chosen = tracks if tracks is not None else [DEFAULT_TRACK if track is None else track]
+    return [item if isinstance(item, Track) else load_track(item) for item in chosen]

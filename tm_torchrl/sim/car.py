@@ -1,0 +1,392 @@
+"""One car's 10 ms: suspension, tyres, engine and gears, walls, motion.
+
+Only + - * / and square roots: the same bits on every processor. Nothing here sees another car.
+World frame: y up. Car frame: x left, y up, z forward.
+"""
+
+import warp as wp
+
+from tm_torchrl.sim import tuning as t
+from tm_torchrl.sim.ground import Ground, Plot, Sample, sample
+
+wp.set_module_options({"enable_backward": False, "fuse_fp": False})
+
+GRASS = wp.constant(2)
+DIRT = wp.constant(6)
+TURBO = wp.constant(7)
+TURBO2 = wp.constant(26)
+FREEWHEELING = wp.constant(29)
+
+
+@wp.struct
+class Car:
+    """Everything about one car that the next tick depends on, except its track and race."""
+
+    position: wp.vec3
+    velocity: wp.vec3
+    spin: wp.vec3  # angular velocity, world frame
+    attitude: wp.quat  # car to world
+    steer: wp.float32  # share of full lock, left positive
+    gear: wp.float32
+    shift_ticks: wp.float32
+    turbo: wp.float32
+    turbo_ticks: wp.float32  # left, of the boost's whole time
+    turbo_total: wp.float32
+    is_freewheeling: wp.float32
+    has_lateral_contact: wp.float32
+    sliding: wp.vec4
+    contact: wp.vec4
+    compression: wp.vec4
+    material: wp.vec4
+    grip: wp.float32  # domain randomisation: 1 by default
+    engine: wp.float32
+    inverse_mass: wp.float32
+
+
+@wp.struct
+class Controls:
+    """Pedals and steering of one tick."""
+
+    gas: wp.float32
+    brake: wp.float32
+    steer: wp.float32  # left positive
+
+
+@wp.struct
+class Wheel:
+    """What one wheel does to the body in one tick."""
+
+    force: wp.vec3
+    torque: wp.vec3
+    contact: wp.float32
+    sliding: wp.float32
+    compression: wp.float32
+    material: wp.float32
+
+
+@wp.struct
+class Drive:
+    """Longitudinal demand on each wheel, along the wheel's direction."""
+
+    engine: wp.float32
+    brake: wp.float32
+    reverse: wp.float32
+    grip: wp.float32  # friction per unit of load on asphalt at this speed
+    rear_grip: wp.float32
+
+
+@wp.func
+def rotation(q: wp.quat) -> wp.mat33:
+    """Rotation matrix of a unit quaternion (x, y, z, w)."""
+    x = q[0]
+    y = q[1]
+    z = q[2]
+    w = q[3]
+    return wp.mat33(
+        1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y - w * z), 2.0 * (x * z + w * y),
+        2.0 * (x * y + w * z), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z - w * x),
+        2.0 * (x * z - w * y), 2.0 * (y * z + w * x), 1.0 - 2.0 * (x * x + y * y),
+    )  # fmt: skip
+
+
+@wp.func
+def side_friction(speed: float) -> float:
+    """Greatest sideways acceleration on asphalt, falling with speed."""
+    share = wp.clamp((speed - 27.778) / 111.111, 0.0, 1.0)
+    return t.SIDE_FRICTION_SLOW + (t.SIDE_FRICTION_FAST - t.SIDE_FRICTION_SLOW) * share
+
+
+@wp.func
+def engine_acceleration(speed: float) -> float:
+    """Full gas on asphalt: 16 m/s^2 at rest, 11.5 at 100 km/h, 6.2 at 250, 2.8 at 450, 1 at 800 (ends public)."""
+    low = wp.max(16.0 - 0.162 * speed, 15.04 - 0.1273 * speed)
+    high = wp.max(10.45 - 0.0612 * speed, 5.115 - 0.01852 * speed)
+    return wp.max(wp.max(low, high), 0.0)
+
+
+@wp.func
+def gear_up_speed(gear: float) -> float:
+    """Speed at which a gear is left upwards."""
+    if gear < 1.5:
+        return t.GEAR_UP_1
+    if gear < 2.5:
+        return t.GEAR_UP_2
+    if gear < 3.5:
+        return t.GEAR_UP_3
+    if gear < 4.5:
+        return t.GEAR_UP_4
+    return t.GEAR_TOP
+
+
+@wp.func
+def engine_rpm(gear: float, speed: float, gas: float) -> float:
+    """Engine speed as shown: proportional to road speed within a gear."""
+    turning = t.RPM_MAX * wp.min(speed / gear_up_speed(gear), 1.0)
+    return wp.max(turning, t.RPM_IDLE + 1500.0 * gas)
+
+
+@wp.func
+def material_grip(material: int) -> float:
+    """Share of asphalt's grip."""
+    if material == DIRT:
+        return t.GRIP_DIRT
+    if material == GRASS:
+        return t.GRIP_GRASS
+    return 1.0
+
+
+@wp.func
+def roll_wheel(
+    ground: Ground,
+    plot: Plot,
+    car: Car,
+    body: wp.mat33,
+    drive: Drive,
+    mount: wp.vec3,
+    direction: wp.vec2,
+    is_rear: float,
+    was_sliding: float,
+) -> Wheel:
+    """Force and torque of one wheel; ``direction`` is the wheel's (forward, left) share in the car frame."""
+    arm = body * mount
+    foot = car.position + arm
+    below = sample(ground, plot, foot[0], foot[2])
+    normal = wp.vec3(-below.height_x, 1.0, -below.height_z)
+    normal = normal / wp.sqrt(wp.dot(normal, normal))
+    compression = (below.height - foot[1]) * normal[1]
+    out = Wheel()
+    if compression <= 0.0:
+        return out
+    velocity = car.velocity + wp.cross(car.spin, arm)
+    closing = wp.dot(velocity, normal)
+    spring = t.SPRING * compression + t.SPRING_STOP * wp.max(compression - t.STOP_M, 0.0)
+    load = wp.clamp(spring - t.DAMPER * closing, 0.0, t.MAX_LOAD)
+
+    heading = body * wp.vec3(direction[1], 0.0, direction[0])
+    heading = heading - wp.dot(heading, normal) * normal
+    heading = heading / wp.sqrt(wp.dot(heading, heading) + 1.0e-6)
+    side = wp.cross(normal, heading)
+    along = wp.dot(velocity, heading)
+    across = wp.dot(velocity, side)
+    pace = wp.abs(along)
+
+    material = int(ground.material[below.cell])
+    loose = material_grip(material)
+    drag = float(0.0)
+    rolling = t.ROLLING
+    if material == DIRT:
+        drag = t.DRAG_DIRT
+    elif material == GRASS:
+        drag = t.DRAG_GRASS
+        rolling = t.ROLLING + t.ROLLING_GRASS
+
+    limit = drive.grip * loose * load * car.grip
+    if is_rear > 0.5:
+        limit = limit * drive.rear_grip
+    slip = t.SLIP_STIFFNESS * across / wp.max(pace, t.SLIP_MIN_SPEED)
+    if was_sliding > 0.5:
+        limit = limit * t.SLIDE_GRIP
+    sideways = -limit * slip / wp.sqrt(1.0 + slip * slip)
+    resisting = 0.25 * along * (drag + rolling / wp.max(pace, 1.0)) + drive.brake * along / wp.max(pace, 0.5)
+    forward = drive.engine * (0.4 + 0.6 * loose) - drive.reverse - resisting
+    demand = wp.sqrt(forward * forward + sideways * sideways) + 1.0e-6
+    share = wp.min(limit / demand, 1.0)
+    push = (forward * share) * heading + (sideways * share) * side
+
+    out.force = load * normal + push
+    high_arm = arm + (t.LEG_M * t.FORCE_ARM) * wp.vec3(body[0, 1], body[1, 1], body[2, 1])
+    out.torque = wp.cross(arm, load * normal) + wp.cross(high_arm, push)
+    out.contact = 1.0
+    out.compression = compression
+    out.material = float(material)
+    threshold = t.SLIDE_BEGINS
+    if was_sliding > 0.5:
+        threshold = t.SLIDE_ENDS
+    if wp.abs(slip) > threshold and wp.abs(across) > 1.0:
+        out.sliding = 1.0
+    return out
+
+
+@wp.func
+def change_gear(car: Car, speed: float) -> Car:
+    """Shift by speed; while ``shift_ticks`` run the engine hardly drives."""
+    car.shift_ticks = wp.max(car.shift_ticks - 1.0, 0.0)
+    if car.shift_ticks == 0.0:
+        if car.gear < 1.0:
+            car.gear = 1.0
+        if car.gear < 5.0 and speed > gear_up_speed(car.gear):
+            car.gear = car.gear + 1.0
+            car.shift_ticks = t.SHIFT_TICKS
+        elif car.gear > 1.0 and speed < gear_up_speed(car.gear - 1.0) - t.GEAR_HYSTERESIS:
+            car.gear = car.gear - 1.0
+    return car
+
+
+@wp.func
+def take_turbo(car: Car) -> Car:
+    """Start a boost when a wheel stands on a pad, and let a running one fade."""
+    car.turbo_ticks = wp.max(car.turbo_ticks - 1.0, 0.0)
+    for wheel in range(4):
+        material = int(car.material[wheel])
+        if car.contact[wheel] > 0.5:
+            if material == TURBO:
+                car.turbo = t.TURBO_STRENGTH
+                car.turbo_ticks = t.TURBO_TICKS
+                car.turbo_total = t.TURBO_TICKS
+                car.is_freewheeling = 0.0
+            elif material == TURBO2:
+                car.turbo = t.TURBO2_STRENGTH
+                car.turbo_ticks = t.TURBO2_TICKS
+                car.turbo_total = t.TURBO2_TICKS
+                car.is_freewheeling = 0.0
+            elif material == FREEWHEELING:
+                car.is_freewheeling = 1.0
+    return car
+
+
+@wp.func
+def turbo_factor(car: Car) -> float:
+    """Boost acting now, as a multiple of the engine's standing force."""
+    return car.turbo * car.turbo_ticks / wp.max(car.turbo_total, 1.0)
+
+
+@wp.func
+def land_body(car: Car, below: Sample) -> Car:
+    """The car's underside against the ground."""
+    depth = below.height + t.BELLY_M - car.position[1]
+    if depth <= 0.0:
+        return car
+    normal = wp.vec3(-below.height_x, 1.0, -below.height_z)
+    normal = normal / wp.sqrt(wp.dot(normal, normal))
+    closing = wp.min(wp.dot(car.velocity, normal), 0.0)
+    car.position = car.position + wp.vec3(0.0, depth, 0.0)
+    car.velocity = (car.velocity - closing * normal) * t.BELLY_FRICTION
+    return car
+
+
+@wp.func
+def touch_wall(car: Car, ground: Ground, plot: Plot, arm: wp.vec3) -> Car:
+    """One disc of the body against the wall: an impulse with restitution and friction that also turns the car."""
+    x = car.position[0] + arm[0]
+    z = car.position[2] + arm[2]
+    near = sample(ground, plot, x, z)
+    depth = t.WALL_DISC_M - near.edge - plot.wall_offset
+    if depth <= 0.0:
+        return car
+    normal = wp.vec3(near.edge_x, 0.0, near.edge_z)
+    normal = normal / wp.sqrt(wp.dot(normal, normal) + 1.0e-6)
+    velocity = car.velocity + wp.cross(car.spin, arm)
+    closing = wp.dot(velocity, normal)
+    car.position = car.position + depth * normal
+    car.has_lateral_contact = 1.0
+    if closing < 0.0:
+        lever = arm[2] * normal[0] - arm[0] * normal[2]
+        impulse = -(1.0 + t.WALL_RESTITUTION) * closing / (1.0 + lever * lever / t.INERTIA_YAW)
+        tangent = wp.vec3(-normal[2], 0.0, normal[0])
+        sliding = wp.dot(velocity, tangent)
+        scrape = -wp.clamp(sliding, -t.WALL_FRICTION * impulse, t.WALL_FRICTION * impulse)
+        change = impulse * normal + scrape * tangent
+        car.velocity = car.velocity + change
+        turn = arm[2] * change[0] - arm[0] * change[2]
+        car.spin = car.spin + wp.vec3(0.0, turn / t.INERTIA_YAW, 0.0)
+    return car
+
+
+@wp.func
+def turn_body(attitude: wp.quat, spin: wp.vec3) -> wp.quat:
+    """Integrate the attitude over one tick."""
+    h = 0.5 * t.TICK_S
+    x = attitude[0]
+    y = attitude[1]
+    z = attitude[2]
+    w = attitude[3]
+    nx = x + h * (spin[0] * w + spin[1] * z - spin[2] * y)
+    ny = y + h * (spin[1] * w + spin[2] * x - spin[0] * z)
+    nz = z + h * (spin[2] * w + spin[0] * y - spin[1] * x)
+    nw = w - h * (spin[0] * x + spin[1] * y + spin[2] * z)
+    scale = 1.0 / wp.sqrt(nx * nx + ny * ny + nz * nz + nw * nw + 1.0e-12)
+    return wp.quat(nx * scale, ny * scale, nz * scale, nw * scale)
+
+
+@wp.func
+def limit_length(v: wp.vec3, longest: float) -> wp.vec3:
+    """Shorten a vector to a greatest length."""
+    square = wp.dot(v, v)
+    if square > longest * longest:
+        return v * (longest / wp.sqrt(square))
+    return v
+
+
+@wp.func
+def tick(ground: Ground, plot: Plot, car: Car, controls: Controls) -> Car:
+    """Advance one car by 10 ms."""
+    body = rotation(car.attitude)
+    ahead = wp.vec3(body[0, 2], body[1, 2], body[2, 2])
+    left = wp.vec3(body[0, 0], body[1, 0], body[2, 0])
+    up = wp.vec3(body[0, 1], body[1, 1], body[2, 1])
+    speed = wp.sqrt(wp.dot(car.velocity, car.velocity))
+    forward_speed = wp.dot(car.velocity, ahead)
+
+    car.steer = car.steer + wp.clamp(controls.steer - car.steer, -t.STEER_PER_TICK, t.STEER_PER_TICK)
+    friction = side_friction(speed)
+    reach = (t.WHEEL_FRONT_M - t.WHEEL_REAR_M) * t.STEER_SHARE * friction / (speed * speed + 1.0)
+    angle = car.steer * wp.min(t.STEER_LOCK, reach)
+    half = 0.5 * angle  # the rational form of sine and cosine; exact on the unit circle
+    norm = 1.0 / (1.0 + half * half)
+    direction = wp.vec2((1.0 - half * half) * norm, 2.0 * half * norm)
+
+    car = change_gear(car, wp.abs(forward_speed))
+    shift_loss = float(1.0)
+    if car.shift_ticks > 0.0:
+        shift_loss = t.SHIFT_DRIVE
+    drive = Drive()
+    boost = t.TURBO_FORCE * turbo_factor(car)
+    engine = controls.gas * engine_acceleration(wp.max(forward_speed, 0.0)) * shift_loss * car.engine
+    drive.engine = 0.25 * (engine * (1.0 - car.is_freewheeling) + boost)
+    drive.grip = friction / t.GRAVITY_GROUND
+    drive.rear_grip = t.REAR_GRIP
+    if controls.brake > 0.5:
+        if forward_speed < 1.0:
+            drive.reverse = 0.25 * t.REVERSE * wp.max(1.0 + forward_speed / t.REVERSE_MAX_SPEED, 0.0)
+        else:
+            drive.brake = 0.25 * t.BRAKE
+        if speed > t.BRAKE_DRIFT_SPEED and wp.abs(car.steer) > 0.1:
+            drive.rear_grip = t.BRAKE_REAR_GRIP
+
+    straight = wp.vec2(1.0, 0.0)
+    fl = roll_wheel(ground, plot, car, body, drive, wp.vec3(t.WHEEL_SIDE_M, -t.LEG_M, t.WHEEL_FRONT_M), direction, 0.0, car.sliding[0])
+    fr = roll_wheel(ground, plot, car, body, drive, wp.vec3(-t.WHEEL_SIDE_M, -t.LEG_M, t.WHEEL_FRONT_M), direction, 0.0, car.sliding[1])
+    rr = roll_wheel(ground, plot, car, body, drive, wp.vec3(-t.WHEEL_SIDE_M, -t.LEG_M, t.WHEEL_REAR_M), straight, 1.0, car.sliding[2])
+    rl = roll_wheel(ground, plot, car, body, drive, wp.vec3(t.WHEEL_SIDE_M, -t.LEG_M, t.WHEEL_REAR_M), straight, 1.0, car.sliding[3])
+    car.contact = wp.vec4(fl.contact, fr.contact, rr.contact, rl.contact)
+    car.sliding = wp.vec4(fl.sliding, fr.sliding, rr.sliding, rl.sliding)
+    car.compression = wp.vec4(fl.compression, fr.compression, rr.compression, rl.compression)
+    car.material = wp.vec4(fl.material, fr.material, rr.material, rl.material)
+    car = take_turbo(car)
+    is_grounded = fl.contact + fr.contact + rr.contact + rl.contact
+
+    gravity = t.GRAVITY_GROUND
+    kept = t.SPIN_KEPT_GROUND
+    torque = fl.torque + fr.torque + rr.torque + rl.torque
+    if is_grounded < 0.5:
+        gravity = t.GRAVITY_AIR
+        kept = t.SPIN_KEPT_AIR
+        if controls.brake > 0.5:
+            kept = t.SPIN_KEPT_AIR_BRAKE
+        torque = up * (t.AIR_STEER * t.INERTIA_YAW * car.steer)
+    force = (fl.force + fr.force + rr.force + rl.force) * car.inverse_mass - (t.DRAG * speed) * car.velocity
+    force = force - wp.vec3(0.0, gravity, 0.0)
+    car.velocity = limit_length(car.velocity + t.TICK_S * force, t.MAX_SPEED)
+    spin_change = (
+        left * (wp.dot(torque, left) / t.INERTIA_PITCH)
+        + up * (wp.dot(torque, up) / t.INERTIA_YAW)
+        + ahead * (wp.dot(torque, ahead) / t.INERTIA_ROLL)
+    )
+    car.spin = limit_length((car.spin + (t.TICK_S * car.inverse_mass) * spin_change) * kept, t.MAX_SPIN)
+    car.position = car.position + t.TICK_S * car.velocity
+    car = land_body(car, sample(ground, plot, car.position[0], car.position[2]))
+    car.has_lateral_contact = 0.0
+    car = touch_wall(car, ground, plot, ahead * t.WALL_DISC_AT_M)
+    car = touch_wall(car, ground, plot, ahead * (-t.WALL_DISC_AT_M))
+    car.attitude = turn_body(car.attitude, car.spin)
+    return car

@@ -1,0 +1,203 @@
+"""The embedded simulator: many cars on one or more tracks, as a World."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import warp as wp
+
+from tm_torchrl.sim import state as s
+from tm_torchrl.sim.camera import Camera
+from tm_torchrl.sim.car import Controls, tick
+from tm_torchrl.sim.ground import Ground, build_ground, plot_of
+from tm_torchrl.sim.race import Gates, build_gates, passes_gate
+from tm_torchrl.sim.starts import Randomisation, Starts, build_course, place_cars, start_shares
+from tm_torchrl.tracks import Track
+from tm_torchrl.world.actions import TICK_MS, TICKS_PER_ACTION
+from tm_torchrl.world.car_row import CAR_ROW
+from tm_torchrl.world.warp_arrays import as_warp, warp_device
+
+wp.set_module_options({"enable_backward": False, "fuse_fp": False})
+
+
+@wp.kernel(enable_backward=False)
+def advance_cars(
+    state: wp.array2d(dtype=wp.float32),
+    track_index: wp.array(dtype=wp.int32),
+    actions: wp.array2d(dtype=wp.int64),
+    ground: Ground,
+    gates: Gates,
+    ticks_per_slot: int,
+):
+    """Play every car's action slots, each for its ticks."""
+    b = wp.tid()
+    track = track_index[b]
+    plot = plot_of(ground, track)
+    car = s.load_car(state, b)
+    race_time = state[b, s.RACE_TIME]
+    count = state[b, s.CHECKPOINTS]
+    checkpoint_time = state[b, s.CHECKPOINT_TIME]
+    total = float(gates.total[track])
+    controls = Controls()
+    for slot in range(actions.shape[1]):
+        action = int(actions[b, slot])
+        controls.gas = wp.where(action < 3 or action >= 9, 1.0, 0.0)
+        controls.brake = wp.where(action >= 6, 1.0, 0.0)
+        way = action % 3
+        controls.steer = wp.where(way == 1, 1.0, wp.where(way == 2, -1.0, 0.0))
+        for _ in range(ticks_per_slot):
+            before = car.position
+            car = tick(ground, plot, car, controls)
+            race_time = race_time + float(TICK_MS)
+            if count < total and passes_gate(gates, track, count, before, car.position):
+                count = count + 1.0
+                checkpoint_time = race_time
+                car.is_freewheeling = 0.0
+    s.store_car(state, b, car, controls.gas)
+    state[b, s.RACE_TIME] = race_time
+    state[b, s.CHECKPOINTS] = count
+    state[b, s.CHECKPOINT_TIME] = checkpoint_time
+    state[b, s.FINISHED] = wp.where(count >= total, 1.0, 0.0)
+    state[b, s.INPUT_GAS] = controls.gas
+    state[b, s.INPUT_BRAKE] = controls.brake
+    state[b, s.INPUT_STEER] = -controls.steer
+
+
+class Simulator:
+    """Batched cars in NVIDIA Warp over torch-owned memory.
+
+    A car's future depends on its own state, its actions and (seed, car number, episode) alone, so results are the
+    same bits for any number of cars and processes.
+
+    Args:
+        tracks: one or more tracks; each reset draws one per car.
+        num_cars: cars in this process.
+        seed: key of all randomness.
+        starts: where cars begin; the start line by default.
+        randomisation: spread of the physics between cars; none by default.
+        image_size: edge of the grey camera image in pixels; ``None`` for no camera.
+        first_car: number of the first car, so that several processes share one numbering.
+        device: ``"cpu"`` or a CUDA device.
+    """
+
+    def __init__(
+        self,
+        tracks: Sequence[Track] | Track,
+        *,
+        num_cars: int,
+        seed: int = 0,
+        starts: Starts | None = None,
+        randomisation: Randomisation | None = None,
+        image_size: int | None = None,
+        first_car: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.tracks = (tracks,) if isinstance(tracks, Track) else tuple(tracks)
+        if not self.tracks:
+            raise ValueError("tracks=[]: the simulator needs at least one track")
+        if num_cars < 1:
+            raise ValueError(f"num_cars={num_cars}: at least one car is needed")
+        self.num_cars = num_cars
+        self.seed = seed
+        self.first_car = first_car
+        self.device = torch.device(device)
+        self.image_size = image_size
+        wp_device = warp_device(self.device)
+        self.camera = None if image_size is None else Camera(self.tracks, image_size=image_size, device=self.device)
+        self._ground = build_ground(self.tracks, device=wp_device)
+        self._gates = build_gates(self.tracks, device=wp_device)
+        self._course = build_course(self.tracks, device=wp_device)
+        self._shares = start_shares(starts or Starts(), randomisation or Randomisation())
+        self.num_gates = tuple(len(track.gates) * track.num_laps for track in self.tracks)
+
+        self._state = torch.zeros(num_cars, s.STATE.size, device=self.device)
+        self.track_index = torch.zeros(num_cars, dtype=torch.int32, device=self.device)
+        self._start_zone = torch.zeros(num_cars, dtype=torch.int32, device=self.device)
+        self._mask = torch.ones(num_cars, dtype=torch.bool, device=self.device)
+        self._actions: dict[int, torch.Tensor] = {}
+        self._launches: dict[int, wp.Launch] = {}
+        self._wp_state = as_warp(self._state)
+        self._wp_track_index = as_warp(self.track_index)
+        self.reset()
+
+    def reset(self, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Begin new episodes for the masked cars (all by default); returns each car's zone at its start, ``[B]``."""
+        if mask is None:
+            self._mask.fill_(True)
+        else:
+            self._mask.copy_(mask)
+        wp.launch(
+            place_cars,
+            dim=self.num_cars,
+            inputs=[
+                self._wp_state,
+                self._wp_track_index,
+                as_warp(self._start_zone),
+                as_warp(self._mask),
+                self._ground,
+                self._gates,
+                self._course,
+                self._shares,
+                len(self.tracks),
+                self.seed,
+                self.first_car,
+            ],
+            device=warp_device(self.device),
+        )
+        return self._start_zone
+
+    def step(self, actions: torch.Tensor) -> None:
+        """Play 50 ms: one action ``[B]`` held five ticks, or ``[B, 5]`` with one action a tick."""
+        slots = 1 if actions.ndim == 1 else actions.shape[1]
+        launch = self._launches.get(slots) or self._prepare(slots)
+        self._actions[slots].copy_(actions.view(self.num_cars, slots))
+        launch.launch()
+
+    def _prepare(self, slots: int) -> wp.Launch:
+        """Record the launch for a number of action slots."""
+        if TICKS_PER_ACTION % slots:
+            raise ValueError(f"actions have {slots} slots; 50 ms hold 1 or {TICKS_PER_ACTION}")
+        buffer = torch.zeros(self.num_cars, slots, dtype=torch.int64, device=self.device)
+        self._actions[slots] = buffer
+        self._launches[slots] = wp.launch(
+            advance_cars,
+            dim=self.num_cars,
+            inputs=[
+                self._wp_state,
+                self._wp_track_index,
+                as_warp(buffer),
+                self._ground,
+                self._gates,
+                TICKS_PER_ACTION // slots,
+            ],
+            device=warp_device(self.device),
+            record_cmd=True,
+        )
+        return self._launches[slots]
+
+    def rows(self) -> torch.Tensor:
+        """Car rows ``[B, CAR_ROW.size]``, a view that the next step overwrites."""
+        return self._state[:, : CAR_ROW.size]
+
+    def frames(self) -> torch.Tensor:
+        """Grey camera images, uint8 ``[B, 1, H, W]``."""
+        if self.camera is None:
+            raise RuntimeError("this simulator has no camera; construct it with image_size=64")
+        return self.camera.render(self._state, self.track_index)
+
+    def set_seed(self, seed: int) -> None:
+        """Key the randomness of the resets that follow, and count episodes from 0 again."""
+        self.seed = seed
+        self._state[:, s.STATE.start("episode")] = 0.0
+
+    def save(self) -> torch.Tensor:
+        """A copy of everything the future depends on, ``[B, STATE.size]``."""
+        return self._state.clone()
+
+    def restore(self, blob: torch.Tensor) -> None:
+        """Go back to a saved state."""
+        if blob.shape != self._state.shape:
+            raise ValueError(f"blob has shape {tuple(blob.shape)}; this simulator saves {tuple(self._state.shape)}")
+        self._state.copy_(blob)
+        self.track_index.copy_(self._state[:, s.STATE.start("track")])

@@ -1,0 +1,1 @@
+"""What simulator and game share: rows, tracker, sensors, actions and the World protocol."""

@@ -1,0 +1,120 @@
+"""Scripted drivers: yardsticks for medals, demonstrations and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tm_torchrl.tracks import Track, speed_profile
+from tm_torchrl.tracks.zones import NUM_BEFORE, ZONE_SPACING_M
+from tm_torchrl.world.actions import BACKWARD, FORWARD, NUM_ACTIONS
+from tm_torchrl.world.car_row import CAR_ROW
+from tm_torchrl.world.tracker import Tracker
+
+
+class Driver(Protocol):
+    """Chooses actions for all cars."""
+
+    def __call__(self, rows: Tensor, tracker: Tracker) -> Tensor:
+        """Actions int64 ``[B]`` from car rows and tracker."""
+        ...
+
+
+class FullThrottle:
+    """Gas and nothing else."""
+
+    def __call__(self, rows: Tensor, tracker: Tracker) -> Tensor:
+        """Always forward."""
+        return torch.full((len(rows),), FORWARD, dtype=torch.int64, device=rows.device)
+
+
+class RandomDriver:
+    """Uniform actions.
+
+    Args:
+        seed: of its own generator.
+    """
+
+    def __init__(self, *, seed: int = 0) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, rows: Tensor, tracker: Tracker) -> Tensor:
+        """Any of the 12."""
+        return torch.randint(NUM_ACTIONS, (len(rows),), generator=self._generator).to(rows.device)
+
+
+class Replay:
+    """Plays recorded actions, the same for every car, then holds the gas.
+
+    Args:
+        actions: one index per step.
+    """
+
+    def __init__(self, actions: Sequence[int] | np.ndarray) -> None:
+        self.actions = [int(a) for a in actions]
+        self._next = 0
+
+    def __call__(self, rows: Tensor, tracker: Tracker) -> Tensor:
+        """The next recorded action."""
+        action = self.actions[self._next] if self._next < len(self.actions) else FORWARD
+        self._next += 1
+        return torch.full((len(rows),), action, dtype=torch.int64, device=rows.device)
+
+
+class Pursuit:
+    """Steers at a point ahead and keeps below a speed profile: the scripted driver behind the medals.
+
+    Args:
+        tracks: the world's tracks.
+        track_index: each car's track, the world's tensor.
+        boldness: share of the car's side friction that the driver dares to use in corners.
+        brakes: whether it brakes at all; without, it only lifts the gas.
+    """
+
+    SIDE_ACCELERATION = 60.0  # m/s^2 on asphalt, at ``boldness`` 1
+    BRAKING = 20.0
+
+    def __init__(
+        self, tracks: Sequence[Track], track_index: Tensor, *, boldness: float = 0.8, brakes: bool = True
+    ) -> None:
+        self._track_index = track_index
+        self._brakes = brakes
+        longest = max(len(track.zones.centers) for track in tracks)
+        centres = np.zeros((len(tracks), longest, 3), np.float32)
+        speeds = np.full((len(tracks), longest), 300.0, np.float32)
+        for i, track in enumerate(tracks):
+            zones = track.zones.centers
+            centres[i, : len(zones)] = zones
+            profile = speed_profile(
+                track, lateral_acceleration=self.SIDE_ACCELERATION * boldness, braking=self.BRAKING * boldness
+            )
+            point = track.start + ((np.arange(len(zones)) - NUM_BEFORE) * ZONE_SPACING_M).astype(int)
+            point = point % len(profile) if track.is_circuit else point.clip(0, len(profile) - 1)
+            speeds[i, : len(zones)] = profile[point]
+        self._centres = torch.from_numpy(centres).to(track_index.device)
+        self._speeds = torch.from_numpy(speeds).to(track_index.device)
+
+    def __call__(self, rows: Tensor, tracker: Tracker) -> Tensor:
+        """Gas, brake and steering by bang-bang rules."""
+        track = self._track_index.long()
+        zone = tracker["zone"].long()
+        last = self._centres.shape[1] - 1
+        position = rows[:, CAR_ROW["position"]]
+        rotation = rows[:, CAR_ROW["rotation"]].view(-1, 3, 3)
+        velocity = rows[:, CAR_ROW["velocity"]]
+        speed = velocity.norm(dim=1)
+        reach = ((6.0 + 0.22 * speed) / ZONE_SPACING_M).long()
+        target = self._centres[track, (zone + reach).clamp(max=last)]
+        local = torch.einsum("bij,bi->bj", rotation, target - position)
+        angle = torch.atan2(local[:, 0], local[:, 2])
+        steer = torch.where(angle > 0.03, 1, torch.where(angle < -0.03, 2, 0))
+        lead = (0.1 * speed / ZONE_SPACING_M).long()
+        allowed = self._speeds[track, (zone + lead).clamp(max=last)]
+        pedal = torch.where(speed > allowed, 3, FORWARD)
+        if self._brakes:
+            pedal = torch.where(speed > allowed + 2.0, BACKWARD, pedal)
+        return pedal + steer

@@ -1,0 +1,142 @@
+"""The tracker: a car's memory beside its state row: where on the track it is, what it did, and whether it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+import warp as wp
+
+from tm_torchrl.tracks import Track
+from tm_torchrl.world import tracker_kernels as k
+from tm_torchrl.world.layout import Field, Layout
+from tm_torchrl.world.protocol import World
+from tm_torchrl.world.warp_arrays import as_warp, warp_device
+from tm_torchrl.world.zone_table import ZoneTable, build_zone_table
+
+
+class EndCause(IntEnum):
+    """Why an episode is over."""
+
+    NONE = 0
+    FINISHED = 1
+    TIME_LIMIT = 2
+    NO_PROGRESS = 3
+    OVERTURNED = 4
+    AIRBORNE = 5
+    OUT_OF_WORLD = 6
+    INVALID = 7
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When an episode is cut short.
+
+    Args:
+        race_s: longest race (300 s in the seed system).
+        no_progress_s: longest time without a new furthest zone (2 s in the seed system).
+        overturned_s: longest time on side or roof.
+        airborne_s: longest time without any wheel on the ground.
+    """
+
+    race_s: float = 300.0
+    no_progress_s: float = 2.0
+    overturned_s: float = 1.0
+    airborne_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in ("race_s", "no_progress_s", "overturned_s", "airborne_s"):
+            value = getattr(self, name)
+            if not (isinstance(value, (int, float)) and value > 0.0):
+                raise ValueError(f"limits: {name}={value!r} must be a positive number of seconds")
+
+
+def tracker_layout(num_previous_actions: int, num_gates: int) -> Layout:
+    """Names of the tracker row's floats (whole numbers are exact)."""
+    layout = Layout(
+        *k.FIXED_FIELDS,
+        Field("previous_actions", num_previous_actions, "index", "oldest first"),
+        Field("checkpoint_times_ms", num_gates, "ms", "0 while not passed; the finish is the last"),
+    )
+    return layout
+
+
+class Tracker:
+    """Tracker rows of all cars of a world; simulator and game rows go through the same code.
+
+    Args:
+        world: whose cars to follow.
+        num_previous_actions: how many past actions to remember.
+        limits: when an episode is cut short.
+    """
+
+    def __init__(self, world: World, *, num_previous_actions: int = 5, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self.num_previous_actions = num_previous_actions
+        self.device = world.device
+        self.num_cars = world.num_cars
+        tracks: Sequence[Track] = world.tracks
+        self.zones: ZoneTable = build_zone_table(tracks, device=warp_device(world.device))
+        self.num_gates = max(len(track.gates) * track.num_laps for track in tracks)
+        self.layout = tracker_layout(num_previous_actions, self.num_gates)
+        self.rows = torch.zeros(self.num_cars, self.layout.size, device=self.device)
+        self._track_index = as_warp(world.track_index)
+        self._wp_rows = as_warp(self.rows)
+        limits_struct = k.TrackerLimits()
+        limits_struct.race_ms = 1000.0 * self.limits.race_s
+        limits_struct.no_progress_ms = 1000.0 * self.limits.no_progress_s
+        limits_struct.overturned_ms = 1000.0 * self.limits.overturned_s
+        limits_struct.airborne_ms = 1000.0 * self.limits.airborne_s
+        self._limits = limits_struct
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """A field of all cars, a view: ``[B]`` if it is one float, else ``[B, n]``."""
+        where = self.layout[name]
+        return self.rows[:, where.start] if where.stop - where.start == 1 else self.rows[:, where]
+
+    def reset(self, car_rows: torch.Tensor, start_zone: torch.Tensor, mask: torch.Tensor) -> None:
+        """Forget the masked cars' past and find their zones, beginning the search at ``start_zone``."""
+        wp.launch(
+            k.reset_tracker,
+            dim=self.num_cars,
+            inputs=[
+                self._wp_rows,
+                as_warp(car_rows),
+                self._track_index,
+                as_warp(start_zone),
+                as_warp(mask),
+                self.zones,
+                self.num_previous_actions,
+            ],
+            device=warp_device(self.device),
+        )
+
+    def update(self, car_rows: torch.Tensor, actions: torch.Tensor) -> None:
+        """Follow the cars through the step that ``actions`` (``[B]`` or ``[B, S]``) made."""
+        wp.launch(
+            k.update_tracker,
+            dim=self.num_cars,
+            inputs=[
+                self._wp_rows,
+                as_warp(car_rows),
+                self._track_index,
+                as_warp(actions.view(self.num_cars, -1)),
+                self.zones,
+                self._limits,
+                self.num_previous_actions,
+                self.num_gates,
+            ],
+            device=warp_device(self.device),
+        )
+
+    def save(self) -> torch.Tensor:
+        """A copy of all rows."""
+        return self.rows.clone()
+
+    def restore(self, rows: torch.Tensor) -> None:
+        """Go back to saved rows."""
+        if rows.shape != self.rows.shape:
+            raise ValueError(f"tracker rows have shape {tuple(rows.shape)}; expected {tuple(self.rows.shape)}")
+        self.rows.copy_(rows)
