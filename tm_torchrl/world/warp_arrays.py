@@ -10,7 +10,7 @@ import warp as wp
 
 def warp_device(device: torch.device) -> str:
     """The name that Warp has for a torch device."""
-    wp.config.quiet = True  # its greeting would land in the output of scripts that print JSON
+    wp.config.log_level = wp.LOG_WARNING  # its greeting would land in the output of scripts that print JSON
     wp.init()
     return "cpu" if device.type == "cpu" else f"cuda:{device.index or 0}"
 

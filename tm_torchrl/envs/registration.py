@@ -1,0 +1,18 @@
+"""Registers the gymnasium ids; gymnasium calls ``register`` by itself after a plain install."""
+
+from __future__ import annotations
+
+ENV_ID = "tm_torchrl/TrackMania-v0"
+
+
+def register() -> None:
+    """Make ``gymnasium.make("tm_torchrl/TrackMania-v0")`` and ``make_vec`` work."""
+    import gymnasium
+
+    if ENV_ID in gymnasium.registry:
+        return
+    gymnasium.register(
+        ENV_ID,
+        entry_point="tm_torchrl.envs.gym_env:TrackManiaGymEnv",
+        vector_entry_point="tm_torchrl.envs.gym_env:TrackManiaVectorEnv",
+    )
