@@ -223,24 +223,26 @@ def change_gear(car: Car, speed: float) -> Car:
 
 
 @wp.func
-def take_turbo(car: Car) -> Car:
-    """Start a boost when a wheel stands on a pad, and let a running one fade."""
+def is_pad(material: float, contact: float) -> bool:
+    """Whether a wheel stands on a turbo pad."""
+    return contact > 0.5 and (int(material) == TURBO or int(material) == TURBO2)
+
+
+@wp.func
+def take_turbo(car: Car, was_on_pad: bool) -> Car:
+    """Start a boost when the first wheel rolls onto a pad, and let a running one fade."""
     car.turbo_ticks = wp.max(car.turbo_ticks - 1.0, 0.0)
     for wheel in range(4):
-        material = int(car.material[wheel])
         if car.contact[wheel] > 0.5:
-            if material == TURBO:
-                car.turbo = t.TURBO_STRENGTH
-                car.turbo_ticks = t.TURBO_TICKS
-                car.turbo_total = t.TURBO_TICKS
-                car.is_freewheeling = 0.0
-            elif material == TURBO2:
-                car.turbo = t.TURBO2_STRENGTH
-                car.turbo_ticks = t.TURBO2_TICKS
-                car.turbo_total = t.TURBO2_TICKS
-                car.is_freewheeling = 0.0
-            elif material == FREEWHEELING:
+            material = int(car.material[wheel])
+            if material == FREEWHEELING:
                 car.is_freewheeling = 1.0
+            if is_pad(car.material[wheel], 1.0):
+                car.is_freewheeling = 0.0
+                if not was_on_pad:
+                    car.turbo = wp.where(material == TURBO, t.TURBO_STRENGTH, t.TURBO2_STRENGTH)
+                    car.turbo_total = wp.where(material == TURBO, t.TURBO_TICKS, t.TURBO2_TICKS)
+                    car.turbo_ticks = car.turbo_total
     return car
 
 
@@ -281,7 +283,8 @@ def touch_wall(car: Car, ground: Ground, plot: Plot, arm: wp.vec3) -> Car:
     car.has_lateral_contact = 1.0
     if closing < 0.0:
         lever = arm[2] * normal[0] - arm[0] * normal[2]
-        impulse = -(1.0 + t.WALL_RESTITUTION) * closing / (1.0 + lever * lever / t.INERTIA_YAW)
+        bounce = wp.where(closing < -1.0, t.WALL_RESTITUTION, 0.0)
+        impulse = -(1.0 + bounce) * closing / (1.0 + lever * lever / t.INERTIA_YAW)
         tangent = wp.vec3(-normal[2], 0.0, normal[0])
         sliding = wp.dot(velocity, tangent)
         scrape = -wp.clamp(sliding, -t.WALL_FRICTION * impulse, t.WALL_FRICTION * impulse)
@@ -340,9 +343,8 @@ def tick(ground: Ground, plot: Plot, car: Car, controls: Controls) -> Car:
     if car.shift_ticks > 0.0:
         shift_loss = t.SHIFT_DRIVE
     drive = Drive()
-    boost = t.TURBO_FORCE * turbo_factor(car)
     engine = controls.gas * engine_acceleration(wp.max(forward_speed, 0.0)) * shift_loss * car.engine
-    drive.engine = 0.25 * (engine * (1.0 - car.is_freewheeling) + boost)
+    drive.engine = 0.25 * engine * (1.0 - car.is_freewheeling)
     drive.grip = friction / t.GRAVITY_GROUND
     drive.rear_grip = t.REAR_GRIP
     if controls.brake > 0.5:
@@ -353,6 +355,9 @@ def tick(ground: Ground, plot: Plot, car: Car, controls: Controls) -> Car:
         if speed > t.BRAKE_DRIFT_SPEED and wp.abs(car.steer) > 0.1:
             drive.rear_grip = t.BRAKE_REAR_GRIP
 
+    was_on_pad = bool(False)
+    for wheel in range(4):
+        was_on_pad = was_on_pad or is_pad(car.material[wheel], car.contact[wheel])
     straight = wp.vec2(1.0, 0.0)
     fl = roll_wheel(ground, plot, car, body, drive, wp.vec3(t.WHEEL_SIDE_M, -t.LEG_M, t.WHEEL_FRONT_M), direction, 0.0, car.sliding[0])
     fr = roll_wheel(ground, plot, car, body, drive, wp.vec3(-t.WHEEL_SIDE_M, -t.LEG_M, t.WHEEL_FRONT_M), direction, 0.0, car.sliding[1])
@@ -362,7 +367,7 @@ def tick(ground: Ground, plot: Plot, car: Car, controls: Controls) -> Car:
     car.sliding = wp.vec4(fl.sliding, fr.sliding, rr.sliding, rl.sliding)
     car.compression = wp.vec4(fl.compression, fr.compression, rr.compression, rl.compression)
     car.material = wp.vec4(fl.material, fr.material, rr.material, rl.material)
-    car = take_turbo(car)
+    car = take_turbo(car, was_on_pad)
     is_grounded = fl.contact + fr.contact + rr.contact + rl.contact
 
     gravity = t.GRAVITY_GROUND
@@ -375,6 +380,8 @@ def tick(ground: Ground, plot: Plot, car: Car, controls: Controls) -> Car:
             kept = t.SPIN_KEPT_AIR_BRAKE
         torque = up * (t.AIR_STEER * t.INERTIA_YAW * car.steer)
     force = (fl.force + fr.force + rr.force + rl.force) * car.inverse_mass - (t.DRAG * speed) * car.velocity
+    if is_grounded > 0.5:
+        force = force + (t.TURBO_FORCE * turbo_factor(car)) * ahead
     force = force - wp.vec3(0.0, gravity, 0.0)
     car.velocity = limit_length(car.velocity + t.TICK_S * force, t.MAX_SPEED)
     spin_change = (
@@ -385,7 +392,6 @@ def tick(ground: Ground, plot: Plot, car: Car, controls: Controls) -> Car:
     car.spin = limit_length((car.spin + (t.TICK_S * car.inverse_mass) * spin_change) * kept, t.MAX_SPIN)
     car.position = car.position + t.TICK_S * car.velocity
     car = land_body(car, sample(ground, plot, car.position[0], car.position[2]))
-    car.has_lateral_contact = 0.0
     car = touch_wall(car, ground, plot, ahead * t.WALL_DISC_AT_M)
     car = touch_wall(car, ground, plot, ahead * (-t.WALL_DISC_AT_M))
     car.attitude = turn_body(car.attitude, car.spin)

@@ -35,6 +35,7 @@ def advance_cars(
     track = track_index[b]
     plot = plot_of(ground, track)
     car = s.load_car(state, b)
+    car.has_lateral_contact = 0.0  # any touch within the step counts
     race_time = state[b, s.RACE_TIME]
     count = state[b, s.CHECKPOINTS]
     checkpoint_time = state[b, s.CHECKPOINT_TIME]
@@ -115,6 +116,8 @@ class Simulator:
         self.track_index = torch.zeros(num_cars, dtype=torch.int32, device=self.device)
         self._start_zone = torch.zeros(num_cars, dtype=torch.int32, device=self.device)
         self._mask = torch.ones(num_cars, dtype=torch.bool, device=self.device)
+        size = image_size or 0
+        self._frames = torch.zeros(num_cars, 1, size, size, dtype=torch.uint8, device=self.device)
         self._actions: dict[int, torch.Tensor] = {}
         self._launches: dict[int, wp.Launch] = {}
         self._wp_state = as_warp(self._state)
@@ -184,7 +187,7 @@ class Simulator:
         """Grey camera images, uint8 ``[B, 1, H, W]``."""
         if self.camera is None:
             raise RuntimeError("this simulator has no camera; construct it with image_size=64")
-        return self.camera.render(self._state, self.track_index)
+        return self.camera.render(self._state, self.track_index, self._frames)
 
     def set_seed(self, seed: int) -> None:
         """Key the randomness of the resets that follow, and count episodes from 0 again."""

@@ -73,24 +73,24 @@ def follow_zone(zones: ZoneTable, track: int, start: int, checkpoints: int, posi
         last = wp.min(last, zones.checkpoint_zone[zones.checkpoint_offset[track] + checkpoints])
     zone = start
     here = square_distance(zones.centre[base + zone], position)
-    searching = bool(True)
-    while searching:
-        searching = False
+    step = int(1)
+    while step != 0:
+        step = int(0)
         if zone < last:
             ahead = square_distance(zones.centre[base + zone + 1], position)
             if ahead <= here and ahead <= MAX_REACH:
-                zone = zone + 1
                 here = ahead
-                searching = True
-    searching = True
-    while searching:
-        searching = False
+                step = int(1)
+        zone = zone + step
+    step = int(1)
+    while step != 0:
+        step = int(0)
         if zone >= 2:
             behind = square_distance(zones.centre[base + zone - 1], position)
             if behind < here and behind <= MAX_REACH:
-                zone = zone - 1
                 here = behind
-                searching = True
+                step = int(1)
+        zone = zone - step
     return zone
 
 
