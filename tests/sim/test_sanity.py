@@ -148,7 +148,7 @@ def test_reversing(flat: OneCar):
 
 def test_a_car_nose_to_the_wall_gets_away(flat: OneCar):
     flat.put(x=102.0, z=200, turned_left=True)
-    flat.step(FORWARD, 10)
+    flat.step(FORWARD, 30)
     assert flat["has_lateral_contact"] == 1
     assert 100 < flat["position"][0] < 105
     flat.step(BRAKE_LEFT, 30)
