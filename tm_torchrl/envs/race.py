@@ -55,7 +55,7 @@ class Race:
         if not self.terms:
             raise ValueError("reward=[]: at least one reward term is needed")
         self.num_frames = 0
-        self._velocity = CAR_ROW["velocity"]
+        self._velocity = world.rows()[:, CAR_ROW["velocity"]]
         self._everyone = torch.ones(world.num_cars, dtype=torch.bool, device=world.device)
         self.reset()
 
@@ -63,16 +63,15 @@ class Race:
         """Begin new episodes for the masked cars (bool ``[B]``, all by default)."""
         mask = self._everyone if mask is None else mask
         start_zone = self.world.reset(mask)
-        rows = self.world.rows()
-        self.tracker.reset(rows, start_zone, mask)
-        self.observation = self.sensors.write(rows, mask).clone()
-        self._remember(rows)
+        self.tracker.reset(start_zone, mask)
+        self.observation = self.sensors.write(mask).clone()
+        self._remember()
 
-    def _remember(self, rows: Tensor) -> None:
+    def _remember(self) -> None:
         """Keep what the next step's reward compares with."""
         self._progress_m = self.tracker["progress_m"].clone()
         self._time_ms = self.tracker["race_time_ms"].clone()
-        self._speed = rows[:, self._velocity].norm(dim=1)
+        self._speed = self._velocity.norm(dim=1)
 
     def check_actions(self, actions: Tensor) -> None:
         """Refuse actions of a wrong shape, type or range, before anything has moved."""
@@ -90,11 +89,10 @@ class Race:
         actions = actions.to(torch.int64)
         before, progress, time, speed = self.observation, self._progress_m, self._time_ms, self._speed
         self.world.step(actions)
-        rows = self.world.rows()
-        self.tracker.update(rows, actions)
-        self.observation = self.sensors.write(rows).clone()
-        self._remember(rows)
-        self.num_frames += len(rows)
+        self.tracker.update(actions)
+        self.observation = self.sensors.write().clone()
+        self._remember()
+        self.num_frames += self.world.num_cars
         cause = self.tracker["end_cause"]
         is_finished = cause == EndCause.FINISHED
         step = Step(
@@ -124,6 +122,5 @@ class Race:
         self.world.restore(saved["world"])
         self.tracker.restore(saved["tracker"])
         self.num_frames = int(saved["num_frames"])
-        rows = self.world.rows()
-        self.observation = self.sensors.write(rows).clone()
-        self._remember(rows)
+        self.observation = self.sensors.write().clone()
+        self._remember()

@@ -101,7 +101,6 @@ class Simulator:
             raise ValueError(f"num_cars={num_cars}: at least one car is needed")
         self.num_cars = num_cars
         self.seed = seed
-        self.first_car = first_car
         self.device = torch.device(device)
         self.image_size = image_size
         wp_device = warp_device(self.device)
@@ -109,7 +108,6 @@ class Simulator:
         self._ground = build_ground(self.tracks, device=wp_device)
         self._gates = build_gates(self.tracks, device=wp_device)
         self._course = build_course(self.tracks, device=wp_device)
-        self._shares = start_shares(starts or Starts(), randomisation or Randomisation())
         self.num_gates = tuple(len(track.gates) * track.num_laps for track in self.tracks)
 
         self._state = torch.zeros(num_cars, s.STATE.size, device=self.device)
@@ -122,17 +120,9 @@ class Simulator:
         self._launches: dict[int, wp.Launch] = {}
         self._wp_state = as_warp(self._state)
         self._wp_track_index = as_warp(self.track_index)
-        self.reset()
-
-    def reset(self, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Begin new episodes for the masked cars (all by default); returns each car's zone at its start, ``[B]``."""
-        if mask is None:
-            self._mask.fill_(True)
-        else:
-            self._mask.copy_(mask)
-        wp.launch(
+        self._place = wp.launch(
             place_cars,
-            dim=self.num_cars,
+            dim=num_cars,
             inputs=[
                 self._wp_state,
                 self._wp_track_index,
@@ -141,13 +131,24 @@ class Simulator:
                 self._ground,
                 self._gates,
                 self._course,
-                self._shares,
+                start_shares(starts or Starts(), randomisation or Randomisation()),
                 len(self.tracks),
-                self.seed,
-                self.first_car,
+                seed,
+                first_car,
             ],
-            device=warp_device(self.device),
+            device=wp_device,
+            record_cmd=True,
         )
+        self.reset()
+
+    def reset(self, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Begin new episodes for the masked cars (all by default); returns each car's zone at its start, ``[B]``."""
+        if mask is None:
+            self._mask.fill_(True)
+        else:
+            self._mask.copy_(mask)
+        self._place.set_param_by_name("seed", self.seed)
+        self._place.launch()
         return self._start_zone
 
     def step(self, actions: torch.Tensor) -> None:

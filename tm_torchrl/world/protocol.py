@@ -39,7 +39,7 @@ class World(Protocol):
         ...
 
     def reset(self, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Begin new episodes for the masked cars; returns every car's zone at its start, int32 ``[B]``."""
+        """Begin new episodes for the masked cars; returns the zones where they start, int32 ``[B]``, always one tensor."""
         ...
 
     def step(self, actions: torch.Tensor) -> None:
@@ -47,7 +47,7 @@ class World(Protocol):
         ...
 
     def rows(self) -> torch.Tensor:
-        """Car rows, float32 ``[B, CAR_ROW.size]`` (or wider); the next step may overwrite them."""
+        """Car rows, float32 ``[B, CAR_ROW.size]``; the same memory for the world's whole life."""
         ...
 
     def frames(self) -> torch.Tensor:

@@ -122,27 +122,29 @@ class Sensors:
 
     def __init__(self, world: World, tracker: Tracker) -> None:
         self.layout = observation_layout(tracker.num_previous_actions)
-        self.num_cars = world.num_cars
         self.out = torch.zeros(world.num_cars, self.layout.size, device=world.device)
-        self._everyone = torch.ones(world.num_cars, dtype=torch.bool, device=world.device)
-        self._tracker = tracker
-        self._track_index = as_warp(world.track_index)
-        self._device = warp_device(world.device)
-
-    def write(self, car_rows: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Observations ``[B, F]``; only masked rows are written. The tensor is reused by the next call."""
-        wp.launch(
+        self._mask = torch.ones(world.num_cars, dtype=torch.bool, device=world.device)
+        self._launch = wp.launch(
             sense,
-            dim=self.num_cars,
+            dim=world.num_cars,
             inputs=[
-                as_warp(car_rows),
-                as_warp(self._tracker.rows),
-                self._track_index,
-                as_warp(self._everyone if mask is None else mask),
-                self._tracker.zones,
-                self._tracker.num_previous_actions,
+                as_warp(world.rows()),
+                as_warp(tracker.rows),
+                as_warp(world.track_index),
+                as_warp(self._mask),
+                tracker.zones,
+                tracker.num_previous_actions,
                 as_warp(self.out),
             ],
-            device=self._device,
+            device=warp_device(world.device),
+            record_cmd=True,
         )
+
+    def write(self, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Observations ``[B, F]``; only masked rows are written. The tensor is reused by the next call."""
+        if mask is None:
+            self._mask.fill_(True)
+        else:
+            self._mask.copy_(mask)
+        self._launch.launch()
         return self.out

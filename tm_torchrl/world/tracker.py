@@ -82,54 +82,46 @@ class Tracker:
         self.num_gates = max(len(track.gates) * track.num_laps for track in tracks)
         self.layout = tracker_layout(num_previous_actions, self.num_gates)
         self.rows = torch.zeros(self.num_cars, self.layout.size, device=self.device)
-        self._track_index = as_warp(world.track_index)
-        self._wp_rows = as_warp(self.rows)
         limits_struct = k.TrackerLimits()
         limits_struct.race_ms = 1000.0 * self.limits.race_s
         limits_struct.no_progress_ms = 1000.0 * self.limits.no_progress_s
         limits_struct.overturned_ms = 1000.0 * self.limits.overturned_s
         limits_struct.airborne_ms = 1000.0 * self.limits.airborne_s
-        self._limits = limits_struct
+        self._mask = torch.ones(self.num_cars, dtype=torch.bool, device=self.device)
+        self._start_zone = torch.zeros(self.num_cars, dtype=torch.int32, device=self.device)
+        cars = [as_warp(self.rows), as_warp(world.rows()), as_warp(world.track_index)]
+        self._reset = self._record(
+            k.reset_tracker,
+            [*cars, as_warp(self._start_zone), as_warp(self._mask), self.zones, num_previous_actions],
+        )
+        self._update_arguments = (cars, [self.zones, limits_struct, num_previous_actions, self.num_gates])
+        self._updates: dict[int, tuple[torch.Tensor, wp.Launch]] = {}
+
+    def _record(self, kernel: wp.Kernel, inputs: list[object]) -> wp.Launch:
+        return wp.launch(kernel, dim=self.num_cars, inputs=inputs, device=warp_device(self.device), record_cmd=True)
 
     def __getitem__(self, name: str) -> torch.Tensor:
         """A field of all cars, a view: ``[B]`` if it is one float, else ``[B, n]``."""
         where = self.layout[name]
         return self.rows[:, where.start] if where.stop - where.start == 1 else self.rows[:, where]
 
-    def reset(self, car_rows: torch.Tensor, start_zone: torch.Tensor, mask: torch.Tensor) -> None:
+    def reset(self, start_zone: torch.Tensor, mask: torch.Tensor) -> None:
         """Forget the masked cars' past and find their zones, beginning the search at ``start_zone``."""
-        wp.launch(
-            k.reset_tracker,
-            dim=self.num_cars,
-            inputs=[
-                self._wp_rows,
-                as_warp(car_rows),
-                self._track_index,
-                as_warp(start_zone),
-                as_warp(mask),
-                self.zones,
-                self.num_previous_actions,
-            ],
-            device=warp_device(self.device),
-        )
+        self._start_zone.copy_(start_zone)
+        self._mask.copy_(mask)
+        self._reset.launch()
 
-    def update(self, car_rows: torch.Tensor, actions: torch.Tensor) -> None:
+    def update(self, actions: torch.Tensor) -> None:
         """Follow the cars through the step that ``actions`` (``[B]`` or ``[B, S]``) made."""
-        wp.launch(
-            k.update_tracker,
-            dim=self.num_cars,
-            inputs=[
-                self._wp_rows,
-                as_warp(car_rows),
-                self._track_index,
-                as_warp(actions.view(self.num_cars, -1)),
-                self.zones,
-                self._limits,
-                self.num_previous_actions,
-                self.num_gates,
-            ],
-            device=warp_device(self.device),
-        )
+        actions = actions.view(self.num_cars, -1)
+        slots = actions.shape[1]
+        if slots not in self._updates:
+            buffer = torch.zeros_like(actions)
+            cars, others = self._update_arguments
+            self._updates[slots] = (buffer, self._record(k.update_tracker, [*cars, as_warp(buffer), *others]))
+        buffer, launch = self._updates[slots]
+        buffer.copy_(actions)
+        launch.launch()
 
     def save(self) -> torch.Tensor:
         """A copy of all rows."""
