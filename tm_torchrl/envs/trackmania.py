@@ -74,6 +74,8 @@ class TrackManiaEnv(EnvBase):
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs={num_envs}: at least one car is needed")
         if world is None:
             world = Simulator(
                 choose_tracks(track, tracks, generator, generator_seeds),

@@ -1,0 +1,227 @@
+"""``TrackManiaEnv`` as TorchRL and its users meet it."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+from torchrl.collectors import Collector, MultiAsyncCollector, MultiSyncCollector
+from torchrl.envs import ParallelEnv, SerialEnv, StepCounter, TransformedEnv
+from torchrl.envs.utils import RandomPolicy, check_env_specs
+
+from tm_torchrl.envs import TrackManiaEnv
+from tm_torchrl.sim import Simulator, Starts
+from tm_torchrl.tracks import load_track
+from tm_torchrl.world.tracker import EndCause, Limits
+
+make = functools.partial(TrackManiaEnv, 4, track="oval", starts=Starts(zone=0.5))
+SHORT = Limits(no_progress_s=0.3)
+
+
+@pytest.mark.parametrize("num_envs", [1, 5])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"pixels": True, "image_size": 32}, {"action_block": 5, "num_previous_actions": 25}],
+    ids=["floats", "pixels", "blocks"],
+)
+def test_specs(num_envs: int, options: dict):
+    check_env_specs(TrackManiaEnv(num_envs, track="oval", **options), seed=0)
+
+
+def test_specs_of_several_tracks():
+    env = TrackManiaEnv(16, tracks=["oval", load_track("oval")], seed=1)
+    check_env_specs(env)
+    assert set(env.world.track_index.tolist()) == {0, 1}
+
+
+def test_inside_transformed_serial_and_parallel_env():
+    for env in (TransformedEnv(make(), StepCounter()), SerialEnv(2, make), ParallelEnv(2, make)):
+        rollout = env.rollout(5, break_when_any_done=False)
+        assert rollout.shape[-1] == 5
+        assert rollout["next", "observation"].shape[-1] == 184
+        env.close()
+
+
+def test_collectors_deliver():
+    single = Collector(make, RandomPolicy(make().action_spec), frames_per_batch=40, total_frames=80)
+    assert [batch.numel() for batch in single] == [40, 40]
+    for kind in (MultiSyncCollector, MultiAsyncCollector):
+        collector = kind([make, make], RandomPolicy(make().action_spec), frames_per_batch=80, total_frames=160)
+        batches = 0
+        for batch in collector:
+            assert batch["next", "observation"].shape[-1] == 184
+            batches += 1
+        assert batches == 2
+        collector.shutdown()
+
+
+def test_same_seed_same_rollout():
+    env = make()
+    rollouts = []
+    for seed in (5, 5, 6):
+        env.set_seed(seed)
+        torch.manual_seed(0)
+        rollouts.append(env.rollout(20, break_when_any_done=False))
+    assert (rollouts[0]["next", "observation"] == rollouts[1]["next", "observation"]).all()
+    assert (rollouts[0]["next", "observation"] != rollouts[2]["next", "observation"]).any()
+
+
+def test_partial_reset_touches_only_the_masked_cars():
+    env = make()
+    td = env.rollout(5, break_when_any_done=False)[:, -1]["next"].clone()
+    mask = torch.tensor([[True], [False], [False], [True]])
+    td["_reset"] = mask
+    after = env.reset(td)
+    kept = ~mask.view(-1)
+    assert torch.equal(after["observation"][kept], td["observation"][kept])
+    assert (after["info", "race_time_ms"] == torch.tensor([0, 250, 250, 0])).all()
+    td = after.set("action", torch.zeros(4, dtype=torch.int64))
+    assert (env.step(td)["next", "info", "race_time_ms"] == torch.tensor([50, 300, 300, 50])).all()
+
+
+def test_a_block_of_one_action_is_that_action_held():
+    held, block = make(seed=3), make(seed=3, action_block=5, num_previous_actions=25)
+    a, b = held.reset(), block.reset()
+    for action in (0, 0, 1, 6, 2, 0):
+        a = held.step(a.set("action", torch.full((4,), action)))["next"]
+        b = block.step(b.set("action", torch.full((4, 5), action)))["next"]
+    assert torch.equal(held.world.rows(), block.world.rows())
+    assert torch.equal(a["reward"], b["reward"])
+
+
+def test_reward_is_time_and_metres():
+    env = make()
+    td = env.reset()
+    total, start = torch.zeros(4), env.race.tracker["progress_m"].clone()
+    for _ in range(20):
+        td = env.step(td.set("action", torch.zeros(4, dtype=torch.int64)))["next"]
+        total += td["reward"].view(-1)
+    metres = env.race.tracker["progress_m"] - start
+    assert total == pytest.approx((-0.06 * 20 + 0.01 * metres).numpy(), abs=1e-4)
+
+
+def test_standing_still_truncates_by_no_progress():
+    env = TrackManiaEnv(1, track="oval")
+    td = env.reset()
+    for step in range(1, 60):
+        td = env.step(td.set("action", torch.tensor([3])))["next"]
+        if td["done"].any():
+            break
+    assert step == 40
+    assert td["truncated"].all() and not td["terminated"].any()
+    assert td["info", "end_cause"].item() == EndCause.NO_PROGRESS
+
+
+def test_finish_terminates_with_the_exact_time():
+    env = TrackManiaEnv(1, track="oval", starts=Starts())
+    td = env.reset()
+    gained = 0.0
+    while not td["done"].any():  # a full-throttle car scrapes round the oval
+        td = env.step(td.set("action", torch.tensor([0])))["next"]
+        gained += td["reward"].item()
+    if not td["terminated"].any():
+        pytest.skip("full throttle does not finish this oval")
+    info = td["info"]
+    assert info["end_cause"].item() == EndCause.FINISHED and info["is_finished"].all()
+    assert info["checkpoint_times_ms"][0, -1] == info["race_time_ms"].item()
+    time_ms = info["race_time_ms"].item()
+    length = env.race.tracker["progress_m"].item()
+    assert gained == pytest.approx(-0.0012 * time_ms + 0.01 * (length - 0.25), abs=0.02)
+
+
+def test_save_and_restore():
+    env = make(limits=SHORT)
+    torch.manual_seed(1)
+    td = env.rollout(10, break_when_any_done=False)[:, -1]["next"]
+    saved = env.save()
+    actions = torch.randint(12, (10, 4))
+
+    def play() -> torch.Tensor:
+        state, out = td.clone(), []
+        for action in actions:
+            state = env.step(state.select("observation").set("action", action))["next"]
+            out.append(torch.cat([state["observation"], state["reward"]], dim=1))
+        return torch.stack(out)
+
+    first = play()
+    env.restore(saved)
+    assert torch.equal(first, play())
+
+
+def test_returned_tensors_are_not_overwritten():
+    env = make(pixels=True, image_size=16)
+    td = env.reset()
+    first = {key: td[key].clone() for key in ("observation", "pixels")}
+    following = env.step(td.clone().set("action", torch.zeros(4, dtype=torch.int64)))["next"]
+    copy = following["observation"].clone()
+    env.step(following.clone().set("action", torch.zeros(4, dtype=torch.int64)))
+    assert all(torch.equal(td[key], value) for key, value in first.items())
+    assert torch.equal(following["observation"], copy)
+
+
+def test_absurd_states_end_by_rule():
+    env = TrackManiaEnv(256, track="oval", starts=Starts(zone=1.0))
+    state = env.world.save()
+    generator = torch.Generator().manual_seed(0)
+    state[:, :35] += torch.randn(256, 35, generator=generator) * 1000
+    env.world.restore(state)
+    over = torch.zeros(256, dtype=torch.bool)
+    for _ in range(200):
+        outcome = env.race.step(torch.randint(12, (256,), generator=generator))
+        over |= outcome.terminated | outcome.truncated
+        assert torch.isfinite(outcome.reward).all()
+    assert over.all()
+
+
+class TestBadInput:
+    """Each error names the argument, and nothing has moved."""
+
+    def test_actions(self):
+        env = make()
+        td = env.reset()
+        before = env.world.save()
+        for action, error, text in (
+            (torch.tensor([0, 1, 2, 12]), ValueError, r"action holds 12; expected indices in 0\.\.11"),
+            (torch.tensor([0, -1, 2, 3]), ValueError, r"action holds -1"),
+            (torch.tensor([0.0, float("nan"), 1.0, 2.0]), TypeError, r"action has dtype torch.float32"),
+            (torch.zeros(4, 2, dtype=torch.int64), ValueError, r"action has shape \(4, 2\); expected \(4,\)"),
+        ):
+            with pytest.raises(error, match=text):
+                env.race.step(action)
+        assert torch.equal(before, env.world.save())
+        assert td["observation"].shape == (4, 184)
+
+    @pytest.mark.parametrize(
+        ("options", "text"),
+        [
+            ({"num_envs": 0}, "num_envs=0"),
+            ({"track": "ovel"}, "oval"),
+            ({"track": "oval", "tracks": ["oval"]}, "track and tracks were given together"),
+            ({"tracks": []}, r"tracks=\[\]"),
+            ({"action_block": 3}, "action_block=3"),
+            ({"num_previous_actions": 0}, "num_previous_actions=0"),
+            ({"reward": []}, r"reward=\[\]"),
+            ({"pixels": True, "image_size": 63}, "image_size.*63"),
+            ({"pixels": True, "image_size": 512}, "image_size.*512"),
+        ],
+    )
+    def test_constructor(self, options: dict, text: str):
+        options = {"num_envs": 2, **options}
+        with pytest.raises(ValueError, match=text):
+            TrackManiaEnv(options.pop("num_envs"), **options)
+
+    def test_world(self):
+        world = Simulator(load_track("oval"), num_cars=3)
+        with pytest.raises(ValueError, match="num_envs=2, but the world has 3 cars"):
+            TrackManiaEnv(2, world=world)
+        with pytest.raises(ValueError, match="no camera"):
+            TrackManiaEnv(3, world=world, pixels=True)
+        with pytest.raises(ValueError, match="world= brings its own tracks"):
+            TrackManiaEnv(3, world=world, track="oval")
+
+    def test_starts(self):
+        with pytest.raises(ValueError, match=r"sum to 1\.2"):
+            Starts(zone=0.7, wall=0.5)
+        with pytest.raises(ValueError, match="askew=-0.1"):
+            Starts(askew=-0.1)
