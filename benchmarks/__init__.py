@@ -1,0 +1,1 @@
+"""Measurements; each script explains itself with --help."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import importlib.metadata
 import json
 import platform
@@ -22,7 +22,7 @@ def describe_run(*, device: str) -> dict[str, Any]:
     git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=RESULTS, capture_output=True, text=True)
     dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=RESULTS, capture_output=True, text=True)
     return {
-        "date": datetime.date.today().isoformat(),
+        "date": dt.date.today().isoformat(),
         "command": "python " + " ".join([f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "git": git.stdout.strip() + ("+" if dirty.stdout.strip() else ""),
         "python": platform.python_version(),

@@ -39,9 +39,9 @@ def test_many_cars_and_reset_by_the_next_step():
     envs.reset(seed=0)
     actions = np.array([0, 3, 0])
     for _ in range(40):
-        _, _, terminated, truncated, info = envs.step(actions)
+        _, _, _, truncated, info = envs.step(actions)
     assert truncated.tolist() == [False, True, False], "the car that stands is cut short after 2 s"
-    observation, reward, terminated, truncated, info = envs.step(actions)
+    observation, reward, _, truncated, info = envs.step(actions)
     assert info["race_time_ms"].tolist() == [2050, 0, 2050]
     assert reward[1] == 0 and not truncated[1]
     assert envs.observation_space.contains(observation)

@@ -69,7 +69,8 @@ def test_finish():
 
 
 def test_final_speed_pays_gained_speed_only_forwards():
-    assert value(FinalSpeed(as_if_s=2.0), step(speed_before=10.0, speed=14.0, velocity=[0, 0, 5])) == pytest.approx(0.08)
+    onwards = step(speed_before=10.0, speed=14.0, velocity=[0, 0, 5])
+    assert value(FinalSpeed(as_if_s=2.0), onwards) == pytest.approx(0.08)
     assert value(FinalSpeed(as_if_s=2.0), step(speed_before=10.0, speed=14.0, velocity=[0, 0, -5])) == 0.0
 
 

@@ -217,9 +217,7 @@ def test_energy_is_never_created_when_rolling():
             best = min(best, energy)
 
 
-@pytest.mark.parametrize(
-    ("surface", "low_gain", "high_gain"), [(Surface.TURBO, 32, 42), (Surface.TURBO2, 50, 66)]
-)
+@pytest.mark.parametrize(("surface", "low_gain", "high_gain"), [(Surface.TURBO, 32, 42), (Surface.TURBO2, 50, 66)])
 def test_turbo(surface: int, low_gain: float, high_gain: float):
     """Fading from strength to 0 adds half of strength x 16 m/s^2 x time: 10 m/s = 36 km/h, 16 m/s = 57.6 km/h."""
     along = np.full(1500, int(Surface.ASPHALT))

@@ -49,8 +49,7 @@ class OneCar:
             self.sim.step(torch.tensor([action]))
 
     def __getitem__(self, name: str) -> np.ndarray:
-        row = self.sim.rows()[0, CAR_ROW[name]].numpy().astype(np.float64)
-        return row
+        return self.sim.rows()[0, CAR_ROW[name]].numpy().astype(np.float64)
 
     @property
     def speed_kmh(self) -> float:

@@ -105,8 +105,14 @@ def test_velocity_spin_and_up_in_the_car_frame():
 
 @pytest.mark.parametrize(
     ("material", "group"),
-    [(0, 0), (1, 0), (16, 0), (18, 0), (19, 0), (2, 1), (20, 1), (5, 2), (6, 2), (8, 2), (17, 2), (7, 3), (26, 3), (29, None), (13, None)],
-)  # fmt: skip
+    [
+        *[(asphalt, 0) for asphalt in (0, 1, 16, 18, 19)],
+        *[(grass, 1) for grass in (2, 20)],
+        *[(dirt, 2) for dirt in (5, 6, 8, 17)],
+        *[(turbo, 3) for turbo in (7, 26)],
+        *[(other, None) for other in (29, 13)],
+    ],
+)
 def test_material_groups(material: int, group: int | None):
     car = Watched()
     car.set("wheel_material", [material, 2, 16, 16])

@@ -100,7 +100,10 @@ class TrackManiaGymEnv(gymnasium.Env[Any, Any]):
         cars: arguments of the simulator and the race.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": RENDER_FPS}
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+        "render_modes": ["rgb_array"],
+        "render_fps": RENDER_FPS,
+    }
 
     def __init__(self, *, render_mode: str | None = None, **cars: Any) -> None:
         if render_mode not in (None, "rgb_array"):
@@ -149,7 +152,7 @@ class TrackManiaVectorEnv(VectorEnv[Any, Any, np.ndarray]):
         cars: arguments of the simulator and the race.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
         "render_modes": ["rgb_array"],
         "render_fps": RENDER_FPS,
         "autoreset_mode": AutoresetMode.NEXT_STEP,
@@ -205,4 +208,6 @@ class TrackManiaVectorEnv(VectorEnv[Any, Any, np.ndarray]):
             return None
         simulator = self._cars.simulator
         rows = simulator.rows()
-        return tuple(chase_view(simulator.tracks[int(t)], row) for t, row in zip(simulator.track_index, rows, strict=True))
+        return tuple(
+            chase_view(simulator.tracks[int(t)], row) for t, row in zip(simulator.track_index, rows, strict=True)
+        )

@@ -24,7 +24,8 @@ class TrackManiaEnv(EnvBase):
 
     Keys: ``observation`` float32 ``[N, F]`` in raw SI values (named by ``observation_layout``); ``pixels`` uint8
     ``[N, 1, H, W]``; ``action`` int64 ``[N]``, or ``[N, 5]`` for blocks; ``info`` with ``race_time_ms``,
-    ``checkpoint_times_ms``, ``is_finished`` and ``end_cause`` (an ``EndCause``). A finish terminates, all else truncates.
+    ``checkpoint_times_ms``, ``is_finished`` and ``end_cause`` (an ``EndCause``). A finish terminates; all else
+    truncates.
 
     Args:
         num_envs: cars in this environment, its batch size.
@@ -88,7 +89,9 @@ class TrackManiaEnv(EnvBase):
                 device=device,
             )
         elif any(given is not None for given in (track, tracks, generator, starts, randomisation)):
-            raise ValueError("world= brings its own tracks and starts: leave out track, tracks, generator, starts, randomisation")
+            raise ValueError(
+                "world= brings its own tracks and starts: leave out track, tracks, generator, starts, randomisation"
+            )
         elif world.num_cars != num_envs:
             raise ValueError(f"num_envs={num_envs}, but the world has {world.num_cars} cars")
         elif pixels and world.image_size is None:
@@ -132,7 +135,7 @@ class TrackManiaEnv(EnvBase):
 
     def _observe(self) -> dict[str, torch.Tensor | dict[str, torch.Tensor]]:
         tracker = self.race.tracker
-        out = {
+        out: dict[str, torch.Tensor | dict[str, torch.Tensor]] = {
             "observation": self.race.observation,
             "info": {
                 "race_time_ms": tracker["race_time_ms"].to(torch.int32),
@@ -187,7 +190,8 @@ def choose_tracks(
     generator_seeds: Sequence[int],
 ) -> list[Track]:
     """The tracks that one of ``track``, ``tracks`` and ``generator`` names; the default track if none does."""
-    given = [name for name, value in (("track", track), ("tracks", tracks), ("generator", generator)) if value is not None]
+    options = {"track": track, "tracks": tracks, "generator": generator}
+    given = [name for name, value in options.items() if value is not None]
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} were given together; choose one")
     if generator is not None:

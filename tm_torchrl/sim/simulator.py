@@ -7,62 +7,17 @@ from collections.abc import Sequence
 import torch
 import warp as wp
 
-from tm_torchrl.sim import state as s
 from tm_torchrl.sim.camera import Camera
-from tm_torchrl.sim.car import Controls, tick
-from tm_torchrl.sim.ground import Ground, build_ground, plot_of
-from tm_torchrl.sim.race import Gates, build_gates, passes_gate
-from tm_torchrl.sim.starts import Randomisation, Starts, build_course, place_cars, start_shares
+from tm_torchrl.sim.ground import build_ground
+from tm_torchrl.sim.place_kernel import place_cars
+from tm_torchrl.sim.race import build_gates
+from tm_torchrl.sim.starts import Randomisation, Starts, build_course, start_shares
+from tm_torchrl.sim.state import STATE
+from tm_torchrl.sim.step_kernel import advance_cars
 from tm_torchrl.tracks import Track
-from tm_torchrl.world.actions import TICK_MS, TICKS_PER_ACTION
+from tm_torchrl.world.actions import TICKS_PER_ACTION
 from tm_torchrl.world.car_row import CAR_ROW
 from tm_torchrl.world.warp_arrays import as_warp, warp_device
-
-wp.set_module_options({"enable_backward": False, "fuse_fp": False})
-
-
-@wp.kernel(enable_backward=False)
-def advance_cars(
-    state: wp.array2d(dtype=wp.float32),
-    track_index: wp.array(dtype=wp.int32),
-    actions: wp.array2d(dtype=wp.int64),
-    ground: Ground,
-    gates: Gates,
-    ticks_per_slot: int,
-):
-    """Play every car's action slots, each for its ticks."""
-    b = wp.tid()
-    track = track_index[b]
-    plot = plot_of(ground, track)
-    car = s.load_car(state, b)
-    car.has_lateral_contact = 0.0  # any touch within the step counts
-    race_time = state[b, s.RACE_TIME]
-    count = state[b, s.CHECKPOINTS]
-    checkpoint_time = state[b, s.CHECKPOINT_TIME]
-    total = float(gates.total[track])
-    controls = Controls()
-    for slot in range(actions.shape[1]):
-        action = int(actions[b, slot])
-        controls.gas = wp.where(action < 3 or action >= 9, 1.0, 0.0)
-        controls.brake = wp.where(action >= 6, 1.0, 0.0)
-        way = action % 3
-        controls.steer = wp.where(way == 1, 1.0, wp.where(way == 2, -1.0, 0.0))
-        for _ in range(ticks_per_slot):
-            before = car.position
-            car = tick(ground, plot, car, controls)
-            race_time = race_time + float(TICK_MS)
-            if count < total and passes_gate(gates, track, count, before, car.position):
-                count = count + 1.0
-                checkpoint_time = race_time
-                car.is_freewheeling = 0.0
-    s.store_car(state, b, car, controls.gas)
-    state[b, s.RACE_TIME] = race_time
-    state[b, s.CHECKPOINTS] = count
-    state[b, s.CHECKPOINT_TIME] = checkpoint_time
-    state[b, s.FINISHED] = wp.where(count >= total, 1.0, 0.0)
-    state[b, s.INPUT_GAS] = controls.gas
-    state[b, s.INPUT_BRAKE] = controls.brake
-    state[b, s.INPUT_STEER] = -controls.steer
 
 
 class Simulator:
@@ -110,7 +65,7 @@ class Simulator:
         self._course = build_course(self.tracks, device=wp_device)
         self.num_gates = tuple(len(track.gates) * track.num_laps for track in self.tracks)
 
-        self._state = torch.zeros(num_cars, s.STATE.size, device=self.device)
+        self._state = torch.zeros(num_cars, STATE.size, device=self.device)
         self.track_index = torch.zeros(num_cars, dtype=torch.int32, device=self.device)
         self._start_zone = torch.zeros(num_cars, dtype=torch.int32, device=self.device)
         self._mask = torch.ones(num_cars, dtype=torch.bool, device=self.device)
@@ -193,7 +148,7 @@ class Simulator:
     def set_seed(self, seed: int) -> None:
         """Key the randomness of the resets that follow, and count episodes from 0 again."""
         self.seed = seed
-        self._state[:, s.STATE.start("episode")] = 0.0
+        self._state[:, STATE.start("episode")] = 0.0
 
     def save(self) -> torch.Tensor:
         """A copy of everything the future depends on, ``[B, STATE.size]``."""
@@ -204,4 +159,4 @@ class Simulator:
         if blob.shape != self._state.shape:
             raise ValueError(f"blob has shape {tuple(blob.shape)}; this simulator saves {tuple(self._state.shape)}")
         self._state.copy_(blob)
-        self.track_index.copy_(self._state[:, s.STATE.start("track")])
+        self.track_index.copy_(self._state[:, STATE.start("track")])

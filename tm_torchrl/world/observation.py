@@ -54,9 +54,10 @@ def observation_layout(num_previous_actions: int = 5) -> Layout:
         return ObservationField(name, size, unit, meaning, mean, scale)
 
     half = MINI_RACE_STEPS / 2
+    keys = (0.8, 0.2, 0.3, 0.3)
     return Layout(
         field("clock", 1, "actions", "mini-race time; 0 in rollouts, drawn anew by replay", (half,), (half,)),
-        field("previous_actions", 4 * n, "0/1", "gas, brake, left, right; oldest first", (0.8, 0.2, 0.3, 0.3) * n, (0.5,)),
+        field("previous_actions", 4 * n, "0/1", "gas, brake, left, right; oldest first", keys * n, (0.5,)),
         field("wheel_is_sliding", 4, "0/1", "", (0.1,), (0.5,)),
         field("wheel_has_contact", 4, "0/1", "", (0.9,), (0.5,)),
         field("wheel_damper", 4, "m", "damper travel", (0.02,), (0.06,)),
@@ -79,6 +80,6 @@ def observation_constants(num_previous_actions: int = 5) -> tuple[np.ndarray, np
     means, scales = [], []
     for field in observation_layout(num_previous_actions).fields:
         assert isinstance(field, ObservationField)
-        means.append(np.broadcast_to(np.float32(field.mean), field.size))
-        scales.append(np.broadcast_to(np.float32(field.scale), field.size))
+        means.append(np.broadcast_to(np.asarray(field.mean, np.float32), field.size))
+        scales.append(np.broadcast_to(np.asarray(field.scale, np.float32), field.size))
     return np.concatenate(means), np.concatenate(scales)

@@ -39,7 +39,7 @@ class World(Protocol):
         ...
 
     def reset(self, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Begin new episodes for the masked cars; returns the zones where they start, int32 ``[B]``, always one tensor."""
+        """Begin new episodes for the masked cars; returns the zones where cars start, int32 ``[B]``."""
         ...
 
     def step(self, actions: torch.Tensor) -> None:

@@ -55,12 +55,11 @@ class Limits:
 
 def tracker_layout(num_previous_actions: int, num_gates: int) -> Layout:
     """Names of the tracker row's floats (whole numbers are exact)."""
-    layout = Layout(
+    return Layout(
         *k.FIXED_FIELDS,
         Field("previous_actions", num_previous_actions, "index", "oldest first"),
         Field("checkpoint_times_ms", num_gates, "ms", "0 while not passed; the finish is the last"),
     )
-    return layout
 
 
 class Tracker:

@@ -51,10 +51,10 @@ WORLD_EDGE_M = wp.constant(200.0)  # from the current zone
 class TrackerLimits:
     """Limits in milliseconds."""
 
-    race_ms: wp.float32
-    no_progress_ms: wp.float32
-    overturned_ms: wp.float32
-    airborne_ms: wp.float32
+    race_ms: float
+    no_progress_ms: float
+    overturned_ms: float
+    airborne_ms: float
 
 
 @wp.func

@@ -1,0 +1,55 @@
+"""The kernel that plays the cars' actions."""
+
+import warp as wp
+
+from tm_torchrl.sim import state as s
+from tm_torchrl.sim.car import Controls, tick
+from tm_torchrl.sim.ground import Ground, plot_of
+from tm_torchrl.sim.race import Gates, passes_gate
+from tm_torchrl.world.actions import TICK_MS
+
+wp.set_module_options({"enable_backward": False, "fuse_fp": False})
+
+
+@wp.kernel(enable_backward=False)
+def advance_cars(
+    state: wp.array2d(dtype=wp.float32),
+    track_index: wp.array(dtype=wp.int32),
+    actions: wp.array2d(dtype=wp.int64),
+    ground: Ground,
+    gates: Gates,
+    ticks_per_slot: int,
+):
+    """Play every car's action slots, each for its ticks."""
+    b = wp.tid()
+    track = track_index[b]
+    plot = plot_of(ground, track)
+    car = s.load_car(state, b)
+    car.has_lateral_contact = 0.0  # any touch within the step counts
+    race_time = state[b, s.RACE_TIME]
+    count = state[b, s.CHECKPOINTS]
+    checkpoint_time = state[b, s.CHECKPOINT_TIME]
+    total = float(gates.total[track])
+    controls = Controls()
+    for slot in range(actions.shape[1]):
+        action = int(actions[b, slot])
+        controls.gas = wp.where(action < 3 or action >= 9, 1.0, 0.0)
+        controls.brake = wp.where(action >= 6, 1.0, 0.0)
+        way = action % 3
+        controls.steer = wp.where(way == 1, 1.0, wp.where(way == 2, -1.0, 0.0))
+        for _ in range(ticks_per_slot):
+            before = car.position
+            car = tick(ground, plot, car, controls)
+            race_time = race_time + float(TICK_MS)
+            if count < total and passes_gate(gates, track, count, before, car.position):
+                count = count + 1.0
+                checkpoint_time = race_time
+                car.is_freewheeling = 0.0
+    s.store_car(state, b, car, controls.gas)
+    state[b, s.RACE_TIME] = race_time
+    state[b, s.CHECKPOINTS] = count
+    state[b, s.CHECKPOINT_TIME] = checkpoint_time
+    state[b, s.FINISHED] = wp.where(count >= total, 1.0, 0.0)
+    state[b, s.INPUT_GAS] = controls.gas
+    state[b, s.INPUT_BRAKE] = controls.brake
+    state[b, s.INPUT_STEER] = -controls.steer
