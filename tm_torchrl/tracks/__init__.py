@@ -1,0 +1,38 @@
+"""Tracks: geometry only, in numpy. Start with :func:`load_track`."""
+
+from tm_torchrl.tracks.blocks import BLOCKS, Block, blocks
+from tm_torchrl.tracks.clearance import Clearance, self_clearance
+from tm_torchrl.tracks.generate import HELD_OUT_SEEDS, TRAINING_SEEDS, generate_track
+from tm_torchrl.tracks.library import BUILTIN_TRACKS, DEFAULT_TRACK, load_track
+from tm_torchrl.tracks.pieces import Piece, arc, chicane, jump, lay, straight
+from tm_torchrl.tracks.raster import Raster
+from tm_torchrl.tracks.speed import speed_profile
+from tm_torchrl.tracks.surfaces import Surface
+from tm_torchrl.tracks.track import Track
+from tm_torchrl.tracks.zones import ZONE_SPACING_M, Zones
+
+__all__ = [
+    "BLOCKS",
+    "BUILTIN_TRACKS",
+    "DEFAULT_TRACK",
+    "HELD_OUT_SEEDS",
+    "TRAINING_SEEDS",
+    "ZONE_SPACING_M",
+    "Block",
+    "Clearance",
+    "Piece",
+    "Raster",
+    "Surface",
+    "Track",
+    "Zones",
+    "arc",
+    "blocks",
+    "chicane",
+    "generate_track",
+    "jump",
+    "lay",
+    "load_track",
+    "self_clearance",
+    "speed_profile",
+    "straight",
+]

@@ -1,0 +1,86 @@
+"""Named tracks that come with the package."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+from tm_torchrl.tracks.blocks import blocks
+from tm_torchrl.tracks.generate import generate_track
+from tm_torchrl.tracks.pieces import arc, lay, straight
+from tm_torchrl.tracks.track import Track
+
+DEFAULT_TRACK = "hillside"
+
+_COURSES: Mapping[str, str] = MappingProxyType({
+    "hillside": "SSSSSLuSuSJSSrrRLSuLSdRSSRSSLuSuSSSREESS",  # hills, ten sharp corners, one jump, a dirt piece
+    "quarry": "SSSELEEREERELEEREELEEELuEEEERSSSS",  # mostly dirt
+    "leaps": "SSSSSLSSRSJSSrSSllJSSRJSSRSJSSSSRSJSSSJSSSS",  # six jumps
+    "booster": "SSSTSSSSRlTSSTSSlSSRSXSSrrlrTSSTSSSXSSrllrllSS",  # turbo and red turbo between wide curves
+    "alley": "SSSNNRNNSSNNSCNNRNNSCNNNNRNNNNNNRSSLSS",  # narrow, two chicanes
+    "mountain": "SSSDDUUSSRDRDDULrUUlULDRlULDRSSRSSSdlSSRSSLULSdUUUUUUSSRDDDDUUlrSSRDDDDSS",  # 56 m of height
+    "marathon": (
+        "SSSSSRlllSSRuSNNuSdSuSuSJSSSSRSSRSSLSSRdSuSllSSRSSRSSLSREElJSSlSSNNSSSClrTSSdSSSLSSLdSSSRrTSSSSLrEEEESSRuSSSLSS"
+    ),
+})
+
+
+def _oval() -> Track:
+    """Flat: two straights, two half turns."""
+    half = (straight(300.0), arc(60.0, 180.0))
+    return lay("oval", half + half, is_circuit=True)
+
+
+def _bowl() -> Track:
+    """Banked half turns of different radius, joined by straights: the car may keep its speed."""
+    pieces = (straight(160.0), arc(80.0, 180.0, bank=0.25), straight(160.0), arc(80.0, 180.0, bank=0.25))
+    return lay("bowl", pieces, is_circuit=True, half_width_m=11.0)
+
+
+def _ring() -> Track:
+    """Three laps of a small circuit."""
+    pieces = (
+        straight(90.0), arc(30.0, 90.0), straight(50.0, rise_m=3.0), arc(30.0, 90.0),
+        straight(90.0), arc(30.0, 90.0), straight(50.0, rise_m=-3.0), arc(30.0, 90.0),
+    )  # fmt: skip
+    return lay("ring", pieces, is_circuit=True, num_laps=3)
+
+
+_MAKERS: Mapping[str, Callable[[], Track]] = MappingProxyType({
+    "oval": _oval,
+    "bowl": _bowl,
+    "ring": _ring,
+    **{name: (lambda name=name, spec=spec: blocks(spec, name=name)) for name, spec in _COURSES.items()},
+    "valley": lambda: generate_track(3, name="valley", length_m=1500.0),
+    "meadow": lambda: generate_track(12, name="meadow", length_m=1900.0, kind="course", dirt=1, jumps=1),
+})
+BUILTIN_TRACKS: tuple[str, ...] = (DEFAULT_TRACK, *(name for name in _MAKERS if name != DEFAULT_TRACK))
+
+
+@cache
+def _builtin(name: str) -> Track:
+    return _MAKERS[name]()
+
+
+def load_track(name_or_path: str | Path) -> Track:
+    """A built-in track by name, or a track file by path (anything that ends in .npz).
+
+    Raises:
+        ValueError: no such name; the nearest ones are shown.
+
+    >>> load_track("oval").is_circuit
+    True
+    """
+    name = str(name_or_path)
+    if name in _MAKERS:
+        return _builtin(name)
+    if name.endswith(".npz"):
+        return Track.load(name)
+    near = difflib.get_close_matches(name, BUILTIN_TRACKS, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise ValueError(
+        f"name_or_path {name!r} is no built-in track; {hint}Built-in are {', '.join(BUILTIN_TRACKS)}; files end in .npz"
+    )

@@ -1,0 +1,190 @@
+"""Checks of a track's defining arrays; each error names the argument, what was given and what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tm_torchrl.tracks.surfaces import Surface
+
+if TYPE_CHECKING:
+    from tm_torchrl.tracks.track import Track
+
+LENGTH_GRID = 1024.0  # points and widths lie on multiples of 1/1024 m
+BANK_GRID = 65536.0
+MIN_POINTS = 20
+SPACING_RANGE_M = (0.8, 1.25)  # of neighbouring points, on the map
+MAX_EXTENT_M = 8192.0  # a raster of 64M cells is not a track but a mistake in units
+
+
+def snap(values: np.ndarray, *, grid: float = LENGTH_GRID) -> np.ndarray:
+    """Round to multiples of 1/grid, ties upwards."""
+    snapped: np.ndarray = np.floor(np.asarray(values, np.float64) * grid + 0.5) / grid
+    return snapped
+
+
+def validated(track: Track) -> dict[str, Any]:
+    """Return the track's fields checked, rounded, in their types and read-only."""
+    if not isinstance(track.name, str) or not track.name:
+        raise ValueError(f"name must be a non-empty string, got {track.name!r}")
+    is_circuit = bool(track.is_circuit)
+    centreline = _centreline(track.centreline, is_circuit=is_circuit)
+    num_points = len(centreline)
+    surface = _along("surface", track.surface, num_points)
+    unknown = sorted(set(surface.tolist()) - {float(s) for s in Surface})
+    if unknown:
+        known = ", ".join(f"{s.name}={s.value}" for s in Surface)
+        raise ValueError(
+            f"surface has the unknown id {unknown[0]:g}; known are {known}"
+        )
+    half_width = _bounded(
+        "half_width", track.half_width, num_points, low=1.0, high=100.0, unit="m"
+    )
+    bank = _bounded(
+        "bank",
+        track.bank,
+        num_points,
+        low=-0.75,
+        high=0.75,
+        unit="m rise per m to the left",
+    )
+    wall_offset = float(track.wall_offset)
+    if not 1.0 <= wall_offset <= 100.0:
+        raise ValueError(f"wall_offset must be 1..100 m, got {wall_offset:g}")
+    num_laps = _integer("num_laps", track.num_laps)
+    if num_laps < 1 or num_laps > 100:
+        raise ValueError(f"num_laps must be 1..100, got {num_laps}")
+    if num_laps > 1 and not is_circuit:
+        raise ValueError(
+            f"num_laps is {num_laps} on an open course; only a circuit (is_circuit=True) has laps"
+        )
+    start, finish = _ends(track, num_points, is_circuit=is_circuit)
+    fields = {
+        "centreline": centreline,
+        "half_width": snap(half_width),
+        "bank": snap(bank, grid=BANK_GRID),
+        "surface": surface.astype(np.uint8),
+        "checkpoints": _checkpoints(
+            track.checkpoints, start, finish, num_points, is_circuit=is_circuit
+        ),
+    }
+    for array in fields.values():
+        array.setflags(write=False)
+    return {
+        **fields,
+        "name": track.name,
+        "wall_offset": float(snap(np.array(wall_offset))),
+        "is_circuit": is_circuit,
+        "num_laps": num_laps,
+        "start": start,
+        "finish": finish,
+    }
+
+
+def _centreline(value: Any, *, is_circuit: bool) -> np.ndarray:
+    line = np.asarray(value, np.float64)
+    if line.ndim != 2 or line.shape[1] != 3:
+        raise ValueError(
+            f"centreline must have shape [P, 3] (x, y, z), got {list(line.shape)}"
+        )
+    if len(line) < MIN_POINTS:
+        raise ValueError(
+            f"centreline must have at least {MIN_POINTS} points, got {len(line)}"
+        )
+    if not np.isfinite(line).all():
+        raise ValueError(
+            f"centreline must be finite; point {int(np.argmin(np.isfinite(line).all(axis=1)))} is not"
+        )
+    extent = float((line.max(axis=0) - line.min(axis=0)).max())
+    if extent > MAX_EXTENT_M or float(np.abs(line).max()) > 1e6:
+        raise ValueError(
+            f"centreline spans {extent:g} m; the most is {MAX_EXTENT_M:g} m. Is it in metres?"
+        )
+    line = snap(line)
+    ahead = np.roll(line, -1, axis=0) if is_circuit else line[1:]
+    step = ahead - line[: len(ahead)]
+    spacing = np.sqrt(step[:, 0] * step[:, 0] + step[:, 2] * step[:, 2])
+    low, high = SPACING_RANGE_M
+    bad = np.flatnonzero((spacing < low) | (spacing > high))
+    if len(bad):
+        i = int(bad[0])
+        where = f"{i} and {(i + 1) % len(line)}"
+        hint = "from_centreline() resamples a line"
+        if is_circuit and i == len(line) - 1:
+            hint = "a circuit's last point joins its first: leave out the repeated first point, or is_circuit=False"
+        raise ValueError(
+            f"centreline points must be 1 m apart on the map ({low:g}..{high:g}); "
+            f"points {where} are {spacing[i]:.3f} m apart. {hint}"
+        )
+    return line
+
+
+def _along(name: str, value: Any, num_points: int) -> np.ndarray:
+    array = np.asarray(value, np.float64)
+    if array.shape not in ((), (num_points,)):
+        raise ValueError(f"{name} must be one number or have shape [{num_points}] like the centreline, "
+                         f"got {list(array.shape)}")  # fmt: skip
+    return np.broadcast_to(array, (num_points,)).copy()
+
+
+def _bounded(
+    name: str, value: Any, num_points: int, *, low: float, high: float, unit: str
+) -> np.ndarray:
+    array = _along(name, value, num_points)
+    bad = np.flatnonzero(~((array >= low) & (array <= high)))
+    if len(bad):
+        raise ValueError(
+            f"{name} must be {low:g}..{high:g} {unit}; at point {bad[0]} it is {array[bad[0]]:g}"
+        )
+    return array
+
+
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, bool) or int(value) != value:
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
+    return int(value)
+
+
+def _ends(track: Track, num_points: int, *, is_circuit: bool) -> tuple[int, int]:
+    start = _integer("start", track.start)
+    finish = _integer("finish", track.finish)
+    if not 0 <= start < num_points:
+        raise ValueError(
+            f"start must be a centreline index 0..{num_points - 1}, got {start}"
+        )
+    if finish == -1:
+        finish = start if is_circuit else num_points - 1
+    if is_circuit and finish != start:
+        raise ValueError(
+            f"finish of a circuit is its start ({start}), got {finish}; leave finish out"
+        )
+    if not is_circuit and not start < finish < num_points:
+        raise ValueError(
+            f"finish must lie behind the start ({start}) and be at most {num_points - 1}, got {finish}"
+        )
+    return start, finish
+
+
+def _checkpoints(
+    value: Any, start: int, finish: int, num_points: int, *, is_circuit: bool
+) -> np.ndarray:
+    points = np.asarray(value)
+    if points.ndim != 1 or (points.size and (points.astype(np.int64) != points).any()):
+        raise ValueError(
+            f"checkpoints must be a list of centreline indices, got {value!r}"
+        )
+    points = points.astype(np.int64)
+    if points.size and not ((points >= 0) & (points < num_points)).all():
+        raise ValueError(
+            f"checkpoints must be centreline indices 0..{num_points - 1}, got {points.tolist()}"
+        )
+    since_start = (points - start) % num_points if is_circuit else points - start
+    last = num_points if is_circuit else finish - start
+    steps = np.diff(since_start, prepend=0, append=last)
+    if (steps < 1).any():
+        raise ValueError(
+            f"checkpoints must follow each other strictly between start {start} and finish {finish}, "
+            f"got {points.tolist()}"
+        )
+    return points
