@@ -95,7 +95,7 @@ def test_seeds_differ_and_repeat():
     assert not torch.equal(simulator.save(), first)
 
 
-GOLDEN = "add65689d73c9e2a"
+GOLDEN = "fa0b69c7b8841841"
 
 
 @pytest.mark.skipif(

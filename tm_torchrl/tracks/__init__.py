@@ -4,6 +4,7 @@ from tm_torchrl.tracks.blocks import BLOCKS, Block, blocks
 from tm_torchrl.tracks.clearance import Clearance, self_clearance
 from tm_torchrl.tracks.generate import HELD_OUT_SEEDS, TRAINING_SEEDS, generate_track
 from tm_torchrl.tracks.library import BUILTIN_TRACKS, DEFAULT_TRACK, load_track
+from tm_torchrl.tracks.line import racing_line
 from tm_torchrl.tracks.pieces import Piece, arc, chicane, jump, lay, straight
 from tm_torchrl.tracks.raster import Raster
 from tm_torchrl.tracks.speed import speed_profile
@@ -32,6 +33,7 @@ __all__ = [
     "jump",
     "lay",
     "load_track",
+    "racing_line",
     "self_clearance",
     "speed_profile",
     "straight",

@@ -16,7 +16,7 @@ from tm_torchrl.tracks.track import Track
 DEFAULT_TRACK = "hillside"
 
 _COURSES: Mapping[str, str] = MappingProxyType({
-    "hillside": "SSSSSLuSuSJSSrrRLSuLSdRSSRSSLuSuSSSREESS",  # hills, ten sharp corners, one jump, a dirt piece
+    "hillside": "SSSuSSuLdSrrSdRlSuLEEUDJSSSSLSSRSuLSSSSLSS",  # hills, sharp corners, one jump, a dirt piece
     "quarry": "SSSELEEREERELEEREELEEELuEEEERSSSS",  # mostly dirt
     "leaps": "SSSSSLSSRSJSSrSSllJSSRJSSRSJSSSSRSJSSSJSSSS",  # six jumps
     "booster": "SSSTSSSSRlTSSTSSlSSRSXSSrrlrTSSTSSSXSSrllrllSS",  # turbo and red turbo between wide curves

@@ -7,6 +7,7 @@ import numpy as np
 from tm_torchrl.tracks.track import Track
 
 TOP_SPEED = 110.0  # m/s
+STANDING_START = 8.0  # m/s reached at once, or a driver that obeys the profile would never set off
 REACH_M = 4  # curvature is read over this many metres to each side
 
 
@@ -16,6 +17,7 @@ def speed_profile(
     lateral_acceleration: float = 48.0,
     braking: float = 16.0,
     top_speed: float = TOP_SPEED,
+    line: np.ndarray | None = None,
 ) -> np.ndarray:
     """Greatest speed that corners allow, that braking can reach and that the engine can give, float64 ``[P]`` in m/s.
 
@@ -24,15 +26,16 @@ def speed_profile(
         lateral_acceleration: m/s^2 that the driver dares to use in corners.
         braking: m/s^2 of deceleration before them.
         top_speed: m/s, never exceeded.
+        line: points ``[P, 3]`` to drive along, such as a racing line; the centreline by default.
     """
-    speed = np.minimum(np.sqrt(lateral_acceleration / np.maximum(curvature(track), 1e-6)), top_speed)
+    speed = np.minimum(np.sqrt(lateral_acceleration / np.maximum(curvature(track, line=line), 1e-6)), top_speed)
     num = len(speed)
     rounds = 2 if track.is_circuit else 1
     for k in range(rounds * num - 1, 0, -1):  # backwards: brake in time
         i, before = k % num, (k - 1) % num
         speed[before] = min(speed[before], np.sqrt(speed[i] ** 2 + 2.0 * braking))
     if not track.is_circuit:
-        speed[: track.start + 1] = 0.0
+        speed[: track.start + 1] = STANDING_START
     for k in range(max(track.start, 0) + 1, rounds * num):  # forwards: the engine falls off with speed
         i, before = k % num, (k - 1) % num
         engine = max(16.0 / (1.0 + speed[before] / 35.0), 1.0)
@@ -40,9 +43,9 @@ def speed_profile(
     return speed
 
 
-def curvature(track: Track) -> np.ndarray:
-    """Curvature of the centreline on the map, 1/m, ``[P]``."""
-    plan = track.centreline[:, (0, 2)]
+def curvature(track: Track, *, line: np.ndarray | None = None) -> np.ndarray:
+    """Curvature of the centreline, or of another line along it, on the map, 1/m, ``[P]``."""
+    plan = (track.centreline if line is None else line)[:, (0, 2)]
     if track.is_circuit:
         behind, ahead = np.roll(plan, REACH_M, axis=0), np.roll(plan, -REACH_M, axis=0)
     else:

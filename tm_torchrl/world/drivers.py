@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tm_torchrl.tracks import Track, speed_profile
+from tm_torchrl.tracks import Track, racing_line, speed_profile
 from tm_torchrl.tracks.zones import NUM_BEFORE, ZONE_SPACING_M
 from tm_torchrl.world.actions import BACKWARD, FORWARD, NUM_ACTIONS
 from tm_torchrl.world.car_row import CAR_ROW
@@ -76,7 +76,11 @@ class Pursuit:
     """
 
     SIDE_ACCELERATION = 60.0  # m/s^2 on asphalt, at ``boldness`` 1
-    BRAKING = 20.0
+    BRAKING = 16.0
+    REACH_M, REACH_S = 4.0, 0.2  # where it looks
+    LEAD_S = 0.1  # how far ahead it reads the speed profile
+    ANGLE_GAIN = 1.0
+    DEAD_BAND = 0.12  # rad/s
 
     def __init__(
         self, tracks: Sequence[Track], track_index: Tensor, *, boldness: float = 0.8, brakes: bool = True
@@ -84,37 +88,42 @@ class Pursuit:
         self._track_index = track_index
         self._brakes = brakes
         longest = max(len(track.zones.centers) for track in tracks)
-        centres = np.zeros((len(tracks), longest, 3), np.float32)
+        targets = np.zeros((len(tracks), longest, 3), np.float32)
         speeds = np.full((len(tracks), longest), 300.0, np.float32)
         for i, track in enumerate(tracks):
-            zones = track.zones.centers
-            centres[i, : len(zones)] = zones
+            line = racing_line(track)
             profile = speed_profile(
-                track, lateral_acceleration=self.SIDE_ACCELERATION * boldness, braking=self.BRAKING * boldness
+                track, lateral_acceleration=self.SIDE_ACCELERATION * boldness, braking=self.BRAKING, line=line
             )
-            point = track.start + ((np.arange(len(zones)) - NUM_BEFORE) * ZONE_SPACING_M).astype(int)
+            num = len(track.zones.centers)
+            point = track.start + ((np.arange(num) - NUM_BEFORE) * ZONE_SPACING_M).astype(int)
             point = point % len(profile) if track.is_circuit else point.clip(0, len(profile) - 1)
-            speeds[i, : len(zones)] = profile[point]
-        self._centres = torch.from_numpy(centres).to(track_index.device)
+            targets[i, :num] = line[point]
+            speeds[i, :num] = profile[point]
+        self._targets = torch.from_numpy(targets).to(track_index.device)
         self._speeds = torch.from_numpy(speeds).to(track_index.device)
 
     def __call__(self, rows: Tensor, tracker: Tracker) -> Tensor:
         """Gas, brake and steering by bang-bang rules."""
         track = self._track_index.long()
         zone = tracker["zone"].long()
-        last = self._centres.shape[1] - 1
+        last = self._targets.shape[1] - 1
         position = rows[:, CAR_ROW["position"]]
         rotation = rows[:, CAR_ROW["rotation"]].view(-1, 3, 3)
         velocity = rows[:, CAR_ROW["velocity"]]
         speed = velocity.norm(dim=1)
-        reach = ((6.0 + 0.22 * speed) / ZONE_SPACING_M).long()
-        target = self._centres[track, (zone + reach).clamp(max=last)]
+        reach = ((self.REACH_M + self.REACH_S * speed) / ZONE_SPACING_M).long()
+        target = self._targets[track, (zone + reach).clamp(max=last)]
         local = torch.einsum("bij,bi->bj", rotation, target - position)
         angle = torch.atan2(local[:, 0], local[:, 2])
-        steer = torch.where(angle > 0.03, 1, torch.where(angle < -0.03, 2, 0))
-        lead = (0.1 * speed / ZONE_SPACING_M).long()
+        turn_rate = torch.einsum("bi,bi->b", rows[:, CAR_ROW["angular_velocity"]], rotation[:, :, 1])
+        wanted = 2.0 * speed * torch.sin(angle) / target.sub(position).norm(dim=1)  # rad/s of the circle to the target
+        miss = wanted - turn_rate + self.ANGLE_GAIN * angle
+        steer = torch.where(miss > self.DEAD_BAND, 1, torch.where(miss < -self.DEAD_BAND, 2, 0))
+        lead = (self.LEAD_S * speed / ZONE_SPACING_M).long()
         allowed = self._speeds[track, (zone + lead).clamp(max=last)]
         pedal = torch.where(speed > allowed, 3, FORWARD)
         if self._brakes:
             pedal = torch.where(speed > allowed + 2.0, BACKWARD, pedal)
+            steer = torch.where((pedal == BACKWARD) & (miss.abs() < 4.0 * self.DEAD_BAND), 0, steer)
         return pedal + steer

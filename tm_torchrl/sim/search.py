@@ -1,0 +1,187 @@
+"""Search for the fastest lap: a beam of cars that starts from the same place and keeps the best of each kind.
+
+All cars of the beam are at the same race time. Each is copied, every copy plays its own random few actions, and of the
+cars that then drive alike (same place across the road, direction, slip and speed) only the furthest few go on. Cars
+that are slower but better placed so survive until the corner in which they are right. The first time that any car of
+the beam crosses the finish line is the best that this pass can find. The best lap so far drives along in every pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tm_torchrl.sim.simulator import Simulator
+from tm_torchrl.tracks import Track
+from tm_torchrl.world.actions import FORWARD
+from tm_torchrl.world.car_row import CAR_ROW
+from tm_torchrl.world.tracker import EndCause, Limits, Tracker
+
+USEFUL_ACTIONS = (0, 0, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8)  # gas more often; never gas and brake together
+MAX_RACE_S = 300.0
+
+
+@dataclass(frozen=True)
+class Lap:
+    """A lap and how to drive it.
+
+    Args:
+        time_s: race time at the finish.
+        actions: one of the 12 indices per 50 ms.
+    """
+
+    time_s: float
+    actions: np.ndarray
+
+
+def replay_lap(track: Track, actions: np.ndarray) -> Lap | None:
+    """Drive recorded actions from a standing start; None if they do not finish."""
+    world = Simulator(track, num_cars=1)
+    tracker = Tracker(world, limits=Limits(race_s=MAX_RACE_S, no_progress_s=30.0))
+    tracker.reset(world.reset(), torch.ones(1, dtype=torch.bool))
+    for step, action in enumerate([*actions.tolist(), *[FORWARD] * 20]):
+        chosen = torch.tensor([action])
+        world.step(chosen)
+        tracker.update(chosen)
+        if tracker["end_cause"].item() == EndCause.FINISHED:
+            played = np.append(actions, [FORWARD] * 20)[: step + 1].astype(np.int8)
+            return Lap(tracker["race_time_ms"].item() / 1000.0, played)
+    return None
+
+
+class LapSearch:
+    """Repeated beam passes over one track.
+
+    Args:
+        track: where.
+        num_cars: cars that are simulated at once.
+        copies: of each surviving car, each with its own next actions.
+        per_kind: cars kept of those that drive alike.
+        seed: of the choices.
+    """
+
+    def __init__(
+        self, track: Track, *, num_cars: int = 32768, copies: int = 5, per_kind: int = 3, seed: int = 0
+    ) -> None:
+        if num_cars < 16 * copies:
+            raise ValueError(f"num_cars={num_cars}: at least {16 * copies} are needed for copies={copies}")
+        self.track = track
+        self.copies = copies
+        self.per_kind = per_kind
+        self.num_cars = num_cars
+        self.world = Simulator(track, num_cars=num_cars)
+        self.tracker = Tracker(self.world, num_previous_actions=1, limits=Limits(no_progress_s=3.0, overturned_s=0.5))
+        self._generator = torch.Generator().manual_seed(seed)
+        centres = torch.tensor(track.zones.centers)
+        ahead = torch.roll(centres, -4, 0) - torch.roll(centres, 4, 0)
+        self._centres = centres
+        self._ahead = torch.nn.functional.normalize(ahead[:, (0, 2)], dim=1)
+        self._useful = torch.tensor(USEFUL_ACTIONS)
+        self._rows = self.world.rows()
+
+    def run_pass(self, best: Lap | None, *, hold: int = 4) -> Lap | None:
+        """One beam from the start line to the finish; returns a lap that is faster than ``best``, if it found one.
+
+        Args:
+            best: the fastest lap so far, which drives along.
+            hold: 50 ms steps between two selections.
+        """
+        everyone = torch.ones(self.num_cars, dtype=torch.bool)
+        self.tracker.reset(self.world.reset(), everyone)
+        alive = torch.zeros(1, dtype=torch.int64)
+        lineage: list[tuple[Tensor, Tensor]] = []
+        best_actions = None if best is None else torch.from_numpy(best.actions.astype(np.int64))
+        limit_steps = int((MAX_RACE_S if best is None else best.time_s) / 0.05) + 1
+        for step in range(0, limit_steps, hold):
+            parents = alive.repeat_interleave(self._copies_of(len(alive)))[: self.num_cars]
+            parents = torch.cat([parents, alive[:1].expand(self.num_cars - len(parents))])
+            plan = self._draw_plans(hold)
+            if best_actions is not None:
+                parents[0] = alive[0]  # the best lap's own car always stands first
+                plan[0] = _padded(best_actions[step : step + hold], hold)
+            self.world.restore(self.world.save()[parents])
+            self.tracker.restore(self.tracker.save()[parents])
+            lineage.append((parents, plan.to(torch.int8)))
+            for k in range(hold):
+                running = self.tracker["end_cause"] == EndCause.NONE
+                times = self.tracker.save()
+                self.world.step(plan[:, k])
+                self.tracker.update(plan[:, k])
+                self.tracker.rows[~running] = times[~running]  # what is over stays over
+            finished = self.tracker["end_cause"] == EndCause.FINISHED
+            if finished.any():
+                return self._best_finish(finished, lineage, best)
+            alive = self._select(keep_first=best_actions is not None)
+            if len(alive) == 0:
+                return None
+        return None
+
+    def _copies_of(self, num_alive: int) -> int:
+        """Copies of each car; more while the beam is still small."""
+        return max(self.copies, self.num_cars // num_alive) if num_alive else self.copies
+
+    def _draw_plans(self, hold: int) -> Tensor:
+        """Two random actions per car, changing at a random step, ``[B, hold]``."""
+        drawn = torch.randint(len(self._useful), (self.num_cars, 2), generator=self._generator)
+        first, second = self._useful[drawn].unbind(1)
+        change = torch.randint(hold + 1, (self.num_cars,), generator=self._generator)
+        return torch.where(torch.arange(hold) < change.unsqueeze(1), first.unsqueeze(1), second.unsqueeze(1))
+
+    def _select(self, *, keep_first: bool) -> Tensor:
+        """Indices of the cars that go on: the furthest few of each kind."""
+        zone = self.tracker["zone"].long()
+        offset = self._rows[:, CAR_ROW["position"]] - self._centres[zone]
+        ahead = self._ahead[zone]
+        velocity = self._rows[:, CAR_ROW["velocity"]]
+        rotation = self._rows[:, CAR_ROW["rotation"]]
+        lateral = offset[:, 0] * ahead[:, 1] - offset[:, 2] * ahead[:, 0]
+        heading = _angle(velocity[:, 0], velocity[:, 2], ahead)
+        slip = _angle(rotation[:, 2], rotation[:, 8], ahead) - heading
+        speed = velocity.norm(dim=1)
+        kind = (lateral / 1.0).floor() + 64
+        kind = kind * 64 + (heading / 0.10).floor().clamp(-31, 31) + 32
+        kind = kind * 16 + (slip / 0.20).round().clamp(-7, 7) + 8
+        kind = kind * 256 + (speed / 1.5).floor().clamp(0, 255)
+        kind = kind * 2 + (velocity[:, 1] > 2.0)
+        progress = self.tracker["progress_m"]
+        fits = (self.tracker["end_cause"] == EndCause.NONE) & (progress > progress.max() - 45.0)
+        candidates = torch.nonzero(fits).view(-1)
+        order = candidates[torch.argsort(progress[candidates], descending=True)]
+        order = order[torch.argsort(kind[order].long(), stable=True)]
+        sorted_kind = kind[order].long()
+        first = torch.ones(len(order), dtype=torch.bool)
+        first[1:] = sorted_kind[1:] != sorted_kind[:-1]
+        position = torch.arange(len(order))
+        begin = torch.cummax(torch.where(first, position, 0), 0).values
+        kept = order[position - begin < self.per_kind]
+        room = self.num_cars // self.copies
+        if len(kept) > room:
+            kept = kept[torch.argsort(progress[kept], descending=True)[:room]]
+        if keep_first:
+            kept = torch.cat([torch.zeros(1, dtype=torch.int64), kept[kept != 0]])
+        return kept
+
+    def _best_finish(self, finished: Tensor, lineage: list[tuple[Tensor, Tensor]], best: Lap | None) -> Lap | None:
+        """The fastest car that finished, traced back to the start, if replaying it is faster than the best lap."""
+        time = torch.where(finished, self.tracker["race_time_ms"], torch.inf)
+        car = int(time.argmin())
+        pieces = []
+        for parents, plan in reversed(lineage):
+            pieces.append(plan[car].numpy())
+            car = int(parents[car])
+        lap = replay_lap(self.track, np.concatenate(pieces[::-1]))
+        return lap if lap is not None and (best is None or lap.time_s < best.time_s) else None
+
+
+def _padded(actions: Tensor, length: int) -> Tensor:
+    return torch.cat([actions, actions.new_full((length - len(actions),), FORWARD)])
+
+
+def _angle(x: Tensor, z: Tensor, ahead: Tensor) -> Tensor:
+    """Signed angle of a direction to the road's, left positive."""
+    across = x * ahead[:, 1] - z * ahead[:, 0]
+    along = x * ahead[:, 0] + z * ahead[:, 1]
+    return torch.atan2(across, along)

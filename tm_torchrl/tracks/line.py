@@ -1,0 +1,55 @@
+"""A racing line: the way of least bending within the road."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tm_torchrl.tracks.track import Track
+
+ROUNDS = 6000
+STRIDE = 4  # points of the centreline between two points that move
+
+
+def racing_line(track: Track, *, margin_m: float = 2.0) -> np.ndarray:
+    """Points beside the centreline, one for each of its points, that bend as little as the road allows, ``[P, 3]``.
+
+    An elastic rod between the road's edges: each point moves across the road towards the place where the rod is
+    straightest, until nothing moves much.
+
+    Args:
+        track: where.
+        margin_m: metres to keep from the road's edge.
+    """
+    line = track.centreline
+    at = np.arange(0, track.num_points, STRIDE)
+    ahead = np.roll(line, -1, axis=0) - np.roll(line, 1, axis=0)
+    if not track.is_circuit:
+        ahead[0], ahead[-1] = line[1] - line[0], line[-1] - line[-2]
+    plan = ahead[:, (0, 2)] / np.linalg.norm(ahead[:, (0, 2)], axis=1, keepdims=True)
+    left = np.stack([plan[:, 1], -plan[:, 0]], axis=1)
+    centre, side = line[at][:, (0, 2)], left[at]
+    room = np.maximum(track.half_width[at] - margin_m, 0.0)
+    offset = np.zeros(len(at))
+    speed = np.zeros(len(at))
+    for _ in range(ROUNDS):
+        points = centre + offset[:, None] * side
+        bend = _second_difference(points, track.is_circuit)
+        push = -(_second_difference(bend, track.is_circuit) * side).sum(axis=1)
+        if not track.is_circuit:
+            push[:2] = push[-2:] = 0.0
+        speed = 0.9 * speed + 0.03 * push
+        moved = np.clip(offset + speed, -room, room)
+        speed = moved - offset
+        offset = moved
+    across = np.interp(np.arange(track.num_points), at, offset, period=track.num_points if track.is_circuit else None)
+    out = line.copy()
+    out[:, 0] += across * left[:, 0]
+    out[:, 2] += across * left[:, 1]
+    return out
+
+
+def _second_difference(points: np.ndarray, is_circuit: bool) -> np.ndarray:
+    out = np.roll(points, 1, axis=0) - 2.0 * points + np.roll(points, -1, axis=0)
+    if not is_circuit:
+        out[0] = out[-1] = 0.0
+    return out

@@ -1,0 +1,91 @@
+"""Medals of the built-in tracks: bronze, silver and gold from a scripted driver, author from a search.
+
+The times belong to the simulator's physics; ``scripts/make_medals.py`` and ``scripts/optimize_lap.py`` make them anew.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+DATA = Path(__file__).parent / "data"
+ACTION_LETTERS = "0123456789ab"  # one per 50 ms
+
+
+@dataclass(frozen=True)
+class Medals:
+    """Race times in seconds to reach or beat.
+
+    Args:
+        bronze_s: a careful scripted driver.
+        silver_s: a brisk one.
+        gold_s: the best of the scripted drivers.
+        author_s: the best lap that a search found.
+        author_actions: the inputs of that lap, one letter of ``ACTION_LETTERS`` per 50 ms.
+        search_cpu_minutes: what the search has spent on this track.
+        search_is_settled: whether its last 30 CPU minutes brought less than 0.2 %.
+    """
+
+    bronze_s: float
+    silver_s: float
+    gold_s: float
+    author_s: float
+    author_actions: str
+    search_cpu_minutes: float = 0.0
+    search_is_settled: bool = False
+
+    def won_by(self, time_s: float) -> str | None:
+        """The best medal that a race time earns.
+
+        >>> Medals(40.0, 36.0, 33.0, 30.0, "").won_by(33.0), Medals(40.0, 36.0, 33.0, 30.0, "").won_by(41.0)
+        ('gold', None)
+        """
+        for name in ("author", "gold", "silver", "bronze"):
+            if time_s <= getattr(self, f"{name}_s"):
+                return name
+        return None
+
+
+@cache
+def medals_of(track_name: str) -> Medals | None:
+    """Medals of a built-in track; None for others.
+
+    >>> medals_of("hillside").author_s < medals_of("hillside").gold_s
+    True
+    """
+    path = DATA / f"{track_name}.json"
+    return Medals(**json.loads(path.read_text())) if path.is_file() else None
+
+
+def author_actions(track_name: str) -> np.ndarray | None:
+    """Inputs of a built-in track's author lap, int8, one per 50 ms; None for other tracks."""
+    medals = medals_of(track_name)
+    return None if medals is None else decode_actions(medals.author_actions)
+
+
+def write_medals(track_name: str, medals: Medals) -> Path:
+    """Store a track's medals in the package's data."""
+    path = DATA / f"{track_name}.json"
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(asdict(medals), indent=2) + "\n")
+    unfinished.replace(path)
+    medals_of.cache_clear()
+    return path
+
+
+def encode_actions(actions: np.ndarray) -> str:
+    """Action indices as letters.
+
+    >>> encode_actions(np.array([0, 0, 7, 11])), decode_actions("007b").tolist()
+    ('007b', [0, 0, 7, 11])
+    """
+    return "".join(ACTION_LETTERS[action] for action in actions.tolist())
+
+
+def decode_actions(letters: str) -> np.ndarray:
+    """The inverse of :func:`encode_actions`."""
+    return np.array([ACTION_LETTERS.index(letter) for letter in letters], np.int8)
