@@ -30,14 +30,14 @@ _COURSES: Mapping[str, str] = MappingProxyType({
 
 def _oval() -> Track:
     """Flat: two straights, two half turns."""
-    half = (straight(300.0), arc(60.0, 180.0))
+    half = (straight(400.0), arc(60.0, 180.0))
     return lay("oval", half + half, is_circuit=True)
 
 
 def _bowl() -> Track:
-    """Banked half turns of different radius, joined by straights: the car may keep its speed."""
+    """Two laps of banked half turns and straights: the car may keep its speed."""
     pieces = (straight(160.0), arc(80.0, 180.0, bank=0.25), straight(160.0), arc(80.0, 180.0, bank=0.25))
-    return lay("bowl", pieces, is_circuit=True, half_width_m=11.0)
+    return lay("bowl", pieces, is_circuit=True, num_laps=2, half_width_m=11.0)
 
 
 def _ring() -> Track:

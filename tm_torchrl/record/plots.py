@@ -1,0 +1,124 @@
+"""Figures for people: a gallery of tracks, and a driven line coloured by speed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+from tm_torchrl.sim.views import top_view
+from tm_torchrl.tracks import Track
+from tm_torchrl.tracks.medals import medals_of
+
+INK, FAINT = "#1d2733", "#8893a0"
+MEDAL_COLOURS = {"bronze": "#b87333", "silver": "#8f9aa5", "gold": "#d4a017", "author": "#2e8b57"}
+
+
+def track_gallery(tracks: Sequence[Track], *, columns: int = 4) -> Figure:
+    """Every track from above with its height profile, checkpoints and medal times."""
+    if not tracks:
+        raise ValueError("tracks is empty: nothing to show")
+    columns = min(columns, len(tracks))
+    rows = -(-len(tracks) // columns)
+    figure = Figure(figsize=(3.6 * columns, 4.5 * rows), layout="constrained", facecolor="white")
+    grid = figure.subfigures(rows, columns, squeeze=False)
+    for cell, track in zip(grid.flat, tracks, strict=False):
+        plan, profile, times = cell.subplots(3, 1, height_ratios=(5.2, 1.0, 0.55))
+        draw_track(plan, track)
+        kind = f"circuit, {track.num_laps} laps" if track.num_laps > 1 else "circuit" if track.is_circuit else "course"
+        plan.set_title(f"{track.name}", fontsize=15, fontweight="bold", color=INK, loc="left", pad=2)
+        plan.set_title(f"{track.length:,.0f} m {kind}", fontsize=9, color=FAINT, loc="right", pad=2)
+        _draw_profile(profile, track)
+        _write_medals(times, track)
+    return figure
+
+
+def draw_track(axes: Any, track: Track) -> None:
+    """A track from above, unmirrored, with start, checkpoints and finish, on matplotlib axes."""
+    low, high = track.centreline.min(axis=0), track.centreline.max(axis=0)
+    margin = float((track.half_width + track.wall_offset).max()) + 12.0
+    x0, z0 = track.raster.origin
+    picture = top_view(track, pixel_m=1.0)
+    axes.imshow(picture, extent=(x0, x0 + picture.shape[1], z0 + picture.shape[0], z0), interpolation="antialiased")
+    span = max(high[0] - low[0], high[2] - low[2]) + 2 * margin
+    middle = 0.5 * (low + high)
+    axes.set_xlim(middle[0] - span / 2, middle[0] + span / 2)
+    axes.set_ylim(middle[2] + span / 2, middle[2] - span / 2)
+    axes.set_facecolor("#3e683a")
+    ahead = np.gradient(track.centreline, axis=0)
+    gates = [(int(i), "#5ac8eb", 1.6) for i in track.checkpoints]
+    gates += [(track.finish, "#ffffff", 2.4)]
+    for index, colour, width in gates:
+        left = np.array([ahead[index, 2], -ahead[index, 0]]) / np.hypot(ahead[index, 0], ahead[index, 2])
+        reach = (track.half_width[index] + track.wall_offset) * left
+        x, z = track.centreline[index, 0], track.centreline[index, 2]
+        axes.plot([x - reach[0], x + reach[0]], [z - reach[1], z + reach[1]], color=colour, lw=width)
+    x, _, z = track.centreline[track.start]
+    direction = ahead[track.start] / np.linalg.norm(ahead[track.start])
+    reach = 0.07 * span
+    axes.annotate(
+        "", (x + reach * direction[0], z + reach * direction[2]), (x, z),
+        arrowprops={"arrowstyle": "-|>", "color": "#ffd23f", "lw": 2.2, "mutation_scale": 14},
+    )  # fmt: skip
+    axes.set_axis_off()
+
+
+def _draw_profile(axes: Any, track: Track) -> None:
+    height = track.centreline[:, 1]
+    run = np.arange(len(height))
+    axes.fill_between(run, height, height.min() - 2.0, color="#c7d3c0", lw=0)
+    axes.plot(run, height, color="#4d7044", lw=1.2)
+    middle = 0.5 * (height.max() + height.min())
+    half = max(0.5 * (height.max() - height.min()), 6.0) + 1.0
+    axes.set_ylim(middle - half, middle + half)
+    axes.set_xlim(0, len(height))
+    axes.tick_params(labelsize=7, colors=FAINT, length=2)
+    axes.set_ylabel("m", fontsize=7, color=FAINT)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color("#c9d0d8")
+
+
+def _write_medals(axes: Any, track: Track) -> None:
+    axes.set_axis_off()
+    medals = medals_of(track.name)
+    if medals is None:
+        axes.text(0.5, 0.5, "no medal times", ha="center", va="center", fontsize=8, color=FAINT, transform=axes.transAxes)
+        return
+    for place, (name, colour) in enumerate(MEDAL_COLOURS.items()):
+        at = (place + 0.5) / len(MEDAL_COLOURS)
+        time = getattr(medals, f"{name}_s")
+        axes.text(at, 0.62, f"{time:.2f}", ha="center", fontsize=10, fontweight="bold", color=colour, transform=axes.transAxes)
+        axes.text(at, 0.05, name, ha="center", fontsize=7.5, color=FAINT, transform=axes.transAxes)
+
+
+def driven_line(track: Track, position: np.ndarray, speed: np.ndarray, *, title: str = "") -> Figure:
+    """A driven line over the track, coloured by speed, and the speed over time.
+
+    Args:
+        track: where.
+        position: ``[T, 3]`` metres, one per 50 ms.
+        speed: ``[T]`` m/s.
+        title: above the picture.
+    """
+    figure = Figure(figsize=(9.0, 9.6), layout="constrained", facecolor="white")
+    plan, trace = figure.subplots(2, 1, height_ratios=(5, 1))
+    draw_track(plan, track)
+    points = position[:, (0, 2)]
+    lines = LineCollection(np.stack([points[:-1], points[1:]], axis=1), cmap="turbo", linewidths=2.6)
+    lines.set_array(3.6 * speed[:-1])
+    plan.add_collection(lines)
+    figure.colorbar(lines, ax=plan, shrink=0.5, label="km/h", pad=0.01)
+    plan.set_title(title, fontsize=14, fontweight="bold", color=INK, loc="left")
+    seconds = 0.05 * np.arange(len(speed))
+    trace.plot(seconds, 3.6 * speed, color="#c8442c", lw=1.4)
+    trace.set_xlabel("s", color=FAINT)
+    trace.set_ylabel("km/h", color=FAINT)
+    trace.set_xlim(0, max(seconds[-1], 0.1))
+    trace.set_ylim(0, None)
+    trace.grid(alpha=0.3)
+    return figure

@@ -1,0 +1,82 @@
+"""Videos: MP4 through ffmpeg's binary, or GIF; the file appears only when it is whole."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def write_video(frames: Iterable[np.ndarray], path: str | Path, *, fps: int = 20) -> Path:
+    """Write uint8 ``[H, W, 3]`` pictures of one size as ``.mp4`` or ``.gif``.
+
+    Args:
+        frames: at least one picture; may be a generator, for MP4 they are not kept in memory.
+        path: the ending chooses the format.
+        fps: pictures per second.
+
+    Raises:
+        ValueError: another ending, no pictures, or a picture of a different size.
+        RuntimeError: ffmpeg is missing or fails.
+    """
+    path = Path(path)
+    if path.suffix not in (".mp4", ".gif"):
+        raise ValueError(f"path={str(path)!r}: videos end in .mp4 or .gif")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".unfinished-{path.name}")
+    try:
+        (_write_mp4 if path.suffix == ".mp4" else _write_gif)(_checked(frames), unfinished, fps)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def _checked(frames: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
+    shape: tuple[int, ...] | None = None
+    for number, frame in enumerate(frames):
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            raise ValueError(f"frame {number} is {frame.dtype} {frame.shape}; expected uint8 (H, W, 3)")
+        shape = frame.shape if shape is None else shape
+        if frame.shape != shape:
+            raise ValueError(f"frame {number} has shape {frame.shape}, but the first has {shape}")
+        yield frame
+    if shape is None:
+        raise ValueError("frames holds no picture")
+
+
+def _write_mp4(frames: Iterable[np.ndarray], path: Path, fps: int) -> None:
+    try:
+        import imageio_ffmpeg
+
+        ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
+        raise RuntimeError("MP4 needs ffmpeg: pip install imageio-ffmpeg, or choose a .gif") from error
+    process: subprocess.Popen[bytes] | None = None
+    for frame in frames:
+        if process is None:
+            size = f"{frame.shape[1]}x{frame.shape[0]}"
+            source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(fps), "-i", "-"]
+            even = ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2"]  # the codec takes even sizes only
+            target = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "20", "-movflags", "+faststart", str(path)]
+            command = [ffmpeg, "-y", "-loglevel", "error", *source, *even, *target]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdin is not None
+        try:
+            process.stdin.write(np.ascontiguousarray(frame).tobytes())
+        except BrokenPipeError:
+            break
+    assert process is not None
+    _, message = process.communicate()
+    if process.returncode != 0:
+        raise RuntimeError(f"ffmpeg failed: {message.decode(errors='replace').strip()}")
+
+
+def _write_gif(frames: Iterable[np.ndarray], path: Path, fps: int) -> None:
+    pictures = [Image.fromarray(frame).quantize(128) for frame in frames]
+    pictures[0].save(
+        path, format="GIF", save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0, optimize=True
+    )
