@@ -262,7 +262,9 @@ def land_body(car: Car, below: Sample) -> Car:
     normal = normal / wp.sqrt(wp.dot(normal, normal))
     closing = wp.min(wp.dot(car.velocity, normal), 0.0)
     car.position = car.position + wp.vec3(0.0, depth, 0.0)
-    car.velocity = (car.velocity - closing * normal) * t.BELLY_FRICTION
+    sliding = car.velocity - closing * normal
+    pace = wp.sqrt(wp.dot(sliding, sliding)) + 1.0e-6
+    car.velocity = sliding * wp.max(1.0 + t.BELLY_FRICTION * (closing - t.BELLY_DRAG) / pace, 0.0)
     return car
 
 

@@ -23,7 +23,8 @@ SPIN_KEPT_AIR = wp.constant(0.97)  # noses would drop off ramps otherwise
 SPIN_KEPT_AIR_BRAKE = wp.constant(0.85)  # the brake stops the car's rotation in the air
 AIR_STEER = wp.constant(1.5)  # yaw acceleration by steering in the air
 BELLY_M = wp.constant(0.20)  # lowest point of the body below its centre
-BELLY_FRICTION = wp.constant(0.9)
+BELLY_FRICTION = wp.constant(0.4)  # times the speed of impact
+BELLY_DRAG = wp.constant(0.3)  # m/s added to it while the body drags on the ground
 
 # Wheels and suspension
 WHEEL_FRONT_M = wp.constant(1.45)
