@@ -1,8 +1,8 @@
 """Drive a lap and look at it: a video of the chase view beside the track, and the line coloured by speed.
 
-    python scripts/drive.py                                  # the scripted driver on the default track
-    python scripts/drive.py leaps --driver author --out leap.mp4
-    python scripts/drive.py oval --driver keyboard           # a window; arrow keys
+python scripts/drive.py                                  # the scripted driver on the default track
+python scripts/drive.py leaps --driver author --out leap.mp4
+python scripts/drive.py oval --driver keyboard           # a window; arrow keys
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def main() -> None:
     seconds = tracker["race_time_ms"].item() / 1000.0
     medals = medals_of(track.name)
     medal = medals.won_by(seconds) if medals is not None and cause == EndCause.FINISHED else None
-    result = f"finished in {seconds:.2f} s" if cause == EndCause.FINISHED else f"{cause.name.lower()} after {seconds:.2f} s"
+    result = (
+        f"finished in {seconds:.2f} s" if cause == EndCause.FINISHED else f"{cause.name.lower()} after {seconds:.2f} s"
+    )
     result += f", {medal} medal" if medal else ""
     print(f"{track.name}, {args.driver} driver: {result}, {tracker['progress_m'].item():.0f} of {track.length:.0f} m")
 

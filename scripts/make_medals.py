@@ -1,7 +1,7 @@
 """Medals of the built-in tracks: scripted drivers for bronze, silver and gold, the laps of optimize_lap.py for author.
 
-    python scripts/make_medals.py             # all tracks
-    python scripts/make_medals.py hillside --laps runs/laps
+python scripts/make_medals.py             # all tracks
+python scripts/make_medals.py hillside --laps runs/laps
 """
 
 from __future__ import annotations

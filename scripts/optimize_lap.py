@@ -44,7 +44,9 @@ class Journal:
         if path.exists():
             saved = json.loads(path.read_text())
             if saved["track"] != track_name:
-                raise SystemExit(f"{path} belongs to track {saved['track']!r}, not {track_name!r}: choose another --out")
+                raise SystemExit(
+                    f"{path} belongs to track {saved['track']!r}, not {track_name!r}: choose another --out"
+                )
             self.cpu_minutes, self.passes = saved["cpu_minutes"], saved["passes"]
             self.gains = [(minutes, best) for minutes, best in saved["gains"]]
             if saved["actions"]:
@@ -97,7 +99,9 @@ def main() -> None:
     if journal.lap is not None:
         again = replay_lap(track, journal.lap.actions)
         if again is None or again.time_s != journal.lap.time_s:
-            raise SystemExit(f"{out}: its lap no longer takes {journal.lap.time_s:.2f} s: track or physics changed; delete it")
+            raise SystemExit(
+                f"{out}: its lap no longer takes {journal.lap.time_s:.2f} s: track or physics changed; delete it"
+            )
     search = LapSearch(track, num_cars=args.cars, seed=journal.passes)
     begin = time.process_time()
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())

@@ -1,7 +1,7 @@
 """A picture of tracks: from above, with heights, checkpoints and medal times.
 
-    python scripts/show_tracks.py                      # all built-in tracks
-    python scripts/show_tracks.py hillside my_track.npz --out hills.png
+python scripts/show_tracks.py                      # all built-in tracks
+python scripts/show_tracks.py hillside my_track.npz --out hills.png
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from tm_torchrl.tracks import BUILTIN_TRACKS, load_track
 def main() -> None:
     """Draw and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tracks", nargs="*", default=BUILTIN_TRACKS, help="built-in names or .npz files; all by default")
+    parser.add_argument(
+        "tracks", nargs="*", default=BUILTIN_TRACKS, help="built-in names or .npz files; all by default"
+    )
     parser.add_argument("--out", type=Path, default=Path("tracks.png"), help="picture to write (tracks.png)")
     args = parser.parse_args()
     try:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from tm_torchrl.envs import TrackManiaGymEnv
 from tm_torchrl.envs.registration import ENV_ID, register
 
 register()
@@ -55,4 +56,15 @@ def test_render():
     assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
     assert picture.std() > 5
     with pytest.raises(ValueError, match="render_mode='human'"):
-        gymnasium.make(ENV_ID, track="oval", render_mode="human", disable_env_checker=True)
+        TrackManiaGymEnv(track="oval", render_mode="human")
+
+
+def test_bad_actions():
+    env = TrackManiaGymEnv(track="oval")
+    env.reset()
+    with pytest.raises(TypeError, match="action has dtype float64"):
+        env.step(0.5)
+    with pytest.raises(ValueError, match=r"action has shape \(2,\); expected \(1,\)"):
+        env.step(np.array([0, 1]))
+    with pytest.raises(ValueError, match="action holds 12"):
+        env.step(12)

@@ -223,5 +223,5 @@ class TestBadInput:
     def test_starts(self):
         with pytest.raises(ValueError, match=r"sum to 1\.2"):
             Starts(zone=0.7, wall=0.5)
-        with pytest.raises(ValueError, match="askew=-0.1"):
+        with pytest.raises(ValueError, match=r"askew=-0\.1"):
             Starts(askew=-0.1)

@@ -83,9 +83,15 @@ class _Cars:
             "end_cause": tracker["end_cause"].numpy().astype(np.int64),
         }
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rewards, terminations and truncations."""
-        outcome = self.race.step(torch.from_numpy(np.asarray(actions, np.int64)).reshape(self.race.action_shape))
+        chosen = np.asarray(actions)
+        shape = self.race.action_shape
+        if not np.issubdtype(chosen.dtype, np.integer):
+            raise TypeError(f"action has dtype {chosen.dtype}; expected integers in 0..{NUM_ACTIONS - 1}")
+        if chosen.size != np.prod(shape):
+            raise ValueError(f"action has shape {chosen.shape}; expected {shape}")
+        outcome = self.race.step(torch.from_numpy(chosen.astype(np.int64)).reshape(shape))
         return outcome.reward.numpy().copy(), outcome.terminated.numpy(), outcome.truncated.numpy()
 
 
@@ -130,7 +136,7 @@ class TrackManiaGymEnv(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Play 50 ms."""
-        reward, terminated, truncated = self._cars.step(np.asarray(action).reshape(1, -1).squeeze(-1))
+        reward, terminated, truncated = self._cars.step(action)
         return self._observation(), float(reward[0]), bool(terminated[0]), bool(truncated[0]), self._info()
 
     def render(self) -> Any:

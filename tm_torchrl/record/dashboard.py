@@ -53,7 +53,9 @@ class Dashboard:
         image.paste(self._map, (CHASE_WIDTH, 0))
         draw = ImageDraw.Draw(image, "RGBA")
         x, z = self._on_map(row)
-        draw.ellipse([CHASE_WIDTH + x - 5, z - 5, CHASE_WIDTH + x + 5, z + 5], fill=(230, 50, 50), outline=(255, 255, 255))
+        draw.ellipse(
+            [CHASE_WIDTH + x - 5, z - 5, CHASE_WIDTH + x + 5, z + 5], fill=(230, 50, 50), outline=(255, 255, 255)
+        )
         self._draw_readings(draw, row)
         return np.asarray(image)
 

@@ -28,18 +28,19 @@ class Keyboard:
 
     def __init__(self, track: Track) -> None:
         try:
-            import tkinter
+            import tkinter as tk
+
             from PIL import ImageTk
 
-            self._window = tkinter.Tk()
+            self._window = tk.Tk()
         except ImportError as error:
             raise RuntimeError("the keyboard driver needs tkinter (Debian: apt install python3-tk)") from error
-        except tkinter.TclError as error:
+        except tk.TclError as error:
             raise RuntimeError(f"the keyboard driver needs a display: {error}") from error
         self._track = track
         self._to_photo = ImageTk.PhotoImage
         self._window.title(f"{track.name}: arrow keys drive")
-        self._label = tkinter.Label(self._window)
+        self._label = tk.Label(self._window)
         self._label.pack()
         self._held: set[str] = set()
         self._window.bind("<KeyPress>", lambda event: self._held.add(event.keysym))

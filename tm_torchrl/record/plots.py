@@ -87,12 +87,16 @@ def _write_medals(axes: Any, track: Track) -> None:
     axes.set_axis_off()
     medals = medals_of(track.name)
     if medals is None:
-        axes.text(0.5, 0.5, "no medal times", ha="center", va="center", fontsize=8, color=FAINT, transform=axes.transAxes)
+        axes.text(
+            0.5, 0.5, "no medal times", ha="center", va="center", fontsize=8, color=FAINT, transform=axes.transAxes
+        )
         return
     for place, (name, colour) in enumerate(MEDAL_COLOURS.items()):
         at = (place + 0.5) / len(MEDAL_COLOURS)
         time = getattr(medals, f"{name}_s")
-        axes.text(at, 0.62, f"{time:.2f}", ha="center", fontsize=10, fontweight="bold", color=colour, transform=axes.transAxes)
+        axes.text(
+            at, 0.62, f"{time:.2f}", ha="center", fontsize=10, fontweight="bold", color=colour, transform=axes.transAxes
+        )
         axes.text(at, 0.05, name, ha="center", fontsize=7.5, color=FAINT, transform=axes.transAxes)
 
 

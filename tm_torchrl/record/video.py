@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def write_video(frames: Iterable[np.ndarray], path: str | Path, *, fps: int = 20
     return path
 
 
-def _checked(frames: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
+def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     shape: tuple[int, ...] | None = None
     for number, frame in enumerate(frames):
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
@@ -55,22 +56,24 @@ def _write_mp4(frames: Iterable[np.ndarray], path: Path, fps: int) -> None:
         ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
     except (ImportError, RuntimeError) as error:
         raise RuntimeError("MP4 needs ffmpeg: pip install imageio-ffmpeg, or choose a .gif") from error
-    process: subprocess.Popen[bytes] | None = None
-    for frame in frames:
-        if process is None:
-            size = f"{frame.shape[1]}x{frame.shape[0]}"
-            source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(fps), "-i", "-"]
-            even = ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2"]  # the codec takes even sizes only
-            target = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "20", "-movflags", "+faststart", str(path)]
-            command = [ffmpeg, "-y", "-loglevel", "error", *source, *even, *target]
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    source = iter(frames)
+    first = next(source)
+    size = f"{first.shape[1]}x{first.shape[0]}"
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(fps), "-i", "-"]
+    even = ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2"]  # the codec takes even sizes only
+    target = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "20", "-movflags", "+faststart", str(path)]
+    command = [ffmpeg, "-y", "-loglevel", "error", *raw, *even, *target]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None
         try:
-            process.stdin.write(np.ascontiguousarray(frame).tobytes())
+            for frame in itertools.chain([first], source):
+                process.stdin.write(np.ascontiguousarray(frame).tobytes())
         except BrokenPipeError:
-            break
-    assert process is not None
-    _, message = process.communicate()
+            pass  # ffmpeg says below what it disliked
+        except BaseException:
+            process.kill()
+            raise
+        _, message = process.communicate()
     if process.returncode != 0:
         raise RuntimeError(f"ffmpeg failed: {message.decode(errors='replace').strip()}")
 

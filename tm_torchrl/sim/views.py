@@ -1,4 +1,4 @@
-"""Pictures for people: the track from above, and the car from behind in colour. numpy only, made for looking, not speed."""
+"""Pictures for people: the track from above, and the car from behind in colour. Made for looking, not for speed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ def top_view(track: Track, *, pixel_m: float = 1.0) -> np.ndarray:
         pixel_m: metres per pixel, at least the scenery's cell.
     """
     scenery = _colour_scenery(track)
-    size = (round(scenery.tone.shape[1] * scenery.cell_m / pixel_m), round(scenery.tone.shape[0] * scenery.cell_m / pixel_m))
+    size = (
+        round(scenery.tone.shape[1] * scenery.cell_m / pixel_m),
+        round(scenery.tone.shape[0] * scenery.cell_m / pixel_m),
+    )
     picture = Image.fromarray(scenery.tone.astype(np.uint8))
     return np.asarray(picture.resize(size, Image.Resampling.BOX))
 

@@ -49,9 +49,7 @@ def _pad(surface: Surface) -> tuple[Piece, ...]:
     return straight(12.0), straight(8.0, surface=surface), straight(12.0)
 
 
-_WEAVE = chicane(
-    radius_m=16.0, turn_deg=30.0, half_width_m=4.5
-)  # 8 arcs of 8 m ahead each: two blocks
+_WEAVE = chicane(radius_m=16.0, turn_deg=30.0, half_width_m=4.5)  # 8 arcs of 8 m ahead each: two blocks
 
 BLOCKS: Mapping[str, Block] = MappingProxyType({
     "S": Block("straight", (straight(BLOCK_M),)),
@@ -72,9 +70,7 @@ BLOCKS: Mapping[str, Block] = MappingProxyType({
 })  # fmt: skip
 
 
-def blocks(
-    spec: str, *, name: str | None = None, num_laps: int = 1, num_checkpoints: int = 3
-) -> Track:
+def blocks(spec: str, *, name: str | None = None, num_laps: int = 1, num_checkpoints: int = 3) -> Track:
     """Build a course from letters; the first block lies at x 0..32 m, z 0..32 m and looks along +z.
 
     The start line is in the middle of the first block, the finish in the middle of the last. A course that comes back
@@ -96,21 +92,13 @@ def blocks(
     letters = [letter for letter in spec if not letter.isspace()]
     for i, letter in enumerate(letters):
         if letter not in BLOCKS:
-            known = ", ".join(
-                f"{key} ({block.meaning})" for key, block in BLOCKS.items()
-            )
-            raise ValueError(
-                f"spec has the unknown letter {letter!r} at block {i + 1}; known are {known}"
-            )
+            known = ", ".join(f"{key} ({block.meaning})" for key, block in BLOCKS.items())
+            raise ValueError(f"spec has the unknown letter {letter!r} at block {i + 1}; known are {known}")
     if len(letters) < 2:
-        raise ValueError(
-            f"spec must have at least 2 blocks (start and finish), got {spec!r}"
-        )
+        raise ValueError(f"spec must have at least 2 blocks (start and finish), got {spec!r}")
     is_circuit = _settle(letters)
     if num_laps != 1 and not is_circuit:
-        raise ValueError(
-            f"num_laps is {num_laps}, but {spec!r} does not lead back into its first block"
-        )
+        raise ValueError(f"num_laps is {num_laps}, but {spec!r} does not lead back into its first block")
     return lay(
         spec if name is None else name,
         [piece for letter in letters for piece in BLOCKS[letter].pieces],

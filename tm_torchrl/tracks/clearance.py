@@ -46,9 +46,7 @@ def self_clearance(track: Track) -> Clearance:
             apart = np.minimum(apart, period - apart)
         dx, dz = x[rows, None] - x[None, :], z[rows, None] - z[None, :]
         both = wall[rows, None] + wall[None, :]
-        between = np.where(
-            apart > 1.7 * both, np.sqrt(dx * dx + dz * dz) - both, np.inf
-        )
+        between = np.where(apart > 1.7 * both, np.sqrt(dx * dx + dz * dz) - both, np.inf)
         best = int(between.argmin())
         if between.flat[best] < gap:
             gap = float(between.flat[best])
@@ -72,11 +70,7 @@ def tightest_bend(track: Track) -> tuple[float, int]:
     vx, vz = b[:, 0] - middle[:, 0], b[:, 2] - middle[:, 2]
     wx, wz = b[:, 0] - a[:, 0], b[:, 2] - a[:, 2]
     twice_area = np.abs(ux * vz - uz * vx)
-    sides = (
-        np.sqrt(ux * ux + uz * uz)
-        * np.sqrt(vx * vx + vz * vz)
-        * np.sqrt(wx * wx + wz * wz)
-    )
+    sides = np.sqrt(ux * ux + uz * uz) * np.sqrt(vx * vx + vz * vz) * np.sqrt(wx * wx + wz * wz)
     radius = sides / np.maximum(2.0 * twice_area, 1e-9)
     worst = int((radius - wall).argmin())
     return float((radius - wall)[worst]), worst if track.is_circuit else worst + spread
@@ -87,7 +81,7 @@ def require_clearance(track: Track) -> None:
     near = self_clearance(track)
     if near.gap_m < 0.0:
         raise ValueError(
-            f"track {track.name!r} touches itself: its walls overlap by {-near.gap_m:.1f} m between {near.first_m} m and "
-            f"{near.second_m} m along its centreline. A height field has no bridges: choose a smaller half_width or "
+            f"track {track.name!r} touches itself: its walls overlap by {-near.gap_m:.1f} m between {near.first_m} m "
+            f"and {near.second_m} m along its centreline. A height field has no bridges: choose a smaller half_width or "
             f"wall_offset, or another line"
         )

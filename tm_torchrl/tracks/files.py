@@ -30,16 +30,12 @@ def save_arrays(track: Track, path: str | Path) -> Path:
     if path.suffix != ".npz":
         raise ValueError(f"path must end in .npz, got {str(path)!r}")
     if not path.parent.is_dir():
-        raise FileNotFoundError(
-            f"path {str(path)!r} lies in a folder that does not exist; create {str(path.parent)!r}"
-        )
+        raise FileNotFoundError(f"path {str(path)!r} lies in a folder that does not exist; create {str(path.parent)!r}")
     content = {key: getattr(track, key) for key in (*ARRAYS, *SCALARS)}
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     try:
         with unfinished.open("wb") as file:
-            np.savez_compressed(
-                file, format_version=np.int64(FORMAT_VERSION), **content
-            )
+            np.savez_compressed(file, format_version=np.int64(FORMAT_VERSION), **content)
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -50,13 +46,9 @@ def load_arrays(path: str | Path) -> dict[str, Any]:
     """Read the arguments of :class:`Track` from a file."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"path {str(path)!r} is not a file; a track is one .npz file"
-        )
+        raise FileNotFoundError(f"path {str(path)!r} is not a file; a track is one .npz file")
     if not zipfile.is_zipfile(path):
-        raise ValueError(
-            f"path {str(path)!r} is no .npz file; a bare centreline .npy is read by from_centreline()"
-        )
+        raise ValueError(f"path {str(path)!r} is no .npz file; a bare centreline .npy is read by from_centreline()")
     try:
         with np.load(path, allow_pickle=False) as archive:
             content = {key: archive[key] for key in archive.files}
@@ -68,19 +60,10 @@ def load_arrays(path: str | Path) -> dict[str, Any]:
         zipfile.BadZipFile,
         zipfile.LargeZipFile,
     ) as error:
-        raise ValueError(
-            f"path {str(path)!r} is damaged ({error}); save the track again"
-        ) from error
+        raise ValueError(f"path {str(path)!r} is damaged ({error}); save the track again") from error
     version = content.get("format_version")
-    if (
-        version is None
-        or version.ndim
-        or not np.issubdtype(version.dtype, np.integer)
-        or version < 1
-    ):
-        raise ValueError(
-            f"path {str(path)!r} has no format_version; was it written by Track.save()?"
-        )
+    if version is None or version.ndim or not np.issubdtype(version.dtype, np.integer) or version < 1:
+        raise ValueError(f"path {str(path)!r} has no format_version; was it written by Track.save()?")
     if version > FORMAT_VERSION:
         raise ValueError(
             f"path {str(path)!r} has format_version {int(version)}, this tm_torchrl reads up to {FORMAT_VERSION}; "
@@ -88,13 +71,9 @@ def load_arrays(path: str | Path) -> dict[str, Any]:
         )
     missing = [key for key in (*ARRAYS, *SCALARS) if key not in content]
     if missing:
-        raise ValueError(
-            f"path {str(path)!r} lacks {', '.join(missing)}; save the track again with Track.save()"
-        )
+        raise ValueError(f"path {str(path)!r} lacks {', '.join(missing)}; save the track again with Track.save()")
     try:
         scalars = {key: kind(content[key].item()) for key, kind in SCALARS.items()}
     except ValueError as error:
-        raise ValueError(
-            f"path {str(path)!r} is damaged: a field that should be one value is not ({error})"
-        ) from error
+        raise ValueError(f"path {str(path)!r} is damaged: a field that should be one value is not ({error})") from error
     return {**{key: content[key] for key in ARRAYS}, **scalars}

@@ -10,7 +10,7 @@ from tm_torchrl.tracks.clearance import self_clearance, tightest_bend
 from tm_torchrl.tracks.surfaces import Surface
 from tm_torchrl.tracks.track import Track
 
-TRAINING_SEEDS = range(0, 10_000)  # the split that generalisation is measured on
+TRAINING_SEEDS = range(10_000)  # the split that generalisation is measured on
 HELD_OUT_SEEDS = range(10_000, 20_000)
 
 MAX_REDRAWS = 200
@@ -67,7 +67,13 @@ def generate_track(
     """
     _require_arguments(seed, length_m, kind, hills_m, bank, (jumps, chicanes, narrows, dirt, turbos))
     label = f"{kind}-{seed}" if name is None else name
-    features = [*["jump"] * jumps, *["chicane"] * chicanes, *["narrow"] * narrows, *["dirt"] * dirt, *["turbo"] * turbos]
+    features = [
+        *["jump"] * jumps,
+        *["chicane"] * chicanes,
+        *["narrow"] * narrows,
+        *["dirt"] * dirt,
+        *["turbo"] * turbos,
+    ]
     for attempt in range(MAX_REDRAWS):
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, attempt])))
         plan = _closed_curve(rng, length_m)
@@ -125,7 +131,9 @@ def _closed_curve(rng: np.random.Generator, length_m: float) -> np.ndarray:
     """A closed curve on the map with points 1 m apart, ``[P, 2]``: a circle whose radius swings."""
     angle = np.linspace(0.0, 2.0 * np.pi, 8192, endpoint=False)
     waves = range(2, 4 + int(length_m // 400.0))
-    radius = 1.0 + sum(rng.uniform(-0.5, 0.5) / k**0.75 * np.cos(k * angle + rng.uniform(0.0, 2.0 * np.pi)) for k in waves)
+    radius = 1.0 + sum(
+        rng.uniform(-0.5, 0.5) / k**0.75 * np.cos(k * angle + rng.uniform(0.0, 2.0 * np.pi)) for k in waves
+    )
     radius = np.maximum(radius, 0.25)
     points = np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=1)
     closed = np.vstack([points, points[:1]])
@@ -183,7 +191,9 @@ def _left(plan: np.ndarray) -> np.ndarray:
 
 def _turn_rate(plan: np.ndarray, is_circuit: bool) -> np.ndarray:
     """Radians per metre, positive to the left."""
-    steps = np.diff(np.vstack([plan[-1:], plan, plan[:1]]) if is_circuit else np.vstack([plan[:1], plan, plan[-1:]]), axis=0)
+    steps = np.diff(
+        np.vstack([plan[-1:], plan, plan[:1]]) if is_circuit else np.vstack([plan[:1], plan, plan[-1:]]), axis=0
+    )
     cross = steps[:-1, 1] * steps[1:, 0] - steps[:-1, 0] * steps[1:, 1]
     return _smooth(cross, 5)
 

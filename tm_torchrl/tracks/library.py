@@ -15,17 +15,19 @@ from tm_torchrl.tracks.track import Track
 
 DEFAULT_TRACK = "hillside"
 
-_COURSES: Mapping[str, str] = MappingProxyType({
-    "hillside": "SSSuSSuLdSrrSdRlSuLEEUDJSSSSLSSRSuLSSSSLSS",  # hills, sharp corners, one jump, a dirt piece
-    "quarry": "SSSELEEREERELEEREELEEELuEEEERSSSS",  # mostly dirt
-    "leaps": "SSSSSLSSRSJSSrSSllJSSRJSSRSJSSSSRSJSSSJSSSS",  # six jumps
-    "booster": "SSSTSSSSRlTSSTSSlSSRSXSSrrlrTSSTSSSXSSrllrllSS",  # turbo and red turbo between wide curves
-    "alley": "SSSNNRNNSSNNSCNNRNNSCNNNNRNNNNNNRSSLSS",  # narrow, two chicanes
-    "mountain": "SSSDDUUSSRDRDDULrUUlULDRlULDRSSRSSSdlSSRSSLULSdUUUUUUSSRDDDDUUlrSSRDDDDSS",  # 56 m of height
-    "marathon": (
-        "SSSSSRlllSSRuSNNuSdSuSuSJSSSSRSSRSSLSSRdSuSllSSRSSRSSLSREElJSSlSSNNSSSClrTSSdSSSLSSLdSSSRrTSSSSLrEEEESSRuSSSLSS"
-    ),
-})
+_COURSES: Mapping[str, str] = MappingProxyType(
+    {
+        "hillside": "SSSuSSuLdSrrSdRlSuLEEUDJSSSSLSSRSuLSSSSLSS",  # hills, sharp corners, one jump, a dirt piece
+        "quarry": "SSSELEEREERELEEREELEEELuEEEERSSSS",  # mostly dirt
+        "leaps": "SSSSSLSSRSJSSrSSllJSSRJSSRSJSSSSRSJSSSJSSSS",  # six jumps
+        "booster": "SSSTSSSSRlTSSTSSlSSRSXSSrrlrTSSTSSSXSSrllrllSS",  # turbo and red turbo between wide curves
+        "alley": "SSSNNRNNSSNNSCNNRNNSCNNNNRNNNNNNRSSLSS",  # narrow, two chicanes
+        "mountain": "SSSDDUUSSRDRDDULrUUlULDRlULDRSSRSSSdlSSRSSLULSdUUUUUUSSRDDDDUUlrSSRDDDDSS",  # 56 m of height
+        "marathon": (
+            "SSSSSRlllSSRuSNNuSdSuSuSJSSSSRSSRSSLSSRdSuSllSSRSSRSSLSREElJSSlSSNNSSSClrTSSdSSSLSSLdSSSRrTSSSSLrEEEESSRuSSSLSS"
+        ),
+    }
+)
 
 
 def _oval() -> Track:
@@ -49,14 +51,16 @@ def _ring() -> Track:
     return lay("ring", pieces, is_circuit=True, num_laps=3)
 
 
-_MAKERS: Mapping[str, Callable[[], Track]] = MappingProxyType({
-    "oval": _oval,
-    "bowl": _bowl,
-    "ring": _ring,
-    **{name: (lambda name=name, spec=spec: blocks(spec, name=name)) for name, spec in _COURSES.items()},
-    "valley": lambda: generate_track(3, name="valley", length_m=1500.0),
-    "meadow": lambda: generate_track(12, name="meadow", length_m=1900.0, kind="course", dirt=1, jumps=1),
-})
+_MAKERS: Mapping[str, Callable[[], Track]] = MappingProxyType(
+    {
+        "oval": _oval,
+        "bowl": _bowl,
+        "ring": _ring,
+        **{name: (lambda name=name, spec=spec: blocks(spec, name=name)) for name, spec in _COURSES.items()},
+        "valley": lambda: generate_track(3, name="valley", length_m=1500.0),
+        "meadow": lambda: generate_track(12, name="meadow", length_m=1900.0, kind="course", dirt=1, jumps=1),
+    }
+)
 BUILTIN_TRACKS: tuple[str, ...] = (DEFAULT_TRACK, *(name for name in _MAKERS if name != DEFAULT_TRACK))
 
 

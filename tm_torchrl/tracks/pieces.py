@@ -42,14 +42,10 @@ class Piece:
         if not self.length_m > 0.0:
             raise ValueError(f"length_m must be above 0, got {self.length_m!r}")
         if not 0.0 <= self.kick <= MAX_KICK:
-            raise ValueError(
-                f"kick must be 0..{MAX_KICK}, got {self.kick!r}; steeper ramps throw cars off the track"
-            )
+            raise ValueError(f"kick must be 0..{MAX_KICK}, got {self.kick!r}; steeper ramps throw cars off the track")
 
 
-def straight(
-    length_m: float, *, rise_m: float = 0.0, surface: Surface = Surface.ASPHALT
-) -> Piece:
+def straight(length_m: float, *, rise_m: float = 0.0, surface: Surface = Surface.ASPHALT) -> Piece:
     """A straight of a surface."""
     return Piece(length_m, rise_m=rise_m, surface=surface)
 
@@ -74,23 +70,16 @@ def arc(
     )
 
 
-def jump(
-    *, kick: float = 0.18, ramp_m: float = 16.0, landing_m: float = 80.0
-) -> tuple[Piece, ...]:
+def jump(*, kick: float = 0.18, ramp_m: float = 16.0, landing_m: float = 80.0) -> tuple[Piece, ...]:
     """A ramp that breaks off, and level road to land on."""
     return Piece(ramp_m, kick=kick), Piece(landing_m)
 
 
-def chicane(
-    *, radius_m: float = 20.0, turn_deg: float = 30.0, half_width_m: float = 5.0
-) -> tuple[Piece, ...]:
+def chicane(*, radius_m: float = 20.0, turn_deg: float = 30.0, half_width_m: float = 5.0) -> tuple[Piece, ...]:
     """A narrow weave to the left and to the right that ends in line with its beginning."""
     bend = replace(arc(radius_m, turn_deg), half_width_m=half_width_m)
     turns = (1, -2, 1, -1, 2, -1)
-    return tuple(
-        replace(bend, length_m=bend.length_m * abs(n), turn_deg=bend.turn_deg * n)
-        for n in turns
-    )
+    return tuple(replace(bend, length_m=bend.length_m * abs(n), turn_deg=bend.turn_deg * n) for n in turns)
 
 
 def advance_m(pieces: Sequence[Piece]) -> float:
@@ -139,20 +128,12 @@ def lay(
     which = np.clip(np.searchsorted(ends, run, side="right") - 1, 0, len(pieces) - 1)
     x, z = _places(pieces, poses, which, run - ends[which])
     height = origin[1] + _heights(pieces, ends, run, which, is_circuit=is_circuit)
-    widths = [
-        half_width_m if piece.half_width_m is None else piece.half_width_m
-        for piece in pieces
-    ]
-    banks = [
-        -piece.bank if piece.turn_deg > 0.0 else piece.bank * (piece.turn_deg < 0.0)
-        for piece in pieces
-    ]
+    widths = [half_width_m if piece.half_width_m is None else piece.half_width_m for piece in pieces]
+    banks = [-piece.bank if piece.turn_deg > 0.0 else piece.bank * (piece.turn_deg < 0.0) for piece in pieces]
     start = round(start_m / total * num_steps)
     finish = start if is_circuit else num_steps - round(run_out_m)
     race = num_steps if is_circuit else finish - start
-    gates = start + np.round(
-        np.arange(1, num_checkpoints + 1) * race / (num_checkpoints + 1)
-    ).astype(np.int64)
+    gates = start + np.round(np.arange(1, num_checkpoints + 1) * race / (num_checkpoints + 1)).astype(np.int64)
     return Track(
         name,
         np.stack([x, height, z], axis=1),
@@ -189,13 +170,9 @@ def _poses(pieces: Sequence[Piece], first: tuple[float, float, float]) -> np.nda
 def _places(
     pieces: Sequence[Piece], poses: np.ndarray, which: np.ndarray, into: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    rate = np.array(
-        [math.radians(piece.turn_deg) / piece.length_m for piece in pieces]
-    )[which]
+    rate = np.array([math.radians(piece.turn_deg) / piece.length_m for piece in pieces])[which]
     half = 0.5 * rate * into
-    chord = into * np.where(
-        half == 0.0, 1.0, np.sin(half) / np.where(half == 0.0, 1.0, half)
-    )
+    chord = into * np.where(half == 0.0, 1.0, np.sin(half) / np.where(half == 0.0, 1.0, half))
     x, z, heading = poses[which].T
     return x + chord * np.sin(heading + half), z + chord * np.cos(heading + half)
 
@@ -216,16 +193,12 @@ def _heights(
     if not is_circuit:
         before = np.concatenate([grade[:1], grade[:-1]])
     product = before * after
-    knot = np.where(
-        product > 0.0, 2.0 * product / np.where(product > 0.0, before + after, 1.0), 0.0
-    )
+    knot = np.where(product > 0.0, 2.0 * product / np.where(product > 0.0, before + after, 1.0), 0.0)
     knot = np.append(knot, knot[0] if is_circuit else grade[-1])
     u = (run - ends[which]) / lengths[which]
     base = np.concatenate([[0.0], np.cumsum(rises)])[which]
     ramp = rises[which] * (3.0 * u**2 - 2.0 * u**3)
-    ease = lengths[which] * (
-        knot[which] * (u**3 - 2.0 * u**2 + u) + knot[which + 1] * (u**3 - u**2)
-    )
+    ease = lengths[which] * (knot[which] * (u**3 - 2.0 * u**2 + u) + knot[which + 1] * (u**3 - u**2))
     height = _softened(base + ramp + ease, 6, is_circuit=is_circuit)
     for piece, low, high in zip(pieces, ends[:-1], ends[1:], strict=True):
         if piece.kick:
@@ -254,11 +227,7 @@ def _require_closed(name: str, pieces: Sequence[Piece], poses: np.ndarray) -> No
     miss = float(np.hypot(*(poses[-1, :2] - poses[0, :2])))
     turn = sum(piece.turn_deg for piece in pieces)
     rise = sum(piece.rise_m for piece in pieces)
-    if (
-        miss > CLOSING_M
-        or abs(turn % 360.0 - 180.0) < 180.0 - 0.1
-        or abs(rise) > CLOSING_M
-    ):
+    if miss > CLOSING_M or abs(turn % 360.0 - 180.0) < 180.0 - 0.1 or abs(rise) > CLOSING_M:
         raise ValueError(
             f"pieces of circuit {name!r} must end where they begin; they end {miss:.2f} m off on the map, {rise:.2f} m "
             f"higher and turn {turn:.1f} degrees in all (a multiple of 360 is expected)"

@@ -69,15 +69,9 @@ def rasterise(track: Track) -> Raster:
     half_width = track.half_width[segment] * rest + track.half_width[after] * share
     edge = half_width - distance
     bank = track.bank[segment] * rest + track.bank[after] * share
-    road_height = (
-        line[segment, 1] * rest
-        + line[after, 1] * share
-        + bank * np.where(is_left, distance, -distance)
-    )
+    road_height = line[segment, 1] * rest + line[after, 1] * share + bank * np.where(is_left, distance, -distance)
     is_walled = edge >= -track.wall_offset
-    height = fill_smoothly(
-        road_height, is_known=edge >= -(track.wall_offset + ROAD_BED_M)
-    )
+    height = fill_smoothly(road_height, is_known=edge >= -(track.wall_offset + ROAD_BED_M))
     closest = np.where(share < 0.5, segment, after)
     surface = np.where(edge >= 0.0, track.surface[closest], np.uint8(Surface.GRASS))
     arrays = (
@@ -91,9 +85,7 @@ def rasterise(track: Track) -> Raster:
     return Raster((float(low_x), float(low_z)), *arrays)
 
 
-def _nearest_points(
-    px: np.ndarray, pz: np.ndarray, x: np.ndarray, z: np.ndarray, *, reach: float
-) -> np.ndarray:
+def _nearest_points(px: np.ndarray, pz: np.ndarray, x: np.ndarray, z: np.ndarray, *, reach: float) -> np.ndarray:
     """Index of the nearest centreline point for each cell, tile by tile; beyond reach one index serves a tile."""
     nearest = np.zeros((len(z), len(x)), np.int64)
     half = 0.5 * (TILE - 1)
@@ -120,9 +112,7 @@ def _nearest_points(
     return nearest
 
 
-def _foot_of(
-    track: Track, nearest: np.ndarray, x: np.ndarray, z: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _foot_of(track: Track, nearest: np.ndarray, x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Segment and share along it where the road's cross section passes through each cell.
 
     The cross section turns steadily from one point's normal to the next one's. Plain projection on segments would jump
@@ -143,22 +133,12 @@ def _foot_of(
         last = num_points - 2
     norm = np.sqrt(tx * tx + tz * tz)
     tx, tz = tx / norm, tz / norm
-    along = (x[None, :] - px[nearest]) * tx[nearest] + (z[:, None] - pz[nearest]) * tz[
-        nearest
-    ]
+    along = (x[None, :] - px[nearest]) * tx[nearest] + (z[:, None] - pz[nearest]) * tz[nearest]
     segment = np.where(along >= 0.0, nearest, nearest - 1)
-    segment = (
-        segment % num_points
-        if track.is_circuit
-        else np.minimum(np.maximum(segment, 0), last)
-    )
+    segment = segment % num_points if track.is_circuit else np.minimum(np.maximum(segment, 0), last)
     after = (segment + 1) % num_points
-    ahead_of_first = (x[None, :] - px[segment]) * tx[segment] + (
-        z[:, None] - pz[segment]
-    ) * tz[segment]
-    short_of_second = (px[after] - x[None, :]) * tx[after] + (
-        pz[after] - z[:, None]
-    ) * tz[after]
+    ahead_of_first = (x[None, :] - px[segment]) * tx[segment] + (z[:, None] - pz[segment]) * tz[segment]
+    short_of_second = (px[after] - x[None, :]) * tx[after] + (pz[after] - z[:, None]) * tz[after]
     whole = ahead_of_first + short_of_second
     share = ahead_of_first / np.where(whole > 1e-9, whole, 1.0)
     return segment, np.where(whole > 1e-9, np.minimum(np.maximum(share, 0.0), 1.0), 0.0)

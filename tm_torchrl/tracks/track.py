@@ -85,7 +85,7 @@ class Track:
 
     @cached_property
     def gates(self) -> np.ndarray:
-        """float64 ``[G, 8]``: centre xyz, unit tangent xyz, half width to the wall, 0. One lap's; the finish is last."""
+        """float64 ``[G, 8]``: centre xyz, unit tangent xyz, half width to the wall, 0. One lap, the finish last."""
         return gate_table(self)
 
     def save(self, path: str | Path) -> Path:

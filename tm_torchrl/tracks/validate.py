@@ -35,12 +35,8 @@ def validated(track: Track) -> dict[str, Any]:
     unknown = sorted(set(surface.tolist()) - {float(s) for s in Surface})
     if unknown:
         known = ", ".join(f"{s.name}={s.value}" for s in Surface)
-        raise ValueError(
-            f"surface has the unknown id {unknown[0]:g}; known are {known}"
-        )
-    half_width = _bounded(
-        "half_width", track.half_width, num_points, low=1.0, high=100.0, unit="m"
-    )
+        raise ValueError(f"surface has the unknown id {unknown[0]:g}; known are {known}")
+    half_width = _bounded("half_width", track.half_width, num_points, low=1.0, high=100.0, unit="m")
     bank = _bounded(
         "bank",
         track.bank,
@@ -56,18 +52,14 @@ def validated(track: Track) -> dict[str, Any]:
     if num_laps < 1 or num_laps > 100:
         raise ValueError(f"num_laps must be 1..100, got {num_laps}")
     if num_laps > 1 and not is_circuit:
-        raise ValueError(
-            f"num_laps is {num_laps} on an open course; only a circuit (is_circuit=True) has laps"
-        )
+        raise ValueError(f"num_laps is {num_laps} on an open course; only a circuit (is_circuit=True) has laps")
     start, finish = _ends(track, num_points, is_circuit=is_circuit)
     fields = {
         "centreline": centreline,
         "half_width": snap(half_width),
         "bank": snap(bank, grid=BANK_GRID),
         "surface": surface.astype(np.uint8),
-        "checkpoints": _checkpoints(
-            track.checkpoints, start, finish, num_points, is_circuit=is_circuit
-        ),
+        "checkpoints": _checkpoints(track.checkpoints, start, finish, num_points, is_circuit=is_circuit),
     }
     for array in fields.values():
         array.setflags(write=False)
@@ -85,22 +77,14 @@ def validated(track: Track) -> dict[str, Any]:
 def _centreline(value: Any, *, is_circuit: bool) -> np.ndarray:
     line = np.asarray(value, np.float64)
     if line.ndim != 2 or line.shape[1] != 3:
-        raise ValueError(
-            f"centreline must have shape [P, 3] (x, y, z), got {list(line.shape)}"
-        )
+        raise ValueError(f"centreline must have shape [P, 3] (x, y, z), got {list(line.shape)}")
     if len(line) < MIN_POINTS:
-        raise ValueError(
-            f"centreline must have at least {MIN_POINTS} points, got {len(line)}"
-        )
+        raise ValueError(f"centreline must have at least {MIN_POINTS} points, got {len(line)}")
     if not np.isfinite(line).all():
-        raise ValueError(
-            f"centreline must be finite; point {int(np.argmin(np.isfinite(line).all(axis=1)))} is not"
-        )
+        raise ValueError(f"centreline must be finite; point {int(np.argmin(np.isfinite(line).all(axis=1)))} is not")
     extent = float((line.max(axis=0) - line.min(axis=0)).max())
     if extent > MAX_EXTENT_M or float(np.abs(line).max()) > 1e6:
-        raise ValueError(
-            f"centreline spans {extent:g} m; the most is {MAX_EXTENT_M:g} m. Is it in metres?"
-        )
+        raise ValueError(f"centreline spans {extent:g} m; the most is {MAX_EXTENT_M:g} m. Is it in metres?")
     line = snap(line)
     ahead = np.roll(line, -1, axis=0) if is_circuit else line[1:]
     step = ahead - line[: len(ahead)]
@@ -128,15 +112,11 @@ def _along(name: str, value: Any, num_points: int) -> np.ndarray:
     return np.broadcast_to(array, (num_points,)).copy()
 
 
-def _bounded(
-    name: str, value: Any, num_points: int, *, low: float, high: float, unit: str
-) -> np.ndarray:
+def _bounded(name: str, value: Any, num_points: int, *, low: float, high: float, unit: str) -> np.ndarray:
     array = _along(name, value, num_points)
     bad = np.flatnonzero(~((array >= low) & (array <= high)))
     if len(bad):
-        raise ValueError(
-            f"{name} must be {low:g}..{high:g} {unit}; at point {bad[0]} it is {array[bad[0]]:g}"
-        )
+        raise ValueError(f"{name} must be {low:g}..{high:g} {unit}; at point {bad[0]} it is {array[bad[0]]:g}")
     return array
 
 
@@ -150,35 +130,23 @@ def _ends(track: Track, num_points: int, *, is_circuit: bool) -> tuple[int, int]
     start = _integer("start", track.start)
     finish = _integer("finish", track.finish)
     if not 0 <= start < num_points:
-        raise ValueError(
-            f"start must be a centreline index 0..{num_points - 1}, got {start}"
-        )
+        raise ValueError(f"start must be a centreline index 0..{num_points - 1}, got {start}")
     if finish == -1:
         finish = start if is_circuit else num_points - 1
     if is_circuit and finish != start:
-        raise ValueError(
-            f"finish of a circuit is its start ({start}), got {finish}; leave finish out"
-        )
+        raise ValueError(f"finish of a circuit is its start ({start}), got {finish}; leave finish out")
     if not is_circuit and not start < finish < num_points:
-        raise ValueError(
-            f"finish must lie behind the start ({start}) and be at most {num_points - 1}, got {finish}"
-        )
+        raise ValueError(f"finish must lie behind the start ({start}) and be at most {num_points - 1}, got {finish}")
     return start, finish
 
 
-def _checkpoints(
-    value: Any, start: int, finish: int, num_points: int, *, is_circuit: bool
-) -> np.ndarray:
+def _checkpoints(value: Any, start: int, finish: int, num_points: int, *, is_circuit: bool) -> np.ndarray:
     points = np.asarray(value)
     if points.ndim != 1 or (points.size and (points.astype(np.int64) != points).any()):
-        raise ValueError(
-            f"checkpoints must be a list of centreline indices, got {value!r}"
-        )
+        raise ValueError(f"checkpoints must be a list of centreline indices, got {value!r}")
     points = points.astype(np.int64)
     if points.size and not ((points >= 0) & (points < num_points)).all():
-        raise ValueError(
-            f"checkpoints must be centreline indices 0..{num_points - 1}, got {points.tolist()}"
-        )
+        raise ValueError(f"checkpoints must be centreline indices 0..{num_points - 1}, got {points.tolist()}")
     since_start = (points - start) % num_points if is_circuit else points - start
     last = num_points if is_circuit else finish - start
     steps = np.diff(since_start, prepend=0, append=last)

@@ -63,9 +63,7 @@ def flight_line(track: Track) -> np.ndarray:
     num_points = len(height)
     steps = range(1, 2 * num_points) if track.is_circuit else range(1, num_points)
     for i in steps:
-        height[i % num_points] = max(
-            height[i % num_points], height[(i - 1) % num_points] - MAX_FALL
-        )
+        height[i % num_points] = max(height[i % num_points], height[(i - 1) % num_points] - MAX_FALL)
     line[:, 1] = height
     return line
 
@@ -120,9 +118,7 @@ def zones_of(track: Track) -> Zones:
     line, origin = _endless_line(track, race_m)
     run = _run_of(line)
     num_race = int(np.floor(race_m / ZONE_SPACING_M + 0.5)) + 1
-    wanted = run[origin] + ZONE_SPACING_M * (
-        np.arange(NUM_BEFORE + num_race + NUM_AFTER) - NUM_BEFORE
-    )
+    wanted = run[origin] + ZONE_SPACING_M * (np.arange(NUM_BEFORE + num_race + NUM_AFTER) - NUM_BEFORE)
     left = np.searchsorted(run, wanted, side="right") - 1
     share = ((wanted - run[left]) / (run[left + 1] - run[left]))[:, None]
     centers = line[left] + (line[left + 1] - line[left]) * share
@@ -132,17 +128,13 @@ def zones_of(track: Track) -> Zones:
     steps = np.concatenate([steps, steps[-1:]])
     lengths = _norm(steps)
     laps = np.arange(track.num_laps)[:, None] * lap_m
-    at_gates = NUM_BEFORE + np.floor(
-        (laps + gate_run[None]).reshape(-1) / ZONE_SPACING_M + 0.5
-    )
+    at_gates = NUM_BEFORE + np.floor((laps + gate_run[None]).reshape(-1) / ZONE_SPACING_M + 0.5)
     return Zones(
         centers=_frozen(centers.astype(np.float32)),
         transitions=_frozen(transitions.astype(np.float32)),
         tangents=_frozen((steps / lengths[:, None]).astype(np.float32)),
         lengths=_frozen(lengths.astype(np.float32)),
-        distance=_frozen(
-            np.concatenate([[0.0], np.cumsum(lengths)]).astype(np.float32)
-        ),
+        distance=_frozen(np.concatenate([[0.0], np.cumsum(lengths)]).astype(np.float32)),
         checkpoint_zones=_frozen(at_gates.astype(np.int32)),
     )
 

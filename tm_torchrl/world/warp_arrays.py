@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import os
+from functools import cache
 from typing import Any
 
 import torch
 import warp as wp
 
 
+@cache
+def start_warp() -> None:
+    """Start Warp without its greeting, and on machines without CUDA without its warning that there is none."""
+    wp.config.log_level = wp.LOG_WARNING
+    if torch.cuda.is_available():
+        wp.init()  # type: ignore[no-untyped-call]
+        return
+    errors = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            wp.init()  # type: ignore[no-untyped-call]
+    finally:
+        os.dup2(errors, 2)
+        os.close(errors)
+
+
 def warp_device(device: torch.device) -> str:
     """The name that Warp has for a torch device."""
-    wp.config.log_level = wp.LOG_WARNING  # its greeting would land in the output of scripts that print JSON
-    wp.init()  # type: ignore[no-untyped-call]
+    start_warp()
     return "cpu" if device.type == "cpu" else f"cuda:{device.index or 0}"
 
 

@@ -1,0 +1,62 @@
+"""Views and figures show what they should."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tm_torchrl.record import driven_line, track_gallery
+from tm_torchrl.record.dashboard import Dashboard
+from tm_torchrl.sim import Simulator
+from tm_torchrl.sim.scenery import COLOUR, Paint
+from tm_torchrl.sim.views import chase_view, top_view
+from tm_torchrl.tracks import load_track
+from tm_torchrl.world.car_row import CAR_ROW
+
+
+@pytest.fixture(scope="module")
+def row() -> np.ndarray:
+    return Simulator(load_track("oval"), num_cars=1).rows()[0].numpy().copy()
+
+
+def test_top_view_is_a_map_in_metres():
+    track = load_track("oval")
+    picture = top_view(track)
+    x0, z0 = track.raster.origin
+    x, _, z = track.centreline[40]
+    asphalt = picture[round(z - z0), round(x - x0 + 4)]
+    assert np.abs(asphalt.astype(int) - COLOUR[Paint.ASPHALT]).max() < 12
+    assert picture.shape[:2] == tuple(size - 1 for size in track.raster.height.shape)
+
+
+def test_chase_view(row: np.ndarray):
+    picture = chase_view(load_track("oval"), row, width=200, height=120)
+    assert picture.shape == (120, 200, 3)
+    sky, road = picture[3, 100].astype(int), picture[100, 60].astype(int)
+    assert sky[2] > sky[0] + 40, "the sky is blue"
+    assert np.ptp(road) < 25, "the road is grey"
+    red = (picture[:, :, 0] > 150) & (picture[:, :, 1] < 90) & (picture[:, :, 2] < 90)
+    columns = np.nonzero(red.any(axis=0))[0]
+    assert 80 < columns.mean() < 120, "the car is in the middle"
+
+
+def test_dashboard_lights_the_keys(row: np.ndarray):
+    dashboard = Dashboard(load_track("oval"))
+    idle = dashboard.frame([row])
+    pressed = row.copy()
+    pressed[CAR_ROW.start("input_gas")] = 1.0
+    pressed[CAR_ROW.start("input_steer")] = -1.0
+    changed = np.abs(dashboard.frame([pressed]).astype(int) - idle).sum(axis=2) > 60
+    assert changed[96:123, 20:50].any(), "left"
+    assert changed[96:123, 56:86].any(), "gas"
+    assert not changed[96:123, 92:158].any(), "neither brake nor right"
+
+
+def test_figures_are_drawn(tmp_path):
+    track_gallery([load_track("oval"), load_track("ring")]).savefig(tmp_path / "gallery.png", dpi=40)
+    steps = np.linspace(0, 6, 50)
+    position = np.stack([16 * np.sin(steps), 0 * steps, 16 * np.cos(steps)], axis=1)
+    driven_line(load_track("oval"), position, 20 + steps, title="test").savefig(tmp_path / "line.png", dpi=40)
+    assert {path.stat().st_size > 5000 for path in tmp_path.iterdir()} == {True}
+    with pytest.raises(ValueError, match="tracks is empty"):
+        track_gallery([])

@@ -1,0 +1,278 @@
+"""The house rules that a program can check. Each check is a function of source text, and is shown a text that breaks it."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+import inspect
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "tm_torchrl"
+MAX_LINES = 400
+MAX_IMPORT_S = 0.3
+
+FLOORS = {
+    "tracks": 0,
+    "world": 1,
+    "sim": 2,
+    "game": 3,
+    "envs": 4,
+    "modules": 4,
+    "data": 4,
+    "objectives": 5,
+    "evaluation": 6,
+    "record": 6,
+    "trainers": 7,
+}
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+PROGRAMS = sorted(path for folder in ("scripts", "benchmarks", "configs") for path in (ROOT / folder).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file())
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def docstrings(tree: ast.AST) -> set[ast.AST]:
+    found: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            found.add(body[0].value)
+    return found
+
+
+def imported_modules(source: str, *, package: str = "") -> Iterator[str]:
+    """Every module that a source imports, at any depth, and every module of ours that it names in a string."""
+    tree = ast.parse(source)
+    texts = docstrings(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parents, *([base] if base else [])])
+            yield from ([f"{base}.{alias.name}" for alias in node.names] if base == "tm_torchrl" else [base])
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in texts:
+            if match := re.fullmatch(r"(tm_torchrl(?:\.\w+)+)(?::\w+)?", node.value):
+                yield match.group(1)
+
+
+def floor_breaches(room: str, source: str, *, package: str = "") -> list[str]:
+    """Imports from a floor that is not lower than the room's own."""
+    breaches = []
+    for module in imported_modules(source, package=package):
+        parts = module.split(".")
+        if parts[0] != "tm_torchrl" or parts[1:2] == [room]:
+            continue
+        other = parts[1] if len(parts) > 1 else ""
+        if FLOORS.get(other, 99) >= FLOORS[room]:
+            breaches.append(f"{room} (floor {FLOORS[room]}) imports {module} (floor {FLOORS.get(other, 'roof')})")
+    return breaches
+
+
+def prints(source: str) -> list[int]:
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("print", "pprint")
+    ]
+
+
+def imports_at_load(source: str, module: str) -> bool:
+    """Whether a module is imported as soon as the source is, rather than by a function that is called."""
+
+    def visit(node: ast.AST) -> bool:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            return False
+        if isinstance(node, ast.Import) and any(alias.name.split(".")[0] == module for alias in node.names):
+            return True
+        if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == module:
+            return True
+        return any(visit(child) for child in ast.iter_child_nodes(node))
+
+    return visit(ast.parse(source))
+
+
+def third_party(source: str) -> set[str]:
+    tops = {module.split(".")[0] for module in imported_modules(source, package="tm_torchrl")}
+    return tops - set(sys.stdlib_module_names) - {"tm_torchrl", "tests", "benchmarks", "scripts", "configs"}
+
+
+def declared(*, extra: str | None = None) -> set[str]:
+    """Names of the modules that the declared dependencies bring."""
+
+    def plain(name: str) -> str:
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    wanted = set()
+    for line in importlib.metadata.requires("tm_torchrl") or []:
+        requirement, _, marker = line.partition(";")
+        if "extra" not in marker or (extra is not None and re.search(rf"""extra == ['"]{extra}['"]""", marker)):
+            match = re.match(r"[\w.-]+", requirement)
+            assert match is not None, line
+            wanted.add(plain(match.group()))
+    owners = importlib.metadata.packages_distributions()
+    return {module for module, names in owners.items() if wanted & {plain(name) for name in names}}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_room_imports_lower_floors_only(room: str) -> None:
+    assert room in FLOORS, f"{room} is not in the table of floors"
+    breaches = [
+        f"{name_of(path)}: {breach}"
+        for path in sorted((PACKAGE / room).rglob("*.py"))
+        for breach in floor_breaches(
+            room,
+            path.read_text("utf-8"),
+            package=module_of(path) if path.name == "__init__.py" else module_of(path.parent / "__init__.py"),
+        )
+    ]
+    assert not breaches, "\n".join(breaches)
+
+
+@pytest.mark.parametrize(
+    ("room", "source", "num_breaches"),
+    [
+        ("tracks", "import numpy", 0),
+        ("sim", "from tm_torchrl.tracks import Track", 0),
+        ("sim", "from tm_torchrl.sim import tuning", 0),
+        ("tracks", "from tm_torchrl.world import layout", 1),
+        ("envs", "from tm_torchrl.modules.encoders import Encoder", 1),  # neighbours do not see each other
+        ("tracks", "def late():\n    import tm_torchrl.sim.simulator", 1),
+        ("sim", "from tm_torchrl import TrackManiaEnv", 1),  # the roof
+        ("sim", "from ..envs import rewards", 1),
+        ("sim", "from . import tuning", 0),
+        ("world", "HOMES = {'Simulator': 'tm_torchrl.sim.simulator:Simulator'}", 1),
+        ("world", '"""Speaks of tm_torchrl.sim only."""', 0),
+    ],
+)
+def test_floor_check_can_fail(room: str, source: str, num_breaches: int) -> None:
+    assert len(floor_breaches(room, source, package=f"tm_torchrl.{room}")) == num_breaches
+
+
+def test_every_folder_of_the_package_is_a_room() -> None:
+    stray = [
+        path.name for path in PACKAGE.iterdir() if path.is_dir() and any(path.glob("*.py")) and path.name not in ROOMS
+    ]
+    assert not stray, f"folders without __init__.py: {stray}"
+
+
+def test_files_are_short() -> None:
+    lengths = {name_of(path): len(path.read_text("utf-8").splitlines()) for path in [*SOURCES, *PROGRAMS, *TESTS]}
+    assert {name: length for name, length in lengths.items() if length > MAX_LINES} == {}
+
+
+def test_file_names_say_their_subject() -> None:
+    vague = {"utils", "util", "common", "helpers", "helper", "misc", "manager"}
+    assert [name_of(path) for path in [*SOURCES, *PROGRAMS, *TESTS] if path.stem in vague] == []
+
+
+def test_package_prints_nothing() -> None:
+    found = {name_of(path): lines for path in SOURCES if (lines := prints(path.read_text("utf-8")))}
+    assert found == {}
+
+
+def test_print_check_can_fail() -> None:
+    assert prints("x = 1\nprint(x)") == [2]
+    assert prints('"""\n>>> print(1)\n"""') == []
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.name == "__init__.py"], ids=module_of)
+def test_public_names_exist_and_are_explained(path: Path) -> None:
+    module = importlib.import_module(module_of(path))
+    assert module.__doc__
+    for name in getattr(module, "__all__", []):
+        public = getattr(module, name)
+        if inspect.isclass(public) or inspect.isroutine(public):
+            explanation = public.__doc__ or ""
+            assert explanation and not explanation.startswith(f"{name}("), f"{module.__name__}.{name} has no docstring"
+
+
+@pytest.mark.parametrize("module", ["tm_torchrl", "tm_torchrl.tracks", "tm_torchrl.envs.registration"])
+def test_import_is_light(module: str) -> None:
+    program = (
+        "import sys, time; start = time.perf_counter(); import " + module + "; "
+        "heavy = {'torch', 'warp', 'matplotlib', 'tensordict'} & set(sys.modules); "
+        "print(time.perf_counter() - start, *heavy)"
+    )
+    seconds = []
+    for _ in range(5):
+        run = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, env=os.environ
+        )
+        took, *heavy = run.stdout.split()
+        assert not heavy, f"import {module} imports {heavy}"
+        seconds.append(float(took))
+    assert min(seconds) < MAX_IMPORT_S, f"import {module} takes {min(seconds):.2f} s"
+
+
+def test_tminterface_is_imported_lazily_in_one_file_of_game() -> None:
+    users = [path for path in SOURCES + PROGRAMS if "tminterface" in third_party(path.read_text("utf-8"))]
+    assert len(users) <= 1, f"tminterface is imported by {[name_of(path) for path in users]}"
+    for path in users:
+        assert path.is_relative_to(PACKAGE / "game")
+        assert not imports_at_load(path.read_text("utf-8"), "tminterface")
+
+
+@pytest.mark.parametrize(
+    ("source", "is_at_load"),
+    [
+        ("import tminterface", True),
+        ("from tminterface.structs import SimStateData", True),
+        ("class Client:\n    import tminterface", True),
+        ("try:\n    import tminterface\nexcept ImportError:\n    pass", True),
+        ("def connect():\n    from tminterface.interface import TMInterface", False),
+    ],
+)
+def test_lazy_import_check_can_fail(source: str, is_at_load: bool) -> None:
+    assert imports_at_load(source, "tminterface") is is_at_load
+
+
+@pytest.mark.parametrize("kind", ["package", "programs", "tests"])
+def test_imports_are_declared(kind: str) -> None:
+    paths = {"package": SOURCES, "programs": PROGRAMS, "tests": TESTS}[kind]
+    allowed = declared(extra="dev" if kind == "tests" else None)
+    found = {
+        name_of(path): undeclared for path in paths if (undeclared := third_party(path.read_text("utf-8")) - allowed)
+    }
+    assert found == {}
+
+
+def test_declaration_check_can_fail() -> None:
+    allowed = declared()
+    assert third_party("import os, numpy\nfrom PIL import Image") <= allowed
+    assert third_party("def f():\n    import pytest") - allowed == {"pytest"}
+    assert "pytest" in declared(extra="dev")
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *PROGRAMS, *TESTS], ids=name_of)
+def test_source_is_python_3_10(path: Path) -> None:
+    ast.parse(path.read_text("utf-8"), feature_version=(3, 10))
+
+
+def test_file_names_work_on_every_system() -> None:
+    run = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if run.returncode:
+        pytest.skip("not a git checkout")
+    names = run.stdout.strip("\0").split("\0")
+    assert [name for name in names if re.search(r'[<>:"|?*\\]', name)] == []
+    assert len({name.lower() for name in names}) == len(names), "two file names differ in capitals only"
