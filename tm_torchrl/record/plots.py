@@ -113,7 +113,7 @@ def driven_line(track: Track, position: np.ndarray, speed: np.ndarray, *, title:
     plan, trace = figure.subplots(2, 1, height_ratios=(5, 1))
     draw_track(plan, track)
     points = position[:, (0, 2)]
-    lines = LineCollection(np.stack([points[:-1], points[1:]], axis=1), cmap="turbo", linewidths=2.6)
+    lines = LineCollection(list(np.stack([points[:-1], points[1:]], axis=1)), cmap="turbo", linewidths=2.6)
     lines.set_array(3.6 * speed[:-1])
     plan.add_collection(lines)
     figure.colorbar(lines, ax=plan, shrink=0.5, label="km/h", pad=0.01)

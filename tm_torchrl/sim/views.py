@@ -133,7 +133,7 @@ def _draw_car(
         for axis in range(3):
             for sign in (-1, 1):
                 ring = [(-1, -1), (-1, 1), (1, 1), (1, -1)]
-                face = [corners[tuple(np.insert(pair, axis, sign).tolist())] for pair in ring]  # type: ignore[index]
+                face = [corners[tuple(np.insert(pair, axis, sign).tolist())] for pair in ring]
                 middle = np.mean(face, axis=0)
                 light = 0.75 + 0.25 * sign * rotation[1, axis] - (0.12 if axis == 0 else 0.0)
                 shade = tuple(int(min(255.0, value * light)) for value in colour)

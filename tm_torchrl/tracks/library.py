@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -56,7 +56,7 @@ _MAKERS: Mapping[str, Callable[[], Track]] = MappingProxyType(
         "oval": _oval,
         "bowl": _bowl,
         "ring": _ring,
-        **{name: (lambda name=name, spec=spec: blocks(spec, name=name)) for name, spec in _COURSES.items()},
+        **{name: partial(blocks, spec, name=name) for name, spec in _COURSES.items()},
         "valley": lambda: generate_track(3, name="valley", length_m=1500.0),
         "meadow": lambda: generate_track(12, name="meadow", length_m=1900.0, kind="course", dirt=1, jumps=1),
     }

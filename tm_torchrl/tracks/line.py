@@ -21,14 +21,22 @@ def racing_line(track: Track, *, margin_m: float = 2.0) -> np.ndarray:
         margin_m: metres to keep from the road's edge.
     """
     line = track.centreline
-    at = np.arange(0, track.num_points, STRIDE)
     ahead = np.roll(line, -1, axis=0) - np.roll(line, 1, axis=0)
     if not track.is_circuit:
         ahead[0], ahead[-1] = line[1] - line[0], line[-1] - line[-2]
     plan = ahead[:, (0, 2)] / np.linalg.norm(ahead[:, (0, 2)], axis=1, keepdims=True)
     left = np.stack([plan[:, 1], -plan[:, 0]], axis=1)
-    centre, side = line[at][:, (0, 2)], left[at]
-    room = np.maximum(track.half_width[at] - margin_m, 0.0)
+    num = track.num_points
+    count = num // STRIDE
+    at = np.arange(count) * (num / count) if track.is_circuit else np.linspace(0.0, num - 1.0, count)
+    period = num if track.is_circuit else None
+
+    def sampled(values: np.ndarray) -> np.ndarray:
+        return np.interp(at, np.arange(num), values, period=period)
+
+    centre = np.stack([sampled(line[:, 0]), sampled(line[:, 2])], axis=1)
+    side = np.stack([sampled(left[:, 0]), sampled(left[:, 1])], axis=1)
+    room = np.maximum(sampled(track.half_width) - margin_m, 0.0)
     offset = np.zeros(len(at))
     speed = np.zeros(len(at))
     for _ in range(ROUNDS):
@@ -41,7 +49,7 @@ def racing_line(track: Track, *, margin_m: float = 2.0) -> np.ndarray:
         moved = np.clip(offset + speed, -room, room)
         speed = moved - offset
         offset = moved
-    across = np.interp(np.arange(track.num_points), at, offset, period=track.num_points if track.is_circuit else None)
+    across = np.interp(np.arange(num), at, offset, period=period)
     out = line.copy()
     out[:, 0] += across * left[:, 0]
     out[:, 2] += across * left[:, 1]

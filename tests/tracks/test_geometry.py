@@ -1,0 +1,243 @@
+"""Tracks, rasters and zones against arithmetic by hand."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tm_torchrl.tracks import (
+    BUILTIN_TRACKS,
+    DEFAULT_TRACK,
+    HELD_OUT_SEEDS,
+    TRAINING_SEEDS,
+    Surface,
+    Track,
+    arc,
+    blocks,
+    generate_track,
+    lay,
+    load_track,
+    racing_line,
+    self_clearance,
+    speed_profile,
+    straight,
+)
+from tm_torchrl.tracks.clearance import tightest_bend
+from tm_torchrl.tracks.speed import curvature
+
+
+def ruler(*, height: np.ndarray | float = 0.0, **options: object) -> Track:
+    """A straight of 200 m along +z."""
+    z = np.arange(200.0)
+    line = np.stack([0 * z, 0 * z + height, z], axis=1)
+    return Track("ruler", line, **{"start": 10, "finish": 190, "half_width": 8.0, "wall_offset": 4.0, **options})
+
+
+def cell(track: Track, x: float, z: float) -> tuple[int, int]:
+    x0, z0 = track.raster.origin
+    return round(z - z0), round(x - x0)
+
+
+def test_edge_distance_of_a_straight():
+    track = ruler()
+    for x in (-30, -12, -8, -3, 0, 5, 8, 11, 25):
+        assert track.raster.edge[cell(track, x, 100)] == pytest.approx(8 - abs(x), abs=1e-4)
+
+
+def test_raster_has_room_around_the_walls():
+    track = load_track(DEFAULT_TRACK)
+    edge = track.raster.edge
+    border = np.concatenate([edge[0], edge[-1], edge[:, 0], edge[:, -1]])
+    assert (border < -(track.wall_offset + 20)).all()
+
+
+def test_heights_follow_a_ramp_and_a_bank():
+    z = np.arange(200.0)
+    track = ruler(height=0.1 * z)
+    assert track.raster.height[cell(track, 3, 100)] == pytest.approx(10.0, abs=0.01)
+    assert track.raster.height[cell(track, 0, 151)] == pytest.approx(15.1, abs=0.01)
+    banked = ruler(bank=0.2)
+    assert banked.raster.height[cell(banked, 5, 100)] == pytest.approx(1.0, abs=0.02), "left is +x, and rises"
+    assert banked.raster.height[cell(banked, -5, 100)] == pytest.approx(-1.0, abs=0.02)
+
+
+def test_surfaces_per_cell():
+    surface = np.full(200, int(Surface.ASPHALT))
+    surface[100:140] = int(Surface.DIRT)
+    track = ruler(surface=surface)
+    assert track.raster.surface[cell(track, 2, 50)] == Surface.ASPHALT
+    assert track.raster.surface[cell(track, 2, 120)] == Surface.DIRT
+    assert track.raster.surface[cell(track, 10, 120)] == Surface.GRASS
+
+
+def test_zones_of_a_straight():
+    track = ruler()
+    zones = track.zones
+    assert len(zones.centers) == 20 + 361 + 1000  # 180 m in steps of half a metre, both ends included
+    assert zones.centers[20] == pytest.approx([0, 0, 10], abs=1e-3)
+    assert np.diff(zones.centers[:, 2]) == pytest.approx(0.5, abs=1e-3)
+    assert zones.transitions[20] == pytest.approx([0, 0, 10.25], abs=1e-3)
+    assert zones.tangents[50] == pytest.approx([0, 0, 1], abs=1e-6)
+    assert zones.distance[200] - zones.distance[100] == pytest.approx(50.0, abs=1e-2)
+    assert zones.checkpoint_zones.tolist() == [20 + 360]
+
+
+def test_zones_of_several_laps_go_round():
+    track = load_track("ring")
+    zones = track.zones
+    lap = len(track.centreline)
+    assert track.length == pytest.approx(3 * lap, rel=0.01)
+    gates = zones.checkpoint_zones
+    assert len(gates) == 3 * (len(track.checkpoints) + 1)
+    assert (np.diff(gates) > 0).all()
+    per_lap = len(track.gates)
+    first, second = zones.centers[gates[0]], zones.centers[gates[per_lap]]
+    assert first == pytest.approx(second, abs=0.6), "the same gate, a lap later"
+    step = np.linalg.norm(np.diff(zones.centers, axis=0), axis=1)
+    assert step.max() < 0.56 and step.min() > 0.4
+
+
+def test_gates_stand_across_the_road():
+    for name in BUILTIN_TRACKS:
+        track = load_track(name)
+        assert np.linalg.norm(track.gates[:, 3:6], axis=1) == pytest.approx(1.0)
+        assert (track.gates[:, 6] >= track.half_width.min()).all()
+        ends = [*track.checkpoints, track.finish]
+        assert track.gates[:, 0:3] == pytest.approx(track.centreline[ends], abs=0.01)
+
+
+@pytest.mark.parametrize("name", BUILTIN_TRACKS)
+def test_built_in_tracks_are_sound(name: str):
+    track = load_track(name)
+    assert self_clearance(track).gap_m >= 0
+    assert tightest_bend(track)[0] > 0
+    on_road = track.raster.edge > 0
+    both_z = on_road[1:] & on_road[:-1]
+    both_x = on_road[:, 1:] & on_road[:, :-1]
+    height = track.raster.height
+    steepest = max(np.abs(np.diff(height, axis=0))[both_z].max(), np.abs(np.diff(height, axis=1))[both_x].max())
+    assert steepest < 1.0, "no cliffs: even the back of a jump is a slope"
+    spacing = np.linalg.norm(np.diff(track.centreline[:, (0, 2)], axis=0), axis=1)
+    assert spacing == pytest.approx(1.0, abs=0.1)
+
+
+def test_default_track_is_what_it_should_be():
+    track = load_track(DEFAULT_TRACK)
+    assert np.ptp(track.centreline[:, 1]) > 8, "hills"
+    assert (track.surface == Surface.DIRT).any()
+    speed = speed_profile(track, lateral_acceleration=60.0)
+    sharp = speed < 35.0  # 126 km/h
+    sharp[: track.start + 60] = False
+    assert np.diff(sharp.astype(int)).clip(min=0).sum() >= 3, "corners that full throttle cannot take"
+
+
+def test_generated_tracks_are_sound_and_repeat():
+    for seed in range(12):
+        kind = ("circuit", "course")[seed % 2]
+        options = {"length_m": 900.0 + 100 * seed, "jumps": seed % 2, "dirt": 1, "chicanes": seed % 3 == 0}
+        track = generate_track(seed, kind=kind, **options)
+        again = generate_track(seed, kind=kind, **options)
+        assert (track.centreline == again.centreline).all()
+        assert self_clearance(track).gap_m > 2
+        assert track.is_circuit == (kind == "circuit")
+        assert (track.surface == Surface.DIRT).sum() >= 60
+        assert np.isfinite(track.raster.height).all()
+    assert (generate_track(1).centreline[:50] != generate_track(2).centreline[:50]).any()
+    assert not set(TRAINING_SEEDS) & set(HELD_OUT_SEEDS)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"length_m": 50.0}, r"length_m=50\.0"),
+        ({"kind": "loop"}, "kind='loop'"),
+        ({"jumps": -1}, "jumps=-1"),
+        ({"hills_m": 99.0}, r"hills_m=99\.0"),
+        ({"bank": 0.9}, r"bank=0\.9"),
+        ({"jumps": 30}, "30 features need"),
+        ({"length_m": 300.0, "half_width_m": 60.0}, "keeps clear of itself"),
+        ({"seed": -1}, "seed=-1"),
+    ],
+)
+def test_generator_refuses(options: dict, text: str):
+    with pytest.raises(ValueError, match=text):
+        generate_track(options.pop("seed", 0), **options)
+
+
+LETTERS = st.text(alphabet="SLRUDTEJN", min_size=2, max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(LETTERS)
+def test_blocks_end_where_the_letters_say(spec: str):
+    """Each block is 32 m; a curve's quarter circle of radius 16 leaves through the block's side."""
+    try:
+        track = blocks(spec)
+    except ValueError as error:
+        assert "runs over itself" in str(error)
+        return
+    x, z, heading, rise, length = 16.0, 0.0, 0, 0.0, 0.0
+    ahead = ((0, 1), (1, 0), (0, -1), (-1, 0))
+    for letter in spec:
+        dx, dz = ahead[heading]
+        if letter in "LR":
+            side = 1 if letter == "L" else -1
+            heading = (heading + side) % 4
+            sx, sz = ahead[heading]
+            x, z = x + 16 * (dx + sx), z + 16 * (dz + sz)
+            length += np.pi * 8
+        else:
+            x, z = x + 32 * dx, z + 32 * dz
+            length += 32
+        rise += {"U": 8.0, "D": -8.0}.get(letter, 0.0)
+    assert track.centreline[-1, (0, 2)] == pytest.approx([x, z], abs=0.01)
+    assert track.num_points == pytest.approx(length + 1, abs=2)
+    if spec[-1] not in "UDJ" and spec[-2] not in "UDJ":
+        assert track.centreline[-1, 1] == pytest.approx(rise, abs=0.05)
+
+
+def test_unknown_letter_and_overlap():
+    with pytest.raises(ValueError, match=r"unknown letter 'Q' at block 3.*S \(straight\)"):
+        blocks("SSQ")
+    with pytest.raises(ValueError, match=r"block 5 .* lies on block 1"):
+        blocks("SLLLS")
+
+
+def test_curvature_and_speed():
+    half = (straight(200.0), arc(50.0, 180.0))
+    track = lay("stadium", half + half, is_circuit=True)
+    bend = curvature(track)
+    assert np.median(bend[220:330]) == pytest.approx(1 / 50, rel=0.02)
+    assert bend[100] < 1e-3
+    speed = speed_profile(track, lateral_acceleration=45.0, braking=10.0)
+    assert speed[270] == pytest.approx(np.sqrt(45.0 * 50.0), rel=0.02)
+    entry = 200
+    before = speed[entry - 20]
+    assert before <= np.sqrt(speed[entry] ** 2 + 2 * 10.0 * 20) + 0.1, "brakes in time"
+    assert speed.max() <= 110.0
+
+
+def test_racing_line_stays_on_the_road_and_bends_less():
+    for name in ("oval", "hillside"):
+        track = load_track(name)
+        line = racing_line(track, margin_m=2.0)
+        off = np.linalg.norm((line - track.centreline)[:, (0, 2)], axis=1)
+        assert (off <= track.half_width - 2.0 + 0.01).all()
+        assert np.sum(curvature(track, line=line) ** 2) < 0.7 * np.sum(curvature(track) ** 2)
+
+
+def test_library_geometry_does_not_change_unnoticed():
+    """Medals and golden physics belong to exactly these tracks."""
+    digest = hashlib.sha256()
+    for name in BUILTIN_TRACKS:
+        track = load_track(name)
+        for array in (track.centreline, track.half_width, track.surface, track.gates):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    assert digest.hexdigest()[:16] == GOLDEN
+
+
+GOLDEN = "63ae4f100bc87594"
