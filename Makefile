@@ -1,23 +1,24 @@
 # Everything goes through a virtual environment: .venv by default, another with VENV=...
 VENV ?= .venv
-PYTHON ?= python3
 ifeq ($(OS),Windows_NT)
+PYTHON ?= python
 BIN := $(VENV)/Scripts
 else
+PYTHON ?= python3
 BIN := $(VENV)/bin
 endif
 STAMP := $(VENV)/installed
-export OMP_NUM_THREADS ?= 1
 
 .PHONY: train test install
 
 train: install
 	$(BIN)/python $(if $(wildcard scripts/train_iqn.py),scripts/train_iqn.py,scripts/drive.py)
 
+test: export OMP_NUM_THREADS = 1
 test: install
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest -q
 
 install: $(STAMP)
@@ -25,4 +26,4 @@ install: $(STAMP)
 $(STAMP): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -e ".[dev]" -c constraints.txt
-	@touch $@
+	$(BIN)/python -c "open('$@', 'w').close()"
