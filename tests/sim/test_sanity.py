@@ -21,9 +21,10 @@ import pytest
 import warp as wp
 
 from tests.sim.worlds import KMH, OneCar, plain
-from tm_torchrl.sim import car as car_functions
 from tm_torchrl.sim import tuning
+from tm_torchrl.sim.engine import engine_acceleration
 from tm_torchrl.sim.state import STATE
+from tm_torchrl.sim.wheel import side_friction
 from tm_torchrl.tracks import Surface, Track
 
 FORWARD, LEFT, COAST, BRAKE, BRAKE_LEFT = 0, 1, 3, 6, 7
@@ -32,8 +33,8 @@ FORWARD, LEFT, COAST, BRAKE, BRAKE_LEFT = 0, 1, 3, 6, 7
 @wp.kernel(enable_backward=False)
 def curves(speed: wp.array(dtype=float), engine: wp.array(dtype=float), side: wp.array(dtype=float)):
     i = wp.tid()
-    engine[i] = car_functions.engine_acceleration(speed[i])
-    side[i] = car_functions.side_friction(speed[i])
+    engine[i] = engine_acceleration(speed[i])
+    side[i] = side_friction(speed[i])
 
 
 def sample_curves(speed_kmh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

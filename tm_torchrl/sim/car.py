@@ -7,12 +7,12 @@ World frame: y up. Car frame: x left, y up, z forward.
 import warp as wp
 
 from tm_torchrl.sim import tuning as t
+from tm_torchrl.sim.engine import engine_acceleration, gear_up_speed
 from tm_torchrl.sim.ground import Ground, Plot, Sample, sample
+from tm_torchrl.sim.wheel import Drive, Motion, roll_wheel, side_friction
 
 wp.set_module_options({"enable_backward": False, "fuse_fp": False})
 
-GRASS = wp.constant(2)
-DIRT = wp.constant(6)
 TURBO = wp.constant(7)
 TURBO2 = wp.constant(26)
 FREEWHEELING = wp.constant(29)
@@ -52,29 +52,6 @@ class Controls:
     steer: wp.float32  # left positive
 
 
-@wp.struct
-class Wheel:
-    """What one wheel does to the body in one tick."""
-
-    force: wp.vec3
-    torque: wp.vec3
-    contact: wp.float32
-    sliding: wp.float32
-    compression: wp.float32
-    material: wp.float32
-
-
-@wp.struct
-class Drive:
-    """Longitudinal demand on each wheel, along the wheel's direction."""
-
-    engine: wp.float32
-    brake: wp.float32
-    reverse: wp.float32
-    grip: wp.float32  # friction per unit of load on asphalt at this speed
-    rear_grip: wp.float32
-
-
 @wp.func
 def rotation(q: wp.quat) -> wp.mat33:
     """Rotation matrix of a unit quaternion (x, y, z, w)."""
@@ -87,124 +64,6 @@ def rotation(q: wp.quat) -> wp.mat33:
         2.0 * (x * y + w * z), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z - w * x),
         2.0 * (x * z - w * y), 2.0 * (y * z + w * x), 1.0 - 2.0 * (x * x + y * y),
     )  # fmt: skip
-
-
-@wp.func
-def side_friction(speed: float) -> float:
-    """Greatest sideways acceleration on asphalt, falling with speed."""
-    share = wp.clamp((speed - 27.778) / 111.111, 0.0, 1.0)
-    return t.SIDE_FRICTION_SLOW + (t.SIDE_FRICTION_FAST - t.SIDE_FRICTION_SLOW) * share
-
-
-@wp.func
-def engine_acceleration(speed: float) -> float:
-    """Full gas on asphalt: 16 m/s^2 at rest, 11.5 at 100 km/h, 6.2 at 250, 2.8 at 450, 1 at 800 (ends public)."""
-    low = wp.max(16.0 - 0.162 * speed, 15.04 - 0.1273 * speed)
-    high = wp.max(10.45 - 0.0612 * speed, 5.115 - 0.01852 * speed)
-    return wp.max(wp.max(low, high), 0.0)
-
-
-@wp.func
-def gear_up_speed(gear: float) -> float:
-    """Speed at which a gear is left upwards."""
-    if gear < 1.5:
-        return t.GEAR_UP_1
-    if gear < 2.5:
-        return t.GEAR_UP_2
-    if gear < 3.5:
-        return t.GEAR_UP_3
-    if gear < 4.5:
-        return t.GEAR_UP_4
-    return t.GEAR_TOP
-
-
-@wp.func
-def engine_rpm(gear: float, speed: float, gas: float) -> float:
-    """Engine speed as shown: proportional to road speed within a gear."""
-    turning = t.RPM_MAX * wp.min(speed / gear_up_speed(gear), 1.0)
-    return wp.max(turning, t.RPM_IDLE + 1500.0 * gas)
-
-
-@wp.func
-def material_grip(material: int) -> float:
-    """Share of asphalt's grip."""
-    if material == DIRT:
-        return t.GRIP_DIRT
-    if material == GRASS:
-        return t.GRIP_GRASS
-    return 1.0
-
-
-@wp.func
-def roll_wheel(
-    ground: Ground,
-    plot: Plot,
-    car: Car,
-    body: wp.mat33,
-    drive: Drive,
-    mount: wp.vec3,
-    direction: wp.vec2,
-    is_rear: float,
-    was_sliding: float,
-) -> Wheel:
-    """Force and torque of one wheel; ``direction`` is the wheel's (forward, left) share in the car frame."""
-    arm = body * mount
-    foot = car.position + arm
-    below = sample(ground, plot, foot[0], foot[2])
-    normal = wp.vec3(-below.height_x, 1.0, -below.height_z)
-    normal = normal / wp.sqrt(wp.dot(normal, normal))
-    compression = (below.height - foot[1]) * normal[1]
-    out = Wheel()
-    if compression <= 0.0:
-        return out
-    velocity = car.velocity + wp.cross(car.spin, arm)
-    closing = wp.dot(velocity, normal)
-    spring = t.SPRING * compression + t.SPRING_STOP * wp.max(compression - t.STOP_M, 0.0)
-    load = wp.clamp(spring - t.DAMPER * closing, 0.0, t.MAX_LOAD)
-
-    heading = body * wp.vec3(direction[1], 0.0, direction[0])
-    heading = heading - wp.dot(heading, normal) * normal
-    heading = heading / wp.sqrt(wp.dot(heading, heading) + 1.0e-6)
-    side = wp.cross(normal, heading)
-    along = wp.dot(velocity, heading)
-    across = wp.dot(velocity, side)
-    pace = wp.abs(along)
-
-    material = int(ground.material[below.cell])
-    loose = material_grip(material)
-    drag = float(0.0)
-    rolling = t.ROLLING
-    if material == DIRT:
-        drag = t.DRAG_DIRT
-    elif material == GRASS:
-        drag = t.DRAG_GRASS
-        rolling = t.ROLLING + t.ROLLING_GRASS
-
-    limit = drive.grip * loose * load * car.grip
-    if is_rear > 0.5:
-        limit = limit * drive.rear_grip
-    slip = t.SLIP_STIFFNESS * across / wp.max(pace, t.SLIP_MIN_SPEED)
-    if was_sliding > 0.5:
-        limit = limit * t.SLIDE_GRIP
-    sideways = -limit * slip / wp.sqrt(1.0 + slip * slip)
-    resisting = 0.25 * along * (drag + rolling / wp.max(pace, 1.0)) + drive.brake * along / wp.max(pace, 0.5)
-    forward = drive.engine * (0.4 + 0.6 * loose) - drive.reverse - resisting
-    demand = wp.sqrt(forward * forward + sideways * sideways) + 1.0e-6
-    share = wp.min(limit / demand, 1.0)
-    push = (forward * share) * heading + (sideways * share) * side
-
-    out.force = load * normal + push
-    high_arm = arm + (t.LEG_M * t.FORCE_ARM) * wp.vec3(body[0, 1], body[1, 1], body[2, 1])
-    out.torque = wp.cross(arm, load * normal) + wp.cross(high_arm, push)
-    out.contact = 1.0
-    out.compression = compression
-    out.material = float(material)
-    threshold = t.SLIDE_BEGINS
-    if was_sliding > 0.5:
-        threshold = t.SLIDE_ENDS
-    if wp.abs(slip) > threshold and wp.abs(across) > 1.0:
-        out.sliding = 1.0
-    return out
 
 
 @wp.func
@@ -347,7 +206,7 @@ def tick(ground: Ground, plot: Plot, car: Car, controls: Controls) -> Car:
     drive = Drive()
     engine = controls.gas * engine_acceleration(wp.max(forward_speed, 0.0)) * shift_loss * car.engine
     drive.engine = 0.25 * engine * (1.0 - car.is_freewheeling)
-    drive.grip = friction / t.GRAVITY_GROUND
+    drive.grip = friction / t.GRAVITY_GROUND * car.grip
     drive.rear_grip = t.REAR_GRIP
     if controls.brake > 0.5:
         if forward_speed < 1.0:
@@ -360,15 +219,20 @@ def tick(ground: Ground, plot: Plot, car: Car, controls: Controls) -> Car:
     was_on_pad = bool(False)
     for wheel in range(4):
         was_on_pad = was_on_pad or is_pad(car.material[wheel], car.contact[wheel])
+    motion = Motion()
+    motion.position = car.position
+    motion.velocity = car.velocity
+    motion.spin = car.spin
+    motion.body = body
     straight = wp.vec2(1.0, 0.0)
     fl_mount = wp.vec3(t.WHEEL_SIDE_M, -t.LEG_M, t.WHEEL_FRONT_M)
-    fl = roll_wheel(ground, plot, car, body, drive, fl_mount, direction, 0.0, car.sliding[0])
+    fl = roll_wheel(ground, plot, motion, drive, fl_mount, direction, 0.0, car.sliding[0])
     fr_mount = wp.vec3(-t.WHEEL_SIDE_M, -t.LEG_M, t.WHEEL_FRONT_M)
-    fr = roll_wheel(ground, plot, car, body, drive, fr_mount, direction, 0.0, car.sliding[1])
+    fr = roll_wheel(ground, plot, motion, drive, fr_mount, direction, 0.0, car.sliding[1])
     rr_mount = wp.vec3(-t.WHEEL_SIDE_M, -t.LEG_M, t.WHEEL_REAR_M)
-    rr = roll_wheel(ground, plot, car, body, drive, rr_mount, straight, 1.0, car.sliding[2])
+    rr = roll_wheel(ground, plot, motion, drive, rr_mount, straight, 1.0, car.sliding[2])
     rl_mount = wp.vec3(t.WHEEL_SIDE_M, -t.LEG_M, t.WHEEL_REAR_M)
-    rl = roll_wheel(ground, plot, car, body, drive, rl_mount, straight, 1.0, car.sliding[3])
+    rl = roll_wheel(ground, plot, motion, drive, rl_mount, straight, 1.0, car.sliding[3])
     car.contact = wp.vec4(fl.contact, fr.contact, rr.contact, rl.contact)
     car.sliding = wp.vec4(fl.sliding, fr.sliding, rr.sliding, rl.sliding)
     car.compression = wp.vec4(fl.compression, fr.compression, rr.compression, rl.compression)

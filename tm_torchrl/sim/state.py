@@ -3,7 +3,8 @@
 import warp as wp
 
 from tm_torchrl.sim import tuning as t
-from tm_torchrl.sim.car import Car, engine_rpm, rotation, turbo_factor
+from tm_torchrl.sim.car import Car, rotation, turbo_factor
+from tm_torchrl.sim.engine import engine_rpm
 from tm_torchrl.world.car_row import CAR_ROW
 from tm_torchrl.world.layout import Field, Layout
 

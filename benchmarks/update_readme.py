@@ -1,0 +1,92 @@
+"""Writes the README's tables from the committed results; nothing in them is typed by hand.
+
+python benchmarks/update_readme.py           # rewrite
+python benchmarks/update_readme.py --check   # exit 1 if the README is out of date
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results"
+MEDALS = ROOT / "tm_torchrl" / "tracks" / "data"
+
+
+def speed_table() -> str:
+    """Environment steps per second, from ``env_cpu.json`` and, where it exists, ``env_cuda.json``."""
+    cpu = json.loads((RESULTS / "env_cpu.json").read_text())
+    rows = ["| environment steps per CPU second, one thread | 1 car | 64 cars | 256 cars |", "|---|--:|--:|--:|"]
+    labels = {
+        "physics": "physics only",
+        "physics + 264 floats": "physics and 264 floats",
+        "physics + 264 floats + 64x64 image": "physics, floats and 64x64 image",
+        "TrackManiaEnv.step floats": "`TrackManiaEnv` with floats, resets included",
+        "TrackManiaEnv.step pixels": "`TrackManiaEnv` with floats and image, resets included",
+    }
+    speeds = cpu["steps_per_s"]
+    for key, label in labels.items():
+        rows.append(f"| {label} | " + " | ".join(f"{speeds[f'{key} {cars}']:,.0f}" for cars in (1, 64, 256)) + " |")
+    racing = speeds.get("CarRacing-v3")
+    if racing:
+        rows.append(f"| for comparison: gymnasium's CarRacing-v3 with its image | {racing:,.0f} | | |")
+    start, scaling = cpu["start_s"], cpu["scaling"]
+    facts = [
+        f"Importing the package takes {start['import_s']:.2f} s. The first start on a machine builds the kernels and "
+        f"takes {start['first_start_with_kernel_build_s']:.1f} s, later ones {start['cached_start_s']:.1f} s (without "
+        f"importing torch and TorchRL). Two processes do {scaling['ratio_of_bests']:.2f} times the steps of one.",
+        f"Measured on {cpu['date']}, {cpu['machine']}, torch {cpu['versions']['torch']}, "
+        f"Warp {cpu['versions']['warp-lang']}, commit {cpu['git']}: `{cpu['command']}`.",
+    ]
+    cuda = RESULTS / "env_cuda.json"
+    facts.append(_cuda_line(json.loads(cuda.read_text())) if cuda.exists() else "CUDA: not measured.")
+    return "\n".join([*rows, "", "\n".join(facts)])
+
+
+def _cuda_line(cuda: dict[str, Any]) -> str:
+    best = max(cuda["steps_per_s"].items(), key=lambda item: item[1])
+    return f"CUDA ({cuda['machine']}): up to {best[1]:,.0f} steps per second ({best[0]} cars)."
+
+
+def medal_table() -> str:
+    """Medal times of the built-in tracks."""
+    rows = ["| track | bronze | silver | gold | author | search |", "|---|--:|--:|--:|--:|---|"]
+    for path in sorted(MEDALS.glob("*.json")):
+        medals = json.loads(path.read_text())
+        times = " | ".join(f"{medals[f'{name}_s']:.2f}" for name in ("bronze", "silver", "gold", "author"))
+        state = "settled" if medals["search_is_settled"] else "not settled yet"
+        rows.append(f"| {path.stem} | {times} | {medals['search_cpu_minutes']:.0f} CPU min, {state} |")
+    return "\n".join(rows)
+
+
+def updated(text: str) -> str:
+    """The README with its generated parts made anew."""
+    for name, content in (("speed-table", speed_table()), ("medal-table", medal_table())):
+        pattern = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
+        text, count = re.subn(pattern, lambda found, new=content: f"{found[1]}{new}\n{found[2]}", text, flags=re.S)
+        if count != 1:
+            raise SystemExit(f"README.md: expected one part between <!-- {name}:begin --> and <!-- {name}:end -->")
+    return text
+
+
+def main() -> None:
+    """Rewrite or check."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing, exit 1 if out of date")
+    args = parser.parse_args()
+    text = README.read_text(encoding="utf-8")
+    new = updated(text)
+    if args.check:
+        sys.exit(0 if new == text else "README.md is out of date: run python benchmarks/update_readme.py")
+    README.write_text(new, encoding="utf-8")
+    print(f"wrote {README}")
+
+
+if __name__ == "__main__":
+    main()
