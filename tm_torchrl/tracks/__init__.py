@@ -1,6 +1,7 @@
 """Tracks: geometry only, in numpy. Start with :func:`load_track`."""
 
 from tm_torchrl.tracks.blocks import BLOCKS, Block, blocks
+from tm_torchrl.tracks.centreline import from_centreline
 from tm_torchrl.tracks.clearance import Clearance, self_clearance
 from tm_torchrl.tracks.generate import HELD_OUT_SEEDS, TRAINING_SEEDS, generate_track
 from tm_torchrl.tracks.library import BUILTIN_TRACKS, DEFAULT_TRACK, load_track
@@ -29,6 +30,7 @@ __all__ = [
     "arc",
     "blocks",
     "chicane",
+    "from_centreline",
     "generate_track",
     "jump",
     "lay",

@@ -82,6 +82,6 @@ def require_clearance(track: Track) -> None:
     if near.gap_m < 0.0:
         raise ValueError(
             f"track {track.name!r} touches itself: its walls overlap by {-near.gap_m:.1f} m "
-            f"between {near.first_m} m and {near.second_m} m along its centreline. A height field has no bridges: choose a smaller half_width or "
-            f"wall_offset, or another line"
+            f"between {near.first_m} m and {near.second_m} m along its centreline. A height field has "
+            f"no bridges: choose a smaller half_width or wall_offset, or another line"
         )

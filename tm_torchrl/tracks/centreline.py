@@ -1,0 +1,95 @@
+"""Tracks from a driven or drawn line, such as the community's ``.npy`` files of points half a metre apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tm_torchrl.tracks.track import Track
+
+LEAD_M = 20  # straight road added before the first and behind the last point of an open line
+
+
+def from_centreline(
+    line: str | Path | np.ndarray,
+    *,
+    width: float,
+    name: str | None = None,
+    wall_offset: float = 4.0,
+    is_circuit: bool = False,
+    num_checkpoints: int = 3,
+) -> Track:
+    """Lay a road of one width along a line of points.
+
+    Args:
+        line: points ``[N, 3]`` in metres, y up, or a ``.npy`` file of them; any spacing up to 20 m.
+        width: of the road from edge to edge, metres.
+        name: of the track; the file's name by default.
+        wall_offset: metres from the road's edge to the wall.
+        is_circuit: whether the line ends where it began.
+        num_checkpoints: spread evenly between start and finish.
+
+    Raises:
+        ValueError: the file or array is no line of points, or the road would touch itself.
+
+    >>> steps = np.arange(0.0, 300.0, 0.5)
+    >>> from_centreline(np.stack([0 * steps, 0 * steps, steps], axis=1), width=20.0).length
+    300.0
+    """
+    points, label = _read(line)
+    if not 2.0 <= width <= 200.0:
+        raise ValueError(f"width={width!r} must lie between 2 and 200 metres")
+    if is_circuit:
+        points = np.vstack([points, points[:1]])
+    else:
+        points = np.vstack([_beyond(points[::-1])[::-1], points, _beyond(points)])
+    plan = np.diff(points[:, (0, 2)], axis=0)
+    run = np.concatenate([[0.0], np.cumsum(np.sqrt((plan**2).sum(axis=1)))])
+    forward = np.concatenate([[True], np.diff(run) > 1e-6])
+    total = float(run[-1])
+    num = round(total)
+    at = np.arange(num if is_circuit else num + 1) * (total / num)
+    smooth = np.stack([np.interp(at, run[forward], points[forward, i]) for i in range(3)], axis=1)
+    start = 0 if is_circuit else LEAD_M
+    finish = 0 if is_circuit else len(smooth) - 1 - LEAD_M
+    lap = len(smooth) if is_circuit else finish - start
+    track = Track(
+        label if name is None else name,
+        smooth,
+        half_width=np.array(0.5 * width),
+        wall_offset=wall_offset,
+        is_circuit=is_circuit,
+        start=start,
+        finish=finish,
+        checkpoints=start + np.arange(1, num_checkpoints + 1) * lap // (num_checkpoints + 1),
+    )
+    track.raster  # noqa: B018  a road that touches itself is refused here, not at its first use
+    return track
+
+
+def _read(line: str | Path | np.ndarray) -> tuple[np.ndarray, str]:
+    label = "line"
+    if not isinstance(line, np.ndarray):
+        label = Path(line).stem
+        try:
+            line = np.load(line, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"line={str(line)!r} is no .npy file of numbers: {error}") from error
+    points = np.asarray(line, np.float64)
+    if points.ndim != 2 or points.shape[1] != 3 or len(points) < 10:
+        raise ValueError(f"line has shape {points.shape}; expected (N, 3) with at least 10 points")
+    if not np.isfinite(points).all():
+        raise ValueError(f"line holds {np.count_nonzero(~np.isfinite(points))} numbers that are not finite")
+    step = np.sqrt((np.diff(points, axis=0) ** 2).sum(axis=1))
+    if step.max() > 20.0:
+        raise ValueError(f"line jumps {step.max():.1f} m between points {step.argmax()} and {step.argmax() + 1}")
+    return points, label
+
+
+def _beyond(points: np.ndarray) -> np.ndarray:
+    """Straight road that goes on behind the last point, level; in the order in which it is driven from there."""
+    ahead = points[-1] - points[-5]
+    ahead[1] = 0.0
+    ahead /= max(float(np.sqrt((ahead**2).sum())), 1e-9)
+    return points[-1] + np.arange(1.0, LEAD_M + 1.0)[:, None] * ahead
