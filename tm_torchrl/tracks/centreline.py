@@ -34,8 +34,8 @@ def from_centreline(
         ValueError: the file or array is no line of points, or the road would touch itself.
 
     >>> steps = np.arange(0.0, 300.0, 0.5)
-    >>> from_centreline(np.stack([0 * steps, 0 * steps, steps], axis=1), width=20.0).length
-    300.0
+    >>> round(from_centreline(np.stack([0 * steps, 0 * steps, steps], axis=1), width=20.0).length)
+    300
     """
     points, label = _read(line)
     if not 2.0 <= width <= 200.0:
