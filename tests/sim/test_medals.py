@@ -1,0 +1,82 @@
+"""Shipped medal times and author laps, driven again on this machine."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tm_torchrl.sim import Simulator
+from tm_torchrl.sim.search import replay_lap
+from tm_torchrl.tracks import BUILTIN_TRACKS, DEFAULT_TRACK, load_track
+from tm_torchrl.tracks.medals import author_actions, decode_actions, encode_actions, medals_of
+from tm_torchrl.world.drivers import Driver, FullThrottle, Pursuit
+from tm_torchrl.world.tracker import EndCause, Tracker
+
+STALE = "the medals are stale: run scripts/optimize_lap.py and scripts/make_medals.py"
+
+
+def race_time(driver_of, name: str = DEFAULT_TRACK) -> float:
+    """Race time in seconds from a standing start, infinite if the driver does not finish."""
+    world = Simulator(load_track(name), num_cars=1)
+    tracker = Tracker(world)
+    tracker.reset(world.reset(), torch.ones(1, dtype=torch.bool))
+    driver: Driver = driver_of(world)
+    while tracker["end_cause"].item() == EndCause.NONE:
+        actions = driver(world.rows(), tracker)
+        world.step(actions)
+        tracker.update(actions)
+    return tracker["race_time_ms"].item() / 1000 if tracker["end_cause"].item() == EndCause.FINISHED else float("inf")
+
+
+@pytest.mark.parametrize("name", BUILTIN_TRACKS)
+def test_author_lap_takes_exactly_its_time(name: str):
+    medals, actions = medals_of(name), author_actions(name)
+    assert medals is not None and actions is not None, STALE
+    lap = replay_lap(load_track(name), actions)
+    assert lap is not None, STALE
+    assert lap.time_s == medals.author_s, STALE
+
+
+@pytest.mark.parametrize("name", BUILTIN_TRACKS)
+def test_medals_are_in_order(name: str):
+    medals = medals_of(name)
+    assert medals is not None
+    assert medals.author_s <= 0.97 * medals.gold_s
+    assert medals.gold_s < medals.silver_s < medals.bronze_s
+    assert 20.0 <= medals.author_s <= 90.0
+
+
+def test_the_default_track_needs_driving():
+    medals = medals_of(DEFAULT_TRACK)
+    assert medals is not None
+    assert 25.0 <= medals.author_s <= 45.0
+    assert race_time(lambda world: FullThrottle()) > medals.gold_s
+
+    for boldness in (0.6, 0.8, 1.0):
+
+        def coasting(world: Simulator, boldness: float = boldness) -> Driver:
+            return Pursuit(world.tracks, world.track_index, boldness=boldness, brakes=False)
+
+        assert race_time(coasting) > medals.gold_s, "a driver that never brakes earns no gold"
+
+    def braking(world: Simulator) -> Driver:
+        return Pursuit(world.tracks, world.track_index, boldness=0.6)
+
+    assert race_time(braking) <= medals.bronze_s
+
+
+def test_medal_of_a_time():
+    medals = medals_of(DEFAULT_TRACK)
+    assert medals is not None
+    assert medals.won_by(medals.author_s) == "author"
+    assert medals.won_by(medals.author_s + 0.01) == "gold"
+    assert medals.won_by(medals.silver_s) == "silver"
+    assert medals.won_by(medals.bronze_s) == "bronze"
+    assert medals.won_by(medals.bronze_s + 0.01) is None
+    assert medals_of("my own track") is None
+    assert author_actions("my own track") is None
+
+
+def test_letters_round_trip():
+    letters = "0123456789ab" * 3
+    assert encode_actions(decode_actions(letters)) == letters
