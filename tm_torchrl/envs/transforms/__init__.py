@@ -1,0 +1,9 @@
+"""Transforms for TorchRL environments and replay buffers; those for actions serve environments that are not ours."""
+
+from tm_torchrl.envs.transforms.action_block import ActionBlock
+from tm_torchrl.envs.transforms.float_normalizer import FloatNormalizer
+from tm_torchrl.envs.transforms.previous_actions import PreviousActions
+from tm_torchrl.envs.transforms.random_shift import RandomShift
+from tm_torchrl.envs.transforms.reward_schedule import RewardSchedule
+
+__all__ = ["ActionBlock", "FloatNormalizer", "PreviousActions", "RandomShift", "RewardSchedule"]

@@ -1,0 +1,101 @@
+"""Rewards that change as training goes on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from tensordict import NestedKey, TensorDictBase, unravel_key
+from torch import Tensor
+from torchrl.data import TensorSpec, Unbounded
+from torchrl.envs.transforms import Transform
+
+Schedule = Callable[[int], float]
+
+
+class RewardSchedule(Transform):
+    """Multiplies the reward by one schedule and adds another: ``reward * scale(frames) + offset(frames)``.
+
+    A schedule is any function of the number of frames. In an environment the frames are counted, one per environment
+    and step, by each copy of the transform for itself. In a replay buffer the reward of each sampled transition is
+    changed, and ``num_frames`` is what it was last set to: nothing there says how far the training is.
+
+    Args:
+        scale: factor of the reward.
+        offset: what is added to it.
+        in_keys: the rewards; in a replay buffer they are looked for under ``"next"``.
+
+    Examples:
+        >>> from tensordict import TensorDict
+        >>> fade = RewardSchedule(scale=lambda frames: max(0.0, 1.0 - frames / 1000))
+        >>> fade.num_frames = 250
+        >>> fade(TensorDict({"next": {"reward": torch.tensor([[2.0]])}}, [1]))["next", "reward"]
+        tensor([[1.5000]])
+    """
+
+    def __init__(
+        self,
+        scale: Schedule | None = None,
+        *,
+        offset: Schedule | None = None,
+        in_keys: Sequence[NestedKey] = ("reward",),
+    ) -> None:
+        if scale is None and offset is None:
+            raise ValueError("RewardSchedule does nothing without a scale or an offset")
+        for name, schedule in (("scale", scale), ("offset", offset)):
+            if schedule is not None and not callable(schedule):
+                raise TypeError(f"{name}={schedule!r}: give a function of the number of frames")
+        super().__init__(in_keys=list(in_keys), out_keys=list(in_keys))
+        self.scale = scale
+        self.offset = offset
+        self.register_buffer("_num_frames", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of training so far."""
+        return int(self._num_frames)
+
+    @num_frames.setter
+    def num_frames(self, num_frames: int) -> None:
+        if num_frames < 0:
+            raise ValueError(f"num_frames={num_frames}: frames count from 0")
+        self._num_frames.fill_(num_frames)
+
+    def _value(self, name: str, schedule: Schedule) -> float:
+        value = float(schedule(self.num_frames))
+        if not math.isfinite(value):
+            raise ValueError(f"{name}({self.num_frames}) is {value}; a schedule has to give finite numbers")
+        return value
+
+    def _apply_transform(self, obs: Tensor) -> Tensor:
+        reward = obs
+        if self.scale is not None:
+            reward = reward * self._value("scale", self.scale)
+        if self.offset is not None:
+            reward = reward + self._value("offset", self.offset)
+        return reward
+
+    def _step(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
+        next_tensordict = self._call(next_tensordict)
+        self._num_frames += next_tensordict.numel()
+        return next_tensordict
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Change the rewards of a sampled batch."""
+        for key in self.in_keys:
+            end = unravel_key(("next", key))
+            reward = tensordict.get(end, None)
+            if reward is None:
+                found = sorted(map(str, tensordict.keys(True, True)))
+                raise KeyError(f"RewardSchedule: no {end!r} in the batch, which has {', '.join(found)}")
+            tensordict.set(end, self._apply_transform(reward))
+        return tensordict
+
+    def transform_reward_spec(self, reward_spec: TensorSpec) -> TensorSpec:
+        """Rewards of the same shape and without bounds, since schedules move them."""
+        for key in self.in_keys:
+            old = reward_spec[key]
+            dtype = old.dtype if old.dtype.is_floating_point else torch.get_default_dtype()
+            reward_spec[key] = Unbounded(old.shape, dtype=dtype, device=old.device)
+        return reward_spec
