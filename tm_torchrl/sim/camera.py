@@ -12,6 +12,7 @@ from tm_torchrl.sim.camera_kernel import HEIGHT_STEP_M, Lens, Panorama, render
 from tm_torchrl.sim.scenery import CELL_M, HAZE_GREY, SKY_GREY, Scenery, paint_track
 from tm_torchrl.tracks import Track
 from tm_torchrl.world.car_row import CAR_ROW
+from tm_torchrl.world.warp_arrays import warp_device
 
 NUM_LEVELS = 4
 NEAR_M = 4.0
@@ -31,11 +32,11 @@ class Camera:
     """
 
     def __init__(self, tracks: Sequence[Track], *, image_size: int = 64, device: torch.device | str = "cpu") -> None:
-        if not MIN_SIZE <= image_size <= MAX_SIZE or image_size % 2:
+        if not isinstance(image_size, int) or not MIN_SIZE <= image_size <= MAX_SIZE or image_size % 2:
             raise ValueError(f"image_size must be an even number from {MIN_SIZE} to {MAX_SIZE}, got {image_size!r}")
-        self.image_size = int(image_size)
+        self.image_size = image_size
         self.device = torch.device(device)
-        self._warp_device = str(self.device)
+        self._warp_device = warp_device(self.device)
         self._panorama = build_panorama([paint_track(track) for track in tracks], device=self._warp_device)
         self._lens = build_lens(self.image_size, device=self._warp_device)
 
