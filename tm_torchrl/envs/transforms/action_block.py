@@ -70,7 +70,7 @@ class ActionBlock(Transform):
                 break
             root = parent.step_mdp(root.set("next", outcome)).set(self.action_key, action)
             if not is_running.all():
-                root.set("_step", is_running)
+                root = root.exclude(*self._reshaped_keys()).set("_step", is_running)
             root = parent.step(root)
             played = root.pop("next")
             for key, total in rewards.items():
@@ -82,6 +82,12 @@ class ActionBlock(Transform):
         for key, total in rewards.items():
             outcome.set(key, total)
         return outcome
+
+    def _reshaped_keys(self) -> list[NestedKey]:
+        # ParallelEnv copies a skipped row's input to its output, which fails where a transform made it longer.
+        ours, theirs = self.parent.full_observation_spec, self.parent.base_env.full_observation_spec
+        names = set(ours.keys(True, True))
+        return [key for key in theirs.keys(True, True) if key in names and ours[key].shape != theirs[key].shape]
 
     def _is_done(self, outcome: TensorDictBase) -> Tensor:
         done: Tensor = outcome.get("done")
