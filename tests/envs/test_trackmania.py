@@ -12,7 +12,7 @@ from torchrl.envs.utils import RandomPolicy, check_env_specs
 
 from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.sim import Simulator, Starts
-from tm_torchrl.tracks import load_track
+from tm_torchrl.tracks import generate_track, load_track
 from tm_torchrl.world.tracker import EndCause, Limits
 
 make = functools.partial(TrackManiaEnv, 4, track="oval", starts=Starts(zone=0.5))
@@ -33,6 +33,12 @@ def test_specs_of_several_tracks():
     env = TrackManiaEnv(16, tracks=["oval", load_track("oval")], seed=1)
     check_env_specs(env)
     assert set(env.world.track_index.tolist()) == {0, 1}
+
+
+def test_generated_tracks():
+    env = TrackManiaEnv(8, generator=lambda seed: generate_track(seed, length_m=600.0), generator_seeds=range(3))
+    assert [track.name for track in env.world.tracks] == ["circuit-0", "circuit-1", "circuit-2"]
+    assert env.rollout(3).shape == (8, 3)
 
 
 def test_inside_transformed_serial_and_parallel_env():

@@ -277,3 +277,24 @@ def test_reading_ranges_over_a_wild_drive():
             assert ((car["wheel_damper"] > 0.00499) & (car["wheel_damper"] < 0.15001)).all()
             assert 0 <= car["engine_rpm"] <= 10000
             assert 0 <= car["gear"] <= 5
+
+
+def test_freewheeling_cuts_the_engine_until_the_next_pad():
+    along = np.full(1500, int(Surface.ASPHALT))
+    along[220:226] = Surface.FREEWHEELING
+    along[400:406] = Surface.TURBO
+    base = plain()
+    track = Track("free", base.centreline, start=10, finish=1490, half_width=100, surface=along)
+    car = OneCar(track)
+    car.put(speed_kmh=150, z=215)
+    car.step(FORWARD, 10)
+    assert car["is_freewheeling"] == 1
+    before = car.speed_kmh
+    car.step(FORWARD, 10)
+    assert car.speed_kmh < before, "gas does nothing"
+    while car["position"][2] < 410:
+        car.step(FORWARD)
+    assert car["is_freewheeling"] == 0
+    before = car.speed_kmh
+    car.step(FORWARD, 10)
+    assert car.speed_kmh > before
