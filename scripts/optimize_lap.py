@@ -28,7 +28,7 @@ from tm_torchrl.tracks.medals import decode_actions, encode_actions
 
 SETTLED_CPU_MINUTES = 30.0
 SETTLED_GAIN = 0.002
-HOLDS = (4, 3, 2, 4, 3, 5)  # 50 ms steps between two selections, pass by pass
+HOLDS = (3, 4, 3, 2)  # 50 ms steps between two selections, pass by pass
 
 
 class Journal:

@@ -1,9 +1,10 @@
 """Search for the fastest lap: a beam of cars that starts from the same place and keeps the best of each kind.
 
-All cars of the beam are at the same race time. Each is copied, every copy plays its own random few actions, and of the
-cars that then drive alike (same place across the road, direction, slip and speed) only the furthest few go on. Cars
-that are slower but better placed so survive until the corner in which they are right. The first time that any car of
-the beam crosses the finish line is the best that this pass can find. The best lap so far drives along in every pass.
+All cars of the beam are at the same race time. Each is copied, every copy goes on with its last action for a while and
+changes to a random one, and of the cars that then drive alike (same place across the road, direction, slip and speed)
+only the furthest goes on. Cars that are slower but better placed so survive until the corner in which they are right.
+The first time that any car of the beam crosses the finish line is the best that this pass can find. The best lap so
+far drives along in every pass.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from tm_torchrl.world.actions import FORWARD
 from tm_torchrl.world.car_row import CAR_ROW
 from tm_torchrl.world.tracker import EndCause, Limits, Tracker
 
-USEFUL_ACTIONS = (0, 0, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8)  # gas more often; never gas and brake together
+ACTION_WEIGHTS = (4.0, 3.0, 3.0, 1.0, 1.0, 1.0, 1.5, 1.0, 1.0, 0.3, 0.5, 0.5)  # gas more often, gas and brake seldom
+KIND_WIDTHS = (1.0, 0.10, 0.20, 1.5)  # across the road in m, direction and slip in rad, speed in m/s
 MAX_RACE_S = 300.0
+MAX_LAG_M = 45.0  # behind the furthest car
 
 
 @dataclass(frozen=True)
@@ -59,18 +62,14 @@ class LapSearch:
         track: where.
         num_cars: cars that are simulated at once.
         copies: of each surviving car, each with its own next actions.
-        per_kind: cars kept of those that drive alike.
         seed: of the choices.
     """
 
-    def __init__(
-        self, track: Track, *, num_cars: int = 32768, copies: int = 5, per_kind: int = 3, seed: int = 0
-    ) -> None:
+    def __init__(self, track: Track, *, num_cars: int = 16384, copies: int = 5, seed: int = 0) -> None:
         if num_cars < 16 * copies:
             raise ValueError(f"num_cars={num_cars}: at least {16 * copies} are needed for copies={copies}")
         self.track = track
         self.copies = copies
-        self.per_kind = per_kind
         self.num_cars = num_cars
         self.world = Simulator(track, num_cars=num_cars)
         self.tracker = Tracker(self.world, num_previous_actions=1, limits=Limits(no_progress_s=3.0, overturned_s=0.5))
@@ -79,10 +78,10 @@ class LapSearch:
         ahead = torch.roll(centres, -4, 0) - torch.roll(centres, 4, 0)
         self._centres = centres
         self._ahead = torch.nn.functional.normalize(ahead[:, (0, 2)], dim=1)
-        self._useful = torch.tensor(USEFUL_ACTIONS)
+        self._weights = torch.tensor(ACTION_WEIGHTS)
         self._rows = self.world.rows()
 
-    def run_pass(self, best: Lap | None, *, hold: int = 4) -> Lap | None:
+    def run_pass(self, best: Lap | None, *, hold: int = 3) -> Lap | None:
         """One beam from the start line to the finish; returns a lap that is faster than ``best``, if it found one.
 
         Args:
@@ -92,16 +91,18 @@ class LapSearch:
         everyone = torch.ones(self.num_cars, dtype=torch.bool)
         self.tracker.reset(self.world.reset(), everyone)
         alive = torch.zeros(1, dtype=torch.int64)
+        last_action = torch.full((self.num_cars,), FORWARD)
         lineage: list[tuple[Tensor, Tensor]] = []
         best_actions = None if best is None else torch.from_numpy(best.actions.astype(np.int64))
         limit_steps = int((MAX_RACE_S if best is None else best.time_s) / 0.05) + 1
         for step in range(0, limit_steps, hold):
             parents = alive.repeat_interleave(self._copies_of(len(alive)))[: self.num_cars]
             parents = torch.cat([parents, alive[:1].expand(self.num_cars - len(parents))])
-            plan = self._draw_plans(hold)
+            plan = self._draw_plans(last_action[parents], hold)
             if best_actions is not None:
                 parents[0] = alive[0]  # the best lap's own car always stands first
                 plan[0] = _padded(best_actions[step : step + hold], hold)
+            last_action = plan[:, -1].clone()
             self.world.restore(self.world.save()[parents])
             self.tracker.restore(self.tracker.save()[parents])
             lineage.append((parents, plan.to(torch.int8)))
@@ -123,15 +124,15 @@ class LapSearch:
         """Copies of each car; more while the beam is still small."""
         return max(self.copies, self.num_cars // num_alive) if num_alive else self.copies
 
-    def _draw_plans(self, hold: int) -> Tensor:
-        """Two random actions per car, changing at a random step, ``[B, hold]``."""
-        drawn = torch.randint(len(self._useful), (self.num_cars, 2), generator=self._generator)
-        first, second = self._useful[drawn].unbind(1)
-        change = torch.randint(hold + 1, (self.num_cars,), generator=self._generator)
-        return torch.where(torch.arange(hold) < change.unsqueeze(1), first.unsqueeze(1), second.unsqueeze(1))
+    def _draw_plans(self, last_action: Tensor, hold: int) -> Tensor:
+        """Each car's last action until a random step, then a random action, ``[B, hold]``."""
+        num = len(last_action)
+        drawn = torch.multinomial(self._weights, num, replacement=True, generator=self._generator)
+        change = torch.randint(hold + 1, (num, 1), generator=self._generator)
+        return torch.where(torch.arange(hold) < change, last_action.unsqueeze(1), drawn.unsqueeze(1))
 
     def _select(self, *, keep_first: bool) -> Tensor:
-        """Indices of the cars that go on: the furthest few of each kind."""
+        """Indices of the cars that go on: the furthest of each kind."""
         zone = self.tracker["zone"].long()
         offset = self._rows[:, CAR_ROW["position"]] - self._centres[zone]
         ahead = self._ahead[zone]
@@ -141,22 +142,23 @@ class LapSearch:
         heading = _angle(velocity[:, 0], velocity[:, 2], ahead)
         slip = _angle(rotation[:, 2], rotation[:, 8], ahead) - heading
         speed = velocity.norm(dim=1)
-        kind = (lateral / 1.0).floor() + 64
-        kind = kind * 64 + (heading / 0.10).floor().clamp(-31, 31) + 32
-        kind = kind * 16 + (slip / 0.20).round().clamp(-7, 7) + 8
-        kind = kind * 256 + (speed / 1.5).floor().clamp(0, 255)
+        # bounds between kinds move from one selection to the next, or cars at a bound would always lose
+        shift = torch.rand(4, generator=self._generator)
+        marks = torch.stack([lateral, heading, slip, speed]) / torch.tensor(KIND_WIDTHS).unsqueeze(1)
+        cell = (marks + shift.unsqueeze(1)).floor().long()
+        kind = cell[0].clamp(-63, 64) + 63
+        kind = kind * 64 + cell[1].clamp(-31, 32) + 31
+        kind = kind * 16 + cell[2].clamp(-7, 8) + 7
+        kind = kind * 256 + cell[3].clamp(0, 255)
         kind = kind * 2 + (velocity[:, 1] > 2.0)
         progress = self.tracker["progress_m"]
-        fits = (self.tracker["end_cause"] == EndCause.NONE) & (progress > progress.max() - 45.0)
+        fits = (self.tracker["end_cause"] == EndCause.NONE) & (progress > progress.max() - MAX_LAG_M)
         candidates = torch.nonzero(fits).view(-1)
         order = candidates[torch.argsort(progress[candidates], descending=True)]
-        order = order[torch.argsort(kind[order].long(), stable=True)]
-        sorted_kind = kind[order].long()
-        first = torch.ones(len(order), dtype=torch.bool)
-        first[1:] = sorted_kind[1:] != sorted_kind[:-1]
-        position = torch.arange(len(order))
-        begin = torch.cummax(torch.where(first, position, 0), 0).values
-        kept = order[position - begin < self.per_kind]
+        order = order[torch.argsort(kind[order], stable=True)]
+        is_first = torch.ones(len(order), dtype=torch.bool)
+        is_first[1:] = kind[order][1:] != kind[order][:-1]
+        kept = order[is_first]
         room = self.num_cars // self.copies
         if len(kept) > room:
             kept = kept[torch.argsort(progress[kept], descending=True)[:room]]
