@@ -31,7 +31,7 @@ class Countdown(EnvBase):
         self.action_spec = (
             OneHot(NUM_ACTIONS, shape=(*batch, NUM_ACTIONS)) if is_one_hot else Categorical(NUM_ACTIONS, shape=batch)
         )
-        self.reward_spec = Unbounded((*batch, 1))
+        self.reward_spec = Bounded(0.0, 100.0, shape=(*batch, 1), dtype=torch.float32)
         flag = Binary(shape=(*batch, 1), dtype=torch.bool)
         self.full_done_spec = Composite(done=flag.clone(), terminated=flag.clone(), truncated=flag.clone(), shape=batch)
 

@@ -173,6 +173,12 @@ def test_block_grows_every_kind_of_action_behind_the_batch() -> None:
     assert TransformedEnv(GymEnv("Pendulum-v1"), ActionBlock(5)).action_spec.shape == (5, 1)
 
 
+def test_block_frees_the_bounds_of_the_reward() -> None:
+    beyond = torch.full((2, 1), 200.0)  # twice the most that Countdown pays for one action
+    assert not Countdown((3, 4)).reward_spec.is_in(beyond)
+    assert TransformedEnv(Countdown((3, 4)), ActionBlock(2)).reward_spec.is_in(beyond)
+
+
 def test_transforms_before_a_block_see_actions_and_those_after_it_blocks() -> None:
     before = TransformedEnv(Countdown((9,)), Compose(StepCounter(), RewardSum(), ActionBlock(2)))
     after = TransformedEnv(Countdown((9,)), Compose(ActionBlock(2), StepCounter(), RewardSum()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
-from torchrl.data import TensorSpec
+from torchrl.data import TensorSpec, Unbounded
 from torchrl.envs.transforms import Transform
 
 _REST = "_action_block_rest"
@@ -96,6 +96,13 @@ class ActionBlock(Transform):
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Not for replay buffers: playing actions needs an environment."""
         raise RuntimeError("ActionBlock needs an environment: use it in a TransformedEnv")
+
+    def transform_reward_spec(self, reward_spec: TensorSpec) -> TensorSpec:
+        """Rewards of the same shape and without bounds, since they are added up."""
+        for key in list(reward_spec.keys(True, True)):
+            old = reward_spec[key]
+            reward_spec[key] = Unbounded(old.shape, dtype=old.dtype, device=old.device)
+        return reward_spec
 
     def transform_input_spec(self, input_spec: TensorSpec) -> TensorSpec:
         """The action grows a dimension of S behind the batch."""
