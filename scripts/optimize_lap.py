@@ -3,8 +3,8 @@
     python scripts/optimize_lap.py hillside
     python scripts/optimize_lap.py my_track.npz --minutes 10
 
-Can be stopped at any time and goes on where it was: each pass that ends is saved. Ends by itself when 30 CPU minutes
-brought less than 0.2 %.
+Can be stopped at any time and goes on where it was: each pass that ends is saved. A built-in track begins with the lap
+that the package brings along. Ends by itself when 30 CPU minutes brought less than 0.2 %.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tm_torchrl.sim.search import Lap, LapSearch, replay_lap
 from tm_torchrl.tracks import load_track
-from tm_torchrl.tracks.medals import decode_actions, encode_actions
+from tm_torchrl.tracks.medals import decode_actions, encode_actions, medals_of
 
 SETTLED_CPU_MINUTES = 30.0
 SETTLED_GAIN = 0.002
@@ -41,8 +41,16 @@ class Journal:
         self.cpu_minutes = 0.0
         self.passes = 0
         self.gains: list[tuple[float, float]] = []  # (CPU minutes, best time from then on)
+        medals = medals_of(track_name)
+        if not path.exists() and medals is not None:  # go on from the lap that the package brings along
+            self.cpu_minutes = medals.search_cpu_minutes
+            self.lap = Lap(medals.author_s, decode_actions(medals.author_actions))
+            self.gains = [(self.cpu_minutes, medals.author_s)]
         if path.exists():
-            saved = json.loads(path.read_text())
+            try:
+                saved = json.loads(path.read_text())
+            except ValueError:
+                raise SystemExit(f"{path} is no file of this script: delete it or choose another --out") from None
             if saved["track"] != track_name:
                 raise SystemExit(
                     f"{path} belongs to track {saved['track']!r}, not {track_name!r}: choose another --out"
