@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("track", help="a built-in track's name or a .npz file")
     parser.add_argument("--out", type=Path, help="JSON file to write and to go on from (runs/laps/TRACK.json)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="CPU minutes to spend at most this time")
-    parser.add_argument("--cars", type=int, default=16384, help="cars simulated at once")
+    parser.add_argument("--cars", type=int, default=8192, help="cars simulated at once")
     args = parser.parse_args()
     torch.set_num_threads(1)
     try:

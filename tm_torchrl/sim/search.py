@@ -4,7 +4,7 @@ All cars of the beam are at the same race time. Each is copied, every copy goes 
 changes to a random one, and of the cars that then drive alike (same place across the road, direction, slip and speed)
 only the furthest goes on. Cars that are slower but better placed so survive until the corner in which they are right.
 The first time that any car of the beam crosses the finish line is the best that this pass can find. The best lap so
-far drives along in every pass.
+far drives along in every pass, and half of the other cars try what it did where they are.
 """
 
 from __future__ import annotations
@@ -40,6 +40,35 @@ class Lap:
     actions: np.ndarray
 
 
+class Guide:
+    """What a lap's driver did at every metre of the way.
+
+    Args:
+        track: where.
+        lap: whose actions to look up.
+    """
+
+    def __init__(self, track: Track, lap: Lap) -> None:
+        world = Simulator(track, num_cars=1)
+        tracker = Tracker(world, num_previous_actions=1, limits=Limits(race_s=MAX_RACE_S, no_progress_s=30.0))
+        tracker.reset(world.reset(), torch.ones(1, dtype=torch.bool))
+        self.actions = torch.from_numpy(lap.actions.astype(np.int64))
+        progress = []
+        for action in self.actions:
+            progress.append(tracker["progress_m"].item())
+            world.step(action.view(1))
+            tracker.update(action.view(1))
+        furthest = np.maximum.accumulate(progress)
+        metres = np.arange(np.ceil(furthest[-1]) + 2.0)
+        self._step_at = torch.from_numpy(np.searchsorted(furthest, metres, side="right") - 1)
+
+    def plans(self, progress_m: Tensor, shift: Tensor, hold: int) -> Tensor:
+        """The lap's next actions for cars at these places, ``shift`` steps later than it had them, ``[B, hold]``."""
+        metre = progress_m.long().clamp(0, len(self._step_at) - 1)
+        step = (self._step_at[metre] + shift).unsqueeze(1) + torch.arange(hold)
+        return self.actions[step.clamp(0, len(self.actions) - 1)]
+
+
 def replay_lap(track: Track, actions: np.ndarray) -> Lap | None:
     """Drive recorded actions from a standing start; None if they do not finish."""
     world = Simulator(track, num_cars=1)
@@ -65,7 +94,7 @@ class LapSearch:
         seed: of the choices.
     """
 
-    def __init__(self, track: Track, *, num_cars: int = 16384, copies: int = 5, seed: int = 0) -> None:
+    def __init__(self, track: Track, *, num_cars: int = 8192, copies: int = 5, seed: int = 0) -> None:
         if num_cars < 16 * copies:
             raise ValueError(f"num_cars={num_cars}: at least {16 * copies} are needed for copies={copies}")
         self.track = track
@@ -81,24 +110,30 @@ class LapSearch:
         self._weights = torch.tensor(ACTION_WEIGHTS)
         self._rows = self.world.rows()
 
-    def run_pass(self, best: Lap | None, *, hold: int = 3) -> Lap | None:
+    def run_pass(self, best: Lap | None, *, hold: int = 3, guided: float = 0.5) -> Lap | None:
         """One beam from the start line to the finish; returns a lap that is faster than ``best``, if it found one.
 
         Args:
             best: the fastest lap so far, which drives along.
             hold: 50 ms steps between two selections.
+            guided: share of the cars that try what the best lap did where they are.
         """
         everyone = torch.ones(self.num_cars, dtype=torch.bool)
         self.tracker.reset(self.world.reset(), everyone)
         alive = torch.zeros(1, dtype=torch.int64)
         last_action = torch.full((self.num_cars,), FORWARD)
         lineage: list[tuple[Tensor, Tensor]] = []
+        guide = None if best is None else Guide(self.track, best)
         best_actions = None if best is None else torch.from_numpy(best.actions.astype(np.int64))
         limit_steps = int((MAX_RACE_S if best is None else best.time_s) / 0.05) + 1
         for step in range(0, limit_steps, hold):
             parents = alive.repeat_interleave(self._copies_of(len(alive)))[: self.num_cars]
             parents = torch.cat([parents, alive[:1].expand(self.num_cars - len(parents))])
             plan = self._draw_plans(last_action[parents], hold)
+            if guide is not None:
+                shift = torch.randint(-1, 3, (self.num_cars,), generator=self._generator)
+                follows = torch.rand(self.num_cars, 1, generator=self._generator) < guided
+                plan = torch.where(follows, guide.plans(self.tracker["progress_m"][parents], shift, hold), plan)
             if best_actions is not None:
                 parents[0] = alive[0]  # the best lap's own car always stands first
                 plan[0] = _padded(best_actions[step : step + hold], hold)
