@@ -71,10 +71,13 @@ def main() -> None:
         letters, minutes, is_settled = ("", 0.0, False)
         if kept is not None:
             letters, minutes, is_settled = kept.author_actions, kept.search_cpu_minutes, kept.search_is_settled
+        author = replay_lap(track, decode_actions(letters)) if letters else None
         if found.exists():
             lap = json.loads(found.read_text())
-            letters, minutes, is_settled = lap["actions"], lap["cpu_minutes"], lap["is_settled"]
-        author = replay_lap(track, decode_actions(letters)) if letters else None
+            searched = replay_lap(track, decode_actions(lap["actions"]))
+            if searched is not None and (author is None or searched.time_s <= author.time_s):
+                author, letters = searched, lap["actions"]
+                minutes, is_settled = lap["cpu_minutes"], lap["is_settled"]
         if author is None:
             print(f"{name}: no author lap; run scripts/optimize_lap.py {name} first")
             continue

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from tm_torchrl.sim.search import LapSearch, replay_lap
+from tm_torchrl.sim import Simulator
+from tm_torchrl.sim.search import Guide, LapSearch, replay_lap
 from tm_torchrl.tracks import blocks
+from tm_torchrl.world.tracker import Tracker
 
 
 def test_search_beats_full_throttle_and_replays_exactly():
@@ -31,3 +34,32 @@ def test_a_lap_that_does_not_finish_is_none():
 def test_too_few_cars():
     with pytest.raises(ValueError, match="num_cars=10: at least 80"):
         LapSearch(blocks("SS"), num_cars=10)
+
+
+def test_guide_knows_what_the_lap_did_at_each_place():
+    track = blocks("SSSSSSSS")
+    lap = replay_lap(track, np.tile(np.array([0, 3], np.int8), 200))
+    assert lap is not None
+    guide = Guide(track, lap)
+    world = Simulator(track, num_cars=1)
+    tracker = Tracker(world)
+    tracker.reset(world.reset(), torch.ones(1, dtype=torch.bool))
+    for step, action in enumerate(lap.actions[:-1].tolist()):
+        plan = guide.plans(tracker["progress_m"], torch.zeros(1, dtype=torch.int64), 2)
+        if step >= 2:  # the first tick or two of a standing car do not move it along the line
+            assert plan[0].tolist() == lap.actions[step : step + 2].tolist()
+        world.step(torch.tensor([action]))
+        tracker.update(torch.tensor([action]))
+
+
+def test_a_guided_pass_improves_a_lap_more_than_an_unguided_one():
+    track = blocks("SSSLSSRSSLSS")
+    times = []
+    for guided in (0.0, 0.5):
+        search = LapSearch(track, num_cars=1024, seed=1)
+        best = search.run_pass(None)
+        for _ in range(3):
+            best = search.run_pass(best, guided=guided) or best
+        assert best is not None
+        times.append(best.time_s)
+    assert times[1] < times[0]

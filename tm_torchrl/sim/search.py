@@ -41,7 +41,7 @@ class Lap:
 
 
 class Guide:
-    """What a lap's driver did at every metre of the way.
+    """What a lap's driver did at every place of the way.
 
     Args:
         track: where.
@@ -58,14 +58,12 @@ class Guide:
             progress.append(tracker["progress_m"].item())
             world.step(action.view(1))
             tracker.update(action.view(1))
-        furthest = np.maximum.accumulate(progress)
-        metres = np.arange(np.ceil(furthest[-1]) + 2.0)
-        self._step_at = torch.from_numpy(np.searchsorted(furthest, metres, side="right") - 1)
+        self._progress = torch.cummax(torch.tensor(progress), 0).values
 
     def plans(self, progress_m: Tensor, shift: Tensor, hold: int) -> Tensor:
         """The lap's next actions for cars at these places, ``shift`` steps later than it had them, ``[B, hold]``."""
-        metre = progress_m.long().clamp(0, len(self._step_at) - 1)
-        step = (self._step_at[metre] + shift).unsqueeze(1) + torch.arange(hold)
+        now = torch.searchsorted(self._progress, progress_m.contiguous(), right=True) - 1
+        step = (now + shift).unsqueeze(1) + torch.arange(hold)
         return self.actions[step.clamp(0, len(self.actions) - 1)]
 
 

@@ -81,6 +81,7 @@ class Pursuit:
     LEAD_S = 0.1  # how far ahead it reads the speed profile
     ANGLE_GAIN = 1.0
     DEAD_BAND = 0.12  # rad/s
+    MAX_BRAKE_SLIP = 0.12  # share of the speed that may go sideways while it brakes
 
     def __init__(
         self, tracks: Sequence[Track], track_index: Tensor, *, boldness: float = 0.8, brakes: bool = True
@@ -124,6 +125,8 @@ class Pursuit:
         allowed = self._speeds[track, (zone + lead).clamp(max=last)]
         pedal = torch.where(speed > allowed, 3, FORWARD)
         if self._brakes:
-            pedal = torch.where(speed > allowed + 2.0, BACKWARD, pedal)
+            moving = torch.einsum("bij,bi->bj", rotation, velocity)
+            is_straight = moving[:, 0].abs() < self.MAX_BRAKE_SLIP * speed  # a drift that is braked becomes a spin
+            pedal = torch.where((speed > allowed + 2.0) & is_straight, BACKWARD, pedal)
             steer = torch.where((pedal == BACKWARD) & (miss.abs() < 4.0 * self.DEAD_BAND), 0, steer)
         return pedal + steer
