@@ -60,6 +60,10 @@ class Journal:
             if saved["actions"]:
                 self.lap = Lap(saved["time_s"], decode_actions(saved["actions"]))
 
+    def begin_anew(self) -> None:
+        """Forget a lap that track or physics have outlived."""
+        self.lap, self.cpu_minutes, self.gains = None, 0.0, []
+
     @property
     def is_settled(self) -> bool:
         """Whether the last 30 CPU minutes brought less than 0.2 %."""
@@ -107,9 +111,11 @@ def main() -> None:
     if journal.lap is not None:
         again = replay_lap(track, journal.lap.actions)
         if again is None or again.time_s != journal.lap.time_s:
-            raise SystemExit(
-                f"{out}: its lap no longer takes {journal.lap.time_s:.2f} s: track or physics changed; delete it"
-            )
+            if out.exists():
+                raise SystemExit(
+                    f"{out}: its lap no longer takes {journal.lap.time_s:.2f} s: track or physics changed; delete it"
+                )
+            journal.begin_anew()
     search = LapSearch(track, num_cars=args.cars, seed=journal.passes)
     begin = time.process_time()
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())

@@ -95,7 +95,7 @@ def test_seeds_differ_and_repeat():
     assert not torch.equal(simulator.save(), first)
 
 
-GOLDEN = "c8ecc1b44eed55bb"
+GOLDEN = "fd9e499238d170fe"
 
 
 @pytest.mark.skipif(
