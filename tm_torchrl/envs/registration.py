@@ -1,4 +1,4 @@
-"""Registers the gymnasium ids; gymnasium calls ``register`` by itself after a plain install."""
+"""Registers the gymnasium ids; importing ``tm_torchrl`` calls it (gymnasium 1.x looks for no plugins by itself)."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ def _dress(
         hills_m * rng.uniform(0.3, 1.0) / k**0.5 * np.cos(k * phase + rng.uniform(0.0, 2.0 * np.pi)) for k in (1, 2, 4)
     )
     height = height * np.ones(num)
-    half_width = np.full(num, half_width_m)
+    half_width: np.ndarray = np.full(num, half_width_m)
     surface = np.full(num, int(Surface.ASPHALT))
     order = list(rng.permutation(features)) if features else []
     for feature, at in zip(order, _straightest(turn, len(order)), strict=True):
