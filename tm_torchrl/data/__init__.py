@@ -1,0 +1,21 @@
+"""Replay: n-step writer, frame store, mini-race, buffers. Imports torch only when used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tm_torchrl.data.n_step import NStep
+
+_HOMES = {
+    "NStep": "tm_torchrl.data.n_step",
+}
+
+__all__ = ["NStep"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
