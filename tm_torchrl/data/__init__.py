@@ -6,13 +6,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tm_torchrl.data.frame_store import FrameStorage
     from tm_torchrl.data.n_step import NStep
 
 _HOMES = {
+    "FrameStorage": "tm_torchrl.data.frame_store",
     "NStep": "tm_torchrl.data.n_step",
 }
 
-__all__ = ["NStep"]
+__all__ = ["FrameStorage", "NStep"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,270 @@
+"""The frame store: every picture right, every picture once, nothing leaks."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tensordict import TensorDict
+from torchrl.data import LazyTensorStorage, SamplerWithoutReplacement, TensorDictReplayBuffer
+
+from tests.data.episodes import image_of, make_lanes, to_batch
+from tm_torchrl.data import FrameStorage, NStep
+
+SIZE = 4  # pixels along an image's edge
+
+
+def check(buffer: TensorDictReplayBuffer, *, is_shared_by_all: bool = True) -> None:
+    """Images belong to the vectors that are stored beside them, and as many frames are kept as differ."""
+    storage = buffer.storage
+    stored = buffer[:]
+    check_images(stored)
+    uses = storage._slots.uses
+    assert int(uses.sum()) == 2 * len(stored)
+    assert int((uses > 0).sum()) == storage.num_frames <= 2 * storage.max_size
+    if is_shared_by_all:
+        numbers = torch.cat([stored["observation"], stored["next", "observation"]])[:, 0]
+        assert storage.num_frames == len(numbers.unique())
+
+
+def check_images(transitions: TensorDict) -> None:
+    for part in (transitions, transitions["next"]):
+        assert torch.equal(part["pixels"], image_of(part["observation"][:, 0], SIZE))
+
+
+def extend_in_parts(buffer: TensorDictReplayBuffer, lanes: list, lengths: list[int]):
+    start = 0
+    for length in lengths:
+        yield buffer.extend(to_batch([lane[start : start + length] for lane in lanes], image_size=SIZE))
+        start += length
+
+
+def make_buffer(capacity: int, *, n: int = 3, **arguments) -> TensorDictReplayBuffer:
+    buffer = TensorDictReplayBuffer(storage=FrameStorage(capacity, **arguments), batch_size=5)
+    buffer.append_transform(NStep(n, gamma=0.5, frame_ids=True, cut_at_exploration=True))
+    return buffer
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    num_lanes=st.integers(1, 3),
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=12),
+    n=st.integers(1, 4),
+    capacity=st.integers(1, 30),
+    ends=st.sampled_from((0.0, 0.2, 1.0)),
+)
+def test_every_image_is_right_and_kept_once(
+    seed: int, num_lanes: int, lengths: list[int], n: int, capacity: int, ends: float
+) -> None:
+    lanes = make_lanes(seed, num_lanes=num_lanes, num_steps=sum(lengths), end_share=ends)
+    buffer = make_buffer(capacity, n=n)
+    num_seen = 0
+    for length, _ in zip(lengths, extend_in_parts(buffer, lanes, lengths), strict=True):
+        num_seen += length
+        expected = min(capacity, max(num_seen - n + 1, 0) * num_lanes)
+        assert len(buffer) == expected
+        if expected:
+            check(buffer)
+            check_images(buffer.sample())
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 10**6), lengths=st.lists(st.integers(1, 6), min_size=1, max_size=9), capacity=st.integers(1, 9)
+)
+def test_one_step_data_without_ids(seed: int, lengths: list[int], capacity: int) -> None:
+    """Rows that follow each other share; at the seam of two batches a frame may be there twice."""
+    lanes = make_lanes(seed, num_lanes=2, num_steps=sum(lengths))
+    buffer = TensorDictReplayBuffer(storage=FrameStorage(capacity), batch_size=5)
+    start = 0
+    for length in lengths:
+        batch = to_batch([lane[start : start + length] for lane in lanes], image_size=SIZE)
+        buffer.extend(batch.flatten(0, 1))
+        start += length
+        check(buffer, is_shared_by_all=len(lengths) == 1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), turns=st.lists(st.integers(0, 2), max_size=30), capacity=st.integers(1, 12))
+def test_writers_that_overwrite_each_other(seed: int, turns: list[int], capacity: int) -> None:
+    """What a writer remembers may long have been overwritten by the others when its turn comes again."""
+    lanes = make_lanes(seed, num_lanes=3, num_steps=2 * len(turns))
+    writers = [NStep(2, gamma=0.5, frame_ids=True) for _ in lanes]
+    buffer = TensorDictReplayBuffer(storage=FrameStorage(capacity), batch_size=5)
+    start = [0, 0, 0]
+    for turn in turns:
+        part = lanes[turn][start[turn] : start[turn] + 2]
+        start[turn] += 2
+        rows = writers[turn].transitions(to_batch([part], image_size=SIZE))
+        if len(rows):
+            buffer.extend(rows)
+            check(buffer, is_shared_by_all=False)
+
+
+def test_one_frame_per_step_and_one_per_end() -> None:
+    """100 steps of one lane with an end at steps 39 and 99: 100 + 2 frames."""
+    [lane] = make_lanes(0, num_lanes=1, num_steps=102, end_share=0.0)
+    for k, step in enumerate(lane):
+        step.end = int(k in (39, 99))
+        step.before += 1000 * (k > 39) + 1000 * (k > 99)
+        step.after += 1000 * (k > 39) + 1000 * (k > 99)
+    buffer = make_buffer(200)
+    list(extend_in_parts(buffer, [lane], [51, 51]))
+    assert len(buffer) == 100
+    check(buffer)
+    assert buffer.storage.num_frames == 102
+
+
+def test_vectors_may_be_kept_once_too() -> None:
+    lanes = make_lanes(1, num_lanes=2, num_steps=20)
+    buffer = make_buffer(30, frame_keys=("pixels", "observation"))
+    list(extend_in_parts(buffer, lanes, [7, 13]))
+    check(buffer)
+    plain = TensorDictReplayBuffer(storage=LazyTensorStorage(30), batch_size=5)
+    plain.append_transform(NStep(3, gamma=0.5, cut_at_exploration=True))
+    list(extend_in_parts(plain, lanes, [7, 13]))
+    assert bool((plain[:].exclude("index") == buffer[:]).all())
+
+
+@pytest.mark.parametrize("index", [3, -1, slice(2, 5), [1, 4], torch.tensor([0, 0, 7]), range(2)])
+def test_any_index_reads_as_from_a_plain_storage(index) -> None:
+    lanes = make_lanes(2, num_lanes=2, num_steps=8)
+    plain, ours = LazyTensorStorage(20), FrameStorage(20)
+    rows = to_batch(lanes, image_size=SIZE).flatten(0, 1)
+    for storage in (plain, ours):
+        storage.set(range(16), rows.clone())
+    assert plain[index].shape == ours[index].shape
+    assert bool((plain[index] == ours[index]).all())
+
+
+def test_add_one_and_write_at_an_index() -> None:
+    rows = to_batch(make_lanes(3, num_lanes=1, num_steps=6), image_size=SIZE)[0]
+    buffer = TensorDictReplayBuffer(storage=FrameStorage(4), batch_size=2)
+    for row in rows:
+        buffer.add(row)
+    check(buffer, is_shared_by_all=False)
+    buffer[1:3] = rows[:2]
+    check(buffer, is_shared_by_all=False)
+    buffer.empty()
+    assert buffer.storage.num_frames == len(buffer) == 0
+    buffer.extend(rows)
+    check(buffer)
+
+
+def test_sampling_without_replacement_sees_every_transition() -> None:
+    buffer = TensorDictReplayBuffer(storage=FrameStorage(16), sampler=SamplerWithoutReplacement(), batch_size=8)
+    buffer.extend(to_batch(make_lanes(4, num_lanes=2, num_steps=8), image_size=SIZE).flatten(0, 1))
+    epoch = torch.cat([buffer.sample(), buffer.sample()])
+    check_images(epoch)
+    assert len(epoch["observation"][:, 0].unique()) == 16
+
+
+@pytest.mark.parametrize("way", ["state_dict", "dumps"])
+def test_save_and_load(way: str, tmp_path) -> None:
+    lanes = make_lanes(5, num_lanes=2, num_steps=50)
+    buffer = make_buffer(24)
+    parts = extend_in_parts(buffer, lanes, [5, 20, 5])
+    for _ in range(3):
+        next(parts)
+    loaded = make_buffer(24)
+    if way == "dumps":
+        buffer.dumps(tmp_path / "dump")
+        loaded.loads(tmp_path / "dump")
+    else:
+        loaded.load_state_dict(buffer.state_dict())
+    assert bool((loaded[:] == buffer[:]).all())
+    assert loaded.storage.num_frames == buffer.storage.num_frames
+    for start in (30, 35, 40, 45):
+        batch = to_batch([lane[start : start + 5] for lane in lanes], image_size=SIZE)
+        buffer.extend(batch)
+        loaded.extend(batch)
+        assert bool((loaded[:] == buffer[:]).all())
+        check(loaded, is_shared_by_all=start == 45)  # frames known by the ids of another writer may be there twice
+
+
+def test_a_writer_that_goes_back_is_not_believed() -> None:
+    """After loading an older state the same writer meets other frames; none may pass for an earlier one."""
+    first, second = (make_lanes(seed, num_lanes=1, num_steps=12, end_share=0.0) for seed in (6, 7))
+    for step in second[0]:
+        step.before, step.after = step.before + 5000, step.after + 5000
+    buffer = make_buffer(30)
+    parts = extend_in_parts(buffer, first, [6, 6])
+    next(parts)
+    saved = buffer._transform.state_dict()
+    next(parts)
+    buffer._transform.load_state_dict(saved)
+    list(extend_in_parts(buffer, second, [12]))
+    check_images(buffer[:])
+
+
+def test_memory_mapped_frames(tmp_path) -> None:
+    buffer = make_buffer(20, scratch_dir=tmp_path / "frames")
+    list(extend_in_parts(buffer, make_lanes(8, num_lanes=2, num_steps=30), [10, 20]))
+    check(buffer)
+    assert (tmp_path / "frames" / "pixels.memmap").stat().st_size == 2 * 20 * SIZE * SIZE
+
+
+def write_parts(buffer: TensorDictReplayBuffer, seed: int, offset: int) -> None:
+    """One writer's work: its own lanes, its own NStep, 40 batches into the shared buffer."""
+    lanes = make_lanes(seed, num_lanes=2, num_steps=160)
+    for step in (step for lane in lanes for step in lane):
+        step.before, step.after = step.before + offset, step.after + offset
+    n_step = NStep(3, gamma=0.5, frame_ids=True)
+    for start in range(0, 160, 4):
+        rows = n_step.transitions(to_batch([lane[start : start + 4] for lane in lanes], image_size=SIZE))
+        if len(rows):
+            buffer.extend(rows)
+
+
+def test_threads_write_while_another_samples() -> None:
+    buffer = TensorDictReplayBuffer(storage=FrameStorage(50), batch_size=16)
+    writers = [threading.Thread(target=write_parts, args=(buffer, i, 10**5 * i)) for i in range(3)]
+    write_parts(buffer, 9, 10**6)
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        check_images(buffer.sample())
+    check(buffer)
+
+
+def test_processes_write_while_another_samples() -> None:
+    buffer = TensorDictReplayBuffer(storage=FrameStorage(50, shared=True), batch_size=16, shared=True)
+    write_parts(buffer, 9, 10**6)
+    buffer.empty()
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=write_parts, args=(buffer, i, 10**5 * i), daemon=True) for i in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        while writer.is_alive():
+            if len(buffer):
+                check_images(buffer.sample())
+            writer.join(timeout=0.02)
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert buffer.write_count == 2 * 2 * 158
+    check(buffer)
+
+
+def test_errors_say_what_to_do() -> None:
+    rows = to_batch(make_lanes(0, num_lanes=1, num_steps=6), image_size=SIZE)
+    with pytest.raises(ValueError, match="max_size=0"):
+        FrameStorage(0)
+    with pytest.raises(ValueError, match="frame_keys='pixels'"):
+        FrameStorage(3, frame_keys="pixels")
+    with pytest.raises(ValueError, match=r"misses \[\('next', 'pixels'\)\].*name the right frame_keys"):
+        FrameStorage(9).set(range(6), rows[0].exclude(("next", "pixels")))
+    with pytest.raises(ValueError, match=r"frame_ids=True"):
+        FrameStorage(9).set(range(4), NStep(3, gamma=0.5).transitions(rows))
+    storage = FrameStorage(9)
+    storage.set(range(6), rows[0])
+    with pytest.raises(ValueError, match=r"differ.*'action'"):
+        storage.set(range(6), rows[0].exclude("action"))
+    with pytest.raises(ValueError, match=r"\(1, 8, 8\).*stored are \(1, 4, 4\)"):
+        storage.set(range(6), to_batch(make_lanes(0, num_lanes=1, num_steps=6), image_size=8)[0])
+    with pytest.raises(ValueError, match="6 transitions cannot be loaded into max_size=5"):
+        FrameStorage(5).load_state_dict(storage.state_dict())
