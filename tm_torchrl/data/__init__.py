@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tm_torchrl.data.frame_store import FrameStorage
+    from tm_torchrl.data.mini_race import MiniRace
     from tm_torchrl.data.n_step import NStep
 
 _HOMES = {
     "FrameStorage": "tm_torchrl.data.frame_store",
+    "MiniRace": "tm_torchrl.data.mini_race",
     "NStep": "tm_torchrl.data.n_step",
 }
 
-__all__ = ["FrameStorage", "NStep"]
+__all__ = ["FrameStorage", "MiniRace", "NStep"]
 
 
 def __getattr__(name: str) -> Any:
