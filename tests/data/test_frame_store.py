@@ -120,9 +120,10 @@ def test_one_frame_per_step_and_one_per_end() -> None:
     assert buffer.storage.num_frames == 102
 
 
-def test_vectors_may_be_kept_once_too() -> None:
+@pytest.mark.parametrize("frame_keys", [None, ("pixels",), ("observation",)])
+def test_samples_are_those_of_a_plain_storage(frame_keys) -> None:
     lanes = make_lanes(1, num_lanes=2, num_steps=20)
-    buffer = make_buffer(30, frame_keys=("pixels", "observation"))
+    buffer = make_buffer(30, frame_keys=frame_keys)
     list(extend_in_parts(buffer, lanes, [7, 13]))
     check(buffer)
     plain = TensorDictReplayBuffer(storage=LazyTensorStorage(30), batch_size=5)
@@ -150,6 +151,10 @@ def test_add_one_and_write_at_an_index() -> None:
     check(buffer, is_shared_by_all=False)
     buffer[1:3] = rows[:2]
     check(buffer, is_shared_by_all=False)
+    buffer[torch.tensor([True, False, False, True])] = rows[2:4]
+    check(buffer, is_shared_by_all=False)
+    assert buffer[3]["observation"][0] == rows[3]["observation"][0]
+    assert repr(buffer.storage).startswith("FrameStorage(max_size=4, len=4, num_frames=")
     buffer.empty()
     assert buffer.storage.num_frames == len(buffer) == 0
     buffer.extend(rows)
@@ -256,8 +261,8 @@ def test_errors_say_what_to_do() -> None:
         FrameStorage(0)
     with pytest.raises(ValueError, match="frame_keys='pixels'"):
         FrameStorage(3, frame_keys="pixels")
-    with pytest.raises(ValueError, match=r"misses \[\('next', 'pixels'\)\].*name the right frame_keys"):
-        FrameStorage(9).set(range(6), rows[0].exclude(("next", "pixels")))
+    with pytest.raises(ValueError, match=r"misses \[\('next', 'pixels'\)\].*in frame_keys"):
+        FrameStorage(9, frame_keys=("pixels",)).set(range(6), rows[0].exclude(("next", "pixels")))
     with pytest.raises(ValueError, match=r"frame_ids=True"):
         FrameStorage(9).set(range(4), NStep(3, gamma=0.5).transitions(rows))
     storage = FrameStorage(9)

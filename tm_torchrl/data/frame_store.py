@@ -16,6 +16,7 @@ from tm_torchrl.data.frame_slots import FrameSlots
 
 SLOTS = "frame_slots"  # int64 [capacity, 2]: where the frames before and after a transition lie
 FRAME_ID = "frame_id"
+DEFAULT_FRAME_KEYS = ("pixels", "observation")
 INDEX = "index"  # a buffer's mark on what it has read or written
 
 
@@ -49,7 +50,8 @@ class FrameStorage(LazyTensorStorage):
 
     Args:
         max_size: how many transitions.
-        frame_keys: what is kept once, at the root and under "next"; vectors may be named too.
+        frame_keys: what is kept once, of what stands at the root and under "next"; by default ``pixels`` and
+            ``observation``, or the one of them that the data have. Half the bytes at 64x64 pixels and 264 floats.
         shared: whether frames are put where other processes see them.
         scratch_dir: a folder for frames in memory-mapped files, for buffers larger than memory.
         device: where frames and records lie.
@@ -71,17 +73,17 @@ class FrameStorage(LazyTensorStorage):
         self,
         max_size: int,
         *,
-        frame_keys: Sequence[str] = ("pixels",),
+        frame_keys: Sequence[str] | None = None,
         shared: bool = False,
         scratch_dir: str | Path | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         if max_size < 1:
             raise ValueError(f"max_size={max_size}: at least one transition must fit")
-        if isinstance(frame_keys, str) or not frame_keys:
+        if isinstance(frame_keys, str) or (frame_keys is not None and not frame_keys):
             raise ValueError(f"frame_keys={frame_keys!r}: expected the names of frames, such as ('pixels',)")
         super().__init__(max_size, device=device)
-        self.frame_keys = tuple(frame_keys)
+        self.frame_keys = None if frame_keys is None else tuple(frame_keys)
         self.shared = shared
         self.scratch_dir = None if scratch_dir is None else Path(scratch_dir)
         self._slots = FrameSlots(2 * max_size)
@@ -96,22 +98,22 @@ class FrameStorage(LazyTensorStorage):
         """Write transitions, and free the frames that only those overwritten used."""
         if isinstance(data, list):
             data = torch.stack(data)
-        index = torch.arange(self.max_size)[cursor] if isinstance(cursor, slice) else torch.as_tensor(cursor)
-        index = index.to("cpu", torch.int64)
+        is_mask = isinstance(cursor, Tensor) and cursor.dtype == torch.bool
+        named = torch.arange(self.max_size)[cursor] if isinstance(cursor, slice) or is_mask else cursor
+        index = torch.as_tensor(named).to("cpu", torch.int64)
         if index.ndim == 0:
             index, data = index.unsqueeze(0), data.unsqueeze(0)
-        self._check(data)
+        keys = self._check(data)
         last = _last_of_each(index)
         if len(last) < len(index):  # longer than the buffer: what would be overwritten at once is not written
             index, data = index[last], data[last]
-        starts = {key: data[key] for key in self.frame_keys}
-        ends = {key: data["next", key] for key in self.frame_keys}
+        starts, ends = ({key: part[key] for key in keys} for part in (data, data["next"]))
         if FRAME_ID in data:
             ids = torch.cat([data[FRAME_ID], data["next", FRAME_ID]]).cpu()
         else:
             ids = _ids_by_content(list(starts.values()), list(ends.values()))
-        frames = [*self.frame_keys, FRAME_ID]
-        record = data.exclude(INDEX, *frames, *(("next", key) for key in frames))
+        apart = (*keys, FRAME_ID)
+        record = data.exclude(INDEX, *apart, *(("next", key) for key in apart))
         if not self.initialized:
             self._reserve(record, starts)
         released = self._storage[SLOTS][index].flatten().cpu()
@@ -136,6 +138,9 @@ class FrameStorage(LazyTensorStorage):
                 record[where] = rows.view(*part.shape, *frames.shape[1:])
         return record
 
+    def __repr__(self) -> str:
+        return f"FrameStorage(max_size={self.max_size}, len={len(self)}, num_frames={self.num_frames})"
+
     def state_dict(self) -> dict[str, Any]:
         """Records, the frames in use and their slots as plain tensors, copied."""
         if not self.initialized:
@@ -149,8 +154,9 @@ class FrameStorage(LazyTensorStorage):
             return
         frames, records = state_dict["frames"], TensorDict(state_dict["records"])
         records.batch_size = records[SLOTS].shape[:1]
-        if set(frames) != set(self.frame_keys):
-            raise ValueError(f"a frame store of {sorted(frames)} cannot be loaded into one of {self.frame_keys}")
+        expected = set(self._frames) if self.initialized else set(self.frame_keys or frames)
+        if set(frames) != expected:
+            raise ValueError(f"a frame store of {sorted(frames)} cannot be loaded into one of {sorted(expected)}")
         if len(records) > self.max_size:
             raise ValueError(f"{len(records)} transitions cannot be loaded into max_size={self.max_size}")
         if not self.initialized:
@@ -191,19 +197,22 @@ class FrameStorage(LazyTensorStorage):
             else:
                 self._frames[key] = torch.empty(shape, dtype=frame.dtype, device=self.device)
 
-    def _check(self, data: TensorDictBase) -> None:
+    def _check(self, data: TensorDictBase) -> tuple[str, ...]:
+        """The names of the frames, if the data hold what is stored."""
         keys = set(data.keys(True, True))
-        ends = [*self.frame_keys, *(("next", key) for key in self.frame_keys)]
+        names = tuple(self._frames) or self.frame_keys
+        names = names or tuple(key for key in DEFAULT_FRAME_KEYS if key in keys and ("next", key) in keys)
+        ends = [*names, *(("next", key) for key in names)]
         missing = [key for key in ends if key not in keys]
-        if missing:
+        if missing or not names:
             raise ValueError(
-                f"FrameStorage keeps frames {self.frame_keys}, but misses {missing} in data with "
-                f"{sorted(keys, key=str)}: name the right frame_keys"
+                f"FrameStorage misses {missing or DEFAULT_FRAME_KEYS} in data with {sorted(keys, key=str)}: name "
+                "frames that stand at the root and under 'next' in frame_keys"
             )
         if "steps_to_next_obs" in keys and FRAME_ID not in keys:
             raise ValueError("n-step transitions without frame_id: use NStep(..., frame_ids=True) with a FrameStorage")
         if not self.initialized:
-            return
+            return names
         new, old = keys - {*ends, INDEX, FRAME_ID, ("next", FRAME_ID)}, set(self._storage.keys(True, True)) - {SLOTS}
         if new != old:
             raise ValueError(f"data differ from what is stored in the keys {sorted(new ^ old, key=str)}")
@@ -214,6 +223,7 @@ class FrameStorage(LazyTensorStorage):
                     f"frames {key} of {tuple(given.shape[1:])} {given.dtype}: stored are {tuple(kept.shape[1:])} "
                     f"{kept.dtype}"
                 )
+        return names
 
 
 def _words(frames: Tensor) -> Tensor:
