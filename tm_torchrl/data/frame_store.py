@@ -98,9 +98,8 @@ class FrameStorage(LazyTensorStorage):
         """Write transitions, and free the frames that only those overwritten used."""
         if isinstance(data, list):
             data = torch.stack(data)
-        is_mask = isinstance(cursor, Tensor) and cursor.dtype == torch.bool
-        named = torch.arange(self.max_size)[cursor] if isinstance(cursor, slice) or is_mask else cursor
-        index = torch.as_tensor(named).to("cpu", torch.int64)
+        index = torch.arange(self.max_size)[cursor] if isinstance(cursor, slice) else torch.as_tensor(cursor).cpu()
+        index = index.nonzero().squeeze(-1) if index.dtype == torch.bool else index.to(torch.int64)
         if index.ndim == 0:
             index, data = index.unsqueeze(0), data.unsqueeze(0)
         keys = self._check(data)
