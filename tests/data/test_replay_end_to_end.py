@@ -1,0 +1,57 @@
+"""Cars drive, a collector delivers, a buffer stores and gives back: all parts of replay together."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torchrl.collectors import Collector
+from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
+from torchrl.modules import RandomPolicy
+
+from tm_torchrl.data import FrameStorage, MiniRace, NStep
+from tm_torchrl.envs import TrackManiaEnv
+
+
+def drive(num_batches: int) -> list[TensorDict]:
+    env = TrackManiaEnv(4, track="oval", pixels=True)
+    env.set_seed(0)
+    torch.manual_seed(0)
+    collector = Collector(
+        env, RandomPolicy(env.action_spec), frames_per_batch=32, total_frames=32 * num_batches, trust_policy=True
+    )
+    batches = [batch.clone() for batch in collector]
+    collector.shutdown()
+    return batches
+
+
+@pytest.fixture(scope="module")
+def batches() -> list[TensorDict]:
+    return drive(5)
+
+
+def test_frames_from_a_collector_are_kept_once(batches: list[TensorDict]) -> None:
+    """5 batches of 8 steps of 4 cars: 40 - 2 transitions each lead to 40 + 1 frames if no episode ends."""
+    assert not any(bool(batch["next", "done"].any()) for batch in batches)
+    ours = TensorDictReplayBuffer(storage=FrameStorage(1000), batch_size=16)
+    ours.append_transform(NStep(3, gamma=0.99, frame_ids=True))
+    plain = TensorDictReplayBuffer(storage=LazyTensorStorage(1000), batch_size=16)
+    plain.append_transform(NStep(3, gamma=0.99))
+    for batch in batches:
+        ours.extend(batch)
+        plain.extend(batch)
+    assert len(ours) == 4 * 38
+    assert ours.storage.num_frames == 4 * 41
+    assert bool((ours[:] == plain[:].exclude("index")).all())
+
+
+def test_mini_race_over_frames(batches: list[TensorDict]) -> None:
+    buffer = TensorDictReplayBuffer(storage=FrameStorage(1000), batch_size=64)
+    buffer.append_transform(NStep(3, gamma=1.0, frame_ids=True)).append_transform(MiniRace(seed=0))
+    for batch in batches:
+        buffer.extend(batch)
+    sample = buffer.sample()
+    assert sample["pixels"].shape == sample["next", "pixels"].shape == (64, 1, 64, 64)
+    assert torch.equal(sample["next", "observation"][:, 0], sample["observation"][:, 0] + 3)
+    assert torch.equal(sample["next", "terminated"].flatten(), sample["observation"][:, 0] >= 137)
+    assert buffer.storage[:]["observation"][:, 0].unique().tolist() == [0.0]  # the clock stands still in rollouts
