@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+import time
 
 import pytest
 import torch
@@ -214,6 +215,16 @@ def test_memory_mapped_frames(tmp_path) -> None:
     assert (tmp_path / "frames" / "pixels.memmap").stat().st_size == 2 * 20 * SIZE * SIZE
 
 
+@pytest.mark.gpu
+def test_frames_on_a_gpu() -> None:
+    lanes = make_lanes(8, num_lanes=2, num_steps=30)
+    ours, plain = make_buffer(20, device="cuda"), make_buffer(20)
+    list(extend_in_parts(ours, lanes, [10, 20]))
+    list(extend_in_parts(plain, lanes, [10, 20]))
+    assert ours.sample()["next", "pixels"].is_cuda
+    assert bool((ours[:].cpu() == plain[:]).all())
+
+
 def write_parts(buffer: TensorDictReplayBuffer, seed: int, offset: int) -> None:
     """One writer's work: its own lanes, its own NStep, 40 batches into the shared buffer."""
     lanes = make_lanes(seed, num_lanes=2, num_steps=160)
@@ -245,11 +256,15 @@ def test_processes_write_while_another_samples() -> None:
     writers = [context.Process(target=write_parts, args=(buffer, i, 10**5 * i), daemon=True) for i in range(2)]
     for writer in writers:
         writer.start()
+    deadline = time.monotonic() + 120
+    while any(writer.is_alive() for writer in writers) and time.monotonic() < deadline:
+        if len(buffer):
+            check_images(buffer.sample())
+        writers[0].join(timeout=0.02)
     for writer in writers:
-        while writer.is_alive():
-            if len(buffer):
-                check_images(buffer.sample())
-            writer.join(timeout=0.02)
+        if writer.is_alive():
+            writer.terminate()
+        writer.join(timeout=10)
     assert [writer.exitcode for writer in writers] == [0, 0]
     assert buffer.write_count == 2 * 2 * 158
     check(buffer)

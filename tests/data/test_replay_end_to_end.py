@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 from tensordict import TensorDict
-from torchrl.collectors import Collector
+from torchrl.collectors import Collector, MultiAsyncCollector
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 from torchrl.modules import RandomPolicy
 
@@ -13,8 +15,12 @@ from tm_torchrl.data import FrameStorage, MiniRace, NStep
 from tm_torchrl.envs import TrackManiaEnv
 
 
+def make_env() -> TrackManiaEnv:
+    return TrackManiaEnv(4, track="oval", pixels=True)
+
+
 def drive(num_batches: int) -> list[TensorDict]:
-    env = TrackManiaEnv(4, track="oval", pixels=True)
+    env = make_env()
     env.set_seed(0)
     torch.manual_seed(0)
     collector = Collector(
@@ -55,3 +61,35 @@ def test_mini_race_over_frames(batches: list[TensorDict]) -> None:
     assert torch.equal(sample["next", "observation"][:, 0], sample["observation"][:, 0] + 3)
     assert torch.equal(sample["next", "terminated"].flatten(), sample["observation"][:, 0] >= 137)
     assert buffer.storage[:]["observation"][:, 0].unique().tolist() == [0.0]  # the clock stands still in rollouts
+
+
+@pytest.mark.slow
+def test_collectors_write_asynchronously_into_one_frame_store() -> None:
+    """Two workers, a writer each; the buffer must hold its final layout before it is shared."""
+
+    def n_step() -> NStep:
+        return NStep(3, gamma=0.99, frame_ids=True, extra_keys=[("collector", "traj_ids")])
+
+    env = make_env()
+    buffer = TensorDictReplayBuffer(storage=FrameStorage(400, shared=True), batch_size=32, shared=True)
+    rollout = env.rollout(8, break_when_any_done=False)
+    rollout["collector", "traj_ids"] = torch.zeros(4, 8, dtype=torch.int64)
+    buffer.extend(n_step().transitions(rollout))
+    buffer.empty()
+    collector = MultiAsyncCollector(
+        [make_env, make_env],
+        RandomPolicy(env.action_spec),
+        frames_per_batch=32,
+        total_frames=-1,
+        replay_buffer=buffer,
+        postproc=n_step().transitions,
+    )
+    collector.start()
+    deadline = time.monotonic() + 120
+    while buffer.write_count < 1000 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    collector.async_shutdown()
+    stored = buffer.storage[:]
+    assert len(stored) == 400
+    assert len(stored["collector", "traj_ids"].unique()) >= 8  # of four cars in each of two workers
+    assert buffer.storage.num_frames < 1.3 * 400
