@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import time
 
 import pytest
@@ -61,6 +63,18 @@ def test_mini_race_over_frames(batches: list[TensorDict]) -> None:
     assert torch.equal(sample["next", "observation"][:, 0], sample["observation"][:, 0] + 3)
     assert torch.equal(sample["next", "terminated"].flatten(), sample["observation"][:, 0] >= 137)
     assert buffer.storage[:]["observation"][:, 0].unique().tolist() == [0.0]  # the clock stands still in rollouts
+
+
+def test_transforms_of_a_buffer_can_be_copied_and_pickled(batches: list[TensorDict]) -> None:
+    buffer = TensorDictReplayBuffer(storage=FrameStorage(1000), batch_size=8)
+    buffer.append_transform(NStep(3, gamma=1.0, frame_ids=True)).append_transform(MiniRace(seed=0))
+    buffer.extend(batches[0])
+    transform = buffer._transform
+    for other in (copy.deepcopy(transform), pickle.loads(pickle.dumps(transform))):
+        found = other.inv(batches[1]).exclude("frame_id", ("next", "frame_id"))
+        expected = copy.deepcopy(transform).inv(batches[1]).exclude("frame_id", ("next", "frame_id"))
+        assert bool((found == expected).all())
+        assert torch.equal(other[1].draw_clocks(9), copy.deepcopy(transform)[1].draw_clocks(9))
 
 
 @pytest.mark.slow

@@ -131,7 +131,7 @@ class MiniRace(Transform):
         self.generator.set_state(state["generator"])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "generator": self.generator.get_state()}
+        return {**super().__getstate__(), "generator": self.generator.get_state()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         generator = torch.Generator()

@@ -176,7 +176,7 @@ class NStep(Transform):
             self._is_restarted = state["is_restarted"]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_first_id": None}
+        return {**super().__getstate__(), "_first_id": None}
 
     def _read(self, batch: TensorDictBase) -> TensorDictBase:
         """The batch as ``[N, T]`` steps with what is stored, the flat small tensors and the seam's flag."""
