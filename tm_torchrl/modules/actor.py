@@ -1,0 +1,201 @@
+"""Quantile networks as TensorDict modules: one that evaluates, one that acts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from tensordict import NestedKey, TensorDictBase
+from tensordict.nn import TensorDictModuleBase, dispatch
+from torch import Tensor
+from torchrl.data import Composite, TensorSpec
+from torchrl.data.utils import _find_action_space
+from torchrl.envs import ExplorationType
+from torchrl.envs.utils import exploration_type
+from torchrl.modules import QValueModule
+
+from tm_torchrl.modules.distortion import RiskDistortion
+from tm_torchrl.modules.fractions import FractionProposal, midpoints
+from tm_torchrl.modules.network import QuantileNetwork, Quantiles, mean_over_fractions
+
+
+class QuantileModule(TensorDictModuleBase):
+    """Reads observations and, if they are there, ``fractions``; writes ``quantile_values`` and ``fractions``.
+
+    ``fractions`` is ``[*B, N]``, ``quantile_values`` ``[*B, N, A]``, or ``[*B, N, S, A]`` for action blocks. A network
+    with proposed fractions also writes ``fraction_edges`` ``[*B, N + 1]``.
+
+    Args:
+        network: evaluates.
+        in_keys: of the observations, in the order of the encoder's arguments.
+        quantile_values_key: written.
+        fractions_key: read if there, written.
+        fraction_edges_key: written for proposed fractions.
+
+    Examples:
+        >>> from tensordict import TensorDict
+        >>> from tm_torchrl.modules import MLPIQNetwork
+        >>> module = QuantileModule(MLPIQNetwork(4, 2, num_fractions=8))
+        >>> module(TensorDict({"observation": torch.zeros(5, 4)}, [5]))["quantile_values"].shape
+        torch.Size([5, 8, 2])
+    """
+
+    def __init__(
+        self,
+        network: QuantileNetwork,
+        *,
+        in_keys: Sequence[NestedKey] = ("observation",),
+        quantile_values_key: NestedKey = "quantile_values",
+        fractions_key: NestedKey = "fractions",
+        fraction_edges_key: NestedKey = "fraction_edges",
+    ) -> None:
+        super().__init__()
+        if not isinstance(network, QuantileNetwork):
+            raise TypeError(f"network={type(network).__name__}: a QuantileNetwork is wanted")
+        self.network = network
+        self.in_keys = list(in_keys)
+        self.quantile_values_key = quantile_values_key
+        self.fractions_key = fractions_key
+        self.fraction_edges_key = fraction_edges_key
+        self.out_keys = [quantile_values_key, fractions_key]
+        if isinstance(network.source, FractionProposal):
+            self.out_keys.append(fraction_edges_key)
+
+    @property
+    def takes_fractions(self) -> bool:
+        """Whether ``fractions`` are read."""
+        return self.network.takes_fractions
+
+    def evaluate(self, tensordict: TensorDictBase, fractions: Tensor | None = None) -> Quantiles:
+        """The quantiles of a flat tensordict ``[B]``, which stays as it is."""
+        return self.network.quantiles(*(tensordict.get(key) for key in self.in_keys), fractions=fractions)
+
+    @dispatch(auto_batch_size=False)
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write the quantiles of a tensordict of any batch size."""
+        fractions = tensordict.get(self.fractions_key, None) if self.takes_fractions else None
+        if fractions is not None and tensordict.ndim != 1:
+            fractions = fractions.reshape(-1, fractions.shape[-1])
+        quantiles = self.evaluate(flat(tensordict, self.in_keys), fractions)
+        found = (quantiles.values, quantiles.fractions, quantiles.edges)
+        for key, value in zip(self.out_keys, found, strict=False):
+            tensordict.set(key, value.reshape((*tensordict.batch_size, *value.shape[1:])))
+        return tensordict
+
+
+class QuantileActor(TensorDictModuleBase):
+    """Acts greedily by the mean over fractions, or over a risk distortion of them.
+
+    Writes ``action``, ``action_value`` (``[*B, A]``; ``[*B, S, A]`` for action blocks) and ``chosen_action_value``, and
+    carries ``spec``, so that ``EGreedyModule`` and collectors work with it as with TorchRL's ``QValueActor``. While
+    exploring (``ExplorationType.RANDOM``) sampled fractions are drawn anew at every call; otherwise they are fixed
+    midpoints, so that an evaluation can be repeated.
+
+    Args:
+        network: a ``QuantileNetwork``, or a ``QuantileModule`` around it.
+        spec: of the action; batch dimensions in front are ignored.
+        in_keys: of the observations, for a bare network.
+        num_fractions: the paper's K; ``None`` for the network's own number.
+        distortion: of the fractions; ``None`` for the mean.
+        action_key: written.
+        action_value_key: written.
+        chosen_action_value_key: written.
+
+    Examples:
+        >>> from tensordict import TensorDict
+        >>> from torchrl.data import Categorical
+        >>> from tm_torchrl.modules import MLPIQNetwork
+        >>> actor = QuantileActor(MLPIQNetwork(4, 2), spec=Categorical(2))
+        >>> actor(TensorDict({"observation": torch.zeros(5, 4)}, [5]))["action"].shape
+        torch.Size([5])
+    """
+
+    def __init__(
+        self,
+        network: QuantileNetwork | QuantileModule,
+        *,
+        spec: TensorSpec,
+        in_keys: Sequence[NestedKey] = ("observation",),
+        num_fractions: int | None = None,
+        distortion: RiskDistortion | None = None,
+        action_key: NestedKey = "action",
+        action_value_key: NestedKey = "action_value",
+        chosen_action_value_key: NestedKey = "chosen_action_value",
+    ) -> None:
+        super().__init__()
+        if not isinstance(network, QuantileModule):
+            network = QuantileModule(network, in_keys=in_keys)
+        self.quantile_module = network
+        self.num_fractions = network.network.num_fractions if num_fractions is None else num_fractions
+        if not network.takes_fractions and self.num_fractions != network.network.num_fractions:
+            raise ValueError(
+                f"num_fractions={num_fractions}: the network has {network.network.num_fractions} fixed fractions"
+            )
+        self.distortion = distortion
+        self.action_value_key = action_value_key
+        self.value_module = QValueModule(
+            spec=_unbatched(spec, action_key, has_slots=network.network.num_slots is not None),
+            action_value_key=action_value_key,
+            out_keys=[action_key, action_value_key, chosen_action_value_key],
+            strict_shape=False,  # it takes the slots of a block for a batch dimension
+        )
+        self.in_keys = network.in_keys
+        self.out_keys = self.value_module.out_keys
+
+    @property
+    def spec(self) -> Composite:
+        """Of the action."""
+        return self.value_module.spec
+
+    @property
+    def action_space(self) -> str:
+        """As TorchRL names it: ``categorical`` or ``one_hot``."""
+        return self.value_module.action_space
+
+    @dispatch(auto_batch_size=False)
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write the action and its value."""
+        value = self._action_value(flat(tensordict, self.in_keys))
+        tensordict.set(self.action_value_key, value.reshape((*tensordict.batch_size, *value.shape[1:])))
+        return self.value_module(tensordict)
+
+    def _action_value(self, tensordict: TensorDictBase) -> Tensor:
+        network, distortion = self.quantile_module.network, self.distortion
+        if not network.takes_fractions or isinstance(network.source, FractionProposal):
+            quantiles = self.quantile_module.evaluate(tensordict)
+            if distortion is None:
+                return quantiles.mean()
+            edges = quantiles.edges
+            if edges is None:
+                edges = torch.linspace(0, 1, network.num_fractions + 1, device=quantiles.values.device).unsqueeze(0)
+            return mean_over_fractions(quantiles.values, distortion.inverse(edges))
+        shape, device = tensordict.batch_size, tensordict.get(self.in_keys[0]).device
+        if network.source is not None and exploration_type() is ExplorationType.RANDOM:
+            fractions = network.source(shape, self.num_fractions, device=device)
+        else:
+            fractions = midpoints(self.num_fractions, device=device).expand(*shape, -1)
+        if distortion is not None:
+            fractions = distortion(fractions[:1]).expand(*shape, -1) if fractions.stride(0) == 0 else distortion(fractions)
+        return self.quantile_module.evaluate(tensordict, fractions).mean()
+
+
+def flat(tensordict: TensorDictBase, keys: Sequence[NestedKey]) -> TensorDictBase:
+    """The named entries with one batch dimension."""
+    missing = [key for key in keys if key not in tensordict.keys(True)]
+    if missing:
+        present = sorted(map(str, tensordict.keys(True, True)))
+        raise KeyError(f"no {', '.join(map(repr, missing))} in the tensordict; it has {', '.join(present)}")
+    selected = tensordict.select(*keys)
+    return selected if selected.ndim == 1 else selected.reshape(-1)
+
+
+def _unbatched(spec: TensorSpec, action_key: NestedKey, *, has_slots: bool) -> TensorSpec:
+    """The spec of one action, or of one block of them."""
+    if isinstance(spec, Composite):
+        spec = spec[action_key]
+    is_one_hot = _find_action_space(spec) != "categorical"
+    while spec.ndim > has_slots + is_one_hot:
+        spec = spec[0]
+    if spec.ndim < has_slots + is_one_hot:
+        raise ValueError(f"spec of shape {tuple(spec.shape)}: the network decides blocks of actions, so one more dimension is needed")
+    return spec

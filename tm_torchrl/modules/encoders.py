@@ -1,0 +1,153 @@
+"""From observations to features: floats, pixels, both.
+
+Shapes: B batch, F floats, D features, H and W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tm_torchrl.modules.initialization import HIDDEN_GAIN, orthogonal_
+from tm_torchrl.modules.layers import Initialization, dense, leaky_relu
+
+
+class Normalize(nn.Module):
+    """``(x - mean) / scale`` with fixed constants, as a network's first layer.
+
+    Args:
+        mean: for each input.
+        scale: for each input, positive.
+
+    Examples:
+        >>> Normalize([1.0, 2.0], [1.0, 4.0])(torch.tensor([2.0, 4.0]))
+        tensor([1.0000, 0.5000])
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: Sequence[float] | Tensor, scale: Sequence[float] | Tensor) -> None:
+        super().__init__()
+        mean, scale = (torch.as_tensor(x, dtype=torch.float32).clone() for x in (mean, scale))
+        if mean.ndim != 1 or mean.shape != scale.shape:
+            raise ValueError(f"mean {tuple(mean.shape)} and scale {tuple(scale.shape)}: two vectors of one size wanted")
+        if not bool((scale > 0).all()):
+            raise ValueError(f"scale[{int((scale > 0).int().argmin())}]={float(scale.min())}: scales must be positive")
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """The same shape, normalised."""
+        return (values - self.mean) / self.scale
+
+
+class FloatEncoder(nn.Module):
+    """Dense layers over a vector observation.
+
+    Args:
+        num_inputs: F.
+        hidden_sizes: one for each layer; the last is D.
+        normalize: first layer.
+        layer_norm: normalise each layer before its activation.
+        activation: makes one activation.
+        initialization: of the weights.
+
+    Examples:
+        >>> FloatEncoder(184)(torch.zeros(2, 184)).shape
+        torch.Size([2, 256])
+    """
+
+    def __init__(
+        self,
+        num_inputs: int,
+        *,
+        hidden_sizes: Sequence[int] = (256, 256),
+        normalize: Normalize | None = None,
+        layer_norm: bool = False,
+        activation: Callable[[], nn.Module] = leaky_relu,
+        initialization: Initialization | None = orthogonal_,
+    ) -> None:
+        super().__init__()
+        if not hidden_sizes:
+            raise ValueError("hidden_sizes=(): at least one layer is needed")
+        if normalize is not None and len(normalize.mean) != num_inputs:
+            raise ValueError(f"normalize has {len(normalize.mean)} constants; num_inputs={num_inputs}")
+        self.num_features = hidden_sizes[-1]
+        self.normalize = normalize
+        self.layers = dense(
+            [num_inputs, *hidden_sizes], layer_norm=layer_norm, activation=activation, initialization=initialization
+        )
+
+    def forward(self, floats_BF: Tensor) -> Tensor:
+        """``[B, D]``."""
+        return self.layers(floats_BF if self.normalize is None else self.normalize(floats_BF))
+
+
+class PixelEncoder(nn.Module):
+    """The four convolutions of the Linesight agent over grey images, flattened.
+
+    Channels 16, 32, 64, 32 with kernels 4, 4, 3, 3 and strides 2, 2, 2, 1; 512 features for 64 x 64 pixels.
+
+    Args:
+        image_size: H = W.
+        channels: of the image.
+        activation: makes one activation.
+        initialization: of the weights.
+
+    Examples:
+        >>> PixelEncoder()(torch.zeros(2, 1, 64, 64, dtype=torch.uint8)).shape
+        torch.Size([2, 512])
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 64,
+        channels: int = 1,
+        activation: Callable[[], nn.Module] = leaky_relu,
+        initialization: Initialization | None = orthogonal_,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        size, inputs = image_size, channels
+        for outputs, kernel, stride in ((16, 4, 2), (32, 4, 2), (64, 3, 2), (32, 3, 1)):
+            layers += [nn.Conv2d(inputs, outputs, kernel, stride), activation()]
+            if initialization is not None:
+                initialization(layers[-2], HIDDEN_GAIN)
+            size, inputs = (size - kernel) // stride + 1, outputs
+        if size < 1:
+            raise ValueError(f"image_size={image_size}: too small for four convolutions; 36 is the least")
+        self.layers = nn.Sequential(*layers, nn.Flatten())
+        self.num_features = inputs * size * size
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        """``[B, D]`` from uint8 pixels, scaled to -1..1."""
+        scaled = (pixels_BCHW.float() - 128) / 128
+        return self.layers(scaled.contiguous(memory_format=torch.channels_last))
+
+
+class PixelFloatEncoder(nn.Module):
+    """Features of an image and of a vector, side by side.
+
+    Args:
+        pixels: encoder of the first observation.
+        floats: encoder of the second.
+
+    Examples:
+        >>> encoder = PixelFloatEncoder(PixelEncoder(), FloatEncoder(264))
+        >>> encoder(torch.zeros(2, 1, 64, 64, dtype=torch.uint8), torch.zeros(2, 264)).shape
+        torch.Size([2, 768])
+    """
+
+    def __init__(self, pixels: PixelEncoder | nn.Module, floats: FloatEncoder | nn.Module) -> None:
+        super().__init__()
+        self.pixels = pixels
+        self.floats = floats
+        self.num_features = pixels.num_features + floats.num_features
+
+    def forward(self, pixels: Tensor, floats: Tensor) -> Tensor:
+        """``[B, D]``."""
+        return torch.cat([self.pixels(pixels), self.floats(floats)], -1)

@@ -1,0 +1,59 @@
+"""The stack of dense layers that encoders, heads and conditionings are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from tm_torchrl.modules.initialization import HIDDEN_GAIN, LEAKY_SLOPE, orthogonal_
+
+Initialization = Callable[[nn.Module, float], None]
+LinearLayer = Callable[[int, int], nn.Module]
+
+
+def leaky_relu() -> nn.Module:
+    """The default activation; in place, since what it overwrites is used by nothing else."""
+    return nn.LeakyReLU(LEAKY_SLOPE, inplace=True)
+
+
+def dense(
+    sizes: Sequence[int],
+    *,
+    output_gain: float | None = None,
+    hidden_gain: float = HIDDEN_GAIN,
+    activation: Callable[[], nn.Module] = leaky_relu,
+    layer_norm: bool = False,
+    linear: LinearLayer = nn.Linear,
+    initialization: Initialization | None = orthogonal_,
+) -> nn.Sequential:
+    """Linear layers of the given sizes, each followed by an activation.
+
+    Args:
+        sizes: inputs, hidden sizes, outputs.
+        output_gain: given, the last layer is an output layer: no activation, and weights of this gain.
+        hidden_gain: gain of the other layers' weights.
+        activation: makes one activation.
+        layer_norm: normalise each hidden layer before its activation.
+        linear: makes one layer from its sizes: ``nn.Linear`` or ``NoisyLinear``.
+        initialization: called with each layer and its gain; ``None`` leaves the layer's own.
+
+    Examples:
+        >>> dense([4, 8, 2], output_gain=1.0)
+        Sequential(
+          (0): Linear(in_features=4, out_features=8, bias=True)
+          (1): LeakyReLU(negative_slope=0.01, inplace=True)
+          (2): Linear(in_features=8, out_features=2, bias=True)
+        )
+    """
+    layers: list[nn.Module] = []
+    for i in range(len(sizes) - 1):
+        is_output = output_gain is not None and i == len(sizes) - 2
+        layer = linear(sizes[i], sizes[i + 1])
+        if initialization is not None:
+            initialization(layer, output_gain if is_output and output_gain is not None else hidden_gain)
+        layers.append(layer)
+        if not is_output:
+            layers += [nn.LayerNorm(sizes[i + 1])] if layer_norm else []
+            layers.append(activation())
+    return nn.Sequential(*layers)

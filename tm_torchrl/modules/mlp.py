@@ -1,0 +1,246 @@
+"""Quantile networks for vector observations: IQN, QR-DQN, FQF and non-crossing, one family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tm_torchrl.modules.conditioning import FiLM, Hadamard
+from tm_torchrl.modules.decoder import Decoder, DuelingDecoder
+from tm_torchrl.modules.embedding import CosineEmbedding
+from tm_torchrl.modules.encoders import FloatEncoder, Normalize
+from tm_torchrl.modules.fractions import FractionProposal, FractionSource, StratifiedFractions
+from tm_torchrl.modules.heads import FixedHead, ImplicitHead, MonotoneHead
+from tm_torchrl.modules.initialization import orthogonal_
+from tm_torchrl.modules.layers import Initialization, LinearLayer, leaky_relu
+from tm_torchrl.modules.network import QuantileNetwork
+
+
+class _MLPQuantileNetwork(QuantileNetwork):
+    """Takes one vector of observations; can act by itself."""
+
+    @torch.no_grad()
+    def act(self, observation: Tensor) -> Tensor:
+        """The actions with the highest mean over fractions, for observations ``[*B, F]``."""
+        flat = observation.reshape(-1, observation.shape[-1])
+        action = self.quantiles(flat).mean().argmax(-1)
+        return action.reshape((*observation.shape[:-1], *action.shape[1:]))
+
+
+class MLPIQNetwork(_MLPQuantileNetwork):
+    """An implicit quantile network for vector observations (Dabney et al. 2018).
+
+    Args:
+        num_inputs: F, the size of an observation.
+        num_actions: A.
+        hidden_sizes: of the encoder; the last one is D, the number of features.
+        head_size: hidden size of the head; the dueling head has two streams of it.
+        num_cosines: of the fraction embedding.
+        first_frequency: of the fraction embedding, 1 (Linesight) or 0 (the paper).
+        num_fractions: drawn when none are given, so also for acting: the paper's K.
+        num_slots: S, the length of an action block; ``None`` for single actions.
+        dueling: value and advantage streams.
+        conditioning: ``Hadamard`` or ``FiLM``.
+        source: of fractions.
+        normalize: the encoder's first layer.
+        layer_norm: normalise hidden layers before their activation.
+        linear: makes the head's layers: ``nn.Linear`` or ``NoisyLinear``.
+        activation: makes one activation.
+        initialization: of the weights; ``None`` for torch's own.
+
+    Examples:
+        >>> network = MLPIQNetwork(4, 2)
+        >>> network(torch.zeros(5, 4), fractions=torch.rand(5, 8)).shape
+        torch.Size([5, 2, 8])
+        >>> network.act(torch.zeros(4)).shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        num_inputs: int,
+        num_actions: int,
+        *,
+        hidden_sizes: Sequence[int] = (256, 256),
+        head_size: int = 256,
+        num_cosines: int = 64,
+        first_frequency: int = 1,
+        num_fractions: int = 32,
+        num_slots: int | None = None,
+        dueling: bool = True,
+        conditioning: Callable[..., Hadamard | FiLM] = Hadamard,
+        source: FractionSource | FractionProposal | None = None,
+        normalize: Normalize | None = None,
+        layer_norm: bool = False,
+        linear: LinearLayer = nn.Linear,
+        activation: Callable[[], nn.Module] = leaky_relu,
+        initialization: Initialization | None = orthogonal_,
+    ) -> None:
+        num_features = hidden_sizes[-1]
+        encoder = FloatEncoder(
+            num_inputs,
+            hidden_sizes=hidden_sizes,
+            normalize=normalize,
+            layer_norm=layer_norm,
+            activation=activation,
+            initialization=initialization,
+        )
+        decoder = (DuelingDecoder if dueling else Decoder)(
+            num_features,
+            num_actions,
+            num_slots=num_slots,
+            hidden_size=head_size,
+            layer_norm=layer_norm,
+            linear=linear,
+            activation=activation,
+            initialization=initialization,
+        )
+        head = ImplicitHead(
+            CosineEmbedding(num_cosines, first_frequency=first_frequency),
+            conditioning(num_cosines, num_features, activation=activation, initialization=initialization),
+            decoder,
+        )
+        source = StratifiedFractions() if source is None else source
+        super().__init__(encoder, head, source=source, num_fractions=num_fractions, num_slots=num_slots)
+
+
+class MLPFQFNetwork(MLPIQNetwork):
+    """An implicit network that proposes its own fractions for each state (Yang et al. 2019).
+
+    Args:
+        num_inputs: F, the size of an observation.
+        num_actions: A.
+        hidden_sizes: of the encoder; the last one is D, the number of features.
+        head_size: hidden size of the head.
+        num_cosines: of the fraction embedding.
+        num_fractions: N, proposed for each state; 32 in the paper.
+        num_slots: S, the length of an action block; ``None`` for single actions.
+        dueling: value and advantage streams.
+        conditioning: ``Hadamard`` or ``FiLM``.
+        normalize: the encoder's first layer.
+        layer_norm: normalise hidden layers before their activation.
+        linear: makes the head's layers: ``nn.Linear`` or ``NoisyLinear``.
+        activation: makes one activation.
+        initialization: of the weights; ``None`` for torch's own.
+
+    Examples:
+        >>> MLPFQFNetwork(4, 2, num_fractions=8)(torch.zeros(5, 4)).shape
+        torch.Size([5, 2, 8])
+    """
+
+    def __init__(
+        self,
+        num_inputs: int,
+        num_actions: int,
+        *,
+        hidden_sizes: Sequence[int] = (256, 256),
+        head_size: int = 256,
+        num_cosines: int = 64,
+        num_fractions: int = 32,
+        num_slots: int | None = None,
+        dueling: bool = True,
+        conditioning: Callable[..., Hadamard | FiLM] = Hadamard,
+        normalize: Normalize | None = None,
+        layer_norm: bool = False,
+        linear: LinearLayer = nn.Linear,
+        activation: Callable[[], nn.Module] = leaky_relu,
+        initialization: Initialization | None = orthogonal_,
+    ) -> None:
+        super().__init__(
+            num_inputs,
+            num_actions,
+            hidden_sizes=hidden_sizes,
+            head_size=head_size,
+            num_cosines=num_cosines,
+            num_fractions=num_fractions,
+            num_slots=num_slots,
+            dueling=dueling,
+            conditioning=conditioning,
+            source=FractionProposal(hidden_sizes[-1], num_fractions),
+            normalize=normalize,
+            layer_norm=layer_norm,
+            linear=linear,
+            activation=activation,
+            initialization=initialization,
+        )
+
+
+class MLPQRNetwork(_MLPQuantileNetwork):
+    """A QR-DQN for vector observations: one output for each of N fixed fractions (Dabney et al. 2018).
+
+    Args:
+        num_inputs: F, the size of an observation.
+        num_actions: A.
+        hidden_sizes: of the encoder; the last one is D, the number of features.
+        head_size: hidden size of the head; ``None`` for a single layer, as in the paper.
+        num_fractions: N; 200 in the paper.
+        num_slots: S, the length of an action block; ``None`` for single actions.
+        dueling: value and advantage streams.
+        normalize: the encoder's first layer.
+        layer_norm: normalise hidden layers before their activation.
+        linear: makes the head's layers: ``nn.Linear`` or ``NoisyLinear``.
+        activation: makes one activation.
+        initialization: of the weights; ``None`` for torch's own.
+
+    Examples:
+        >>> MLPQRNetwork(4, 2, num_fractions=8)(torch.zeros(5, 4)).shape
+        torch.Size([5, 2, 8])
+    """
+
+    head_class: type[FixedHead] | type[MonotoneHead] = FixedHead
+    num_extra_outputs = 0
+
+    def __init__(
+        self,
+        num_inputs: int,
+        num_actions: int,
+        *,
+        hidden_sizes: Sequence[int] = (256, 256),
+        head_size: int | None = 256,
+        num_fractions: int = 32,
+        num_slots: int | None = None,
+        dueling: bool = True,
+        normalize: Normalize | None = None,
+        layer_norm: bool = False,
+        linear: LinearLayer = nn.Linear,
+        activation: Callable[[], nn.Module] = leaky_relu,
+        initialization: Initialization | None = orthogonal_,
+    ) -> None:
+        encoder = FloatEncoder(
+            num_inputs,
+            hidden_sizes=hidden_sizes,
+            normalize=normalize,
+            layer_norm=layer_norm,
+            activation=activation,
+            initialization=initialization,
+        )
+        decoder = (DuelingDecoder if dueling else Decoder)(
+            hidden_sizes[-1],
+            num_actions,
+            num_slots=num_slots,
+            num_outputs=num_fractions + self.num_extra_outputs,
+            hidden_size=head_size or 1,
+            num_hidden_layers=0 if head_size is None else 1,
+            layer_norm=layer_norm,
+            linear=linear,
+            activation=activation,
+            initialization=initialization,
+        )
+        super().__init__(encoder, self.head_class(decoder), num_fractions=num_fractions, num_slots=num_slots)
+
+
+class MLPNQNetwork(MLPQRNetwork):
+    """Non-crossing quantiles for vector observations: a ``MonotoneHead``, constructed as ``MLPQRNetwork``.
+
+    At its own ``num_fractions`` midpoints with ``QRDQNLoss``, or at sampled fractions with ``IQNLoss``.
+
+    Examples:
+        >>> values = MLPNQNetwork(4, 2, num_fractions=8)(torch.randn(5, 4))
+        >>> bool((values.diff(dim=-1) >= 0).all())
+        True
+    """
+
+    head_class = MonotoneHead
+    num_extra_outputs = 2
