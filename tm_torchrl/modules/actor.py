@@ -175,7 +175,9 @@ class QuantileActor(TensorDictModuleBase):
         else:
             fractions = midpoints(self.num_fractions, device=device).expand(*shape, -1)
         if distortion is not None:
-            fractions = distortion(fractions[:1]).expand(*shape, -1) if fractions.stride(0) == 0 else distortion(fractions)
+            fractions = (
+                distortion(fractions[:1]).expand(*shape, -1) if fractions.stride(0) == 0 else distortion(fractions)
+            )
         return self.quantile_module.evaluate(tensordict, fractions).mean()
 
 
@@ -197,5 +199,7 @@ def _unbatched(spec: TensorSpec, action_key: NestedKey, *, has_slots: bool) -> T
     while spec.ndim > has_slots + is_one_hot:
         spec = spec[0]
     if spec.ndim < has_slots + is_one_hot:
-        raise ValueError(f"spec of shape {tuple(spec.shape)}: the network decides blocks of actions, so one more dimension is needed")
+        raise ValueError(
+            f"spec of shape {tuple(spec.shape)}: the network decides blocks of actions, so one more dimension is needed"
+        )
     return spec

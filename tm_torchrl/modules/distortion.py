@@ -25,7 +25,9 @@ class RiskDistortion(nn.Module):
             middle = (low + high) / 2
             is_below = self(middle) < levels
             low, high = torch.where(is_below, middle, low), torch.where(is_below, high, middle)
-        return torch.where(levels >= 1, torch.ones_like(levels), torch.where(levels <= 0, torch.zeros_like(levels), low))
+        return torch.where(
+            levels >= 1, torch.ones_like(levels), torch.where(levels <= 0, torch.zeros_like(levels), low)
+        )
 
     def weights(self, edges: Tensor) -> Tensor:
         """What the parts between edges ``[..., N + 1]`` count for: ``[..., N]``, of sum 1."""

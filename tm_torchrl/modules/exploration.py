@@ -1,0 +1,256 @@
+"""Exploration: modules behind an actor that change some of its actions and say which are still greedy.
+
+Each reads ``action_value`` and ``action`` and writes ``action`` and ``is_greedy`` (``[*B]``: whether the action, for blocks
+every slot of it, is the greedy one), which the n-step writer can use. They act only while exploring
+(``ExplorationType.RANDOM``) and are combined by putting one behind the other::
+
+    policy = TensorDictSequential(actor, PerturbedValues(0.1), EpsilonGreedy(0.05))
+
+Probabilities are buffers that a schedule sets: ``module.epsilon = 0.1``.
+"""
+
+from __future__ import annotations
+
+import torch
+from tensordict import NestedKey, TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor, nn
+from torchrl.envs import ExplorationType
+from torchrl.envs.utils import exploration_type
+
+from tm_torchrl.modules.noisy import reset_noise
+
+
+class _Exploration(TensorDictModuleBase):
+    """Replaces the greedy action by another with a probability.
+
+    Args:
+        epsilon: the probability.
+        per_block: one draw for a whole action block instead of one for each slot.
+        is_one_hot: whether actions are.
+        action_key: read and written.
+        action_value_key: read.
+        is_greedy_key: written.
+    """
+
+    epsilon: Tensor
+
+    def __init__(
+        self,
+        epsilon: float,
+        *,
+        per_block: bool = False,
+        is_one_hot: bool = False,
+        action_key: NestedKey = "action",
+        action_value_key: NestedKey = "action_value",
+        is_greedy_key: NestedKey = "is_greedy",
+    ) -> None:
+        super().__init__()
+        self.register_buffer("epsilon", torch.tensor(_probability(epsilon)))
+        self.per_block = per_block
+        self.is_one_hot = is_one_hot
+        self.action_key = action_key
+        self.action_value_key = action_value_key
+        self.is_greedy_key = is_greedy_key
+        self.in_keys = [action_value_key, action_key]
+        self.out_keys = [action_key, is_greedy_key]
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "epsilon" and isinstance(value, (int, float)):
+            self._buffers["epsilon"].fill_(_probability(value))
+        else:
+            super().__setattr__(name, value)
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Explore some of the actions."""
+        value = tensordict.get(self.action_value_key)
+        action = tensordict.get(self.action_key)
+        index = action.argmax(-1) if self.is_one_hot else action
+        if exploration_type() is ExplorationType.RANDOM:
+            shape = tensordict.batch_size if self.per_block else index.shape
+            is_explored = torch.rand(shape, device=value.device) < self.epsilon
+            is_explored = is_explored.view(*is_explored.shape, *(1,) * (index.ndim - is_explored.ndim))
+            index = torch.where(is_explored, self.other_action(value), index)
+            action = nn.functional.one_hot(index, value.shape[-1]).to(action.dtype) if self.is_one_hot else index
+            tensordict.set(self.action_key, action)
+        is_greedy = index == value.argmax(-1)
+        while is_greedy.ndim > tensordict.ndim:
+            is_greedy = is_greedy.all(-1)
+        return tensordict.set(self.is_greedy_key, is_greedy)
+
+    def other_action(self, value: Tensor) -> Tensor:
+        """Indices of what is played instead, from values ``[..., A]``."""
+        raise TypeError(f"{type(self).__name__} must define other_action(value)")
+
+
+class EpsilonGreedy(_Exploration):
+    """A uniformly random action with probability epsilon.
+
+    Args:
+        epsilon: the probability.
+        per_block: one draw for a whole action block instead of one for each slot.
+        is_one_hot: whether actions are.
+        action_key: read and written.
+        action_value_key: read.
+        is_greedy_key: written.
+
+    Examples:
+        >>> from tensordict import TensorDict
+        >>> from torchrl.envs import set_exploration_type
+        >>> td = TensorDict({"action_value": torch.tensor([[1.0, 0.0]]), "action": torch.tensor([0])}, [1])
+        >>> with set_exploration_type(ExplorationType.RANDOM):
+        ...     bool(EpsilonGreedy(0.0)(td)["is_greedy"])
+        True
+    """
+
+    def other_action(self, value: Tensor) -> Tensor:
+        """Any action."""
+        return torch.randint(value.shape[-1], value.shape[:-1], device=value.device)
+
+
+class PerturbedValues(_Exploration):
+    """The best action of values with a little Gaussian noise, with probability epsilon: explores among near-equals.
+
+    The Linesight agent's "Boltzmann" exploration. There one draw decides between a random action (probability e), this
+    (b) and the greedy one; ``PerturbedValues(b / (1 - e))`` before ``EpsilonGreedy(e)`` is the same.
+
+    Args:
+        epsilon: the probability.
+        scale: deviation of the noise, in units of value.
+        per_block: one draw for a whole action block instead of one for each slot.
+        is_one_hot: whether actions are.
+        action_key: read and written.
+        action_value_key: read.
+        is_greedy_key: written.
+
+    Examples:
+        >>> PerturbedValues(0.15, scale=0.01).other_action(torch.tensor([[1.0, 0.0]]))
+        tensor([0])
+    """
+
+    def __init__(
+        self,
+        epsilon: float,
+        *,
+        scale: float = 0.01,
+        per_block: bool = False,
+        is_one_hot: bool = False,
+        action_key: NestedKey = "action",
+        action_value_key: NestedKey = "action_value",
+        is_greedy_key: NestedKey = "is_greedy",
+    ) -> None:
+        super().__init__(
+            epsilon,
+            per_block=per_block,
+            is_one_hot=is_one_hot,
+            action_key=action_key,
+            action_value_key=action_value_key,
+            is_greedy_key=is_greedy_key,
+        )
+        if not scale > 0:
+            raise ValueError(f"scale={scale}: must be positive; without noise leave the module out")
+        self.scale = scale
+
+    def other_action(self, value: Tensor) -> Tensor:
+        """The best of the perturbed."""
+        return (value + self.scale * torch.randn_like(value)).argmax(-1)
+
+
+class Boltzmann(_Exploration):
+    """A draw from the softmax of the values, with probability epsilon.
+
+    Args:
+        temperature: in units of value.
+        epsilon: the probability; 1 always draws.
+        per_block: one draw for a whole action block instead of one for each slot.
+        is_one_hot: whether actions are.
+        action_key: read and written.
+        action_value_key: read.
+        is_greedy_key: written.
+
+    Examples:
+        >>> Boltzmann(0.03).other_action(torch.tensor([[1.0, 0.0]]))
+        tensor([0])
+    """
+
+    def __init__(
+        self,
+        temperature: float,
+        *,
+        epsilon: float = 1.0,
+        per_block: bool = False,
+        is_one_hot: bool = False,
+        action_key: NestedKey = "action",
+        action_value_key: NestedKey = "action_value",
+        is_greedy_key: NestedKey = "is_greedy",
+    ) -> None:
+        super().__init__(
+            epsilon,
+            per_block=per_block,
+            is_one_hot=is_one_hot,
+            action_key=action_key,
+            action_value_key=action_value_key,
+            is_greedy_key=is_greedy_key,
+        )
+        if not temperature > 0:
+            raise ValueError(f"temperature={temperature}: must be positive; at 0 the policy is the greedy one")
+        self.temperature = temperature
+
+    def other_action(self, value: Tensor) -> Tensor:
+        """A draw: the best of values with Gumbel noise."""
+        gumbel = -torch.empty_like(value).exponential_().log()
+        return (value / self.temperature + gumbel).argmax(-1)
+
+
+class NoisyExploration(TensorDictModuleBase):
+    """An actor with noisy layers that draws new noise before it acts, one draw for the whole batch.
+
+    The greedy action of the noisy values is what such an actor means, so it counts as greedy; put ``EpsilonGreedy`` behind
+    it for BTR's combination.
+
+    Args:
+        actor: with ``NoisyLinear`` layers.
+        every: number of calls between draws.
+        is_greedy_key: written.
+
+    Examples:
+        >>> from torchrl.data import Categorical
+        >>> from tm_torchrl.modules import MLPIQNetwork, NoisyLinear, QuantileActor
+        >>> actor = NoisyExploration(QuantileActor(MLPIQNetwork(4, 2, linear=NoisyLinear), spec=Categorical(2)))
+        >>> actor.out_keys
+        ['action', 'action_value', 'chosen_action_value', 'is_greedy']
+    """
+
+    def __init__(self, actor: TensorDictModuleBase, *, every: int = 1, is_greedy_key: NestedKey = "is_greedy") -> None:
+        super().__init__()
+        if not any(hasattr(module, "weight_epsilon") for module in actor.modules()):
+            raise ValueError("actor: it has no noisy layers; construct its network with linear=NoisyLinear")
+        if every < 1:
+            raise ValueError(f"every={every}: at least one call lies between draws")
+        self.actor = actor
+        self.every = every
+        self.is_greedy_key = is_greedy_key
+        self._num_calls = 0
+        self.in_keys = actor.in_keys
+        self.out_keys = [*actor.out_keys, is_greedy_key]
+
+    @property
+    def spec(self) -> object:
+        """Of the action."""
+        return self.actor.spec
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Act with fresh noise while exploring, without noise otherwise."""
+        if exploration_type() is ExplorationType.RANDOM:
+            if self._num_calls % self.every == 0:
+                reset_noise(self.actor)
+            self._num_calls += 1
+        tensordict = self.actor(tensordict)
+        is_greedy = torch.ones(tensordict.batch_size, dtype=torch.bool, device=tensordict.device)
+        return tensordict.set(self.is_greedy_key, is_greedy)
+
+
+def _probability(value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError(f"epsilon={value}: a probability lies in [0, 1]")
+    return float(value)

@@ -1,0 +1,67 @@
+"""What a loss looks at once, at its first batch, so that mistakes are named where they were made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from tm_torchrl.modules.network import Quantiles
+
+if TYPE_CHECKING:
+    from tm_torchrl.objectives.quantile_loss import QuantileLoss
+
+
+def check_batch(batch: TensorDictBase, loss: QuantileLoss) -> None:
+    """Keys present, at least one sample, finite rewards."""
+    name = type(loss).__name__
+    if not batch.numel():
+        raise ValueError(f"{name}: the batch is empty (batch size {tuple(batch.batch_size)})")
+    present = set(batch.keys(True, True))
+    missing = [key for key in loss.in_keys if key not in present]
+    if missing:
+        raise KeyError(
+            f"{name}: no {', '.join(map(repr, missing))} in the batch; it has {', '.join(sorted(map(str, present)))}. "
+            "Rename entries with set_keys(...), or observations with the network's in_keys"
+        )
+    reward = batch.get(("next", loss.tensor_keys.reward))
+    _require_finite(reward, f"{name}: the reward {('next', loss.tensor_keys.reward)!r}")
+
+
+def check_quantiles(quantiles: Quantiles, loss: QuantileLoss) -> None:
+    """Values that fit their fractions, and fractions inside (0, 1)."""
+    name, values, fractions = type(loss).__name__, quantiles.values, quantiles.fractions
+    if values.ndim not in (3, 4) or values.shape[:2] != fractions.shape:
+        raise ValueError(
+            f"{name}: the network gave values {tuple(values.shape)} for fractions {tuple(fractions.shape)}; "
+            "[B, N, A] (or [B, N, S, A] for action blocks) and [B, N] wanted"
+        )
+    low, high = float(fractions.detach().min()), float(fractions.detach().max())
+    if not 0 < low <= high < 1:
+        raise ValueError(f"{name}: fractions between {low:g} and {high:g}; they must lie inside (0, 1)")
+
+
+def first_non_finite(module: QuantileLoss, batch: TensorDictBase, **results: Tensor) -> None:
+    """Raise a FloatingPointError that names the first non-finite tensor, in the order in which they arise."""
+    name = type(module).__name__
+    for key, parameter in module.value_network_params.items(True, True):
+        _require_finite(parameter, f"{name}: the network's {'.'.join(key if isinstance(key, tuple) else (key,))}")
+    for key, parameter in module.target_value_network_params.items(True, True):
+        _require_finite(
+            parameter, f"{name}: the target network's {'.'.join(key if isinstance(key, tuple) else (key,))}"
+        )
+    for key in module.in_keys:
+        _require_finite(batch.get(key), f"{name}: the batch's {key!r}")
+    for key, tensor in results.items():
+        _require_finite(tensor, f"{name}: {key}")
+
+
+def _require_finite(tensor: Tensor, what: str) -> None:
+    if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        bad = ~tensor.isfinite()
+        index = tuple(int(i) for i in bad.nonzero()[0])
+        raise FloatingPointError(
+            f"{what} is the first tensor that is not finite: {int(bad.sum())} of {tensor.numel()} numbers, the first at "
+            f"{index} is {float(tensor[index])}"
+        )

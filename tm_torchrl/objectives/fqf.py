@@ -1,0 +1,121 @@
+"""The losses of fully parameterized quantile functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor, nn
+from torchrl.data import TensorSpec
+
+from tm_torchrl.modules.fractions import FractionProposal
+from tm_torchrl.modules.network import QuantileNetwork, Quantiles
+from tm_torchrl.objectives.actions import action_index, values_of
+from tm_torchrl.objectives.functional import fraction_loss
+from tm_torchrl.objectives.network_pass import quantile_module
+from tm_torchrl.objectives.quantile_loss import QuantileLoss
+from tm_torchrl.objectives.self_loss import SelfLossNormalizer
+
+
+class FQFLoss(QuantileLoss):
+    """Fully parameterized quantile functions (Yang et al. 2019): two losses, for two optimiser groups.
+
+    ``loss`` is the quantile Huber loss at the fractions that the network proposes for each state; it trains all but the
+    proposal. ``loss_fraction`` moves the proposed edges down the gradient of the 1-Wasserstein distance; it trains the
+    proposal alone, whose features are detached. The target network proposes fractions for the next state, and its
+    expectations weigh each quantile by the width of its part. Give the groups their own learning rates (the paper's is
+    5e-5 for the quantiles and 2.5e-9 for the fractions, with RMSprop)::
+
+        optimizer = Adam([
+            {"params": list(loss.quantile_parameters()), "lr": 5e-5},
+            {"params": list(loss.fraction_parameters()), "lr": 1e-6},
+        ])
+        losses = loss(batch)
+        (losses["loss"] + losses["loss_fraction"]).backward()
+
+    Targets, what is read and what is written are those of ``IQNLoss``.
+
+    Args:
+        value_network: a ``QuantileActor`` or ``QuantileModule`` around a network with a ``FractionProposal``, such as
+            ``MLPFQFNetwork``, or the network.
+        action_space: ``"categorical"``, ``"one_hot"`` or a spec; ``None`` to take the network's.
+        entropy_coefficient: weight of the proposal's entropy, which keeps the parts from collapsing.
+        kappa: where the Huber loss turns from square to linear.
+        delay_value: a target network apart from the online network.
+        priority: written for each sample: ``"mean_difference"`` |mean of online - mean of target|, or ``"loss"``.
+        normalizer: of the loss of each sample; ``None`` for none.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``; importance weights and masks as in TorchRL's losses.
+        use_prioritized_weights: whether ``priority_weight`` weighs the samples; ``"auto"``: if it is there.
+        check_finite: look at every tensor for non-finite numbers and name the first one; for debugging, costs time.
+
+    Examples:
+        >>> from tm_torchrl.modules import MLPFQFNetwork
+        >>> loss = FQFLoss(MLPFQFNetwork(4, 2, num_fractions=8), action_space="categorical")
+        >>> loss.out_keys, len(list(loss.fraction_parameters()))
+        (['loss', 'loss_fraction'], 2)
+    """
+
+    out_keys = ["loss", "loss_fraction"]  # noqa: RUF012 - as TorchRL declares it
+
+    def __init__(
+        self,
+        value_network: TensorDictModuleBase | QuantileNetwork,
+        *,
+        action_space: str | TensorSpec | None = None,
+        entropy_coefficient: float = 0.0,
+        kappa: float = 1.0,
+        delay_value: bool = True,
+        priority: Literal["mean_difference", "loss"] = "mean_difference",
+        normalizer: SelfLossNormalizer | None = None,
+        reduction: str = "mean",
+        use_prioritized_weights: str | bool = "auto",
+        check_finite: bool = False,
+    ) -> None:
+        module = quantile_module(value_network)
+        network = value_network if isinstance(value_network, QuantileNetwork) else module.network if module else None
+        if network is None or not isinstance(network.source, FractionProposal):
+            raise ValueError(
+                f"value_network={type(value_network).__name__}: FQFLoss needs a network that proposes fractions, such as "
+                "MLPFQFNetwork"
+            )
+        super().__init__(
+            value_network,
+            action_space=action_space,
+            num_fractions=network.num_fractions,
+            num_target_fractions=network.num_fractions,
+            source=None,
+            kappa=kappa,
+            delay_value=delay_value,
+            priority=priority,
+            normalizer=normalizer,
+            reduction=reduction,
+            use_prioritized_weights=use_prioritized_weights,
+            check_finite=check_finite,
+        )
+        self.entropy_coefficient = entropy_coefficient
+
+    def fraction_parameters(self) -> Iterator[nn.Parameter]:
+        """Of the proposal, for an optimiser group with a small learning rate."""
+        return (parameter for name, parameter in self.named_parameters() if _is_of_proposal(name))
+
+    def quantile_parameters(self) -> Iterator[nn.Parameter]:
+        """All the others."""
+        return (parameter for name, parameter in self.named_parameters() if not _is_of_proposal(name))
+
+    def _further_losses(self, batch: TensorDictBase, online: Quantiles, value_BN: Tensor) -> dict[str, Tensor]:
+        assert online.edges is not None and online.entropy is not None
+        module = quantile_module(self.value_network)
+        assert module is not None
+        # The quantile function at the inner edges; the encoder's features are at hand.
+        with torch.no_grad(), self.value_network_params.data.to_module(self.value_network, preserve_module_state=False):
+            edge_values = module.network.head(online.features, online.edges[:, 1:-1])
+        action = action_index(batch.get(self.tensor_keys.action), edge_values, is_one_hot=self.is_one_hot)
+        loss_B = fraction_loss(online.edges, value_BN, values_of(edge_values, action))
+        return {"loss_fraction": self._reduced(loss_B - self.entropy_coefficient * online.entropy, batch, batch)}
+
+
+def _is_of_proposal(name: str) -> bool:
+    return "source" in name.split(".")

@@ -1,0 +1,96 @@
+"""Two ways to compute the quantile Huber loss and its gradient: pair by pair, and from sorted targets.
+
+Both compute the gradient in closed form together with the loss and keep nothing else. Shapes: B batch, N online
+values, M targets. With u = target - value and c = u clamped to +-kappa, the Huber loss is c * (u - c / 2) and its
+derivative in the value is -c.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+NUM_PAIRS_WORTH_SORTING = 100_000  # benchmarks/bench_loss.py: below, a handful of operations on pairs is faster
+
+
+def sorted_is_faster(value_BN: Tensor, target_BM: Tensor) -> bool:
+    """Whether to sort; never on devices without float64, in which running sums are kept."""
+    num_pairs = value_BN.numel() * target_BM.shape[-1]
+    return value_BN.device.type != "mps" and num_pairs >= NUM_PAIRS_WORTH_SORTING
+
+
+class _ClosedForm(torch.autograd.Function):
+    """Saves the gradient with which the loss came."""
+
+    @staticmethod
+    def backward(ctx: Any, grad_B: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient_BN,) = ctx.saved_tensors
+        return grad_B.unsqueeze(-1) * gradient_BN, None, None, None
+
+
+class PairwiseHuber(_ClosedForm):
+    """The plain form over N * M pairs."""
+
+    @staticmethod
+    def forward(ctx: Any, value_BN: Tensor, fractions_BN: Tensor, target_BM: Tensor, kappa: float) -> Tensor:
+        """Loss ``[B]``."""
+        u_BNM = target_BM.unsqueeze(-2) - value_BN.unsqueeze(-1)
+        fractions_BN1 = fractions_BN.unsqueeze(-1)
+        weight_BNM = torch.where(u_BNM < 0, 1 - fractions_BN1, fractions_BN1)
+        if kappa > 0:
+            slope_BNM = u_BNM.clamp(-kappa, kappa)
+            gradient_BNM = weight_BNM * slope_BNM
+            loss_BNM = gradient_BNM * (u_BNM - slope_BNM / 2)
+        else:
+            gradient_BNM = weight_BNM * u_BNM.sign()
+            loss_BNM = gradient_BNM * u_BNM
+        scale = 1 / (target_BM.shape[-1] * (kappa or 1))
+        ctx.save_for_backward(gradient_BNM.sum(-1) * -scale)
+        return loss_BNM.sum((-2, -1)) * scale
+
+
+class SortedHuber(_ClosedForm):
+    """The same from sorted targets and running sums, in float64 because differences of sums cancel."""
+
+    @staticmethod
+    def forward(ctx: Any, value_BN: Tensor, fractions_BN: Tensor, target_BM: Tensor, kappa: float) -> Tensor:
+        """Loss ``[B]``."""
+        num_values, num_targets = value_BN.shape[-1], target_BM.shape[-1]
+        target = target_BM.sort(-1).values.double()
+        middle = target.mean(-1, keepdim=True)
+        target = target - middle
+        v = value_BN.double() - middle
+        fractions = fractions_BN.double()
+        sums, squares = F.pad(target.cumsum(-1), (1, 0)), F.pad((target * target).cumsum(-1), (1, 0))
+        bounds = torch.searchsorted(target, torch.cat([v - kappa, v, v + kappa], -1))
+        first_near, first_above, first_far = bounds.split(num_values, -1)
+        sum_at = sums.gather(-1, bounds)
+        sum_near, sum_above, sum_far = sum_at.split(num_values, -1)
+        # Sums over the runs, as numbers of targets and of |u| beyond kappa ...
+        far_below = first_near * v - sum_near
+        far_above = (sums[..., -1:] - sum_far) - (num_targets - first_far) * v
+        slope_below, slope_above = first_near.double(), (num_targets - first_far).double()
+        loss_below = far_below - slope_below * (kappa / 2)
+        loss_above = far_above - slope_above * (kappa / 2)
+        # ... and of u and its square within kappa.
+        if kappa > 0:
+            square_near, square_above, square_far = squares.gather(-1, bounds).split(num_values, -1)
+            num_below, num_above = first_above - first_near, first_far - first_above
+            u_below, u_above = sum_above - sum_near - num_below * v, sum_far - sum_above - num_above * v
+            half = 0.5 / kappa
+            loss_below = loss_below + half * _square_deviation(square_above - square_near, u_below, num_below, v)
+            loss_above = loss_above + half * _square_deviation(square_far - square_above, u_above, num_above, v)
+            slope_below, slope_above = slope_below - u_below / kappa, slope_above + u_above / kappa
+        scale = 1 / num_targets
+        gradient = (1 - fractions) * slope_below - fractions * slope_above
+        loss = (1 - fractions) * loss_below + fractions * loss_above
+        ctx.save_for_backward((gradient * scale).to(value_BN.dtype))
+        return (loss.sum(-1) * scale).to(value_BN.dtype)
+
+
+def _square_deviation(square: Tensor, deviation: Tensor, count: Tensor, v: Tensor) -> Tensor:
+    """Sum of (target - v)^2 from the sums of target^2 and of target - v: square - 2 v deviation - count v^2."""
+    return square - 2 * v * deviation - count * v * v

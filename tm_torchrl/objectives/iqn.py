@@ -1,0 +1,109 @@
+"""The loss of implicit quantile networks."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from tensordict.nn import TensorDictModuleBase
+from torchrl.data import TensorSpec
+
+from tm_torchrl.modules.fractions import FractionProposal, FractionSource, StratifiedFractions
+from tm_torchrl.modules.network import QuantileNetwork
+from tm_torchrl.objectives.network_pass import quantile_module
+from tm_torchrl.objectives.quantile_loss import QuantileLoss
+from tm_torchrl.objectives.self_loss import SelfLossNormalizer
+
+
+class IQNLoss(QuantileLoss):
+    """Implicit quantile networks (Dabney et al. 2018): quantile Huber loss at sampled fractions.
+
+    For each sample N fractions are drawn for the online network and M for the target; the loss is summed over the first
+    and averaged over the second. The target is ``greedy`` as in the paper, until another one is chosen:
+    ``loss.make_value_estimator("munchausen", gamma=0.99)``; see ``tm_torchrl.objectives.value_estimators``. Gradients
+    reach the online network's parameters alone. Writes each sample's priority into the batch, ``td_error`` ``[*B, 1]``.
+
+    Reads observations, ``action``, and of ``next``: observations, ``reward``, ``done``, ``terminated``; if they are
+    there also ``steps_to_next_obs`` of n-step returns and ``priority_weight``.
+
+    Args:
+        value_network: a ``QuantileActor``, a ``QuantileModule``, a ``QuantileNetwork`` that reads ``observation``, or any
+            TensorDict module that reads ``fractions`` ``[*B, N]`` and writes ``quantile_values`` ``[*B, N, A]``.
+        action_space: ``"categorical"``, ``"one_hot"`` or a spec; ``None`` to take the network's.
+        num_fractions: N; 8 is as good as 64 from the start of training in the paper.
+        num_target_fractions: M.
+        source: of the fractions; ``None`` for the network's own, else stratified.
+        kappa: where the Huber loss turns from square to linear.
+        delay_value: a target network apart from the online network.
+        priority: written for each sample: ``"mean_difference"`` |mean of online - mean of target|, or ``"loss"``.
+        normalizer: of the loss of each sample; ``None`` for none.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``; importance weights and masks as in TorchRL's losses.
+        use_prioritized_weights: whether ``priority_weight`` weighs the samples; ``"auto"``: if it is there.
+        check_finite: look at every tensor for non-finite numbers and name the first one; for debugging, costs time.
+
+    Examples:
+        >>> import torch
+        >>> from torchrl.data import Categorical
+        >>> from torchrl.objectives import SoftUpdate
+        >>> from tm_torchrl.modules import MLPIQNetwork, QuantileActor
+        >>> actor = QuantileActor(MLPIQNetwork(4, 2), spec=Categorical(2))
+        >>> loss = IQNLoss(actor).make_value_estimator("munchausen", gamma=0.99)
+        >>> updater = SoftUpdate(loss, tau=0.01)
+        >>> observation, next_observation = torch.randn(2, 5, 4)
+        >>> value = loss(
+        ...     observation=observation,
+        ...     action=torch.tensor([0, 1, 1, 0, 1]),
+        ...     next_observation=next_observation,
+        ...     next_reward=torch.ones(5, 1),
+        ...     next_done=torch.zeros(5, 1, dtype=torch.bool),
+        ...     next_terminated=torch.zeros(5, 1, dtype=torch.bool),
+        ... )
+        >>> value.backward()
+    """
+
+    def __init__(
+        self,
+        value_network: TensorDictModuleBase | QuantileNetwork,
+        *,
+        action_space: str | TensorSpec | None = None,
+        num_fractions: int = 8,
+        num_target_fractions: int = 8,
+        source: FractionSource | None = None,
+        kappa: float = 1.0,
+        delay_value: bool = True,
+        priority: Literal["mean_difference", "loss"] = "mean_difference",
+        normalizer: SelfLossNormalizer | None = None,
+        reduction: str = "mean",
+        use_prioritized_weights: str | bool = "auto",
+        check_finite: bool = False,
+    ) -> None:
+        for name, count in (("num_fractions", num_fractions), ("num_target_fractions", num_target_fractions)):
+            if count < 1:
+                raise ValueError(f"{name}={count}: at least one fraction is needed")
+        super().__init__(
+            value_network,
+            action_space=action_space,
+            num_fractions=num_fractions,
+            num_target_fractions=num_target_fractions,
+            source=_source(value_network) if source is None else source,
+            kappa=kappa,
+            delay_value=delay_value,
+            priority=priority,
+            normalizer=normalizer,
+            reduction=reduction,
+            use_prioritized_weights=use_prioritized_weights,
+            check_finite=check_finite,
+        )
+        if not self.evaluate.takes_fractions:
+            raise ValueError(
+                f"value_network: its values do not depend on the fractions that IQNLoss draws "
+                f"({self.tensor_keys.fractions!r} is not among its in_keys {self.value_network.in_keys}); for a network with "
+                "fixed quantiles use QRDQNLoss"
+            )
+
+
+def _source(network: TensorDictModuleBase | QuantileNetwork) -> FractionSource:
+    module = quantile_module(network)
+    own = network.source if isinstance(network, QuantileNetwork) else module.network.source if module else None
+    if isinstance(own, FractionProposal):
+        raise ValueError("value_network: it proposes its own fractions; use FQFLoss, or give IQNLoss a source")
+    return StratifiedFractions() if own is None else own

@@ -1,0 +1,83 @@
+"""One evaluation of a quantile network under given parameters."""
+
+from __future__ import annotations
+
+from tensordict import NestedKey, TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor, nn
+from torchrl.modules import NoisyLinear
+
+from tm_torchrl.modules.actor import QuantileActor, QuantileModule
+from tm_torchrl.modules.fractions import FractionSource
+from tm_torchrl.modules.network import Quantiles
+from tm_torchrl.modules.noisy import reset_noise
+
+
+class NetworkPass:
+    """Evaluates a network on a flat batch, at fractions of a source, with new noise.
+
+    A network is a ``QuantileActor``, a ``QuantileModule``, or any TensorDict module that writes ``quantile_values`` and,
+    if fractions are to matter, reads ``fractions``.
+
+    Args:
+        network: the loss's own, whose parameters are exchanged.
+        source: of the fractions; ``None`` leaves them to the network.
+        quantile_values_key: of a foreign module.
+        fractions_key: of a foreign module.
+    """
+
+    def __init__(
+        self,
+        network: TensorDictModuleBase,
+        *,
+        source: FractionSource | None,
+        quantile_values_key: NestedKey,
+        fractions_key: NestedKey,
+    ) -> None:
+        self.network = network
+        self.source = source
+        self.quantile_values_key = quantile_values_key
+        self.fractions_key = fractions_key
+        self.is_noisy = any(isinstance(module, NoisyLinear) for module in network.modules())
+
+    @property
+    def in_keys(self) -> list[NestedKey]:
+        """Of the observations."""
+        return [key for key in self.network.in_keys if key != self.fractions_key]
+
+    @property
+    def takes_fractions(self) -> bool:
+        """Whether the network's values depend on the fractions given to it."""
+        module = quantile_module(self.network)
+        return module.takes_fractions if module is not None else self.fractions_key in self.network.in_keys
+
+    def __call__(self, params: TensorDictBase, observations: TensorDictBase, num_fractions: int) -> Quantiles:
+        """Quantiles of a flat tensordict ``[B]``; ``values`` come in float32."""
+        fractions = None
+        if self.source is not None:
+            device = observations.get(self.in_keys[0]).device
+            fractions = self.source(observations.batch_size, num_fractions, device=device)
+        with params.to_module(self.network, preserve_module_state=False):
+            if self.is_noisy:
+                reset_noise(self.network)
+            quantiles = self._evaluate(observations, fractions)
+        return quantiles._replace(
+            values=quantiles.values.float() if quantiles.values.element_size() < 4 else quantiles.values
+        )
+
+    def _evaluate(self, observations: TensorDictBase, fractions: Tensor | None) -> Quantiles:
+        module = quantile_module(self.network)
+        if module is not None:
+            return module.evaluate(observations, fractions if module.takes_fractions else None)
+        inputs = observations.select(*self.in_keys)
+        if fractions is not None:
+            inputs.set(self.fractions_key, fractions)
+        values = self.network(inputs).get(self.quantile_values_key)
+        return Quantiles(values, inputs.get(self.fractions_key), values)
+
+
+def quantile_module(network: nn.Module) -> QuantileModule | None:
+    """The part of our own modules that evaluates; ``None`` for a foreign one."""
+    if isinstance(network, QuantileActor):
+        return network.quantile_module
+    return network if isinstance(network, QuantileModule) else None

@@ -1,0 +1,239 @@
+"""What the losses of the quantile family share: everything but where fractions come from.
+
+Shapes: B batch, N online fractions, M target fractions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from tensordict import NestedKey, TensorDict, TensorDictBase, TensorDictParams
+from tensordict.nn import TensorDictModuleBase, dispatch
+from torch import Tensor, nn
+from torch.compiler import is_compiling
+from torchrl.data import TensorSpec
+from torchrl.data.utils import _find_action_space
+from torchrl.envs import ExplorationType
+from torchrl.objectives.common import LossModule
+from torchrl.objectives.utils import dispatch_value_estimator
+from torchrl.objectives.value import ValueEstimatorBase
+
+from tm_torchrl.modules.actor import QuantileModule
+from tm_torchrl.modules.fractions import FractionSource
+from tm_torchrl.modules.network import QuantileNetwork, Quantiles, mean_over_fractions
+from tm_torchrl.objectives.actions import action_index, values_of
+from tm_torchrl.objectives.batch_checks import check_batch, check_quantiles, first_non_finite
+from tm_torchrl.objectives.functional import quantile_huber_loss
+from tm_torchrl.objectives.network_pass import NetworkPass
+from tm_torchrl.objectives.self_loss import SelfLossNormalizer
+from tm_torchrl.objectives.value_estimators import DoubleEstimator, QuantileEstimators
+
+
+class QuantileLoss(LossModule):
+    """The quantile Huber loss of a network against its value estimator's target.
+
+    Subclasses say which fractions are asked for. The arguments are theirs too.
+
+    Args:
+        value_network: a ``QuantileActor``, a ``QuantileModule``, a ``QuantileNetwork`` that reads ``observation``, or any
+            TensorDict module that writes ``quantile_values`` ``[*B, N, A]``.
+        action_space: ``"categorical"``, ``"one_hot"`` or a spec; ``None`` to take the network's.
+        num_fractions: N.
+        num_target_fractions: M.
+        source: of the fractions; ``None`` leaves them to the network.
+        kappa: where the Huber loss turns from square to linear.
+        delay_value: a target network apart from the online network.
+        priority: written for each sample: ``"mean_difference"`` |mean of online - mean of target|, or ``"loss"``.
+        normalizer: of the loss of each sample; ``None`` for none.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``; importance weights and masks as in TorchRL's losses.
+        use_prioritized_weights: whether ``priority_weight`` weighs the samples; ``"auto"``: if it is there.
+        check_finite: look at every tensor for non-finite numbers and name the first one; for debugging, costs time.
+    """
+
+    @dataclass
+    class _AcceptedKeys:
+        advantage: NestedKey = "advantage"
+        value_target: NestedKey = "value_target"
+        value: NestedKey = "chosen_action_value"
+        action_value: NestedKey = "action_value"
+        action: NestedKey = "action"
+        priority: NestedKey = "td_error"
+        reward: NestedKey = "reward"
+        done: NestedKey = "done"
+        terminated: NestedKey = "terminated"
+        priority_weight: NestedKey = "priority_weight"
+        steps_to_next_obs: NestedKey = "steps_to_next_obs"
+        quantile_values: NestedKey = "quantile_values"
+        fractions: NestedKey = "fractions"
+
+    tensor_keys: _AcceptedKeys
+    default_keys = _AcceptedKeys
+    default_value_estimator = QuantileEstimators.GREEDY
+    supported_value_estimators = tuple(QuantileEstimators)
+    out_keys = ["loss"]  # noqa: RUF012 - as TorchRL declares it
+    # Noise in layers is part of the loss: TorchRL's default would switch it off.
+    deterministic_sampling_mode = ExplorationType.RANDOM
+
+    value_network: TensorDictModuleBase
+    value_network_params: TensorDictParams
+    target_value_network_params: TensorDictParams
+
+    def __init__(
+        self,
+        value_network: TensorDictModuleBase | QuantileNetwork,
+        *,
+        action_space: str | TensorSpec | None,
+        num_fractions: int,
+        num_target_fractions: int,
+        source: FractionSource | None,
+        kappa: float,
+        delay_value: bool,
+        priority: Literal["mean_difference", "loss"],
+        normalizer: SelfLossNormalizer | None,
+        reduction: str,
+        use_prioritized_weights: str | bool,
+        check_finite: bool,
+    ) -> None:
+        super().__init__()
+        if kappa < 0:
+            raise ValueError(f"kappa={kappa}: must not be negative; 0 is the pinball loss")
+        if priority not in ("mean_difference", "loss"):
+            raise ValueError(f"priority={priority!r}: one of 'mean_difference', 'loss' wanted")
+        if reduction not in ("mean", "sum", "none"):
+            raise ValueError(f"reduction={reduction!r}: one of 'mean', 'sum', 'none' wanted")
+        if isinstance(value_network, QuantileNetwork):
+            value_network = QuantileModule(value_network)
+        if not isinstance(value_network, TensorDictModuleBase):
+            raise TypeError(
+                f"value_network={type(value_network).__name__}: a QuantileActor, a QuantileNetwork or a TensorDict module "
+                "that writes 'quantile_values' is wanted"
+            )
+        self.is_one_hot = _is_one_hot(action_space, value_network)
+        self.num_fractions = num_fractions
+        self.num_target_fractions = num_target_fractions
+        self.kappa = kappa
+        self.delay_value = delay_value
+        self.priority = priority
+        self.normalizer = normalizer
+        self.reduction = reduction
+        self.use_prioritized_weights = use_prioritized_weights
+        self.check_finite = check_finite
+        self._is_checked = False
+        self.convert_to_functional(value_network, "value_network", create_target_params=delay_value)
+        keys = self.tensor_keys
+        self.evaluate = NetworkPass(
+            value_network, source=source, quantile_values_key=keys.quantile_values, fractions_key=keys.fractions
+        )
+        # Now, so that the state dict is the same before and after the first use.
+        self.make_value_estimator()
+
+    @property
+    def in_keys(self) -> list[NestedKey]:
+        """Observations, action, and what came of it."""
+        return self.value_estimator.in_keys
+
+    def make_value_estimator(
+        self, value_type: QuantileEstimators | str | ValueEstimatorBase | type | None = None, **hyperparams: Any
+    ) -> QuantileLoss:
+        """Choose the target: ``"greedy"``, ``"double"``, ``"soft"`` or ``"munchausen"``, with their arguments."""
+        value_type = self.default_value_estimator if value_type is None else value_type
+        if isinstance(value_type, ValueEstimatorBase):
+            self._value_estimator, self.value_type = value_type, type(value_type)
+        else:
+            hyperparams.setdefault("device", self._default_device)
+            if isinstance(value_type, type):
+                self._value_estimator, self.value_type = value_type.for_loss(self, **hyperparams), value_type
+            else:
+                dispatch_value_estimator(self, value_type, supported=self.supported_value_estimators, **hyperparams)
+        if isinstance(self._value_estimator, DoubleEstimator) and not self.delay_value:
+            raise ValueError(
+                "delay_value=False: double targets need a target network; use delay_value=True or 'greedy'"
+            )
+        self._forward_value_estimator_keys()
+        return self
+
+    @dispatch
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """The loss of a batch; also writes the priority of each sample into it."""
+        batch = tensordict if tensordict.ndim == 1 else tensordict.reshape(-1)
+        self._check(batch)
+        online = self.evaluate(self.value_network_params, batch.select(*self.evaluate.in_keys), self.num_fractions)
+        value_BN = self._values_of_action(batch, online)
+        target_BM = self.value_estimator.value_estimate(
+            batch, self.target_value_network_params, params=self.value_network_params.data, online=online
+        )
+        loss_B = quantile_huber_loss(value_BN, online.fractions.detach(), target_BM, kappa=self.kappa)
+        if self.normalizer is not None:
+            loss_B = self.normalizer(loss_B, target_BM)
+        if self.check_finite:
+            first_non_finite(self, batch, online_quantiles=value_BN, target_quantiles=target_BM, loss=loss_B)
+        self._write_priority(tensordict, online, value_BN, target_BM, loss_B)
+        output = TensorDict(
+            loss=self._reduced(loss_B, tensordict, batch), **self._further_losses(batch, online, value_BN)
+        )
+        self._clear_weakrefs(tensordict, output, "value_network_params", "target_value_network_params")
+        return output
+
+    def _values_of_action(self, batch: TensorDictBase, online: Quantiles) -> Tensor:
+        if not is_compiling() and not self._is_checked:
+            check_quantiles(online, self)
+            self._is_checked = True
+        action = batch.get(self.tensor_keys.action)
+        return values_of(online.values, action_index(action, online.values, is_one_hot=self.is_one_hot))
+
+    def _further_losses(self, batch: TensorDictBase, online: Quantiles, value_BN: Tensor) -> dict[str, Tensor]:
+        return {}
+
+    def _reduced(self, loss_B: Tensor, tensordict: TensorDictBase, batch: TensorDictBase) -> Tensor:
+        weights_B = None
+        if self.use_prioritized_weights:
+            weights_B = batch.get(self.tensor_keys.priority_weight, None)
+            if weights_B is None and self.use_prioritized_weights is True:
+                raise KeyError(
+                    f"no {self.tensor_keys.priority_weight!r} in the batch and use_prioritized_weights=True: sample from "
+                    "a prioritised buffer, or leave it at 'auto'"
+                )
+        weights_B = None if weights_B is None else weights_B.reshape(loss_B.shape).to(loss_B.dtype)
+        reduced = self._reduce_loss(loss_B, tensordict=batch, weights=weights_B)
+        return reduced.reshape(tensordict.batch_size) if self.reduction == "none" else reduced
+
+    @torch.no_grad()
+    def _write_priority(
+        self, tensordict: TensorDictBase, online: Quantiles, value_BN: Tensor, target_BM: Tensor, loss_B: Tensor
+    ) -> None:
+        if self.priority == "loss":
+            priority_B = loss_B
+        else:
+            priority_B = (mean_over_fractions(value_BN, online.edges) - target_BM.mean(-1)).abs()
+        # A buffer must not learn of a broken sample: it gets the least priority instead.
+        priority_B = torch.where(priority_B.isfinite(), priority_B, torch.zeros_like(priority_B)).detach()
+        tensordict.set(self.tensor_keys.priority, priority_B.reshape(*tensordict.batch_size, 1), inplace=True)
+
+    def _check(self, batch: TensorDictBase) -> None:
+        if not is_compiling() and (self.check_finite or not self._is_checked):
+            check_batch(batch, self)
+
+    def _forward_value_estimator_keys(self, **kwargs: NestedKey) -> None:
+        keys = self.tensor_keys
+        names = ("advantage", "value_target", "reward", "done", "terminated", "steps_to_next_obs", "action")
+        if self._value_estimator is not None:
+            accepted = type(self._value_estimator)._AcceptedKeys.__dataclass_fields__
+            self._value_estimator.set_keys(**{name: getattr(keys, name) for name in names if name in accepted})
+        self.evaluate.quantile_values_key, self.evaluate.fractions_key = keys.quantile_values, keys.fractions
+        self._is_checked = False
+
+
+def _is_one_hot(action_space: str | TensorSpec | None, network: nn.Module) -> bool:
+    if action_space is None:
+        action_space = getattr(network, "action_space", None) or getattr(network, "spec", None)
+    if action_space is None:
+        raise ValueError(
+            f"action_space=None and a {type(network).__name__} does not tell it: give 'categorical', 'one_hot' or the "
+            "environment's action spec, or a QuantileActor as value_network"
+        )
+    found = _find_action_space(action_space)
+    if found not in ("categorical", "one_hot"):
+        raise ValueError(f"action_space={found!r}: quantile losses take 'categorical' or 'one_hot' actions")
+    return bool(found == "one_hot")

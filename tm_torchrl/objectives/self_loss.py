@@ -1,0 +1,70 @@
+"""Dividing the loss by how spread its target is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tm_torchrl.modules.fractions import midpoints
+from tm_torchrl.objectives.functional import quantile_huber_loss
+
+
+class SelfLossNormalizer(nn.Module):
+    """Divides each sample's loss by the loss of its target against itself, as the Linesight agent does.
+
+    A target distribution that is wide by nature gives a large loss that says nothing. The self-loss is the square root
+    of the quantile Huber loss of the target's samples, sorted, against each other; it is clamped from below at the
+    typical self-loss divided by ``clamp_ratio``, and the whole is scaled so that the typical loss keeps its size. The
+    typical values are running means.
+
+    Args:
+        kappa: of the self-loss.
+        clamp_ratio: typical self-loss over the smallest divisor.
+        decay: of the running means.
+
+    Examples:
+        >>> normalizer = SelfLossNormalizer()
+        >>> target = torch.tensor([[0.0, 1.0], [0.0, 100.0]])
+        >>> loss = normalizer(torch.ones(2), target)
+        >>> bool(loss[0] > loss[1])
+        True
+    """
+
+    typical: Tensor
+    typical_clamped: Tensor
+    is_started: Tensor
+
+    def __init__(self, *, kappa: float = 1.0, clamp_ratio: float = 4.0, decay: float = 0.99) -> None:
+        super().__init__()
+        if clamp_ratio < 1:
+            raise ValueError(f"clamp_ratio={clamp_ratio}: 1 or more wanted")
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay={decay}: lies in [0, 1)")
+        self.kappa = kappa
+        self.clamp_ratio = clamp_ratio
+        self.decay = decay
+        self.register_buffer("typical", torch.tensor(0.0))
+        self.register_buffer("typical_clamped", torch.tensor(0.0))
+        self.register_buffer("is_started", torch.tensor(False))
+
+    def forward(self, loss_B: Tensor, target_BM: Tensor) -> Tensor:
+        """The loss ``[B]`` for targets ``[B, M]``, normalised; updates the running means in training mode."""
+        with torch.no_grad():
+            sorted_BM = target_BM.sort(-1).values
+            fractions = midpoints(target_BM.shape[-1], device=target_BM.device).expand_as(target_BM)
+            self_loss_B = quantile_huber_loss(
+                sorted_BM, fractions.to(target_BM.dtype), sorted_BM, kappa=self.kappa
+            ).sqrt()
+            if self.training:
+                self._follow(self.typical, self_loss_B)
+            divisor_B = self_loss_B.clamp(min=self.typical / self.clamp_ratio)
+            if self.training:
+                self._follow(self.typical_clamped, divisor_B)
+                self.is_started.fill_(True)
+            # Where targets are points the divisor is 0, and so is what is typical.
+            factor_B = torch.where(divisor_B > 0, self.typical_clamped / divisor_B, torch.ones_like(divisor_B))
+        return loss_B * factor_B
+
+    def _follow(self, typical: Tensor, values_B: Tensor) -> None:
+        mean = values_B.mean()
+        typical.copy_(torch.where(self.is_started, typical.lerp(mean, 1 - self.decay), mean))

@@ -1,0 +1,343 @@
+"""What the targets of quantile losses are: greedy, double, soft, Munchausen.
+
+Each is a TorchRL value estimator, chosen with ``loss.make_value_estimator("munchausen", gamma=0.99)``. All bootstrap
+from the target network unless the next state is ``terminated``; a ``truncated`` episode bootstraps. With n-step
+returns the reward is the sum over ``steps_to_next_obs`` steps (1 where the entry is absent) and the bootstrap is
+discounted by gamma to their number.
+
+Shapes: B batch, M target fractions, S slots of an action block, A actions; ``...`` is nothing, or the slots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Literal
+
+import torch
+from tensordict import NestedKey, TensorDictBase
+from torch import Tensor
+from torchrl.objectives.utils import register_value_estimator
+from torchrl.objectives.value import ValueEstimatorBase
+
+from tm_torchrl.modules.network import Quantiles
+from tm_torchrl.objectives.actions import action_index, values_of
+from tm_torchrl.objectives.functional import log_policy, munchausen_bonus, soft_value
+from tm_torchrl.objectives.network_pass import NetworkPass
+
+
+class QuantileEstimators(Enum):
+    """The names under which the estimators are registered with TorchRL."""
+
+    GREEDY = auto()
+    DOUBLE = auto()
+    SOFT = auto()
+    MUNCHAUSEN = auto()
+
+
+class QuantileEstimator(ValueEstimatorBase):
+    """Reward plus the discounted samples of the next state's value.
+
+    Args:
+        evaluate: passes through the network; a loss has one.
+        num_fractions: M.
+        gamma: discount of one step, a tensor buffer that can be changed in place.
+        is_one_hot: whether actions are.
+        device: of the buffers.
+    """
+
+    @dataclass
+    class _AcceptedKeys:
+        advantage: NestedKey = "advantage"
+        value_target: NestedKey = "value_target"
+        value: NestedKey = "state_value"
+        reward: NestedKey = "reward"
+        done: NestedKey = "done"
+        terminated: NestedKey = "terminated"
+        steps_to_next_obs: NestedKey = "steps_to_next_obs"
+        sample_log_prob: NestedKey = "sample_log_prob"
+        action: NestedKey = "action"
+
+    default_keys = _AcceptedKeys
+    needs_online = False
+    gamma: Tensor
+
+    def __init__(
+        self,
+        *,
+        evaluate: NetworkPass,
+        num_fractions: int,
+        gamma: float = 0.99,
+        is_one_hot: bool = False,
+        device: torch.device | None = None,
+    ) -> None:
+        super().__init__(value_network=evaluate.network, device=device)
+        if not 0 <= gamma <= 1:
+            raise ValueError(f"gamma={gamma}: a discount lies in [0, 1]")
+        self.evaluate = evaluate
+        self.num_fractions = num_fractions
+        self.is_one_hot = is_one_hot
+        self.register_buffer("gamma", torch.tensor(float(gamma), device=device))
+
+    @classmethod
+    def for_loss(cls, loss_module: Any, **hyperparams: Any) -> QuantileEstimator:
+        """The estimator that fits a loss; called by TorchRL's registry."""
+        return cls(
+            evaluate=loss_module.evaluate,
+            num_fractions=loss_module.num_target_fractions,
+            is_one_hot=loss_module.is_one_hot,
+            **hyperparams,
+        )
+
+    @property
+    def in_keys(self) -> list[NestedKey]:
+        """Observations, action, and what came of it."""
+        keys, outcome = self.evaluate.in_keys, ("reward", "done", "terminated")
+        next_keys = [getattr(self.tensor_keys, name) for name in outcome] + keys
+        return [*keys, self.tensor_keys.action, *(("next", key) for key in next_keys)]
+
+    @property
+    def out_keys(self) -> list[NestedKey]:
+        """The samples of the target."""
+        return [self.tensor_keys.value_target]
+
+    def forward(
+        self,
+        tensordict: TensorDictBase,
+        *,
+        params: TensorDictBase | None = None,
+        target_params: TensorDictBase | None = None,
+    ) -> TensorDictBase:
+        """Write ``value_target`` ``[*B, M]``."""
+        batch = tensordict if tensordict.ndim == 1 else tensordict.reshape(-1)
+        target_BM = self.value_estimate(batch, target_params, params=params)
+        return tensordict.set(self.tensor_keys.value_target, target_BM.reshape(*tensordict.batch_size, -1))
+
+    @torch.no_grad()
+    def value_estimate(
+        self,
+        tensordict: TensorDictBase,
+        target_params: TensorDictBase | None = None,
+        next_value: Tensor | None = None,
+        *,
+        params: TensorDictBase | None = None,
+        online: Quantiles | None = None,
+    ) -> Tensor:
+        """Samples ``[B, M]`` of the target for a flat batch ``[B]``.
+
+        Args:
+            tensordict: transitions.
+            target_params: of the target network.
+            next_value: samples ``[B, M]`` of the next state's value, if they are known.
+            params: of the online network, for estimators that choose by it.
+            online: what the online network said of the states, if an estimator can use it.
+        """
+        keys, shape = self.tensor_keys, tensordict.batch_size
+        reward_B = tensordict.get(("next", keys.reward)).reshape(shape)
+        is_terminated_B = tensordict.get(("next", keys.terminated)).reshape(shape)
+        discount_B = self.gamma * ~is_terminated_B
+        steps = tensordict.get(keys.steps_to_next_obs, None)
+        if steps is not None:
+            discount_B = self.gamma ** steps.reshape(shape) * ~is_terminated_B
+        bonus_B: Tensor | None = None
+        if next_value is None:
+            next_value, bonus_B = self.next_value(tensordict, target_params, params, online)
+        if bonus_B is not None:
+            reward_B = reward_B + bonus_B
+        return reward_B.unsqueeze(-1) + discount_B.unsqueeze(-1) * next_value
+
+    def next_value(
+        self,
+        tensordict: TensorDictBase,
+        target_params: TensorDictBase,
+        params: TensorDictBase | None,
+        online: Quantiles | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Samples ``[B, M]`` of the next state's value, and what is added to the reward ``[B]``."""
+        raise TypeError(f"{type(self).__name__} must define next_value(...)")
+
+    def next_observations(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """What the network reads of the next states."""
+        return tensordict.get("next").select(*self.evaluate.in_keys)
+
+
+@register_value_estimator(QuantileEstimators.GREEDY, default_kwargs={"gamma": 0.99})
+class GreedyEstimator(QuantileEstimator):
+    """The target network's quantiles of the action that it values most (DQN, and IQN in the paper)."""
+
+    def next_value(
+        self,
+        tensordict: TensorDictBase,
+        target_params: TensorDictBase,
+        params: TensorDictBase | None,
+        online: Quantiles | None,
+    ) -> tuple[Tensor, None]:
+        """One pass of the target network over the next states."""
+        quantiles = self.evaluate(target_params, self.next_observations(tensordict), self.num_fractions)
+        return values_of(quantiles.values, quantiles.mean().argmax(-1)), None
+
+
+@register_value_estimator(QuantileEstimators.DOUBLE, default_kwargs={"gamma": 0.99})
+class DoubleEstimator(QuantileEstimator):
+    """The target network's quantiles of the action that the online network values most (van Hasselt et al. 2016)."""
+
+    def next_value(
+        self,
+        tensordict: TensorDictBase,
+        target_params: TensorDictBase,
+        params: TensorDictBase | None,
+        online: Quantiles | None,
+    ) -> tuple[Tensor, None]:
+        """One pass of each network over the next states."""
+        if params is None:
+            raise ValueError("params=None: double targets choose the next action by the online network; give its own")
+        observations = self.next_observations(tensordict)
+        action = self.evaluate(params, observations, self.num_fractions).mean().argmax(-1)
+        return values_of(self.evaluate(target_params, observations, self.num_fractions).values, action), None
+
+
+@register_value_estimator(QuantileEstimators.SOFT, default_kwargs={"gamma": 0.99, "temperature": 0.03})
+class SoftEstimator(QuantileEstimator):
+    """The soft value of the target network's softmax policy; for blocks the sum over slots.
+
+    Args:
+        evaluate: passes through the network.
+        num_fractions: M.
+        temperature: of the policy.
+        gamma: discount of one step.
+        is_one_hot: whether actions are.
+        device: of the buffers.
+    """
+
+    temperature: Tensor
+
+    def __init__(
+        self,
+        *,
+        evaluate: NetworkPass,
+        num_fractions: int,
+        temperature: float = 0.03,  # Vieillard et al. 2020, section 4
+        gamma: float = 0.99,
+        is_one_hot: bool = False,
+        device: torch.device | None = None,
+    ) -> None:
+        super().__init__(
+            evaluate=evaluate, num_fractions=num_fractions, gamma=gamma, is_one_hot=is_one_hot, device=device
+        )
+        if not temperature > 0:
+            raise ValueError(
+                f"temperature={temperature}: must be positive; for a greedy policy use the estimator 'greedy'"
+            )
+        self.register_buffer("temperature", torch.tensor(float(temperature), device=device))
+
+    def next_value(
+        self,
+        tensordict: TensorDictBase,
+        target_params: TensorDictBase,
+        params: TensorDictBase | None,
+        online: Quantiles | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """One pass of the target network over the next states."""
+        quantiles = self.evaluate(target_params, self.next_observations(tensordict), self.num_fractions)
+        return self.soft_value(quantiles), None
+
+    def soft_value(self, quantiles: Quantiles) -> Tensor:
+        """Soft values ``[B, M]`` of states."""
+        value = soft_value(quantiles.values, log_policy(quantiles.mean(), self.temperature), self.temperature)
+        return value if value.ndim == 2 else value.sum(-1)
+
+
+@register_value_estimator(
+    QuantileEstimators.MUNCHAUSEN, default_kwargs={"gamma": 0.99, "alpha": 0.9, "temperature": 0.03, "clip": -1.0}
+)
+class MunchausenEstimator(SoftEstimator):
+    """Soft value, and the clipped log-policy of the action taken added to the reward (Vieillard et al. 2020, M-IQN).
+
+    Both policies are the target network's, which sees states and next states in one pass. Of an n-step return only the
+    first action gets its bonus: the states between are not in the transition. For blocks the bonus is clipped for each
+    slot and summed up.
+
+    Args:
+        evaluate: passes through the network.
+        num_fractions: M.
+        alpha: weight of the log-policy.
+        temperature: of the policy.
+        clip: the least value of what ``clip_on`` names, negative.
+        clip_on: ``"scaled"`` (the paper: temperature * log policy), ``"log_policy"`` or ``"bonus"``.
+        policy_from: whose policy the bonus takes: ``"target"`` (the paper) or ``"online"`` (BTR's code).
+        gamma: discount of one step.
+        is_one_hot: whether actions are.
+        device: of the buffers.
+    """
+
+    alpha: Tensor
+    clip: Tensor
+
+    def __init__(
+        self,
+        *,
+        evaluate: NetworkPass,
+        num_fractions: int,
+        alpha: float = 0.9,  # this and the next two: Vieillard et al. 2020, section 4
+        temperature: float = 0.03,
+        clip: float = -1.0,
+        clip_on: Literal["scaled", "log_policy", "bonus"] = "scaled",
+        policy_from: Literal["target", "online"] = "target",
+        gamma: float = 0.99,
+        is_one_hot: bool = False,
+        device: torch.device | None = None,
+    ) -> None:
+        super().__init__(
+            evaluate=evaluate,
+            num_fractions=num_fractions,
+            temperature=temperature,
+            gamma=gamma,
+            is_one_hot=is_one_hot,
+            device=device,
+        )
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha={alpha}: the weight of the log-policy lies in [0, 1]; with 0 use 'soft'")
+        if not clip <= 0:
+            raise ValueError(f"clip={clip}: the least value of a log-policy is negative or 0")
+        if clip_on not in ("scaled", "log_policy", "bonus"):
+            raise ValueError(f"clip_on={clip_on!r}: one of 'scaled', 'log_policy', 'bonus' wanted")
+        if policy_from not in ("target", "online"):
+            raise ValueError(f"policy_from={policy_from!r}: one of 'target', 'online' wanted")
+        self.clip_on = clip_on
+        self.policy_from = policy_from
+        self.register_buffer("alpha", torch.tensor(float(alpha), device=device))
+        self.register_buffer("clip", torch.tensor(float(clip), device=device))
+
+    def next_value(
+        self,
+        tensordict: TensorDictBase,
+        target_params: TensorDictBase,
+        params: TensorDictBase | None,
+        online: Quantiles | None,
+    ) -> tuple[Tensor, Tensor]:
+        """One pass of the target network over states and next states; over next states alone with the online policy."""
+        next_observations = self.next_observations(tensordict)
+        if self.policy_from == "online":
+            if online is None:
+                raise ValueError("online=None: policy_from='online' needs the online network's quantiles of the states")
+            after = self.evaluate(target_params, next_observations, self.num_fractions)
+            return self.soft_value(after), self.bonus(online, tensordict)
+        observations = tensordict.select(*self.evaluate.in_keys)
+        both = self.evaluate(target_params, torch.cat([observations, next_observations]), self.num_fractions)
+        before, after = _halves(both)
+        return self.soft_value(after), self.bonus(before, tensordict)
+
+    def bonus(self, quantiles: Quantiles, tensordict: TensorDictBase) -> Tensor:
+        """What is added to the reward, ``[B]``."""
+        index = action_index(tensordict.get(self.tensor_keys.action), quantiles.values, is_one_hot=self.is_one_hot)
+        log_policy_BA = log_policy(quantiles.mean(), self.temperature)
+        chosen = log_policy_BA.gather(-1, index.unsqueeze(-1)).squeeze(-1)
+        bonus = munchausen_bonus(
+            chosen, alpha=self.alpha, temperature=self.temperature, clip=self.clip, clip_on=self.clip_on
+        )
+        return bonus if bonus.ndim == 1 else bonus.sum(-1)
+
+
+def _halves(quantiles: Quantiles) -> tuple[Quantiles, Quantiles]:
+    parts = [(None, None) if tensor is None else tensor.chunk(2) for tensor in quantiles]
+    return Quantiles(*(part[0] for part in parts)), Quantiles(*(part[1] for part in parts))
