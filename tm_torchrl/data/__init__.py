@@ -6,17 +6,47 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tm_torchrl.data.capacity import CapacitySchedule, move_contents
     from tm_torchrl.data.frame_store import FrameStorage
+    from tm_torchrl.data.held_out import HeldOut
     from tm_torchrl.data.mini_race import MiniRace
     from tm_torchrl.data.n_step import NStep
+    from tm_torchrl.data.prioritized import PrioritizedSampler, TensorDictPrioritizedReplayBuffer
+    from tm_torchrl.data.replay_buffer import make_replay_buffer
+    from tm_torchrl.data.reuse_budget import ReuseBudget
+    from tm_torchrl.data.saved_buffer import DamagedBufferError, load_buffer, save_buffer
 
 _HOMES = {
+    "CapacitySchedule": "tm_torchrl.data.capacity",
+    "DamagedBufferError": "tm_torchrl.data.saved_buffer",
     "FrameStorage": "tm_torchrl.data.frame_store",
+    "HeldOut": "tm_torchrl.data.held_out",
     "MiniRace": "tm_torchrl.data.mini_race",
     "NStep": "tm_torchrl.data.n_step",
+    "PrioritizedSampler": "tm_torchrl.data.prioritized",
+    "ReuseBudget": "tm_torchrl.data.reuse_budget",
+    "TensorDictPrioritizedReplayBuffer": "tm_torchrl.data.prioritized",
+    "load_buffer": "tm_torchrl.data.saved_buffer",
+    "make_replay_buffer": "tm_torchrl.data.replay_buffer",
+    "move_contents": "tm_torchrl.data.capacity",
+    "save_buffer": "tm_torchrl.data.saved_buffer",
 }
 
-__all__ = ["FrameStorage", "MiniRace", "NStep"]
+__all__ = [
+    "CapacitySchedule",
+    "DamagedBufferError",
+    "FrameStorage",
+    "HeldOut",
+    "MiniRace",
+    "NStep",
+    "PrioritizedSampler",
+    "ReuseBudget",
+    "TensorDictPrioritizedReplayBuffer",
+    "load_buffer",
+    "make_replay_buffer",
+    "move_contents",
+    "save_buffer",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -70,7 +70,7 @@ class QuantileModule(TensorDictModuleBase):
         """The quantiles of a flat tensordict ``[B]``, which stays as it is."""
         return self.network.quantiles(*(tensordict.get(key) for key in self.in_keys), fractions=fractions)
 
-    @dispatch(auto_batch_size=False)
+    @dispatch(auto_batch_size=False)  # type: ignore[untyped-decorator]
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the quantiles of a tensordict of any batch size."""
         fractions = tensordict.get(self.fractions_key, None) if self.takes_fractions else None
@@ -79,6 +79,7 @@ class QuantileModule(TensorDictModuleBase):
         quantiles = self.evaluate(flat(tensordict, self.in_keys), fractions)
         found = (quantiles.values, quantiles.fractions, quantiles.edges)
         for key, value in zip(self.out_keys, found, strict=False):
+            assert value is not None
             tensordict.set(key, value.reshape((*tensordict.batch_size, *value.shape[1:])))
         return tensordict
 
@@ -152,7 +153,7 @@ class QuantileActor(TensorDictModuleBase):
         """As TorchRL names it: ``categorical`` or ``one_hot``."""
         return self.value_module.action_space
 
-    @dispatch(auto_batch_size=False)
+    @dispatch(auto_batch_size=False)  # type: ignore[untyped-decorator]
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the action and its value."""
         value = self._action_value(flat(tensordict, self.in_keys))

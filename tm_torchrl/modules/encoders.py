@@ -146,7 +146,7 @@ class PixelFloatEncoder(nn.Module):
         super().__init__()
         self.pixels = pixels
         self.floats = floats
-        self.num_features = pixels.num_features + floats.num_features
+        self.num_features = int(pixels.num_features) + int(floats.num_features)  # type: ignore[arg-type]
 
     def forward(self, pixels: Tensor, floats: Tensor) -> Tensor:
         """``[B, D]``."""

@@ -1,7 +1,7 @@
 """Exploration: modules behind an actor that change some of its actions and say which are still greedy.
 
-Each reads ``action_value`` and ``action`` and writes ``action`` and ``is_greedy`` (``[*B]``: whether the action, for blocks
-every slot of it, is the greedy one), which the n-step writer can use. They act only while exploring
+Each reads ``action_value`` and ``action`` and writes ``action`` and ``is_greedy`` (``[*B]``: whether the action, for
+blocks every slot of it, is the greedy one), which the n-step writer can use. They act only while exploring
 (``ExplorationType.RANDOM``) and are combined by putting one behind the other::
 
     policy = TensorDictSequential(actor, PerturbedValues(0.1), EpsilonGreedy(0.05))
@@ -205,8 +205,8 @@ class Boltzmann(_Exploration):
 class NoisyExploration(TensorDictModuleBase):
     """An actor with noisy layers that draws new noise before it acts, one draw for the whole batch.
 
-    The greedy action of the noisy values is what such an actor means, so it counts as greedy; put ``EpsilonGreedy`` behind
-    it for BTR's combination.
+    The greedy action of the noisy values is what such an actor means, so it counts as greedy; put ``EpsilonGreedy``
+    behind it for BTR's combination.
 
     Args:
         actor: with ``NoisyLinear`` layers.

@@ -5,7 +5,7 @@ Shapes: B batch, N fractions, D features, S slots of an action block, A actions.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -92,17 +92,17 @@ class QuantileNetwork(nn.Module):
                 f"source={type(source).__name__}: a {type(head).__name__} has fixed fractions; leave the source out"
             )
         self.encoder = encoder
-        self.head = head
+        self.head: Any = head
         self.source = source
-        self.num_fractions = source.num_fractions if isinstance(source, FractionProposal) else num_fractions
-        if source is None:
-            self.num_fractions = head.num_fractions
+        self.num_fractions = num_fractions
+        if source is None or isinstance(source, FractionProposal):
+            self.num_fractions = int((head if source is None else source).num_fractions)  # type: ignore[arg-type]
         self.num_slots = num_slots
 
     @property
     def takes_fractions(self) -> bool:
         """Whether the values depend on the fractions that are asked for."""
-        return self.head.takes_fractions
+        return bool(self.head.takes_fractions)
 
     def quantiles(self, *observations: Tensor, fractions: Tensor | None = None) -> Quantiles:
         """Values at given fractions ``[B, N]``, or at those of the network's source."""
@@ -114,7 +114,8 @@ class QuantileNetwork(nn.Module):
         if fractions is None and self.source is not None:
             fractions = self.source(features.shape[:1], self.num_fractions, device=features.device)
         elif fractions is None or not self.takes_fractions:
-            fractions = self.head.fractions.expand(features.shape[0], -1)
+            own: Tensor = self.head.fractions
+            fractions = own.expand(features.shape[0], -1)
         return Quantiles(self.head(features, fractions), fractions, features)
 
     def forward(self, *observations: Tensor, fractions: Tensor | None = None) -> Tensor:

@@ -62,6 +62,7 @@ def _require_finite(tensor: Tensor, what: str) -> None:
         bad = ~tensor.isfinite()
         index = tuple(int(i) for i in bad.nonzero()[0])
         raise FloatingPointError(
-            f"{what} is the first tensor that is not finite: {int(bad.sum())} of {tensor.numel()} numbers, the first at "
+            f"{what} is the first tensor that is not finite: {int(bad.sum())} of {tensor.numel()} numbers, the "
+            "first at "
             f"{index} is {float(tensor[index])}"
         )

@@ -78,7 +78,8 @@ class FQFLoss(QuantileLoss):
         network = value_network if isinstance(value_network, QuantileNetwork) else module.network if module else None
         if network is None or not isinstance(network.source, FractionProposal):
             raise ValueError(
-                f"value_network={type(value_network).__name__}: FQFLoss needs a network that proposes fractions, such as "
+                f"value_network={type(value_network).__name__}: FQFLoss needs a network that proposes fractions, "
+                "such as "
                 "MLPFQFNetwork"
             )
         super().__init__(

@@ -19,9 +19,9 @@ def quantile_huber_loss(
 ) -> Tensor:
     r"""Quantile Huber loss of each sample (Dabney et al. 2018, "Implicit Quantile Networks", equation 3).
 
-    With u = target_i - value_j: ``|fraction_j - 1{u < 0}| * Huber_kappa(u) / kappa``, summed over the online values j and
-    averaged over the targets i: Dopamine's and rlax's scale. kappa 0 is the pinball loss. Targets and fractions are
-    constants: no gradient reaches them.
+    With u = target_i - value_j: ``|fraction_j - 1{u < 0}| * Huber_kappa(u) / kappa``, summed over the online values j
+    and averaged over the targets i: Dopamine's and rlax's scale. kappa 0 is the pinball loss. Targets and fractions
+    are constants: no gradient reaches them.
 
     The cost is O((N + M) log M), not N * M: with sorted targets each online value meets four runs of them (further
     below than kappa, below, above, further above), and sums over a run are differences of running sums. Small
@@ -53,7 +53,10 @@ def quantile_huber_loss(
     if form not in ("auto", "pairs", "sorted"):
         raise ValueError(f"form={form!r}: one of 'auto', 'pairs', 'sorted' wanted")
     is_sorted = form == "sorted" or (form == "auto" and sorted_is_faster(value_BN, target_BM))
-    return (SortedHuber if is_sorted else PairwiseHuber).apply(value_BN, fractions_BN, target_BM, float(kappa))
+    loss: Tensor = (SortedHuber if is_sorted else PairwiseHuber).apply(  # type: ignore[no-untyped-call]
+        value_BN, fractions_BN, target_BM, float(kappa)
+    )
+    return loss
 
 
 def log_policy(mean_value: Tensor, temperature: float | Tensor) -> Tensor:
@@ -104,11 +107,11 @@ def munchausen_bonus(
         tensor([-0.2700, -0.9000])
     """
     if clip_on == "scaled":
-        return alpha * (temperature * log_policy_of_action).clamp(min=clip, max=0)
+        return alpha * _clipped(temperature * log_policy_of_action, clip)
     if clip_on == "log_policy":
-        return alpha * temperature * log_policy_of_action.clamp(min=clip, max=0)
+        return alpha * temperature * _clipped(log_policy_of_action, clip)
     if clip_on == "bonus":
-        return (alpha * temperature * log_policy_of_action).clamp(min=clip, max=0)
+        return _clipped(alpha * temperature * log_policy_of_action, clip)
     raise ValueError(f"clip_on={clip_on!r}: one of 'scaled', 'log_policy', 'bonus' wanted")
 
 
@@ -142,3 +145,7 @@ def fraction_loss(edges_BE: Tensor, value_BN: Tensor, edge_value_BI: Tensor) -> 
 def _in_one_precision(*tensors: Tensor) -> list[Tensor]:
     is_double = any(tensor.dtype == torch.float64 for tensor in tensors)
     return [tensor.to(torch.float64 if is_double else torch.float32) for tensor in tensors]
+
+
+def _clipped(values: Tensor, lowest: float | Tensor) -> Tensor:
+    return torch.maximum(values, torch.as_tensor(lowest, dtype=values.dtype, device=values.device)).clamp(max=0)

@@ -66,9 +66,9 @@ class SortedHuber(_ClosedForm):
         fractions = fractions_BN.double()
         sums, squares = F.pad(target.cumsum(-1), (1, 0)), F.pad((target * target).cumsum(-1), (1, 0))
         bounds = torch.searchsorted(target, torch.cat([v - kappa, v, v + kappa], -1))
-        first_near, first_above, first_far = bounds.split(num_values, -1)
+        first_near, first_above, first_far = bounds.split(num_values, -1)  # type: ignore[no-untyped-call]
         sum_at = sums.gather(-1, bounds)
-        sum_near, sum_above, sum_far = sum_at.split(num_values, -1)
+        sum_near, sum_above, sum_far = sum_at.split(num_values, -1)  # type: ignore[no-untyped-call]
         # Sums over the runs, as numbers of targets and of |u| beyond kappa ...
         far_below = first_near * v - sum_near
         far_above = (sums[..., -1:] - sum_far) - (num_targets - first_far) * v
@@ -77,7 +77,7 @@ class SortedHuber(_ClosedForm):
         loss_above = far_above - slope_above * (kappa / 2)
         # ... and of u and its square within kappa.
         if kappa > 0:
-            square_near, square_above, square_far = squares.gather(-1, bounds).split(num_values, -1)
+            square_near, square_above, square_far = squares.gather(-1, bounds).split(num_values, -1)  # type: ignore[no-untyped-call]
             num_below, num_above = first_above - first_near, first_far - first_above
             u_below, u_above = sum_above - sum_near - num_below * v, sum_far - sum_above - num_above * v
             half = 0.5 / kappa

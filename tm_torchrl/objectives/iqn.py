@@ -26,8 +26,8 @@ class IQNLoss(QuantileLoss):
     there also ``steps_to_next_obs`` of n-step returns and ``priority_weight``.
 
     Args:
-        value_network: a ``QuantileActor``, a ``QuantileModule``, a ``QuantileNetwork`` that reads ``observation``, or any
-            TensorDict module that reads ``fractions`` ``[*B, N]`` and writes ``quantile_values`` ``[*B, N, A]``.
+        value_network: a ``QuantileActor``, a ``QuantileModule``, a ``QuantileNetwork`` that reads ``observation``, or
+            any TensorDict module that reads ``fractions`` ``[*B, N]`` and writes ``quantile_values`` ``[*B, N, A]``.
         action_space: ``"categorical"``, ``"one_hot"`` or a spec; ``None`` to take the network's.
         num_fractions: N; 8 is as good as 64 from the start of training in the paper.
         num_target_fractions: M.
@@ -96,7 +96,8 @@ class IQNLoss(QuantileLoss):
         if not self.evaluate.takes_fractions:
             raise ValueError(
                 f"value_network: its values do not depend on the fractions that IQNLoss draws "
-                f"({self.tensor_keys.fractions!r} is not among its in_keys {self.value_network.in_keys}); for a network with "
+                f"({self.tensor_keys.fractions!r} is not among its in_keys {self.value_network.in_keys}); for a "
+                "network with "
                 "fixed quantiles use QRDQNLoss"
             )
 

@@ -16,8 +16,8 @@ from tm_torchrl.modules.noisy import reset_noise
 class NetworkPass:
     """Evaluates a network on a flat batch, at fractions of a source, with new noise.
 
-    A network is a ``QuantileActor``, a ``QuantileModule``, or any TensorDict module that writes ``quantile_values`` and,
-    if fractions are to matter, reads ``fractions``.
+    A network is a ``QuantileActor``, a ``QuantileModule``, or any TensorDict module that writes ``quantile_values``
+    and, if fractions are to matter, reads ``fractions``.
 
     Args:
         network: the loss's own, whose parameters are exchanged.

@@ -17,12 +17,13 @@ from tm_torchrl.objectives.self_loss import SelfLossNormalizer
 class QRDQNLoss(QuantileLoss):
     """Quantile regression DQN (Dabney et al. 2018): quantile Huber loss at the middles of N equal parts.
 
-    The network has N outputs for each action (``MLPQRNetwork``), quantiles that cannot cross (``MLPNQNetwork``), or takes
-    any fractions and is asked for the N middles. Targets, what is read and what is written are those of ``IQNLoss``.
+    The network has N outputs for each action (``MLPQRNetwork``), quantiles that cannot cross (``MLPNQNetwork``), or
+    takes any fractions and is asked for the N middles. Targets, what is read and what is written are those of
+    ``IQNLoss``.
 
     Args:
-        value_network: a ``QuantileActor``, a ``QuantileModule``, a ``QuantileNetwork`` that reads ``observation``, or any
-            TensorDict module that writes ``quantile_values`` ``[*B, N, A]``.
+        value_network: a ``QuantileActor``, a ``QuantileModule``, a ``QuantileNetwork`` that reads ``observation``, or
+            any TensorDict module that writes ``quantile_values`` ``[*B, N, A]``.
         action_space: ``"categorical"``, ``"one_hot"`` or a spec; ``None`` to take the network's.
         num_fractions: N; ``None`` for the network's own number, which a foreign module does not tell.
         kappa: where the Huber loss turns from square to linear.

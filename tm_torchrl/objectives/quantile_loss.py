@@ -28,7 +28,7 @@ from tm_torchrl.objectives.batch_checks import check_batch, check_quantiles, fir
 from tm_torchrl.objectives.functional import quantile_huber_loss
 from tm_torchrl.objectives.network_pass import NetworkPass
 from tm_torchrl.objectives.self_loss import SelfLossNormalizer
-from tm_torchrl.objectives.value_estimators import DoubleEstimator, QuantileEstimators
+from tm_torchrl.objectives.value_estimators import DoubleEstimator, QuantileEstimator, QuantileEstimators
 
 
 class QuantileLoss(LossModule):
@@ -37,8 +37,8 @@ class QuantileLoss(LossModule):
     Subclasses say which fractions are asked for. The arguments are theirs too.
 
     Args:
-        value_network: a ``QuantileActor``, a ``QuantileModule``, a ``QuantileNetwork`` that reads ``observation``, or any
-            TensorDict module that writes ``quantile_values`` ``[*B, N, A]``.
+        value_network: a ``QuantileActor``, a ``QuantileModule``, a ``QuantileNetwork`` that reads ``observation``, or
+            any TensorDict module that writes ``quantile_values`` ``[*B, N, A]``.
         action_space: ``"categorical"``, ``"one_hot"`` or a spec; ``None`` to take the network's.
         num_fractions: N.
         num_target_fractions: M.
@@ -107,7 +107,8 @@ class QuantileLoss(LossModule):
             value_network = QuantileModule(value_network)
         if not isinstance(value_network, TensorDictModuleBase):
             raise TypeError(
-                f"value_network={type(value_network).__name__}: a QuantileActor, a QuantileNetwork or a TensorDict module "
+                f"value_network={type(value_network).__name__}: a QuantileActor, a QuantileNetwork or a "
+                "TensorDict module "
                 "that writes 'quantile_values' is wanted"
             )
         self.is_one_hot = _is_one_hot(action_space, value_network)
@@ -144,7 +145,8 @@ class QuantileLoss(LossModule):
         else:
             hyperparams.setdefault("device", self._default_device)
             if isinstance(value_type, type):
-                self._value_estimator, self.value_type = value_type.for_loss(self, **hyperparams), value_type
+                estimator: type[QuantileEstimator] = value_type
+                self._value_estimator, self.value_type = estimator.for_loss(self, **hyperparams), value_type
             else:
                 dispatch_value_estimator(self, value_type, supported=self.supported_value_estimators, **hyperparams)
         if isinstance(self._value_estimator, DoubleEstimator) and not self.delay_value:
@@ -154,7 +156,7 @@ class QuantileLoss(LossModule):
         self._forward_value_estimator_keys()
         return self
 
-    @dispatch
+    @dispatch  # type: ignore[untyped-decorator]
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """The loss of a batch; also writes the priority of each sample into it."""
         batch = tensordict if tensordict.ndim == 1 else tensordict.reshape(-1)
@@ -192,7 +194,8 @@ class QuantileLoss(LossModule):
             weights_B = batch.get(self.tensor_keys.priority_weight, None)
             if weights_B is None and self.use_prioritized_weights is True:
                 raise KeyError(
-                    f"no {self.tensor_keys.priority_weight!r} in the batch and use_prioritized_weights=True: sample from "
+                    f"no {self.tensor_keys.priority_weight!r} in the batch and use_prioritized_weights=True: "
+                    "sample from "
                     "a prioritised buffer, or leave it at 'auto'"
                 )
         weights_B = None if weights_B is None else weights_B.reshape(loss_B.shape).to(loss_B.dtype)

@@ -340,4 +340,5 @@ class MunchausenEstimator(SoftEstimator):
 
 def _halves(quantiles: Quantiles) -> tuple[Quantiles, Quantiles]:
     parts = [(None, None) if tensor is None else tensor.chunk(2) for tensor in quantiles]
-    return Quantiles(*(part[0] for part in parts)), Quantiles(*(part[1] for part in parts))
+    before, after = zip(*parts, strict=True)
+    return Quantiles(*before), Quantiles(*after)

@@ -1,0 +1,119 @@
+"""Sums and minima over many numbers of which few change at a time, by blocks of 64, in vectorised torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_WIDTH = 64
+
+
+class BlockTree:
+    """Numbers in float64 with a reduction of each block of 64, of 64 blocks, and so on.
+
+    A changed number's blocks are reduced anew from their members, never corrected by differences, so nothing drifts.
+    The interface is that of TorchRL's compiled trees. 200,000 numbers make three levels.
+
+    Args:
+        size: how many numbers.
+    """
+
+    neutral = 0.0
+
+    def __init__(self, size: int) -> None:
+        if size < 1:
+            raise ValueError(f"size={size}: at least one number is needed")
+        self.size = size
+        self.num_used = 0  # numbers from here on were never set
+        self.levels: list[Tensor] = []
+        count = size
+        while not self.levels or count > 1:
+            count = -(-count // _WIDTH)
+            self.levels.append(torch.full((count, _WIDTH), self.neutral, dtype=torch.float64))
+
+    def reduce(self, values: Tensor) -> Tensor:
+        """The reduction over the last dimension."""
+        return values.sum(-1)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        """The numbers at an index, a list of them or a slice."""
+        return self.levels[0].view(-1)[: self.size][index]
+
+    def __setitem__(self, index: Tensor | int, value: Tensor | float) -> None:
+        """Set numbers; of several for one index the last counts."""
+        index = torch.as_tensor(index, dtype=torch.int64).reshape(-1)
+        if not len(index):
+            return
+        if int(index.min()) < 0 or int(index.max()) >= self.size:
+            raise IndexError(
+                f"index between {int(index.min())} and {int(index.max())}; the tree has {self.size} numbers"
+            )
+        self.num_used = max(self.num_used, int(index.max()) + 1)
+        value = torch.as_tensor(value, dtype=torch.float64).reshape(-1).expand(len(index))
+        self.levels[0].view(-1).scatter_(0, index, value)
+        for members, parents in zip(self.levels[:-1], self.levels[1:], strict=True):
+            index = index // _WIDTH
+            parents.view(-1).scatter_(0, index, self.reduce(members.index_select(0, index)))
+
+    def query(self, start: int, stop: int) -> float:
+        """The reduction over ``[start, stop)``."""
+        if start == 0 and stop >= self.num_used:
+            return float(self.reduce(self.levels[-1][0]))
+        return float(self.reduce(self[start:stop]))
+
+    def rebuild(self, values: Tensor) -> None:
+        """Set all numbers at once: the first ``len(values)``; those behind become as if never set."""
+        if len(values) > self.size:
+            raise ValueError(f"{len(values)} numbers for a tree of {self.size}")
+        self.__init__(self.size)  # type: ignore[misc]
+        self.levels[0].view(-1)[: len(values)] = values.to(torch.float64)
+        self.num_used = len(values)
+        for members, parents in zip(self.levels[:-1], self.levels[1:], strict=True):
+            parents.view(-1)[: len(members)] = self.reduce(members)
+
+
+class MinTree(BlockTree):
+    """Minima; a number never set is infinite.
+
+    Examples:
+        >>> tree = MinTree(1000)
+        >>> tree[torch.tensor([5, 700])] = torch.tensor([3.0, 2.0])
+        >>> tree.query(0, 1000), tree.query(0, 10)
+        (2.0, 3.0)
+    """
+
+    neutral = float("inf")
+
+    def reduce(self, values: Tensor) -> Tensor:
+        """The least."""
+        return values.amin(-1)
+
+
+class SumTree(BlockTree):
+    """Sums; a number never set is 0. Finds where a running sum passes a value.
+
+    Examples:
+        >>> tree = SumTree(1000)
+        >>> tree[torch.tensor([5, 700])] = torch.tensor([3.0, 1.0])
+        >>> tree.query(0, 1000), tree.scan_lower_bound(torch.tensor([0.5, 2.9, 3.1]))
+        (4.0, tensor([  5,   5, 700]))
+    """
+
+    def scan_lower_bound(self, mass: Tensor | float) -> Tensor:
+        """For each mass the first index whose running sum exceeds it."""
+        mass = torch.as_tensor(mass, dtype=torch.float64)
+        shape, mass = mass.shape, mass.reshape(-1)
+        root, *lower = reversed(self.levels)
+        before = F.pad(root[0].cumsum(-1), (1, 0))
+        index = torch.searchsorted(before[1:], mass, right=True).clamp_(max=_WIDTH - 1)
+        mass = mass - before[index]
+        for level in lower:
+            sums = level.index_select(0, index).cumsum_(-1)
+            place = torch.searchsorted(sums, mass.unsqueeze(-1), right=True).clamp_(max=_WIDTH - 1)
+            before = sums.gather(-1, (place - 1).clamp_(min=0)).masked_fill_(place == 0, 0.0)
+            mass = mass - before.squeeze(-1)
+            index = index * _WIDTH + place.squeeze(-1)
+        return index.clamp_(max=max(self.num_used - 1, 0)).reshape(shape)
