@@ -7,6 +7,7 @@ import torch
 from tensordict import TensorDict
 from torchrl.collectors import Collector
 from torchrl.data import LazyMemmapStorage, LazyTensorStorage, TensorDictReplayBuffer
+from torchrl.modules import RandomPolicy
 
 from tm_torchrl.data import FrameStorage, MiniRace, NStep, TensorDictPrioritizedReplayBuffer, make_replay_buffer
 from tm_torchrl.envs import TrackManiaEnv
@@ -44,7 +45,7 @@ def test_seeds_decide_what_is_drawn(prioritized: bool) -> None:
 @pytest.mark.parametrize("prioritized", [False, True])
 @pytest.mark.parametrize("storage", ["memory", "frames"])
 def test_from_cars_to_priorities(prioritized: bool, storage: str) -> None:
-    env = TrackManiaEnv(num_cars=4, pixels=True)
+    env = TrackManiaEnv(4, track="oval", pixels=True)
     buffer = make_replay_buffer(
         capacity=500,
         batch_size=16,
@@ -54,7 +55,7 @@ def test_from_cars_to_priorities(prioritized: bool, storage: str) -> None:
         mini_race=MiniRace(seed=0),
         seed=0,
     )
-    collector = Collector(env, policy=None, frames_per_batch=80, total_frames=160)
+    collector = Collector(env, RandomPolicy(env.action_spec), frames_per_batch=80, total_frames=160)
     for batch in collector:
         buffer.extend(batch)
     collector.shutdown()
@@ -77,7 +78,7 @@ def test_errors(tmp_path) -> None:
         make_replay_buffer(capacity=10, batch_size=1, storage=LazyTensorStorage(5))
     with pytest.raises(ValueError, match="scratch_dir"):
         make_replay_buffer(capacity=10, batch_size=1, scratch_dir=tmp_path)
-    with pytest.raises(ValueError, match="needs? |give n_step"):
+    with pytest.raises(ValueError, match="give n_step"):
         make_replay_buffer(capacity=10, batch_size=1, mini_race=MiniRace())
     with pytest.raises(ValueError, match="frame_ids=True"):
         make_replay_buffer(capacity=10, batch_size=1, storage="frames", n_step=NStep(3, gamma=0.99))

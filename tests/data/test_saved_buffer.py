@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -64,7 +65,9 @@ def test_cut_short_changed_and_missing_files_are_named(tmp_path: Path) -> None:
     folder = saved(tmp_path)
     content = (folder / "buffer.pt").read_bytes()
     (folder / "buffer.pt").write_bytes(content[:-100])
-    with pytest.raises(DamagedBufferError, match=rf"buffer.pt has {len(content) - 100} bytes instead of {len(content)}"):
+    with pytest.raises(
+        DamagedBufferError, match=rf"buffer.pt has {len(content) - 100} bytes instead of {len(content)}"
+    ):
         load_buffer(build(), folder)
     flipped = bytearray(content)
     flipped[len(content) // 2] ^= 1
@@ -102,12 +105,13 @@ def test_other_entries_are_refused(tmp_path: Path) -> None:
     wide["observation"] = wide["observation"].expand(2, 10, 3).clone()
     wide["next", "observation"] = wide["next", "observation"].expand(2, 10, 3).clone()
     other.extend(wide)
-    with pytest.raises(ValueError, match=r"entry 'next.observation': torch.float32 \[1\] there, torch.float32 \[3\] here"):
+    with pytest.raises(
+        ValueError, match=r"entry 'next.observation': torch.float32 \[1\] there, torch.float32 \[3\] here"
+    ):
         load_buffer(other, saved(tmp_path))
 
 
 def test_a_replacement_cut_off_anywhere_leaves_a_loadable_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = saved(tmp_path)
     newer = build()
     newer.extend(steps(20))
     lengths = {}
@@ -117,7 +121,7 @@ def test_a_replacement_cut_off_anywhere_leaves_a_loadable_one(tmp_path: Path, mo
 
     real = {name: getattr(module.os, name) for name in ("fsync",)} | {"rename": Path.rename}
     for kill_at in range(6):
-        calls = 0
+        calls, folder = 0, saved(tmp_path / str(kill_at))
 
         def counting(function):
             def call(*arguments):
@@ -131,10 +135,8 @@ def test_a_replacement_cut_off_anywhere_leaves_a_loadable_one(tmp_path: Path, mo
 
         monkeypatch.setattr(module.os, "fsync", counting(real["fsync"]))
         monkeypatch.setattr(Path, "rename", counting(real["rename"]))
-        try:
+        with contextlib.suppress(Killed):
             save_buffer(newer, folder)
-        except Killed:
-            pass
         monkeypatch.setattr(module.os, "fsync", real["fsync"])
         monkeypatch.setattr(Path, "rename", real["rename"])
         found = build()
