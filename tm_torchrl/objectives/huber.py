@@ -66,6 +66,8 @@ class SortedHuber(_ClosedForm):
         fractions = fractions_BN.double()
         sums, squares = F.pad(target.cumsum(-1), (1, 0)), F.pad((target * target).cumsum(-1), (1, 0))
         bounds = torch.searchsorted(target, torch.cat([v - kappa, v, v + kappa], -1))
+        if kappa == 0:  # a target that equals the value lies neither below nor above: no slope
+            bounds[..., -num_values:] = torch.searchsorted(target, v, right=True)
         first_near, first_above, first_far = bounds.split(num_values, -1)  # type: ignore[no-untyped-call]
         sum_at = sums.gather(-1, bounds)
         sum_near, sum_above, sum_far = sum_at.split(num_values, -1)  # type: ignore[no-untyped-call]
