@@ -52,7 +52,7 @@ class NetworkPass:
         return module.takes_fractions if module is not None else self.fractions_key in self.network.in_keys
 
     def __call__(self, params: TensorDictBase, observations: TensorDictBase, num_fractions: int) -> Quantiles:
-        """Quantiles of a flat tensordict ``[B]``; ``values`` come in float32."""
+        """Quantiles of a flat tensordict ``[B]``; ``values`` come in float32, or float64."""
         fractions = None
         if self.source is not None:
             device = observations.get(self.in_keys[0]).device

@@ -161,10 +161,10 @@ class QuantileLoss(LossModule):
         """The loss of a batch; also writes the priority of each sample into it."""
         batch = tensordict if tensordict.ndim == 1 else tensordict.reshape(-1)
         self._check(batch)
-        online = self.evaluate(self.value_network_params, batch.select(*self.evaluate.in_keys), self.num_fractions)
+        online = self.evaluate(self.value_network_params, batch, self.num_fractions)
         value_BN = self._values_of_action(batch, online)
         target_BM = self.value_estimator.value_estimate(
-            batch, self.target_value_network_params, params=self.value_network_params.data, online=online
+            batch, self.target_value_network_params, params=self.value_network_params, online=online
         )
         loss_B = quantile_huber_loss(value_BN, online.fractions.detach(), target_BM, kappa=self.kappa)
         if self.normalizer is not None:

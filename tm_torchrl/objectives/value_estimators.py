@@ -59,7 +59,6 @@ class QuantileEstimator(ValueEstimatorBase):
         action: NestedKey = "action"
 
     default_keys = _AcceptedKeys
-    needs_online = False
     gamma: Tensor
 
     def __init__(
@@ -157,8 +156,9 @@ class QuantileEstimator(ValueEstimatorBase):
         raise TypeError(f"{type(self).__name__} must define next_value(...)")
 
     def next_observations(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """What the network reads of the next states."""
-        return tensordict.get("next").select(*self.evaluate.in_keys)
+        """What the network reads of the next states, and more."""
+        next_tensordict: TensorDictBase = tensordict.get("next")
+        return next_tensordict
 
 
 @register_value_estimator(QuantileEstimators.GREEDY, default_kwargs={"gamma": 0.99})
@@ -322,8 +322,9 @@ class MunchausenEstimator(SoftEstimator):
                 raise ValueError("online=None: policy_from='online' needs the online network's quantiles of the states")
             after = self.evaluate(target_params, next_observations, self.num_fractions)
             return self.soft_value(after), self.bonus(online, tensordict)
-        observations = tensordict.select(*self.evaluate.in_keys)
-        both = self.evaluate(target_params, torch.cat([observations, next_observations]), self.num_fractions)
+        keys = self.evaluate.in_keys
+        states = torch.cat([tensordict.select(*keys), next_observations.select(*keys)])
+        both = self.evaluate(target_params, states, self.num_fractions)
         before, after = _halves(both)
         return self.soft_value(after), self.bonus(before, tensordict)
 
