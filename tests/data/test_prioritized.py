@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import inspect
 import re
 
 import numpy as np
@@ -10,20 +10,21 @@ import pytest
 import torch
 from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage
+from torchrl.data import TensorDictPrioritizedReplayBuffer as TorchRLBuffer
 from torchrl.data.replay_buffers.scheduler import LinearScheduler
 
 from tm_torchrl.data import PrioritizedSampler, TensorDictPrioritizedReplayBuffer
-from tm_torchrl.data import prioritized as module
+from tm_torchrl.data import prioritized_sampler as module
 
 
 def filled(
-    num: int = 8, *, capacity: int = 8, alpha: float = 0.5, beta: float = 1.0, seed: int | None = 0, **options: object
+    num: int = 8, *, capacity: int = 8, alpha: float = 0.5, eps: float = 0.0, seed: int | None = 0, **options: object
 ) -> TensorDictPrioritizedReplayBuffer:
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     buffer = TensorDictPrioritizedReplayBuffer(
         alpha=alpha,
-        beta=beta,
-        eps=0.0,
+        beta=options.pop("beta", 1.0),
+        eps=eps,
         storage=LazyTensorStorage(capacity),
         batch_size=64,
         generator=generator,
@@ -88,44 +89,83 @@ def test_priorities_from_a_tensordict() -> None:
 
 def test_sampling_follows_the_generator_alone() -> None:
     first, second = filled(seed=3), filled(seed=3)
-    np.random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
     torch.manual_seed(0)
     drawn = first.sample()["x"]
-    np.random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
     torch.manual_seed(1)
     assert torch.equal(drawn, second.sample()["x"])
 
 
 def test_without_a_generator_torch_draws() -> None:
     buffer = filled(seed=None)
-    state = np.random.get_state()[1].copy()
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
     torch.manual_seed(5)
     drawn = buffer.sample()["x"]
     torch.manual_seed(5)
     assert torch.equal(drawn, buffer.sample()["x"])
-    assert (np.random.get_state()[1] == state).all()
+    assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1.0])
-def test_bad_priorities_change_nothing(bad: float) -> None:
-    buffer = filled()
-    before = copy.deepcopy(buffer.prioritized_sampler.state_dict())
-    with pytest.raises(ValueError, match=re.escape(f"1 of 3 are negative or not finite, the first at 2 is {bad}")):
-        buffer.update_priority(torch.arange(3), torch.tensor([1.0, 2.0, bad]))
+IMPOSSIBLE = [
+    ([1.0, 2.0, float("nan")], "1 of 3 priorities are negative or not finite, the first is nan at 2 (of item 7)"),
+    ([1.0, float("inf"), -1.0], "2 of 3 priorities are negative or not finite, the first is inf at 1 (of item 3)"),
+    ([-1.0, 2.0, 0.0], "1 of 3 priorities are negative or not finite, the first is -1.0 at 0 (of item 5)"),
+    ([1.0, 0.0, 2.0], "1 of 3 priorities are 0 or infinite as (priority + 0)^2, the first is 0.0 at 1"),
+    ([1.0, 1e200, 2.0], "1 of 3 priorities are 0 or infinite as (priority + 0)^2, the first is 1e+200 at 1"),
+    ([1.0, 1e-200, 2.0], "1 of 3 priorities are 0 or infinite as (priority + 0)^2, the first is 1e-200 at 1"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), IMPOSSIBLE, ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize("sync", [True, False])
+def test_impossible_priorities_change_nothing(sync: bool, given: list, message: str) -> None:
+    buffer = filled(alpha=2.0, sync=sync, priority_key=("loss", "size"))
+    batch = buffer.sample(3)
+    before = buffer.prioritized_sampler.state_dict()
+    batch["index"] = torch.tensor([5, 3, 7])
+    batch["loss", "size"] = torch.tensor(given, dtype=torch.float64).unsqueeze(-1)
+    with pytest.raises(ValueError, match=re.escape(f"('loss', 'size'): {message}")):
+        buffer.update_tensordict_priority(batch)
     after = buffer.prioritized_sampler.state_dict()
     assert torch.equal(before.pop("tree"), after.pop("tree"))
     assert before == after
 
 
-def test_saved_state_draws_alike() -> None:
-    buffer, other = filled(seed=1), filled(seed=2)
-    buffer.update_priority(torch.arange(8), PRIORITIES)
+def test_an_item_that_does_not_exist_changes_nothing() -> None:
+    buffer = filled()
+    before = buffer.prioritized_sampler.state_dict()
+    with pytest.raises(IndexError, match="index 8 of 8 items"):
+        buffer.update_priority(torch.tensor([3, 8]), torch.tensor([5.0, 7.0]))
+    after = buffer.prioritized_sampler.state_dict()
+    assert torch.equal(before.pop("tree"), after.pop("tree"))
+    assert before == after
+
+
+def test_items_that_a_writer_passed_over_are_passed_over() -> None:
+    buffer = filled(alpha=1.0)
+    buffer.update_priority(torch.tensor([3, -1, 4]), torch.tensor([5.0, 9.0, 7.0]))
+    assert buffer.prioritized_sampler.state_dict()["tree"].tolist() == [1.0, 1, 1, 5, 7, 1, 1, 1]
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_saved_state_draws_alike(sync: bool) -> None:
+    buffer, other = filled(seed=1, sync=sync), filled(seed=2, sync=sync)
     buffer.sample()
+    buffer.update_priority(torch.arange(8), PRIORITIES)
+    buffer.extend(TensorDict({"x": torch.tensor([20, 21])}, [2]))  # that sync=False has not seen yet
     other.load_state_dict(buffer.state_dict())
     for _ in range(3):
         ours, theirs = buffer.sample(), other.sample()
         assert torch.equal(ours["x"], theirs["x"])
         assert torch.equal(ours["priority_weight"], theirs["priority_weight"])
+        for each in (buffer, other):
+            each.extend(TensorDict({"x": torch.tensor([22, 23, 24])}, [3]))
+
+
+def test_a_learner_wants_its_priorities() -> None:
+    with pytest.raises(ValueError, match="saved with sync=True"):
+        filled(sync=False).load_state_dict(filled().state_dict())
 
 
 def test_sampler_dumps_and_loads(tmp_path) -> None:
@@ -140,19 +180,71 @@ def test_sampler_dumps_and_loads(tmp_path) -> None:
         filled(capacity=9).prioritized_sampler.loads(tmp_path / "sampler")
 
 
-def test_beta_follows_a_schedule() -> None:
-    buffer = filled(beta=0.4)
-    scheduler = LinearScheduler(buffer, param_name="beta", final_value=1.0, num_steps=3)
-    for _ in range(3):
+@pytest.mark.parametrize("sync", [True, False])
+def test_beta_follows_a_schedule(sync: bool) -> None:
+    buffer = filled(beta=0.4, sync=sync)
+    scheduler = LinearScheduler(buffer.prioritized_sampler, param_name="beta", final_value=1.0, num_steps=3)
+    for expected in (0.6, 0.8, 1.0):
         scheduler.step()
-    assert buffer.beta == pytest.approx(1.0)
+        assert buffer.beta == pytest.approx(expected)
+        assert type(buffer.beta) is float  # numpy's scalars would have to be pickled
+
+
+def test_alpha_set_anew_converts_what_is_stored() -> None:
+    buffer = filled(alpha=0.5)
+    buffer.update_priority(torch.arange(8), PRIORITIES)
+    buffer.sampler.alpha = 1.0
+    sampler = buffer.prioritized_sampler
+    assert torch.allclose(sampler.state_dict()["tree"], PRIORITIES.double(), rtol=1e-12)
+    assert sampler._sum_tree.query(0, 8) == pytest.approx(float(PRIORITIES.double().sum()), rel=1e-12)
+    assert sampler._min_tree.query(0, 8) == pytest.approx(0.25, rel=1e-12)
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
+def test_exponents_set_out_of_range_change_nothing(value: float) -> None:
+    buffer = filled()
+    with pytest.raises(ValueError, match=f"beta={value}"):
+        buffer.beta = value
+    with pytest.raises(ValueError, match=f"alpha={value}"):
+        buffer.sampler.alpha = value
+    assert (buffer.sampler.alpha, buffer.beta) == (0.5, 1.0)
+
+
+def test_single_items_and_emptying() -> None:
+    buffer = filled(4, alpha=1.0)
+    buffer.update_priority(2, 6.0)
+    assert buffer.add(TensorDict({"x": torch.tensor(4)}, [])) == 4
+    assert buffer.prioritized_sampler.state_dict()["tree"].tolist() == [1.0, 1, 6, 1, 6, 0, 0, 0]
+    buffer.empty()
+    with pytest.raises(RuntimeError, match="empty"):
+        buffer.sample()
+    buffer.extend(TensorDict({"x": torch.tensor([9])}, [1]))
+    assert buffer.prioritized_sampler.state_dict()["tree"].tolist() == [1.0, 0, 0, 0, 0, 0, 0, 0]
+
+
+def test_items_without_priorities() -> None:
+    storage = LazyTensorStorage(8)
+    storage.set(torch.arange(8), TensorDict({"x": torch.arange(8)}, [8]))
+    with pytest.raises(RuntimeError, match="none of the 8 items in the storage has a priority"):
+        PrioritizedSampler(8, 0.5, 0.4).sample(storage, 2)
+
+
+def test_arguments_are_those_of_torchrl() -> None:
+    ours, theirs = (
+        inspect.signature(kind.__init__).parameters for kind in (TensorDictPrioritizedReplayBuffer, TorchRLBuffer)
+    )
+    assert {name: value.default for name, value in ours.items()} == {
+        name: value.default for name, value in theirs.items()
+    }
+    with pytest.raises(ValueError, match="sampler_device=cuda"):
+        filled(sampler_device="cuda")
 
 
 def test_writers_without_the_tree() -> None:
     """sync=False: the learner catches up with what was written when it samples."""
     buffer = filled(sync=False, alpha=1.0)
     assert buffer.sample(500)["x"].unique().tolist() == list(range(8))
-    buffer.update_priority(torch.arange(8), torch.tensor([0.0, 0, 0, 1, 0, 0, 0, 0]))
+    buffer.update_priority(torch.arange(8), torch.tensor([0.0, 0, 0, 1, 0, 0, 0, 0]) + 1e-20)
     assert buffer.sample()["x"].unique().tolist() == [3]
 
 

@@ -58,13 +58,41 @@ def test_sums_do_not_drift() -> None:
     assert tree.query(0, SIZE) == SIZE
 
 
-def test_rebuild_sets_all() -> None:
-    tree, other = MinTree(SIZE), MinTree(SIZE)
-    values = torch.rand(700, dtype=torch.float64)
-    tree[torch.tensor([4000])] = torch.tensor([-5.0])
-    tree.rebuild(values)
-    other[torch.arange(700)] = values
-    assert all(torch.equal(a, b) for a, b in zip(tree.levels, other.levels, strict=True))
+@pytest.mark.parametrize("size", [3, 64, 65, 5000, 300_000])
+def test_masses_at_the_edge_find_a_number_above_0(size: int) -> None:
+    """Numbers over 20 decades, then zeros: sums lose the small beside the large, and a mass may round to the whole."""
+    tree = SumTree(size)
+    num = max(1, size // 3)
+    tree[torch.arange(num)] = 10.0 ** torch.linspace(-8, 12, num, dtype=torch.float64)
+    total = tree.query(0, size)
+    mass = torch.cat(
+        [
+            torch.tensor([0.0, total, 2 * total, np.nextafter(total, 0), total * (1 + 1e-15)], dtype=torch.float64),
+            *(level.reshape(-1).cumsum(0)[:2000] for level in tree.levels),  # borders between blocks
+        ]
+    )
+    found = tree.scan_lower_bound(mass)
+    assert (tree[found] > 0).all()
+    assert found[:3].tolist() == [0, num - 1, num - 1]
+
+
+def test_an_empty_tree_and_an_empty_update() -> None:
+    tree = SumTree(5000)
+    tree[torch.zeros(0, dtype=torch.int64)] = torch.zeros(0)
+    assert tree.query(0, 5000) == 0
+    with pytest.raises(ValueError, match="nothing to find"):
+        tree.scan_lower_bound(torch.tensor([0.0]))
+
+
+def test_the_last_of_many_values_for_one_index_stays() -> None:
+    sums, minima = SumTree(SIZE), MinTree(SIZE)
+    index = torch.arange(100).repeat(1000)
+    value = torch.rand(100_000, dtype=torch.float64)
+    for tree in (sums, minima):
+        tree[index] = value
+        assert torch.equal(tree[:100], value[-100:])
+    assert sums.query(0, SIZE) == pytest.approx(float(value[-100:].sum()), rel=1e-12)
+    assert minima.query(0, SIZE) == float(value[-100:].min())
 
 
 def test_errors() -> None:

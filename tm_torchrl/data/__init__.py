@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from tm_torchrl.data.held_out import HeldOut
     from tm_torchrl.data.mini_race import MiniRace
     from tm_torchrl.data.n_step import NStep
-    from tm_torchrl.data.prioritized import PrioritizedSampler, TensorDictPrioritizedReplayBuffer
+    from tm_torchrl.data.prioritized import TensorDictPrioritizedReplayBuffer
+    from tm_torchrl.data.prioritized_sampler import PrioritizedSampler
     from tm_torchrl.data.replay_buffer import make_replay_buffer
     from tm_torchrl.data.reuse_budget import ReuseBudget
     from tm_torchrl.data.saved_buffer import DamagedBufferError, load_buffer, save_buffer
@@ -23,7 +24,7 @@ _HOMES = {
     "HeldOut": "tm_torchrl.data.held_out",
     "MiniRace": "tm_torchrl.data.mini_race",
     "NStep": "tm_torchrl.data.n_step",
-    "PrioritizedSampler": "tm_torchrl.data.prioritized",
+    "PrioritizedSampler": "tm_torchrl.data.prioritized_sampler",
     "ReuseBudget": "tm_torchrl.data.reuse_budget",
     "TensorDictPrioritizedReplayBuffer": "tm_torchrl.data.prioritized",
     "load_buffer": "tm_torchrl.data.saved_buffer",

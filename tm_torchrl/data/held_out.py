@@ -59,7 +59,7 @@ class HeldOut:
 def _uniform(number: Tensor, seed: int) -> Tensor:
     """A number in [0, 1) for each integer: its bits well mixed (the finaliser of MurmurHash3, 32 bits)."""
     mask = 0xFFFFFFFF
-    x = (number ^ (number >> 32) ^ (seed * 0x9E3779B1)) & mask
+    x = (number ^ (number >> 32) ^ (seed * 0x9E3779B1 & mask)) & mask
     for multiplier, shift in ((0x85EBCA6B, 16), (0xC2B2AE35, 13), (1, 16)):
         x = ((x ^ (x >> shift)) * multiplier) & mask
     return x.to(torch.float64) / 2**32

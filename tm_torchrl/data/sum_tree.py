@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 _WIDTH = 64
 
@@ -53,7 +52,8 @@ class BlockTree:
             )
         self.num_used = max(self.num_used, int(index.max()) + 1)
         value = torch.as_tensor(value, dtype=torch.float64).reshape(-1).expand(len(index))
-        self.levels[0].view(-1).scatter_(0, index, value)
+        # numpy promises that the last of several values for one index stays; torch's scatter_ promises nothing.
+        self.levels[0].view(-1).numpy()[index.numpy()] = value.numpy()
         for members, parents in zip(self.levels[:-1], self.levels[1:], strict=True):
             index = index // _WIDTH
             parents.view(-1).scatter_(0, index, self.reduce(members.index_select(0, index)))
@@ -63,16 +63,6 @@ class BlockTree:
         if start == 0 and stop >= self.num_used:
             return float(self.reduce(self.levels[-1][0]))
         return float(self.reduce(self[start:stop]))
-
-    def rebuild(self, values: Tensor) -> None:
-        """Set all numbers at once: the first ``len(values)``; those behind become as if never set."""
-        if len(values) > self.size:
-            raise ValueError(f"{len(values)} numbers for a tree of {self.size}")
-        self.__init__(self.size)  # type: ignore[misc]
-        self.levels[0].view(-1)[: len(values)] = values.to(torch.float64)
-        self.num_used = len(values)
-        for members, parents in zip(self.levels[:-1], self.levels[1:], strict=True):
-            parents.view(-1)[: len(members)] = self.reduce(members)
 
 
 class MinTree(BlockTree):
@@ -103,17 +93,29 @@ class SumTree(BlockTree):
     """
 
     def scan_lower_bound(self, mass: Tensor | float) -> Tensor:
-        """For each mass the first index whose running sum exceeds it."""
+        """For each mass the first index whose running sum exceeds it; a mass of the whole sum or more finds the last.
+
+        Differences are rounded, so at each level the mass is kept below what the block has: a number that is 0 is never
+        found.
+        """
         mass = torch.as_tensor(mass, dtype=torch.float64)
         shape, mass = mass.shape, mass.reshape(-1)
         root, *lower = reversed(self.levels)
-        before = F.pad(root[0].cumsum(-1), (1, 0))
-        index = torch.searchsorted(before[1:], mass, right=True).clamp_(max=_WIDTH - 1)
-        mass = mass - before[index]
+        sums = root[0].cumsum(-1)
+        if not float(sums[-1]) > 0:
+            raise ValueError("no number of the tree is above 0: there is nothing to find")
+        mass = torch.minimum(mass, _below(sums[-1]))
+        index = torch.searchsorted(sums, mass, right=True)
+        mass = mass - torch.where(index == 0, 0.0, sums[index - 1])
         for level in lower:
             sums = level.index_select(0, index).cumsum_(-1)
-            place = torch.searchsorted(sums, mass.unsqueeze(-1), right=True).clamp_(max=_WIDTH - 1)
+            mass = torch.minimum(mass, _below(sums[:, -1]))
+            place = torch.searchsorted(sums, mass.unsqueeze(-1), right=True)
             before = sums.gather(-1, (place - 1).clamp_(min=0)).masked_fill_(place == 0, 0.0)
             mass = mass - before.squeeze(-1)
             index = index * _WIDTH + place.squeeze(-1)
-        return index.clamp_(max=max(self.num_used - 1, 0)).reshape(shape)
+        return index.reshape(shape)
+
+
+def _below(sums: Tensor) -> Tensor:
+    return torch.nextafter(sums, torch.zeros_like(sums))
