@@ -111,7 +111,7 @@ class FQFLoss(QuantileLoss):
         module = quantile_module(self.value_network)
         assert module is not None
         # The quantile function at the inner edges; the encoder's features are at hand.
-        with torch.no_grad(), self.value_network_params.data.to_module(self.value_network, preserve_module_state=False):
+        with torch.no_grad(), self.evaluate.swap.using(self.value_network_params):
             edge_values = module.network.head(online.features, online.edges[:, 1:-1])
         action = action_index(batch.get(self.tensor_keys.action), edge_values, is_one_hot=self.is_one_hot)
         loss_B = fraction_loss(online.edges, value_BN, values_of(edge_values, action))

@@ -39,14 +39,12 @@ class PairwiseHuber(_ClosedForm):
         """Loss ``[B]``."""
         u_BNM = target_BM.unsqueeze(-2) - value_BN.unsqueeze(-1)
         fractions_BN1 = fractions_BN.unsqueeze(-1)
+        # Names follow the contents of tensors that are overwritten: allocating is what costs most here.
         weight_BNM = torch.where(u_BNM < 0, 1 - fractions_BN1, fractions_BN1)
-        if kappa > 0:
-            slope_BNM = u_BNM.clamp(-kappa, kappa)
-            gradient_BNM = weight_BNM * slope_BNM
-            loss_BNM = gradient_BNM * (u_BNM - slope_BNM / 2)
-        else:
-            gradient_BNM = weight_BNM * u_BNM.sign()
-            loss_BNM = gradient_BNM * u_BNM
+        slope_BNM = u_BNM.clamp(-kappa, kappa) if kappa > 0 else u_BNM.sign()
+        gradient_BNM = weight_BNM.mul_(slope_BNM)
+        distance_BNM = u_BNM.sub_(slope_BNM, alpha=0.5) if kappa > 0 else u_BNM
+        loss_BNM = distance_BNM.mul_(gradient_BNM)
         scale = 1 / (target_BM.shape[-1] * (kappa or 1))
         ctx.save_for_backward(gradient_BNM.sum(-1) * -scale)
         return loss_BNM.sum((-2, -1)) * scale

@@ -11,10 +11,11 @@ from tm_torchrl.modules.actor import QuantileActor, QuantileModule
 from tm_torchrl.modules.fractions import FractionSource
 from tm_torchrl.modules.network import Quantiles
 from tm_torchrl.modules.noisy import reset_noise
+from tm_torchrl.objectives.parameter_swap import ParameterSwap
 
 
 class NetworkPass:
-    """Evaluates a network on a flat batch, at fractions of a source, with new noise.
+    """Evaluates a network on a flat batch, at fractions of a source.
 
     A network is a ``QuantileActor``, a ``QuantileModule``, or any TensorDict module that writes ``quantile_values``
     and, if fractions are to matter, reads ``fractions``.
@@ -35,6 +36,7 @@ class NetworkPass:
         fractions_key: NestedKey,
     ) -> None:
         self.network = network
+        self.swap = ParameterSwap(network)
         self.source = source
         self.quantile_values_key = quantile_values_key
         self.fractions_key = fractions_key
@@ -51,15 +53,20 @@ class NetworkPass:
         module = quantile_module(self.network)
         return module.takes_fractions if module is not None else self.fractions_key in self.network.in_keys
 
+    def draw_noise(self, *params: TensorDictBase) -> None:
+        """New noise in the noisy layers of each network; not between passes of one loss, which share it."""
+        if self.is_noisy:
+            for own in params:
+                with self.swap.using(own):
+                    reset_noise(self.network)
+
     def __call__(self, params: TensorDictBase, observations: TensorDictBase, num_fractions: int) -> Quantiles:
         """Quantiles of a flat tensordict ``[B]``; ``values`` come in float32, or float64."""
         fractions = None
         if self.source is not None:
             device = observations.get(self.in_keys[0]).device
             fractions = self.source(observations.batch_size, num_fractions, device=device)
-        with params.to_module(self.network, preserve_module_state=False):
-            if self.is_noisy:
-                reset_noise(self.network)
+        with self.swap.using(params):
             quantiles = self._evaluate(observations, fractions)
         return quantiles._replace(
             values=quantiles.values.float() if quantiles.values.element_size() < 4 else quantiles.values

@@ -64,7 +64,7 @@ class QRDQNLoss(QuantileLoss):
             action_space=action_space,
             num_fractions=num_fractions,
             num_target_fractions=num_fractions,
-            source=MidpointFractions(),
+            source=MidpointFractions() if _takes_fractions(value_network) else None,
             kappa=kappa,
             delay_value=delay_value,
             priority=priority,
@@ -85,3 +85,7 @@ def _number_of_fractions(network: TensorDictModuleBase | QuantileNetwork, asked:
     if own is not None and not own.takes_fractions and asked not in (None, own.num_fractions):
         raise ValueError(f"num_fractions={asked}: the network has {own.num_fractions} fixed quantiles; leave it out")
     return asked if asked is not None else own.num_fractions  # type: ignore[union-attr]
+
+
+def _takes_fractions(network: TensorDictModuleBase | QuantileNetwork) -> bool:
+    return bool(getattr(quantile_module(network) or network, "takes_fractions", True))

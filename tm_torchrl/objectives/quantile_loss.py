@@ -161,6 +161,7 @@ class QuantileLoss(LossModule):
         """The loss of a batch; also writes the priority of each sample into it."""
         batch = tensordict if tensordict.ndim == 1 else tensordict.reshape(-1)
         self._check(batch)
+        self.evaluate.draw_noise(self.value_network_params, self.target_value_network_params)
         online = self.evaluate(self.value_network_params, batch, self.num_fractions)
         value_BN = self._values_of_action(batch, online)
         target_BM = self.value_estimator.value_estimate(
@@ -211,8 +212,17 @@ class QuantileLoss(LossModule):
         else:
             priority_B = (mean_over_fractions(value_BN, online.edges) - target_BM.mean(-1)).abs()
         # A buffer must not learn of a broken sample: it gets the least priority instead.
-        priority_B = torch.where(priority_B.isfinite(), priority_B, torch.zeros_like(priority_B)).detach()
+        priority_B = priority_B.detach().nan_to_num(nan=0.0, posinf=0.0)
         tensordict.set(self.tensor_keys.priority, priority_B.reshape(*tensordict.batch_size, 1), inplace=True)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> QuantileLoss:
+        self.evaluate.swap.forget()  # a move replaces tensors
+        return super()._apply(fn)
+
+    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
+        """As of any module."""
+        self.evaluate.swap.forget()
+        return super().load_state_dict(*arguments, **options)
 
     def _check(self, batch: TensorDictBase) -> None:
         if not is_compiling() and (self.check_finite or not self._is_checked):
