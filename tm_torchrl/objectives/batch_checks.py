@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tensordict import TensorDictBase
+from tensordict import TensorDictBase, unravel_key
 from torch import Tensor
 
 from tm_torchrl.modules.network import Quantiles
@@ -25,8 +25,8 @@ def check_batch(batch: TensorDictBase, loss: QuantileLoss) -> None:
             f"{name}: no {', '.join(map(repr, missing))} in the batch; it has {', '.join(sorted(map(str, present)))}. "
             "Rename entries with set_keys(...), or observations with the network's in_keys"
         )
-    reward = batch.get(("next", loss.tensor_keys.reward))
-    _require_finite(reward, f"{name}: the reward {('next', loss.tensor_keys.reward)!r}")
+    reward_key = unravel_key(("next", loss.tensor_keys.reward))
+    _require_finite(batch.get(reward_key), f"{name}: the reward {reward_key!r}")
 
 
 def check_quantiles(quantiles: Quantiles, loss: QuantileLoss) -> None:

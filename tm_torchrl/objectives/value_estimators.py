@@ -15,7 +15,7 @@ from enum import Enum, auto
 from typing import Any, Literal
 
 import torch
-from tensordict import NestedKey, TensorDictBase
+from tensordict import NestedKey, TensorDictBase, unravel_key
 from torch import Tensor
 from torchrl.objectives.utils import register_value_estimator
 from torchrl.objectives.value import ValueEstimatorBase
@@ -93,7 +93,7 @@ class QuantileEstimator(ValueEstimatorBase):
         """Observations, action, and what came of it."""
         keys, outcome = self.evaluate.in_keys, ("reward", "done", "terminated")
         next_keys = [getattr(self.tensor_keys, name) for name in outcome] + keys
-        return [*keys, self.tensor_keys.action, *(("next", key) for key in next_keys)]
+        return [*keys, self.tensor_keys.action, *(unravel_key(("next", key)) for key in next_keys)]
 
     @property
     def out_keys(self) -> list[NestedKey]:

@@ -1,0 +1,103 @@
+"""Every loss with every network that it takes and every estimator, small; and batches for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from tm_torchrl.modules import MLPFQFNetwork, MLPIQNetwork, MLPNQNetwork, MLPQRNetwork, QuantileNetwork
+from tm_torchrl.objectives import FQFLoss, IQNLoss, QRDQNLoss
+from tm_torchrl.objectives.quantile_loss import QuantileLoss
+
+NUM_INPUTS, NUM_ACTIONS, NUM_FRACTIONS, GAMMA = 4, 3, 6, 0.9
+
+COMBINATIONS = [
+    (IQNLoss, MLPIQNetwork),
+    (IQNLoss, MLPNQNetwork),
+    (QRDQNLoss, MLPQRNetwork),
+    (QRDQNLoss, MLPNQNetwork),
+    (QRDQNLoss, MLPIQNetwork),
+    (FQFLoss, MLPFQFNetwork),
+]
+ESTIMATORS: dict[str, dict[str, float]] = {
+    "greedy": {},
+    "double": {},
+    "soft": {"temperature": 0.5},
+    "munchausen": {"temperature": 0.5, "alpha": 0.8, "clip": -0.6},
+}
+
+every_network = pytest.mark.parametrize(
+    ("loss_class", "network_class"), COMBINATIONS, ids=[f"{a.__name__}-{b.__name__}" for a, b in COMBINATIONS]
+)
+every_estimator = pytest.mark.parametrize("estimator", ESTIMATORS)
+
+
+def small(network_class: type[QuantileNetwork], **options: Any) -> QuantileNetwork:
+    sizes = {"hidden_sizes": (16,), "head_size": 8, "num_fractions": NUM_FRACTIONS}
+    return network_class(NUM_INPUTS, NUM_ACTIONS, **(sizes | options))
+
+
+def make_loss(
+    loss_class: type[QuantileLoss],
+    network_class: type[QuantileNetwork],
+    estimator: str = "greedy",
+    *,
+    network_options: dict[str, Any] | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> QuantileLoss:
+    """A loss whose target network differs from its online network."""
+    torch.manual_seed(seed)
+    options.setdefault("action_space", "categorical")
+    if loss_class is IQNLoss:
+        options = {"num_fractions": NUM_FRACTIONS, "num_target_fractions": 4} | options
+    loss = loss_class(small(network_class, **(network_options or {})), **options)
+    if options.get("delay_value", True):
+        for key, value in loss.target_value_network_params.items(True, True):
+            if key[-1].startswith(("weight", "bias")) and not key[-1].endswith("epsilon"):
+                value.data.add_(0.1 * torch.randn_like(value))
+    return loss.make_value_estimator(estimator, gamma=GAMMA, **ESTIMATORS[estimator])
+
+
+def make_batch(*shape: int, num_slots: int | None = None, is_one_hot: bool = False, seed: int = 1) -> TensorDict:
+    """Random transitions, a third of them terminated."""
+    generator = torch.Generator().manual_seed(seed)
+    action = torch.randint(NUM_ACTIONS, (*shape, *((num_slots,) if num_slots else ())), generator=generator)
+    terminated = torch.rand(*shape, 1, generator=generator) < 1 / 3
+    return TensorDict(
+        {
+            "observation": torch.randn(*shape, NUM_INPUTS, generator=generator),
+            "action": one_hot(action, NUM_ACTIONS) if is_one_hot else action,
+            "next": {
+                "observation": torch.randn(*shape, NUM_INPUTS, generator=generator),
+                "reward": torch.randn(*shape, 1, generator=generator),
+                "done": terminated.clone(),
+                "terminated": terminated,
+            },
+        },
+        shape,
+    )
+
+
+def losses_of(loss: QuantileLoss, batch: TensorDict, *, seed: int = 7) -> dict[str, Tensor]:
+    """All outputs, with the same fractions and noise for the same seed; the batch stays as it is."""
+    torch.manual_seed(seed)
+    return {key: value.detach().clone() for key, value in loss(batch.clone()).items()}
+
+
+def targets_of(loss: QuantileLoss, batch: TensorDict, *, seed: int = 7) -> Tensor:
+    """The samples ``[B, M]`` of the target."""
+    torch.manual_seed(seed)
+    estimate = loss.value_estimator.value_estimate
+    return estimate(batch, loss.target_value_network_params, params=loss.value_network_params)
+
+
+def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert torch.equal(found[key], value), key

@@ -1,0 +1,309 @@
+"""What every loss keeps with every network and every estimator, as TorchRL's trainers expect it."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from dataclasses import fields
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torchrl.data import Categorical, OneHot
+
+from tests.objectives.cases import (
+    COMBINATIONS,
+    ESTIMATORS,
+    GAMMA,
+    NUM_FRACTIONS,
+    assert_equal,
+    every_estimator,
+    every_network,
+    losses_of,
+    make_batch,
+    make_loss,
+    small,
+    targets_of,
+)
+from tm_torchrl.modules import FractionProposal, MLPFQFNetwork, MLPIQNetwork, QuantileActor, QuantileNetwork
+from tm_torchrl.objectives import FQFLoss, IQNLoss, QuantileEstimators
+from tm_torchrl.objectives.quantile_loss import QuantileLoss
+
+pytestmark = pytest.mark.filterwarnings("ignore:No target network updater")
+
+LossClass = type[QuantileLoss]
+NetworkClass = type[QuantileNetwork]
+RENAMED = ["action", ("next", "reward"), ("next", "done"), ("next", "terminated")]
+OPTIONAL = ["priority_weight", "steps_to_next_obs"]
+
+
+def full_batch(*shape: int) -> TensorDict:
+    batch = make_batch(*shape)
+    generator = torch.Generator().manual_seed(2)
+    batch["priority_weight"] = torch.rand(*shape, generator=generator)
+    batch["steps_to_next_obs"] = torch.randint(1, 4, (*shape, 1), generator=generator)
+    return batch
+
+
+@every_network
+@every_estimator
+@pytest.mark.parametrize("folder", [(), ("agents",)], ids=["flat", "nested"])
+def test_set_keys_of_what_is_read(
+    loss_class: LossClass, network_class: NetworkClass, estimator: str, folder: tuple[str, ...]
+) -> None:
+    loss, batch = make_loss(loss_class, network_class, estimator), full_batch(5)
+    expected = losses_of(loss, batch)
+    for key in [*RENAMED, *OPTIONAL]:
+        *place, name = key if isinstance(key, tuple) else (key,)
+        batch.set((*place, *folder, f"my_{name}"), batch.pop(key))
+        loss.set_keys(**{name: (*folder, f"my_{name}")})
+    assert_equal(losses_of(loss, batch), expected)
+
+
+@every_network
+def test_set_keys_of_every_field_and_back(loss_class: LossClass, network_class: NetworkClass) -> None:
+    loss = make_loss(loss_class, network_class)
+    batch, names = full_batch(5), [field.name for field in fields(loss._AcceptedKeys)]
+    expected = losses_of(loss, batch)
+    for name in names:
+        loss.set_keys(**{name: ("other", name)})
+        assert getattr(loss.tensor_keys, name) == ("other", name)
+    loss.set_keys(**dict.fromkeys(names))
+    assert loss.tensor_keys == loss.default_keys()
+    assert_equal(losses_of(loss, batch), expected)
+
+
+@every_network
+def test_set_keys_of_what_is_written(loss_class: LossClass, network_class: NetworkClass) -> None:
+    loss, batch = make_loss(loss_class, network_class), make_batch(5)
+    loss.set_keys(priority=("replay", "priority"), value_target=("targets", "samples"))
+    loss(batch)
+    assert batch["replay", "priority"].shape == (5, 1)
+    assert batch.get("td_error", None) is None
+    torch.manual_seed(7)
+    loss.value_estimator(batch, target_params=loss.target_value_network_params)
+    assert torch.equal(batch["targets", "samples"], targets_of(loss, batch))
+
+
+@every_network
+def test_set_keys_knows_its_keys(loss_class: LossClass, network_class: NetworkClass) -> None:
+    with pytest.raises(ValueError, match="rewards is not an accepted tensordict key"):
+        make_loss(loss_class, network_class).set_keys(rewards="r")
+
+
+@every_network
+@every_estimator
+def test_keys_outlive_a_change_of_estimator(loss_class: LossClass, network_class: NetworkClass, estimator: str) -> None:
+    loss, batch = make_loss(loss_class, network_class), make_batch(5)
+    batch.rename_key_("action", "move")
+    loss.set_keys(action="move")
+    loss.make_value_estimator(estimator, gamma=GAMMA, **ESTIMATORS[estimator])
+    batch_with_both = batch.clone().set("action", 2 - batch["move"])
+    assert_equal(losses_of(loss, batch), losses_of(loss, batch_with_both))
+
+
+@every_network
+@every_estimator
+def test_dispatch_by_keyword(loss_class: LossClass, network_class: NetworkClass, estimator: str) -> None:
+    loss, batch = make_loss(loss_class, network_class, estimator), make_batch(5)
+    expected = losses_of(loss, batch)
+    arguments = {key if isinstance(key, str) else "_".join(key): batch[key] for key in loss.in_keys}
+    torch.manual_seed(7)
+    outputs = loss(**arguments)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    assert_equal(dict(zip(loss.out_keys, outputs, strict=True)), expected)
+
+
+@every_network
+@every_estimator
+def test_state_dict(loss_class: LossClass, network_class: NetworkClass, estimator: str) -> None:
+    loss, batch = make_loss(loss_class, network_class, estimator), make_batch(5)
+    other = make_loss(loss_class, network_class, estimator, seed=5)
+    before = list(loss.state_dict())
+    expected = losses_of(loss, batch)
+    assert list(loss.state_dict()) == before
+    assert not torch.equal(losses_of(other, batch)["loss"], expected["loss"])
+    file = io.BytesIO()
+    torch.save(loss.state_dict(), file)
+    file.seek(0)
+    other.load_state_dict(torch.load(file, weights_only=False))
+    assert_equal(losses_of(other, batch), expected)
+
+
+@every_network
+@every_estimator
+@pytest.mark.parametrize("is_used", [False, True])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda loss: pickle.loads(pickle.dumps(loss))])
+def test_copies(
+    loss_class: LossClass, network_class: NetworkClass, estimator: str, is_used: bool, copied: object
+) -> None:
+    loss, batch = make_loss(loss_class, network_class, estimator), make_batch(5)
+    if is_used:
+        losses_of(loss, batch)
+    twin = copied(loss)
+    expected = losses_of(loss, batch)
+    assert_equal(losses_of(twin, batch), expected)
+    for parameter in [
+        *twin.value_network_params.values(True, True),
+        *twin.target_value_network_params.values(True, True),
+    ]:
+        parameter.data.mul_(1.5)
+    assert not torch.equal(losses_of(twin, batch)["loss"], expected["loss"])
+    assert_equal(losses_of(loss, batch), expected)
+
+
+@every_network
+@every_estimator
+def test_gradient_reaches_all_online_parameters_and_nothing_else(
+    loss_class: LossClass, network_class: NetworkClass, estimator: str
+) -> None:
+    loss, batch = make_loss(loss_class, network_class, estimator), make_batch(16)
+    loss(batch)["loss"].backward()
+    for key, parameter in loss.value_network_params.items(True, True):
+        if isinstance(parameter, torch.nn.Parameter):
+            has_gradient = parameter.grad is not None and bool((parameter.grad != 0).any())
+            assert has_gradient == ("source" not in key), key
+    for key, value in loss.target_value_network_params.items(True, True):
+        assert not value.requires_grad, key
+        assert value.grad is None, key
+    assert {id(p) for p in loss.parameters()} == {
+        id(p) for p in loss.value_network_params.values(True, True) if isinstance(p, torch.nn.Parameter)
+    }
+
+
+@every_estimator
+def test_gradients_of_the_two_fqf_losses(estimator: str) -> None:
+    loss, batch = make_loss(FQFLoss, MLPFQFNetwork, estimator, entropy_coefficient=0.1), make_batch(16)
+    loss(batch)["loss_fraction"].backward()
+    reached = {name for name, p in loss.named_parameters() if p.grad is not None and bool((p.grad != 0).any())}
+    of_proposal = {"logits.weight", "logits.bias"}
+    assert {name.split("source.")[1] for name in reached} == of_proposal
+    assert {id(p) for p in loss.fraction_parameters()} == {
+        id(p) for name, p in loss.named_parameters() if name in reached
+    }
+    both = [*loss.fraction_parameters(), *loss.quantile_parameters()]
+    assert len(both) == len({id(p) for p in both}) == len(list(loss.parameters()))
+
+
+def test_entropy_of_the_proposal_is_subtracted() -> None:
+    batch = make_batch(5)
+    plain, with_entropy = (
+        losses_of(make_loss(FQFLoss, MLPFQFNetwork, reduction="none", entropy_coefficient=c), batch) for c in (0, 0.25)
+    )
+    loss = make_loss(FQFLoss, MLPFQFNetwork)
+    online = loss.evaluate(loss.value_network_params, batch, NUM_FRACTIONS)
+    parts = online.edges.diff(dim=-1)
+    entropy = -(parts * parts.log()).sum(-1)
+    found = plain["loss_fraction"] - with_entropy["loss_fraction"]
+    assert torch.allclose(found, 0.25 * entropy.detach(), rtol=1e-5)
+
+
+@every_network
+@every_estimator
+@pytest.mark.parametrize("num_slots", [None, 2])
+def test_one_hot_is_categorical(
+    loss_class: LossClass, network_class: NetworkClass, estimator: str, num_slots: int | None
+) -> None:
+    found = []
+    for is_one_hot in (False, True):
+        loss = make_loss(
+            loss_class,
+            network_class,
+            estimator,
+            network_options={"num_slots": num_slots},
+            action_space="one_hot" if is_one_hot else "categorical",
+        )
+        found.append(losses_of(loss, make_batch(5, num_slots=num_slots, is_one_hot=is_one_hot)))
+    assert_equal(*found)
+
+
+@pytest.mark.parametrize("is_one_hot", [False, True])
+def test_action_space_of_the_actor(is_one_hot: bool) -> None:
+    spec = OneHot(3) if is_one_hot else Categorical(3)
+    for loss in (
+        IQNLoss(QuantileActor(small(MLPIQNetwork), spec=spec)),
+        IQNLoss(small(MLPIQNetwork), action_space=spec),
+    ):
+        assert loss.is_one_hot == is_one_hot
+
+
+@every_network
+@every_estimator
+def test_a_block_of_one_is_a_single_action(loss_class: LossClass, network_class: NetworkClass, estimator: str) -> None:
+    single, block = (
+        make_loss(loss_class, network_class, estimator, network_options={"num_slots": slots}) for slots in (None, 1)
+    )
+    expected = losses_of(single, make_batch(5))
+    for key, value in losses_of(block, make_batch(5, num_slots=1)).items():
+        assert torch.allclose(value, expected[key], rtol=1e-6, atol=0), key
+
+
+@every_network
+@every_estimator
+def test_terminated_removes_the_bootstrap_and_truncated_does_not(
+    loss_class: LossClass, network_class: NetworkClass, estimator: str
+) -> None:
+    loss, batch = make_loss(loss_class, network_class, estimator), make_batch(5)
+    running, truncated, terminated = batch.clone(), batch.clone(), batch.clone()
+    for case, is_done, is_terminated in ((running, 0, 0), (truncated, 1, 0), (terminated, 1, 1)):
+        case["next", "done"] = torch.full((5, 1), bool(is_done))
+        case["next", "terminated"] = torch.full((5, 1), bool(is_terminated))
+    assert_equal(losses_of(loss, truncated), losses_of(loss, running))
+    at_end = targets_of(loss, terminated)
+    reward = batch["next", "reward"]
+    if estimator == "munchausen":
+        bonus = at_end - reward
+        assert torch.equal(at_end, at_end[:, :1].expand_as(at_end))
+        assert (bonus < 0).all()
+        assert (bonus >= 0.8 * -0.6 - 1e-6).all()  # alpha times the clip
+    else:
+        assert torch.equal(at_end, reward.expand_as(at_end))
+    assert (targets_of(loss, running) != at_end).all()
+
+
+@every_network
+@every_estimator
+def test_n_steps_discount_the_bootstrap(loss_class: LossClass, network_class: NetworkClass, estimator: str) -> None:
+    loss, batch = make_loss(loss_class, network_class, estimator), make_batch(5)
+    batch["next", "terminated"].zero_()
+    batch["next", "reward"].zero_()
+    one = targets_of(loss, batch)
+    assert torch.equal(targets_of(loss, batch.clone().set("steps_to_next_obs", torch.ones(5, 1).long())), one)
+    at_end = targets_of(loss, batch.clone().set(("next", "terminated"), torch.ones(5, 1, dtype=torch.bool)))
+    steps = torch.tensor([1, 2, 3, 4, 5])
+    found = targets_of(loss, batch.clone().set("steps_to_next_obs", steps)) - at_end
+    expected = (one - at_end) * (GAMMA ** (steps - 1)).unsqueeze(-1)
+    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6)
+    batch_of_columns = batch.clone().set("steps_to_next_obs", steps.unsqueeze(-1))
+    assert torch.equal(targets_of(loss, batch_of_columns) - at_end, found)
+
+
+@every_network
+@every_estimator
+def test_shapes_of_reward_done_and_batch(loss_class: LossClass, network_class: NetworkClass, estimator: str) -> None:
+    loss, columns = make_loss(loss_class, network_class, estimator), full_batch(6)
+    expected = losses_of(loss, columns)
+    flat = columns.clone()
+    for key in ("reward", "done", "terminated"):
+        flat["next", key] = flat["next", key].squeeze(-1)
+    flat["steps_to_next_obs"] = flat["steps_to_next_obs"].squeeze(-1)
+    flat["priority_weight"] = flat["priority_weight"].unsqueeze(-1)
+    assert_equal(losses_of(loss, flat), expected)
+    assert_equal(losses_of(loss, columns.reshape(2, 3)), expected)
+    with_time = columns.reshape(2, 3)
+    loss(with_time)
+    assert with_time["td_error"].shape == (2, 3, 1)
+
+
+def test_estimators_are_registered_by_name() -> None:
+    loss = make_loss(IQNLoss, MLPIQNetwork)
+    assert [loss.make_value_estimator(name.lower()).value_type.name for name in QuantileEstimators.__members__] == list(
+        QuantileEstimators.__members__
+    )
+    assert all(name in ESTIMATORS for name in map(str.lower, QuantileEstimators.__members__))
+
+
+def test_every_combination_is_here() -> None:
+    assert {loss for loss, _ in COMBINATIONS} == set(QuantileLoss.__subclasses__())
+    assert isinstance(small(MLPFQFNetwork).source, FractionProposal)
