@@ -115,7 +115,7 @@ class FQFLoss(QuantileLoss):
             edge_values = module.network.head(online.features, online.edges[:, 1:-1])
         action = action_index(batch.get(self.tensor_keys.action), edge_values, is_one_hot=self.is_one_hot)
         loss_B = fraction_loss(online.edges, value_BN, values_of(edge_values, action))
-        return {"loss_fraction": self._reduced(loss_B - self.entropy_coefficient * online.entropy, batch, batch)}
+        return {"loss_fraction": loss_B - self.entropy_coefficient * online.entropy}
 
 
 def _is_of_proposal(name: str) -> bool:

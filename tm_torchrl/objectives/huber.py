@@ -28,7 +28,9 @@ class _ClosedForm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_B: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient_BN,) = ctx.saved_tensors
-        return grad_B.unsqueeze(-1) * gradient_BN, None, None, None
+        grad_B1 = grad_B.unsqueeze(-1)
+        # Not 0 * nan: a masked sample may be broken.
+        return torch.where(grad_B1 == 0, grad_B1, grad_B1 * gradient_BN), None, None, None
 
 
 class PairwiseHuber(_ClosedForm):

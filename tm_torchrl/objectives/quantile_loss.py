@@ -173,9 +173,8 @@ class QuantileLoss(LossModule):
         if self.check_finite:
             first_non_finite(self, batch, online_quantiles=value_BN, target_quantiles=target_BM, loss=loss_B)
         self._write_priority(tensordict, online, value_BN, target_BM, loss_B)
-        output = TensorDict(
-            loss=self._reduced(loss_B, tensordict, batch), **self._further_losses(batch, online, value_BN)
-        )
+        losses = {"loss": loss_B, **self._further_losses(batch, online, value_BN)}
+        output = TensorDict({name: self._reduced(each_B, tensordict, batch) for name, each_B in losses.items()})
         self._clear_weakrefs(tensordict, output, "value_network_params", "target_value_network_params")
         return output
 

@@ -1,0 +1,108 @@
+"""Soft and hard updates of target networks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tensordict import TensorDictBase
+from torchrl.objectives import SoftUpdate
+
+from tests.objectives.cases import every_network, losses_of, make_batch, make_loss
+from tm_torchrl.modules import MLPIQNetwork, MLPQRNetwork, NoisyLinear, QuantileNetwork
+from tm_torchrl.modules.encoders import Normalize
+from tm_torchrl.objectives import HardUpdate, IQNLoss, QRDQNLoss
+from tm_torchrl.objectives.quantile_loss import QuantileLoss
+
+pytestmark = pytest.mark.filterwarnings("ignore:No target network updater")
+
+
+def weights(params: TensorDictBase) -> dict[str, torch.Tensor]:
+    return {
+        key: value.detach().clone()
+        for key, value in params.flatten_keys(".").items()
+        if not key.endswith("_epsilon") and value.is_floating_point()
+    }
+
+
+def shift_online(loss: QuantileLoss, amount: float) -> None:
+    for value in loss.value_network_params.values(True, True):
+        value.data.add_(amount)
+
+
+@every_network
+def test_soft_update(loss_class: type[QuantileLoss], network_class: type[QuantileNetwork]) -> None:
+    loss, batch = make_loss(loss_class, network_class), make_batch(5)
+    updater = SoftUpdate(loss, tau=0.25)
+    losses_of(loss, batch)
+    shift_online(loss, 1.0)
+    online, before = weights(loss.value_network_params), weights(loss.target_value_network_params)
+    first = losses_of(loss, batch)
+    updater.step()
+    after = weights(loss.target_value_network_params)
+    for name, value in after.items():
+        if name.endswith(("weight", "bias")):
+            assert torch.allclose(value, 0.75 * before[name] + 0.25 * online[name], rtol=1e-5, atol=1e-6), name
+    assert not torch.equal(losses_of(loss, batch)["loss"], first["loss"])
+
+
+@pytest.mark.parametrize("period", [1, 2, 5])
+@every_network
+def test_hard_update_has_its_period(
+    loss_class: type[QuantileLoss], network_class: type[QuantileNetwork], period: int
+) -> None:
+    loss, updater_steps = make_loss(loss_class, network_class), []
+    updater = HardUpdate(loss, period=period)
+    for step in range(1, 2 * period + 1):
+        shift_online(loss, 1.0)
+        before = weights(loss.target_value_network_params)
+        updater_steps.append(updater.step())
+        after, online = weights(loss.target_value_network_params), weights(loss.value_network_params)
+        expected = online if step % period == 0 else before
+        assert all(torch.equal(after[name], expected[name]) for name in after)
+    assert updater_steps == [step % period == 0 for step in range(1, 2 * period + 1)]
+
+
+def test_hard_update_copies_buffers() -> None:
+    normalize = Normalize([0.0] * 4, [1.0] * 4)
+    loss = make_loss(QRDQNLoss, MLPQRNetwork, network_options={"normalize": normalize})
+    mean = [key for key in loss.value_network_params.keys(True, True) if key[-1] == "mean"]
+    assert len(mean) == 1
+    loss.value_network_params.data[mean[0]].fill_(3.0)
+    HardUpdate(loss, period=1).step()
+    assert loss.target_value_network_params[mean[0]].tolist() == [3.0] * 4
+
+
+def test_hard_update_leaves_noise() -> None:
+    loss = make_loss(IQNLoss, MLPIQNetwork, network_options={"linear": NoisyLinear})
+
+    def noise() -> list[torch.Tensor]:
+        items = loss.target_value_network_params.items(True, True)
+        return [value.detach().clone() for key, value in items if key[-1].endswith("_epsilon")]
+
+    losses_of(loss, make_batch(5))
+    before = noise()
+    HardUpdate(loss, period=1).step()
+    assert before
+    assert all(torch.equal(a, b) for a, b in zip(noise(), before, strict=True))
+
+
+def test_hard_update_goes_on_where_it_was() -> None:
+    loss = make_loss(QRDQNLoss, MLPQRNetwork)
+    updater, other = HardUpdate(loss, period=3), HardUpdate(loss, period=3)
+    updater.step()
+    updater.step()
+    other.load_state_dict(updater.state_dict())
+    assert other.step()
+
+
+def test_hard_update_silences_the_reminder(recwarn: pytest.WarningsRecorder) -> None:
+    loss = make_loss(QRDQNLoss, MLPQRNetwork, delay_value=False)
+    with pytest.raises(ValueError, match="QRDQNLoss has no target network; construct it with delay_value=True"):
+        HardUpdate(loss, period=2)
+    with pytest.raises(ValueError, match="period=0: at least one step"):
+        HardUpdate(make_loss(QRDQNLoss, MLPQRNetwork), period=0)
+    loss = QRDQNLoss(MLPQRNetwork(4, 3), action_space="categorical")
+    HardUpdate(loss, period=2)
+    recwarn.clear()
+    loss(make_batch(5))
+    assert [str(warning.message) for warning in recwarn] == []
