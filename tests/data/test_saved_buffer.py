@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from tensordict import TensorDict
+from torchrl.data.replay_buffers.scheduler import LinearScheduler
 
 from tm_torchrl.data import DamagedBufferError, MiniRace, NStep, load_buffer, make_replay_buffer, save_buffer
 from tm_torchrl.data import saved_buffer as module
@@ -32,7 +33,7 @@ def build(**options) -> object:
 
 
 @pytest.mark.parametrize("prioritized", [False, True])
-@pytest.mark.parametrize("storage", ["memory", "frames"])
+@pytest.mark.parametrize("storage", ["memory", "memmap", "frames"])
 def test_goes_on_bit_for_bit(tmp_path: Path, prioritized: bool, storage: str) -> None:
     def make() -> object:
         n_step = NStep(3, gamma=0.99, frame_ids=storage == "frames")
@@ -92,6 +93,11 @@ def test_cut_short_changed_and_missing_files_are_named(tmp_path: Path) -> None:
         ({"prioritized": False}, "sampler: 'PrioritizedSampler' there, 'RandomSampler' here"),
         ({"storage": "memmap"}, "storage: 'LazyTensorStorage' there, 'LazyMemmapStorage' here"),
         ({"n_step": None}, "transforms: ['NStep'] there, [] here"),
+        ({"n_step": NStep(5, gamma=0.99)}, "NStep.num_steps: 3 there, 5 here"),
+        ({"eps": 0.5}, "eps: 1e-08 there, 0.5 here"),
+        ({"priority_key": ("a", "b")}, "priority_key: 'td_error' there, ['a', 'b'] here"),
+        ({"shared": True}, "sync: True there, False here"),
+        ({"prefetch": 2}, "prefetch: 0 there, 2 here"),
     ],
 )
 def test_other_settings_are_refused(tmp_path: Path, options: dict, difference: str) -> None:
@@ -114,36 +120,37 @@ def test_other_entries_are_refused(tmp_path: Path) -> None:
 def test_a_replacement_cut_off_anywhere_leaves_a_loadable_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     newer = build()
     newer.extend(steps(20))
-    lengths = {}
 
     class Killed(BaseException):
         pass
 
-    real = {name: getattr(module.os, name) for name in ("fsync",)} | {"rename": Path.rename}
-    for kill_at in range(6):
-        calls, folder = 0, saved(tmp_path / str(kill_at))
+    def killing(function, calls: list, kill_at: int):
+        def call(*arguments, **options):
+            calls.append(function.__name__)
+            if len(calls) > kill_at:
+                raise Killed
+            return function(*arguments, **options)
 
-        def counting(function):
-            def call(*arguments):
-                nonlocal calls
-                calls += 1
-                if calls > kill_at:  # noqa: B023
-                    raise Killed
-                return function(*arguments)
+        return call
 
-            return call
-
-        monkeypatch.setattr(module.os, "fsync", counting(real["fsync"]))
-        monkeypatch.setattr(Path, "rename", counting(real["rename"]))
-        with contextlib.suppress(Killed):
+    lengths, calls = [], []
+    while not lengths or len(calls) >= len(lengths):  # until nothing is left to be cut off
+        calls.clear()
+        kill_at, folder = len(lengths), saved(tmp_path / str(len(lengths)))
+        with monkeypatch.context() as patch, contextlib.suppress(Killed):
+            for owner, name in ((module.os, "fsync"), (Path, "rename"), (module.shutil, "rmtree")):
+                patch.setattr(owner, name, killing(getattr(owner, name), calls, kill_at))
             save_buffer(newer, folder)
-        monkeypatch.setattr(module.os, "fsync", real["fsync"])
-        monkeypatch.setattr(Path, "rename", real["rename"])
         found = build()
         load_buffer(found, folder)
-        lengths[kill_at] = len(found)
-    # Before both files are on the disk, and until the new folder is renamed, the old one (2 * 8) is found.
-    assert lengths == {0: 16, 1: 16, 2: 16, 3: 16, 4: 36, 5: 36}
+        lengths.append(len(found))
+        save_buffer(newer, folder)  # what the killed one left behind is in nobody's way
+        load_buffer(found, folder)
+        assert len(found) == 36
+        assert {path.name for path in folder.parent.iterdir()} == {"replay"}
+    # The old one has 2 * (10 - 2) transitions, the new one 2 * (20 - 2).
+    assert set(lengths) == {16, 36} and lengths == sorted(lengths)
+    assert calls.count("rename") == 2 and calls.count("fsync") >= 2
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
@@ -160,6 +167,77 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     path = folder / "buffer.pt"
     manifest["files"]["buffer.pt"] = {"bytes": path.stat().st_size, "crc32": module._checksum(path)}
+    del manifest["crc32"]
+    manifest["crc32"] = module._checksum_of(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(Exception, match=r"[Ww]eights.only"):
         load_buffer(build(), folder)
+
+
+def test_what_would_have_to_be_pickled_is_not_written(tmp_path: Path) -> None:
+    buffer = build()
+    buffer.extend(steps(10))
+    buffer.sampler._eps = Path("x")
+    with pytest.raises(TypeError, match=r"buffer.state_dict\(\)\['_sampler'\]\['eps'\] is a (Posix|Windows)Path"):
+        save_buffer(buffer, tmp_path / "replay")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_byte_of_the_manifest_counts(tmp_path: Path) -> None:
+    folder = saved(tmp_path)
+    whole, reader = (folder / "manifest.json").read_bytes(), build()
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        (folder / "manifest.json").write_bytes(damaged)
+        with pytest.raises(DamagedBufferError, match=r"manifest\.json"):
+            load_buffer(reader, folder)
+
+
+@pytest.mark.parametrize("storage", ["memory", "memmap", "frames"])
+@pytest.mark.parametrize("num", [0, 10])
+def test_a_buffer_that_is_not_full_takes_the_room_it_needs(tmp_path: Path, storage: str, num: int) -> None:
+    def make() -> object:
+        return build(capacity=20_000, storage=storage, n_step=NStep(3, gamma=0.99, frame_ids=storage == "frames"))
+
+    whole, again = make(), make()
+    if num:
+        whole.extend(steps(num))
+    folder = save_buffer(whole, tmp_path / "replay")
+    assert (folder / "buffer.pt").stat().st_size < 200_000  # the tree's 20,000 numbers of 8 bytes, and 16 transitions
+    load_buffer(again, folder)
+    assert len(again) == len(whole)
+    for buffer in (whole, again):
+        for _ in range(2):
+            buffer.extend(steps(11))
+    first, second = whole.sample(), again.sample()
+    assert all(torch.equal(first[key], second[key]) for key in first.keys(True, True))
+    assert len(again) == len(whole) == 2 * (num + 22 - 2)
+
+
+@pytest.mark.parametrize("prioritized", [False, True])
+def test_batches_sampled_ahead_are_kept(tmp_path: Path, prioritized: bool) -> None:
+    whole, again = (build(prioritized=prioritized, prefetch=1) for _ in range(2))
+    whole.extend(steps(20))
+    whole.sample()
+    load_buffer(again, save_buffer(whole, tmp_path / "replay"))
+    for _ in range(4):
+        first, second = whole.sample(), again.sample()
+        assert set(first.keys(True, True)) == set(second.keys(True, True))
+        assert all(torch.equal(first[key], second[key]) for key in first.keys(True, True))
+
+
+def test_the_reader_chooses_the_batch_size(tmp_path: Path) -> None:
+    whole, again = build(prefetch=1), build(prefetch=1, batch_size=3)
+    whole.extend(steps(20))
+    whole.sample()
+    load_buffer(again, save_buffer(whole, tmp_path / "replay"))
+    assert [len(again.sample()) for _ in range(3)] == [3, 3, 3]
+
+
+def test_a_scheduled_beta_is_restored(tmp_path: Path) -> None:
+    whole, again = build(), build()
+    whole.extend(steps(10))
+    LinearScheduler(whole, param_name="beta", final_value=1.0, num_steps=3).step()
+    load_buffer(again, save_buffer(whole, tmp_path / "replay"))
+    assert again.beta == whole.beta == pytest.approx(0.6)

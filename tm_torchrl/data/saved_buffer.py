@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torchrl.data import ReplayBuffer
+from tensordict import TensorDictBase
+from torchrl.data import ReplayBuffer, TensorStorage
+
+from tm_torchrl.data.buffer_settings import check_settings, settings_of
+from tm_torchrl.data.frame_store import FrameStorage
+from tm_torchrl.data.plain_state import from_plain, to_plain
 
 _VERSION = 1
 _CONTENT, _MANIFEST = "buffer.pt", "manifest.json"
@@ -21,18 +26,30 @@ class DamagedBufferError(RuntimeError):
 
 
 def save_buffer(buffer: ReplayBuffer, folder: str | Path) -> Path:
-    """Write contents, priorities, pending steps and random generator of a buffer to a folder.
+    """Write contents, priorities, pending steps, batches sampled ahead and random generator of a buffer to a folder.
 
     The folder appears, or is replaced, only when all is on the disk; at any moment the one before or the new one can be
-    loaded. Nothing in it is pickled objects.
+    loaded. Nothing in it is pickled objects. No other process may write into the buffer meanwhile.
 
     Args:
         buffer: any TorchRL replay buffer with a tensor storage.
         folder: to be written or replaced.
+
+    Examples:
+        >>> import tempfile
+        >>> from tensordict import TensorDict
+        >>> from tm_torchrl.data import make_replay_buffer
+        >>> one, two = (make_replay_buffer(capacity=9, batch_size=2, prioritized=True, seed=0) for _ in range(2))
+        >>> _ = one.extend(TensorDict({"x": torch.arange(5)}, [5]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     load_buffer(two, save_buffer(one, f"{folder}/replay"))
+        >>> torch.equal(one.sample()["x"], two.sample()["x"])
+        True
     """
     folder = Path(folder)
     if folder.exists() and not (folder / _MANIFEST).exists():
         raise FileExistsError(f"folder={folder}: it exists and is no saved buffer; choose another name")
+    state = to_plain(_state_of(buffer), name="buffer.state_dict()")
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial, previous = _beside(folder, "partial"), _beside(folder, "previous")
     if not folder.exists() and previous.exists():  # an earlier replacement was cut off
@@ -40,16 +57,19 @@ def save_buffer(buffer: ReplayBuffer, folder: str | Path) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     with open(partial / _CONTENT, "wb") as file:
-        torch.save(buffer.state_dict(), file)
+        torch.save(state, file)
         _flush(file)
     files = {_CONTENT: {"bytes": (partial / _CONTENT).stat().st_size, "crc32": _checksum(partial / _CONTENT)}}
-    with open(partial / _MANIFEST, "w") as file:
-        json.dump({"version": _VERSION, "settings": settings_of(buffer), "files": files}, file, indent=1)
+    manifest = {"version": _VERSION, "settings": settings_of(buffer), "files": files}
+    with open(partial / _MANIFEST, "w", encoding="utf-8") as file:
+        json.dump({**manifest, "crc32": _checksum_of(manifest)}, file, indent=1)
         _flush(file)
+    _flush_folder(partial)
     shutil.rmtree(previous, ignore_errors=True)
     if folder.exists():
         folder.rename(previous)
     partial.rename(folder)
+    _flush_folder(folder.parent)
     shutil.rmtree(previous, ignore_errors=True)
     return folder
 
@@ -58,7 +78,7 @@ def load_buffer(buffer: ReplayBuffer, folder: str | Path) -> None:
     """Fill a buffer from a folder; its next samples are those that the saved one would have drawn.
 
     Args:
-        buffer: built with the same settings as the saved one.
+        buffer: built with the same settings as the saved one; only the batch size may be another.
         folder: written by ``save_buffer``.
     """
     folder = Path(folder)
@@ -69,28 +89,27 @@ def load_buffer(buffer: ReplayBuffer, folder: str | Path) -> None:
     manifest = _read_manifest(folder)
     for name, facts in manifest["files"].items():
         _check_file(folder / name, facts)
-    _check_settings(manifest["settings"], settings_of(buffer))
-    buffer.load_state_dict(torch.load(folder / _CONTENT, weights_only=True))
+    check_settings(manifest["settings"], settings_of(buffer))
+    state = from_plain(torch.load(folder / _CONTENT, weights_only=True))
+    if state["_batch_size"] != buffer._batch_size:
+        state["_batch_size"] = buffer._batch_size
+        state["_prefetch_state"]["queue"] = ()
+    rows = state["_storage"].pop("rows", None)
+    if rows is not None:
+        buffer.storage.set(torch.arange(len(rows)), rows)
+    buffer.load_state_dict(state)
 
 
-def settings_of(buffer: ReplayBuffer) -> dict[str, Any]:
-    """What must be equal between the buffer that wrote a folder and the one that reads it."""
-    sampler = getattr(buffer, "prioritized_sampler", None) or buffer.sampler
+def _state_of(buffer: ReplayBuffer) -> dict[str, Any]:
+    """The buffer's state; of a storage that is not full, only the rows that are."""
+    state: dict[str, Any] = buffer.state_dict()
     storage = buffer.storage
-    settings: dict[str, Any] = {
-        "storage": type(storage).__name__,
-        "capacity": storage.max_size,
-        "sampler": type(sampler).__name__,
-        "alpha": getattr(sampler, "alpha", None),
-        "transforms": [type(transform).__name__ for transform in buffer.transform or ()],
-    }
-    if len(storage):
-        row = storage.get(torch.zeros(1, dtype=torch.int64))[0]
-        settings["entries"] = {
-            ".".join((key,) if isinstance(key, str) else key): f"{value.dtype} {list(value.shape)}"
-            for key, value in sorted(row.items(True, True), key=lambda item: str(item[0]))
-        }
-    return settings
+    if isinstance(storage, TensorStorage) and not isinstance(storage, FrameStorage):
+        whole = storage._storage
+        if isinstance(whole, TensorDictBase):
+            facts = {name: value for name, value in state["_storage"].items() if name != "_storage"}
+            state["_storage"] = {**facts, "_storage": {}, "rows": whole[: len(storage)]}
+    return state
 
 
 def _beside(folder: Path, word: str) -> Path:
@@ -102,6 +121,16 @@ def _flush(file: Any) -> None:
     os.fsync(file.fileno())
 
 
+def _flush_folder(folder: Path) -> None:
+    """Names of files reach the disk; Windows sees to it itself and cannot open folders."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def _checksum(path: Path) -> int:
     checksum = 0
     with open(path, "rb") as file:
@@ -110,15 +139,21 @@ def _checksum(path: Path) -> int:
     return checksum
 
 
+def _checksum_of(manifest: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(manifest, sort_keys=True).encode())
+
+
 def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / _MANIFEST
     try:
-        manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_text())
-    except (OSError, ValueError) as error:
-        raise DamagedBufferError(f"{folder / _MANIFEST} is missing or cut short: {error}") from error
-    if manifest.get("version") != _VERSION:
-        raise DamagedBufferError(
-            f"{folder / _MANIFEST}: version {manifest.get('version')}; this program reads {_VERSION}"
-        )
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        checksum = manifest.pop("crc32")
+    except (OSError, ValueError, LookupError, AttributeError) as error:
+        raise DamagedBufferError(f"{path} is missing or cut short: {error}") from error
+    if checksum != _checksum_of(manifest):
+        raise DamagedBufferError(f"{path} does not match its checksum: it was changed or damaged")
+    if manifest["version"] != _VERSION:
+        raise ValueError(f"{path}: version {manifest['version']}; this program reads {_VERSION}")
     return manifest
 
 
@@ -131,17 +166,3 @@ def _check_file(path: Path, facts: dict[str, int]) -> None:
         )
     if _checksum(path) != facts["crc32"]:
         raise DamagedBufferError(f"{path} does not match its checksum: it was changed or damaged")
-
-
-def _check_settings(saved: dict[str, Any], wanted: dict[str, Any]) -> None:
-    for name, value in wanted.items():
-        old = saved.get(name)
-        if name == "entries" and old is not None:
-            for key in sorted(set(old) | set(value)):
-                if old.get(key) != value.get(key):
-                    raise ValueError(
-                        f"the saved buffer differs in the entry {key!r}: {old.get(key, 'absent')} there, "
-                        f"{value.get(key, 'absent')} here"
-                    )
-        elif name != "entries" and old != value:
-            raise ValueError(f"the saved buffer differs in {name}: {old!r} there, {value!r} here")

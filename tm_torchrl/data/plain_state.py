@@ -1,0 +1,60 @@
+"""States of buffers as tensors, numbers and names only: what can be read without running what a file says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDict, TensorDictBase
+
+_TENSORDICT, _BATCH_SIZE = "__tensordict__", "__batch_size__"
+
+
+def to_plain(state: Any, *, name: str = "state") -> Any:
+    """A state whose TensorDicts are dicts, whose tensors own just their own bytes, and that holds no other objects.
+
+    Args:
+        state: nested dicts, lists and tuples.
+        name: of the state, for messages.
+
+    Examples:
+        >>> state = to_plain({"rows": TensorDict({"x": torch.arange(3)}, [3])[:2], "cursor": 2})
+        >>> state
+        {'rows': {'__tensordict__': {'x': tensor([0, 1])}, '__batch_size__': [2]}, 'cursor': 2}
+        >>> from_plain(state)["rows"].batch_size
+        torch.Size([2])
+    """
+    if isinstance(state, TensorDictBase):
+        entries = {key: to_plain(value, name=f"{name}[{key!r}]") for key, value in state.items()}
+        return {_TENSORDICT: entries, _BATCH_SIZE: list(state.batch_size)}
+    if isinstance(state, torch.Tensor):
+        tensor = state.detach().as_subclass(torch.Tensor)
+        whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+        return tensor if whole else tensor.clone(memory_format=torch.contiguous_format)
+    if isinstance(state, Mapping):
+        return {key: to_plain(value, name=f"{name}[{key!r}]") for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        parts = [to_plain(value, name=f"{name}[{i}]") for i, value in enumerate(state)]
+        return parts if isinstance(state, list) else tuple(parts)
+    if isinstance(state, np.generic):
+        return state.item()
+    if state is None or isinstance(state, (bool, int, float, str)):
+        return state
+    raise TypeError(
+        f"{name} is a {type(state).__name__}: only tensors, TensorDicts, numbers and names are saved, since reading "
+        "other objects would run what the file says"
+    )
+
+
+def from_plain(state: Any) -> Any:
+    """The state again, with its TensorDicts."""
+    if isinstance(state, dict):
+        if _TENSORDICT in state:
+            entries = {key: from_plain(value) for key, value in state[_TENSORDICT].items()}
+            return TensorDict(entries, batch_size=state[_BATCH_SIZE])
+        return {key: from_plain(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(from_plain(value) for value in state)
+    return state
