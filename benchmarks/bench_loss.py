@@ -128,9 +128,9 @@ def cost_of_loss(*, device: str) -> dict[str, dict[str, list[float]]]:
 
 def draw(costs: dict[str, dict[str, list[float]]]) -> None:
     """The cost over N, both axes logarithmic."""
-    import matplotlib
+    import matplotlib as mpl
 
-    matplotlib.use("Agg")
+    mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")

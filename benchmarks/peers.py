@@ -94,9 +94,7 @@ def transitions(task: Task) -> dict[str, np.ndarray]:
         floats = 4 if task.kind == "mlp" else 264
         arrays[name] = generator.normal(size=(num, floats)).astype(np.float32)
         if task.kind == "pixels":
-            arrays[name.replace("observation", "pixels")] = generator.integers(
-                0, 256, (num, 1, 64, 64), dtype=np.uint8
-            )
+            arrays[name.replace("observation", "pixels")] = generator.integers(0, 256, (num, 1, 64, 64), dtype=np.uint8)
     return arrays
 
 

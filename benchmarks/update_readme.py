@@ -54,6 +54,39 @@ def _cuda_line(cuda: dict[str, Any]) -> str:
     return f"CUDA ({cuda['machine']}): up to {best[1]:,.0f} steps per second ({best[0]} cars)."
 
 
+def loss_table() -> str:
+    """Whole updates of the losses beside the peers' from ``loss_cpu.json``, and parity from ``parity.json``."""
+    cpu = json.loads((RESULTS / "loss_cpu.json").read_text())
+    rows = [
+        "| updates per CPU second, one thread | tianshou | sb3-contrib (greedy) | ours, double | ours, greedy "
+        "| ours, bf16 | ours, shared fractions, bf16 | ours, prioritised |",
+        "|---|" + "--:|" * 7,
+    ]
+    columns = (
+        "tianshou",
+        "sb3-contrib",
+        "ours",
+        "ours, greedy",
+        "ours, bf16",
+        "ours, shared fractions, bf16",
+        "ours, prioritised",
+    )
+    for task, speeds in cpu["updates_per_cpu_s"].items():
+        cells = (f"{speeds[name]:.3g}" if name in speeds else "" for name in columns)
+        rows.append(f"| {task} | " + " | ".join(cells) + " |")
+    parity = json.loads((RESULTS / "parity.json").read_text())
+    deviation = max(row[key] for row in parity["rows"] for key in ("value_deviation", "gradient_deviation"))
+    facts = [
+        "Equal networks, batches, numbers of quantiles and kinds of target (tianshou's are double, sb3-contrib's greedy); "
+        f"sampling included. Measured on {cpu['date']}, {cpu['machine']}, torch {cpu['versions']['torch']}, commit "
+        f"{cpu['git']}: `{cpu['command']}`.",
+        f"On equal numbers the loss and its gradient equal those of both within {deviation:.0e} (`{parity['command']}`).",
+    ]
+    cuda = RESULTS / "loss_cuda.json"
+    facts.append(f"CUDA: `{cuda.relative_to(ROOT)}`." if cuda.exists() else "CUDA: not measured.")
+    return "\n".join([*rows, "", *facts])
+
+
 def medal_table() -> str:
     """Medal times of the built-in tracks."""
     rows = ["| track | bronze | silver | gold | author | search |", "|---|--:|--:|--:|--:|---|"]
@@ -67,7 +100,8 @@ def medal_table() -> str:
 
 def updated(text: str) -> str:
     """The README with its generated parts made anew."""
-    for name, content in (("speed-table", speed_table()), ("medal-table", medal_table())):
+    tables = {"speed-table": speed_table(), "loss-table": loss_table(), "medal-table": medal_table()}
+    for name, content in tables.items():
         pattern = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
         text, count = re.subn(pattern, lambda found, new=content: f"{found[1]}{new}\n{found[2]}", text, flags=re.S)
         if count != 1:

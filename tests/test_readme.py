@@ -18,9 +18,40 @@ def test_tables_are_up_to_date(monkeypatch: pytest.MonkeyPatch):
     assert updated(README) == README, "run python benchmarks/update_readme.py"
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, flags=re.S))
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+TRAINING = [code for code in EXAMPLES if "IQNLoss" in code]
+
+
+@pytest.mark.parametrize("code", [code for code in EXAMPLES if code not in TRAINING])
 def test_examples_run(code: str):
     exec(compile(code, "README.md", "exec"), {})
+
+
+def test_the_training_example_starts():
+    """As it stands but for the length: two batches and no test lap."""
+    (code,) = TRAINING
+    short = code.replace("total_frames=15_360", "total_frames=512").replace("len(buffer) >= 1_000", "len(buffer) > 256")
+    assert short.count("512") == 1 and short.count("> 256") == 1
+    names: dict[str, object] = {}
+    exec(compile(short.replace("64 if", "2 if"), "README.md", "exec"), names)
+    assert len(names["buffer"]) == 512
+
+
+def test_the_training_example_is_short():
+    (code,) = TRAINING
+    assert len(code.strip().splitlines()) <= 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_the_training_example_learns(seed: int):
+    """The mean of 20 greedy episodes of CartPole-v1 counts as solved from 475."""
+    (code,) = TRAINING
+    names: dict = {}
+    exec(compile(code.replace("seed(0)", f"seed({seed})"), "README.md", "exec"), names)
+    with names["set_exploration_type"](names["ExplorationType"].DETERMINISTIC), names["torch"].no_grad():
+        laps = [names["env"].rollout(500, names["actor"])["next", "reward"].sum().item() for _ in range(20)]
+    assert sum(laps) / 20 >= 475
 
 
 def test_files_that_it_names_exist():
