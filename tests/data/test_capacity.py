@@ -6,7 +6,8 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from tm_torchrl.data import CapacitySchedule, HeldOut, ReuseBudget, make_replay_buffer, move_contents
+from tests.data.test_saved_buffer import steps
+from tm_torchrl.data import CapacitySchedule, HeldOut, NStep, ReuseBudget, make_replay_buffer, move_contents
 
 
 def test_growing_keeps_contents_and_priorities() -> None:
@@ -23,6 +24,50 @@ def test_growing_keeps_contents_and_priorities() -> None:
         move_contents(small, large)
     with pytest.raises(ValueError, match="room for 3"):
         move_contents(small, make_replay_buffer(capacity=3, batch_size=1))
+
+
+@pytest.mark.parametrize("sync", [True, False])
+@pytest.mark.parametrize("storage", ["memory", "memmap", "frames"])
+def test_a_grown_buffer_goes_on_as_if_it_had_always_been_large(storage: str, sync: bool) -> None:
+    def make(capacity: int) -> object:
+        n_step = NStep(3, gamma=0.99, frame_ids=storage == "frames")
+        return make_replay_buffer(
+            capacity=capacity, batch_size=8, prioritized=True, storage=storage, n_step=n_step, seed=0, shared=not sync
+        )
+
+    small, large, always_large = make(40), make(90), make(90)
+    for buffer in (small, always_large):
+        buffer.extend(steps(10))
+        buffer.sample()
+        buffer.update_priority(torch.arange(5), torch.tensor([6.0, 7.0, 2.0, 3.0, 4.0]))
+        buffer.extend(steps(9, start=10))  # 2 * (19 - 2) transitions; two steps of each lane are pending
+    move_contents(small, large)
+    for start, num in ((19, 1), (20, 8), (28, 30)):  # and around the end of the large one
+        samples = []
+        for buffer in (large, always_large):
+            buffer.extend(steps(num, start=start))
+            samples.append(buffer.sample())
+        assert set(samples[0].keys(True, True)) == set(samples[1].keys(True, True))
+        assert all(torch.equal(samples[0][key], samples[1][key]) for key in samples[0].keys(True, True))
+    assert len(large) == len(always_large) == 90
+    assert torch.equal(*(buffer.prioritized_sampler.state_dict()["tree"] for buffer in (large, always_large)))
+    assert len(small) == 34
+
+
+def test_growing_a_buffer_that_was_built_otherwise() -> None:
+    small = make_replay_buffer(capacity=4, batch_size=2)
+    small.extend(TensorDict({"x": torch.arange(4)}, [4]))
+    with pytest.raises(ValueError, match="the source differs in sampler: 'RandomSampler' there, 'PrioritizedSampler'"):
+        move_contents(small, make_replay_buffer(capacity=8, batch_size=2, prioritized=True))
+    with pytest.raises(ValueError, match=r"the source differs in transforms: \[\] there, \['NStep'\] here"):
+        move_contents(small, make_replay_buffer(capacity=8, batch_size=2, n_step=NStep(3, gamma=0.9)))
+
+
+@pytest.mark.parametrize("storage", ["memory", "frames"])
+def test_growing_an_empty_buffer(storage: str) -> None:
+    small, large = (make_replay_buffer(capacity=n, batch_size=2, storage=storage) for n in (4, 8))
+    move_contents(small, large)
+    assert len(large) == 0
 
 
 @pytest.mark.parametrize(
@@ -63,6 +108,7 @@ def test_held_out_share_and_unit() -> None:
     assert held.isdisjoint(train["collector", "traj_ids"].tolist())
     assert len(test) == 5 * len(held)
     assert abs(len(held) - 100) < 3 * 9.75  # binomial: deviation sqrt(2000 * 0.05 * 0.95)
+    HeldOut(seed=2**60).split(batch)  # seeds may be large
     again = HeldOut(share=0.05, seed=1).split(batch)[1]
     assert torch.equal(test["x"], again["x"])
     assert not torch.equal(test["x"], HeldOut(share=0.05, seed=2).split(batch)[1]["x"])

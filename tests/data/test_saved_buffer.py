@@ -16,9 +16,9 @@ from tm_torchrl.data import DamagedBufferError, MiniRace, NStep, load_buffer, ma
 from tm_torchrl.data import saved_buffer as module
 
 
-def steps(num: int, lanes: int = 2) -> TensorDict:
-    """Steps of lanes whose observations count."""
-    count = torch.arange(num, dtype=torch.float32).expand(lanes, num).unsqueeze(-1)
+def steps(num: int, *, start: int = 0, lanes: int = 2) -> TensorDict:
+    """Steps of lanes whose observations count; the next batch of the same lanes starts where this one ends."""
+    count = torch.arange(start, start + num, dtype=torch.float32).expand(lanes, num).unsqueeze(-1)
     done = torch.zeros(lanes, num, 1, dtype=torch.bool)
     following = {"observation": count + 1, "reward": torch.ones(lanes, num, 1), "done": done, "terminated": done}
     return TensorDict(
@@ -41,15 +41,15 @@ def test_goes_on_bit_for_bit(tmp_path: Path, prioritized: bool, storage: str) ->
         return build(prioritized=prioritized, storage=storage, n_step=n_step, mini_race=race)
 
     whole = make()
-    for _ in range(3):  # wraps around
-        whole.extend(steps(11))
+    for start in (0, 11, 22):  # wraps around
+        whole.extend(steps(11, start=start))
     if prioritized:
         whole.update_tensordict_priority(whole.sample().set("td_error", torch.rand(8, 1)))
     save_buffer(whole, tmp_path / "replay")
     again = make()
     load_buffer(again, tmp_path / "replay")
     for buffer in (whole, again):
-        buffer.extend(steps(7))
+        buffer.extend(steps(7, start=33))
     for _ in range(3):
         first, second = whole.sample(), again.sample()
         assert set(first.keys(True, True)) == set(second.keys(True, True))
@@ -208,8 +208,8 @@ def test_a_buffer_that_is_not_full_takes_the_room_it_needs(tmp_path: Path, stora
     load_buffer(again, folder)
     assert len(again) == len(whole)
     for buffer in (whole, again):
-        for _ in range(2):
-            buffer.extend(steps(11))
+        for start in (num, num + 11):
+            buffer.extend(steps(11, start=start))
     first, second = whole.sample(), again.sample()
     assert all(torch.equal(first[key], second[key]) for key in first.keys(True, True))
     assert len(again) == len(whole) == 2 * (num + 22 - 2)

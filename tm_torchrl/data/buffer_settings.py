@@ -56,12 +56,13 @@ def settings_of(buffer: ReplayBuffer) -> dict[str, Any]:
     return found
 
 
-def check_settings(saved: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Refuse a saved buffer of other settings; names the first that differs, and both values.
+def check_settings(saved: dict[str, Any], wanted: dict[str, Any], *, what: str = "the saved buffer") -> None:
+    """Refuse a buffer of other settings; names the first that differs, and both values.
 
     Args:
         saved: settings of the buffer that was written.
         wanted: settings of the buffer that reads. Entries are compared if both hold transitions.
+        what: the one that was written, for messages.
 
     Examples:
         >>> check_settings({"capacity": 50}, {"capacity": 60})
@@ -75,11 +76,11 @@ def check_settings(saved: dict[str, Any], wanted: dict[str, Any]) -> None:
                 for key in sorted({*there, *here}):
                     if there.get(key) != here.get(key):
                         raise ValueError(
-                            f"the saved buffer differs in the entry {key!r}: {there.get(key, 'absent')} there, "
+                            f"{what} differs in the entry {key!r}: {there.get(key, 'absent')} there, "
                             f"{here.get(key, 'absent')} here"
                         )
         elif there != here:
-            raise ValueError(f"the saved buffer differs in {name}: {there!r} there, {here!r} here")
+            raise ValueError(f"{what} differs in {name}: {there!r} there, {here!r} here")
 
 
 def _is_structure(value: Any) -> bool:

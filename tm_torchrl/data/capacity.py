@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torchrl.data import ReplayBuffer
+from torch import Tensor
+from torchrl.data import ReplayBuffer, Storage
+
+from tm_torchrl.data.buffer_settings import check_settings, settings_of
+from tm_torchrl.data.frame_store import FrameStorage
+from tm_torchrl.data.prioritized import TensorDictPrioritizedReplayBuffer
+
+_ROWS_AT_ONCE = 4096
 
 
 class Stage(NamedTuple):
@@ -46,7 +53,10 @@ class CapacitySchedule:
 
 
 def move_contents(source: ReplayBuffer, target: ReplayBuffer) -> None:
-    """Copy transitions, oldest first, with their priorities, into an empty larger buffer.
+    """Copy transitions, oldest first, with their priorities, into an empty larger buffer, which goes on from there.
+
+    Steps that an n-step writer still holds, and the state of the random generator, are copied too. Batches that the
+    source sampled ahead are not: they stay with the source.
 
     Args:
         source: stays as it is.
@@ -65,21 +75,46 @@ def move_contents(source: ReplayBuffer, target: ReplayBuffer) -> None:
     """
     if len(target):
         raise ValueError(f"target: it holds {len(target)} transitions; an empty buffer is wanted")
-    if target.storage.max_size < len(source):
-        raise ValueError(f"target: room for {target.storage.max_size} transitions; the source holds {len(source)}")
-    if not len(source):
+    num, room = len(source), target.storage.max_size
+    if room < num:
+        raise ValueError(f"target: room for {room} transitions; the source holds {num}")
+    kinds = [settings_of(buffer) for buffer in (source, target)]
+    for name in ("capacity", "prefetch"):
+        for kind in kinds:
+            del kind[name]
+    check_settings(*kinds, what="the source")
+    oldest = source.writer._cursor if num == source.storage.max_size else 0
+    order = (torch.arange(num) + oldest) % max(num, 1)
+    _copy_rows(source.storage, target.storage, order)
+    target.writer._cursor = num % room
+    target.writer._write_count = num
+    if source.transform is not None and target.transform is not None:
+        target.transform.load_state_dict(source.transform.state_dict())
+    if isinstance(source, TensorDictPrioritizedReplayBuffer):
+        _copy_priorities(source, target, order)
+    if source._rng is not None:
+        target.set_rng(torch.Generator(source._rng.device).set_state(source._rng.get_state()))
+
+
+def _copy_rows(source: Storage, target: Storage, order: Tensor) -> None:
+    if isinstance(source, FrameStorage):  # record by record, so that shared frames stay shared
+        if len(order):
+            state = source._state()
+            target.load_state_dict({**state, "records": state["records"][order].to_dict()})
         return
-    oldest = source.writer._cursor if len(source) == source.storage.max_size else 0
-    order = (torch.arange(len(source)) + oldest) % len(source)
-    new = target.storage
-    new.set(torch.arange(len(source)), source.storage.get(order))
-    target.writer._cursor = len(source) % new.max_size
-    target.writer._write_count = len(source)
-    old_sampler, sampler = (getattr(b, "prioritized_sampler", None) for b in (source, target))
-    if sampler is not None and old_sampler is not None:
-        state = old_sampler.state_dict()
-        tree = torch.zeros(new.max_size, dtype=torch.float64)
-        tree[: len(source)] = state["tree"][order]
-        sampler.load_state_dict({**state, "tree": tree})
-        if not target._sync:
-            target._prioritized_sampler_write_count = len(source)
+    for start in range(0, len(order), _ROWS_AT_ONCE):
+        rows = order[start : start + _ROWS_AT_ONCE]
+        target.set(torch.arange(start, start + len(rows)), source.get(rows))
+
+
+def _copy_priorities(
+    source: TensorDictPrioritizedReplayBuffer, target: TensorDictPrioritizedReplayBuffer, order: Tensor
+) -> None:
+    if not source._sync:
+        source._catch_up_prioritized_sampler()
+    state = source.prioritized_sampler.state_dict()
+    tree = torch.zeros(target.storage.max_size, dtype=torch.float64)
+    tree[: len(order)] = state["tree"][order]
+    target.prioritized_sampler.load_state_dict({**state, "tree": tree})
+    if not target._sync:
+        target._prioritized_sampler_write_count = len(order)
