@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def check_batch(batch: TensorDictBase, loss: QuantileLoss) -> None:
     """Keys present, at least one sample, finite rewards."""
     name = type(loss).__name__
-    if not batch.numel():
+    if 0 in batch.batch_size:
         raise ValueError(f"{name}: the batch is empty (batch size {tuple(batch.batch_size)})")
     present = set(batch.keys(True, True))
     missing = [key for key in loss.in_keys if key not in present]
@@ -64,5 +64,5 @@ def _require_finite(tensor: Tensor, what: str) -> None:
         raise FloatingPointError(
             f"{what} is the first tensor that is not finite: {int(bad.sum())} of {tensor.numel()} numbers, the "
             "first at "
-            f"{index} is {float(tensor[index])}"
+            f"{index} is {tensor[index].item()}"
         )

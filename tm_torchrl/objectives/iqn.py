@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torchrl.data import TensorSpec
 
@@ -93,12 +94,20 @@ class IQNLoss(QuantileLoss):
             use_prioritized_weights=use_prioritized_weights,
             check_finite=check_finite,
         )
+        if quantile_module(self.value_network) is not None:  # a foreign one's keys may still be set
+            self._require_fractions()
+
+    def _check(self, batch: TensorDictBase) -> None:
+        if not self._is_checked:
+            self._require_fractions()
+        super()._check(batch)
+
+    def _require_fractions(self) -> None:
         if not self.evaluate.takes_fractions:
             raise ValueError(
                 f"value_network: its values do not depend on the fractions that IQNLoss draws "
                 f"({self.tensor_keys.fractions!r} is not among its in_keys {self.value_network.in_keys}); for a "
-                "network with "
-                "fixed quantiles use QRDQNLoss"
+                "network with fixed quantiles use QRDQNLoss"
             )
 
 

@@ -1,0 +1,190 @@
+"""Bad input is named: arguments at construction, batches and networks at first use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tensordict.nn import TensorDictModule
+from torch import nn
+
+from tests.objectives.cases import every_estimator, every_network, make_batch, make_loss, small
+from tm_torchrl.modules import FractionSource, MLPFQFNetwork, MLPIQNetwork, MLPNQNetwork, MLPQRNetwork, QuantileNetwork
+from tm_torchrl.objectives import FQFLoss, IQNLoss, QRDQNLoss
+from tm_torchrl.objectives.quantile_loss import QuantileLoss
+
+pytestmark = pytest.mark.filterwarnings("ignore:No target network updater")
+
+LossClass = type[QuantileLoss]
+NetworkClass = type[QuantileNetwork]
+
+
+class Wrong(FractionSource):
+    """Draws fractions of which the first is wrong."""
+
+    def __init__(self, first: float) -> None:
+        super().__init__()
+        self.first = first
+
+    def draw(self, shape: tuple[int, ...], num_fractions: int, device: Any) -> torch.Tensor:
+        fractions = torch.full((*shape, num_fractions), 0.5)
+        fractions[..., 0] = self.first
+        return fractions
+
+
+@pytest.mark.parametrize("first", [0.0, 1.0, -0.25, 1.5, float("nan")])
+def test_fractions_outside(first: float) -> None:
+    loss = make_loss(IQNLoss, MLPIQNetwork, source=Wrong(first))
+    with pytest.raises(ValueError, match=r"IQNLoss: fractions between .*; they must lie inside \(0, 1\)"):
+        loss(make_batch(5))
+
+
+@every_network
+def test_an_empty_batch(loss_class: LossClass, network_class: NetworkClass) -> None:
+    with pytest.raises(ValueError, match=rf"{loss_class.__name__}: the batch is empty \(batch size \(0,\)\)"):
+        make_loss(loss_class, network_class)(make_batch(5)[:0])
+
+
+@every_network
+@every_estimator
+@pytest.mark.parametrize("key", ["observation", "action", ("next", "reward"), ("next", "terminated")], ids=str)
+def test_missing_keys(loss_class: LossClass, network_class: NetworkClass, estimator: str, key: Any) -> None:
+    batch = make_batch(5).exclude(key)
+    with pytest.raises(KeyError) as caught:
+        make_loss(loss_class, network_class, estimator)(batch)
+    message = str(caught.value)
+    assert f"{loss_class.__name__}: no {key!r} in the batch; it has " in message
+    assert all(str(present) in message.split("it has")[1] for present in batch.keys(True, True))
+
+
+@every_network
+def test_rewards_that_are_not_finite(loss_class: LossClass, network_class: NetworkClass) -> None:
+    batch = make_batch(5)
+    batch["next", "reward"][3] = float("-inf")
+    with pytest.raises(
+        FloatingPointError, match=r"the reward \('next', 'reward'\) is .* 1 of 5 numbers, the first at \(3, 0\) is -inf"
+    ):
+        make_loss(loss_class, network_class)(batch)
+    assert batch.get("td_error", None) is None
+
+
+@every_network
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("online", "the network's .*weight is the first"),
+        ("target", "the target network's .*weight is the first"),
+        ("observation", "the batch's 'observation' is the first"),
+        ("next", r"the batch's \('next', 'observation'\) is the first"),
+        ("reward", r"the reward \('next', 'reward'\) is the first"),
+    ],
+)
+def test_check_finite_names_the_first(
+    loss_class: LossClass, network_class: NetworkClass, broken: str, message: str
+) -> None:
+    loss, batch = make_loss(loss_class, network_class, check_finite=True), make_batch(5)
+    loss(batch)
+    if broken in ("online", "target"):
+        params = loss.value_network_params if broken == "online" else loss.target_value_network_params
+        weights = [value for key, value in params.items(True, True) if "encoder" in key and key[-1] == "weight"]
+        weights[0].data[0, 0] = float("nan")
+    else:
+        tensor = batch["next", broken] if broken == "reward" else batch["observation"]
+        tensor = batch["next", "observation"] if broken == "next" else tensor
+        tensor[0, 0] = float("nan")
+    before = batch["td_error"].clone()
+    with pytest.raises(FloatingPointError, match=message):
+        loss(batch)
+    assert torch.equal(batch["td_error"], before)
+
+
+def test_check_finite_names_results() -> None:
+    loss, batch = make_loss(QRDQNLoss, MLPQRNetwork, check_finite=True), make_batch(5)
+    batch["observation"].fill_(3e38)  # finite, but not after a layer
+    with pytest.raises(FloatingPointError, match="QRDQNLoss: online_quantiles is the first tensor that is not finite"):
+        loss(batch)
+
+
+@pytest.mark.parametrize("loss_class", [IQNLoss, QRDQNLoss, FQFLoss])
+def test_action_space_that_cannot_be_known(loss_class: LossClass) -> None:
+    network = small(MLPFQFNetwork if loss_class is FQFLoss else MLPNQNetwork)
+    with pytest.raises(ValueError, match="action_space=None and a QuantileModule does not tell it"):
+        loss_class(network)
+    with pytest.raises(ValueError, match="action_space='binary': quantile losses take 'categorical' or 'one_hot'"):
+        loss_class(network, action_space="binary")
+
+
+@every_network
+def test_one_hot_actions_taken_for_categorical(loss_class: LossClass, network_class: NetworkClass) -> None:
+    with pytest.raises(ValueError, match=r"action of shape \(5, 3\): .* for one-hot actions say so with action_space"):
+        make_loss(loss_class, network_class)(make_batch(5, is_one_hot=True))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "hyperparameters", "message"),
+    [
+        ("munchausen", {"alpha": 1.5}, r"alpha=1.5: the weight of the log-policy lies in \[0, 1\]"),
+        ("munchausen", {"alpha": -0.1}, "alpha=-0.1"),
+        ("munchausen", {"temperature": 0.0}, "temperature=0.0: must be positive; for a greedy policy use"),
+        ("munchausen", {"clip": 1.0}, "clip=1.0: the least value of a log-policy is negative or 0"),
+        ("munchausen", {"clip_on": "all"}, "clip_on='all': one of"),
+        ("munchausen", {"policy_from": "both"}, "policy_from='both': one of 'target', 'online'"),
+        ("soft", {"temperature": -1.0}, "temperature=-1.0"),
+        ("soft", {"temperature": float("nan")}, "temperature=nan"),
+        ("greedy", {"gamma": 1.01}, r"gamma=1.01: a discount lies in \[0, 1\]"),
+    ],
+)
+@every_network
+def test_hyperparameters_out_of_range(
+    loss_class: LossClass, network_class: NetworkClass, estimator: str, hyperparameters: dict[str, Any], message: str
+) -> None:
+    loss = make_loss(loss_class, network_class)
+    with pytest.raises(ValueError, match=message):
+        loss.make_value_estimator(estimator, **hyperparameters)
+
+
+@every_network
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kappa": -1.0}, "kappa=-1.0: must not be negative"),
+        ({"priority": "td"}, "priority='td': one of 'mean_difference', 'loss'"),
+        ({"reduction": "median"}, "reduction='median': one of 'mean', 'sum', 'none'"),
+    ],
+)
+def test_arguments(loss_class: LossClass, network_class: NetworkClass, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_loss(loss_class, network_class, **options)
+
+
+def foreign(in_keys: list[str]) -> TensorDictModule:
+    return TensorDictModule(nn.Linear(4, 3), in_keys=in_keys, out_keys=["quantile_values"])
+
+
+def test_networks_that_do_not_fit() -> None:
+    ignores = "its values do not depend on the fractions that IQNLoss draws"
+    with pytest.raises(ValueError, match=ignores):
+        IQNLoss(small(MLPQRNetwork), action_space="categorical")
+    with pytest.raises(ValueError, match=ignores):
+        IQNLoss(foreign(["observation"]), action_space="categorical")(make_batch(5))
+    with pytest.raises(ValueError, match="it proposes its own fractions; use FQFLoss"):
+        IQNLoss(small(MLPFQFNetwork), action_space="categorical")
+    with pytest.raises(ValueError, match="FQFLoss needs a network that proposes fractions, such as MLPFQFNetwork"):
+        FQFLoss(small(MLPIQNetwork), action_space="categorical")
+    with pytest.raises(ValueError, match="num_fractions=7: the network has 6 fixed quantiles; leave it out"):
+        QRDQNLoss(small(MLPQRNetwork), action_space="categorical", num_fractions=7)
+    with pytest.raises(ValueError, match="num_target_fractions=0: at least one fraction"):
+        IQNLoss(small(MLPIQNetwork), action_space="categorical", num_target_fractions=0)
+    with pytest.raises(
+        TypeError, match="value_network=Linear: a QuantileActor, a QuantileNetwork or a TensorDict module"
+    ):
+        IQNLoss(nn.Linear(4, 3), action_space="categorical")
+
+
+def test_values_of_another_shape() -> None:
+    loss = QRDQNLoss(foreign(["observation"]), action_space="categorical", num_fractions=6)
+    with pytest.raises(
+        ValueError, match=r"QRDQNLoss: the network gave values \(5, 3\) for fractions \(5, 6\); \[B, N, A\]"
+    ):
+        loss(make_batch(5))
