@@ -19,12 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import peers
 import torch
 from results_file import RESULTS, describe_run, write_results
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import peers
 from tm_torchrl.objectives.functional import quantile_huber_loss
 
 IMAGE = Path(__file__).resolve().parent.parent / "docs" / "images" / "loss_cost.png"

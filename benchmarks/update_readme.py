@@ -77,10 +77,11 @@ def loss_table() -> str:
     parity = json.loads((RESULTS / "parity.json").read_text())
     deviation = max(row[key] for row in parity["rows"] for key in ("value_deviation", "gradient_deviation"))
     facts = [
-        "Equal networks, batches, numbers of quantiles and kinds of target (tianshou's are double, sb3-contrib's greedy); "
-        f"sampling included. Measured on {cpu['date']}, {cpu['machine']}, torch {cpu['versions']['torch']}, commit "
+        "Equal networks, batches, numbers of quantiles and kinds of target (tianshou's are double, sb3-contrib's "
+        f"greedy); sampling included. Measured on {cpu['date']}, {cpu['machine']}, torch {cpu['versions']['torch']}, commit "
         f"{cpu['git']}: `{cpu['command']}`.",
-        f"On equal numbers the loss and its gradient equal those of both within {deviation:.0e} (`{parity['command']}`).",
+        f"On equal numbers the loss and its gradient equal those of both within {deviation:.0e} "
+        f"(`{parity['command']}`).",
     ]
     cuda = RESULTS / "loss_cuda.json"
     facts.append(f"CUDA: `{cuda.relative_to(ROOT)}`." if cuda.exists() else "CUDA: not measured.")
