@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tm_torchrl.data.sum_tree import MinTree, SumTree
 
-SIZE = 5000  # three levels
+SIZE = 600_000  # four levels; the scan goes through the lower two
 UPDATES = st.lists(
     st.tuples(st.integers(0, SIZE - 1), st.floats(0, 1e6, allow_nan=False, width=32)), min_size=1, max_size=30
 )

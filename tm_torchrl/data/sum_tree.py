@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 _WIDTH = 64
+_AT_ONCE = 8192  # numbers: one running sum over them costs less than a level of blocks for 512 draws
 
 
 class BlockTree:
@@ -55,7 +56,7 @@ class BlockTree:
         # numpy promises that the last of several values for one index stays; torch's scatter_ promises nothing.
         self.levels[0].view(-1).numpy()[index.numpy()] = value.numpy()
         for members, parents in zip(self.levels[:-1], self.levels[1:], strict=True):
-            index = index // _WIDTH
+            index = torch.unique_consecutive(index // _WIDTH)  # what is written in a row lies in few blocks
             parents.view(-1).scatter_(0, index, self.reduce(members.index_select(0, index)))
 
     def query(self, start: int, stop: int) -> float:
@@ -100,14 +101,14 @@ class SumTree(BlockTree):
         """
         mass = torch.as_tensor(mass, dtype=torch.float64)
         shape, mass = mass.shape, mass.reshape(-1)
-        root, *lower = reversed(self.levels)
-        sums = root[0].cumsum(-1)
+        first = next(i for i, level in enumerate(self.levels) if level.numel() <= _AT_ONCE)
+        sums = self.levels[first].view(-1).cumsum(0)
         if not float(sums[-1]) > 0:
             raise ValueError("no number of the tree is above 0: there is nothing to find")
         mass = torch.minimum(mass, _below(sums[-1]))
         index = torch.searchsorted(sums, mass, right=True)
         mass = mass - torch.where(index == 0, 0.0, sums[index - 1])
-        for level in lower:
+        for level in reversed(self.levels[:first]):
             sums = level.index_select(0, index).cumsum_(-1)
             mass = torch.minimum(mass, _below(sums[:, -1]))
             place = torch.searchsorted(sums, mass.unsqueeze(-1), right=True)
