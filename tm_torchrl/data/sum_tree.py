@@ -44,20 +44,19 @@ class BlockTree:
 
     def __setitem__(self, index: Tensor | int, value: Tensor | float) -> None:
         """Set numbers; of several for one index the last counts."""
-        index = torch.as_tensor(index, dtype=torch.int64).reshape(-1)
-        if not len(index):
+        at = torch.as_tensor(index, dtype=torch.int64).reshape(-1)
+        if not len(at):
             return
-        if int(index.min()) < 0 or int(index.max()) >= self.size:
-            raise IndexError(
-                f"index between {int(index.min())} and {int(index.max())}; the tree has {self.size} numbers"
-            )
-        self.num_used = max(self.num_used, int(index.max()) + 1)
-        value = torch.as_tensor(value, dtype=torch.float64).reshape(-1).expand(len(index))
+        least, most = (int(end) for end in at.aminmax())
+        if least < 0 or most >= self.size:
+            raise IndexError(f"index between {least} and {most}; the tree has {self.size} numbers")
+        self.num_used = max(self.num_used, most + 1)
+        new = torch.as_tensor(value, dtype=torch.float64).reshape(-1).expand(len(at))
         # numpy promises that the last of several values for one index stays; torch's scatter_ promises nothing.
-        self.levels[0].view(-1).numpy()[index.numpy()] = value.numpy()
+        self.levels[0].view(-1).numpy()[at.numpy()] = new.numpy()
         for members, parents in zip(self.levels[:-1], self.levels[1:], strict=True):
-            index = torch.unique_consecutive(index // _WIDTH)  # what is written in a row lies in few blocks
-            parents.view(-1).scatter_(0, index, self.reduce(members.index_select(0, index)))
+            at = torch.unique_consecutive(at // _WIDTH)  # what is written in a row lies in few blocks
+            parents.view(-1).scatter_(0, at, self.reduce(members.index_select(0, at)))
 
     def query(self, start: int, stop: int) -> float:
         """The reduction over ``[start, stop)``."""
