@@ -80,8 +80,8 @@ class StratifiedFractions(FractionSource):
             raise ValueError(f"num_fractions={num_fractions}: mirrored fractions come in pairs, so give an even number")
         eps = torch.finfo(torch.float32).eps
         half = num_fractions // 2
-        offset = torch.rand(*shape, half, device=device).mul_(1 - eps).add_(eps / 2)
-        low = (torch.arange(half, device=device) + offset) / num_fractions
+        offset = torch.rand(*shape, half, device=device)
+        low = ((torch.arange(half, device=device) + offset) / num_fractions).clamp_(min=eps / 2)  # its mirror is not 1
         return torch.cat([low, 1 - low], -1)
 
 
