@@ -132,6 +132,14 @@ def test_state_dict(loss_class: LossClass, network_class: NetworkClass, estimato
 
 
 @every_network
+def test_state_dict_before_and_after_first_use(loss_class: LossClass, network_class: NetworkClass) -> None:
+    loss = loss_class(small(network_class), action_space="categorical")  # with its default estimator
+    before = list(loss.state_dict())
+    losses_of(loss, make_batch(5))
+    assert list(loss.state_dict()) == before
+
+
+@every_network
 @every_estimator
 @pytest.mark.parametrize("is_used", [False, True])
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda loss: pickle.loads(pickle.dumps(loss))])

@@ -119,7 +119,7 @@ class PixelEncoder(nn.Module):
                 initialization(layers[-2], HIDDEN_GAIN)
             size, inputs = (size - kernel) // stride + 1, outputs
         if size < 1:
-            raise ValueError(f"image_size={image_size}: too small for four convolutions; 36 is the least")
+            raise ValueError(f"image_size={image_size}: too small for four convolutions; 34 is the least")
         self.layers = nn.Sequential(*layers, nn.Flatten())
         self.num_features = inputs * size * size
 
