@@ -48,6 +48,21 @@ def test_law() -> None:
     assert chi_square < 24.3  # 7 degrees of freedom: exceeded once in 1000 seeds
 
 
+def test_law_over_many_items() -> None:
+    """20,000 items with priorities over many decades, drawn 400,000 times; cells of at least 50 expected draws."""
+    num, num_draws = 20_000, 400_000
+    priority = 10.0 ** (8 * torch.rand(num, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
+    buffer = filled(num, capacity=num, alpha=0.25)
+    buffer.update_priority(torch.arange(num), priority)
+    share = (priority**0.25 / (priority**0.25).sum()).numpy()
+    cell = np.unique((share.cumsum() * num_draws / 50).astype(int), return_inverse=True)[1]
+    counts = np.bincount(cell, np.bincount(buffer.sample(num_draws)["x"].numpy(), minlength=num))
+    expected = np.bincount(cell, num_draws * share)
+    chi_square, freedom = ((counts - expected) ** 2 / expected).sum(), len(expected) - 1
+    assert freedom > 5000
+    assert abs(chi_square - freedom) < 3.3 * np.sqrt(2 * freedom)  # normal for so many: exceeded once in 1000 seeds
+
+
 def test_weights_by_hand() -> None:
     buffer = filled(beta=0.5)
     buffer.update_priority(torch.arange(8), PRIORITIES)

@@ -76,6 +76,19 @@ def test_masses_at_the_edge_find_a_number_above_0(size: int) -> None:
     assert found[:3].tolist() == [0, num - 1, num - 1]
 
 
+def test_masses_just_below_the_end_of_a_block_stay_in_it() -> None:
+    """A block's sum and the last of its running sums are rounded differently; the next block is empty here."""
+    size = 64 * 9000
+    tree = SumTree(size)
+    values = torch.rand(9000, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) ** 8
+    values[1::2] = 0
+    tree[torch.arange(size)] = values.reshape(-1)
+    ends = tree.levels[1].reshape(-1)[:9000].cumsum(0)[::2]
+    found = tree.scan_lower_bound(torch.nextafter(ends, torch.zeros_like(ends)))
+    assert (tree[found] > 0).all()
+    assert ((found // 64) % 2 == 0).all()
+
+
 def test_an_empty_tree_and_an_empty_update() -> None:
     tree = SumTree(5000)
     tree[torch.zeros(0, dtype=torch.int64)] = torch.zeros(0)

@@ -13,6 +13,9 @@ class HeldOut:
     Whole trajectories are held out where the transitions tell them (neighbouring transitions share steps, so single
     ones would leak), single transitions otherwise. Which ones depends on the seed and the trajectory's number alone.
 
+    An n-step writer hands trajectories' numbers on if it is made with
+    ``NStep(..., extra_keys=[("collector", "traj_ids")])``; call its ``transitions`` and split what comes out.
+
     Args:
         share: of trajectories held out; 0.05 in the Linesight agent.
         seed: of the choice.

@@ -52,7 +52,8 @@ def make_replay_buffer(
         n_step: makes transitions of the collector's steps as they come in.
         mini_race: draws a horizon for each sample as it goes out; needs ``n_step``.
         transforms: further ones, behind these.
-        prefetch: number of batches sampled ahead by a thread; they see older priorities.
+        prefetch: number of batches sampled ahead by threads. They see older priorities, and how old depends on timing:
+            leave it out where a run has to repeat bit for bit.
         pin_memory: of samples, for CUDA.
         seed: of the sampling; ``None`` for torch's global generator.
         shared: between processes.
