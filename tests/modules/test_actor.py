@@ -1,0 +1,226 @@
+"""Acting: repeatable in evaluation, drawn while exploring, risk, specs, collectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tensordict import TensorDict
+from tensordict.nn import TensorDictSequential
+from torch import Tensor, nn
+from torchrl.collectors import Collector
+from torchrl.data import Categorical, Composite, MultiCategorical, OneHot
+from torchrl.envs import ExplorationType, GymEnv, set_exploration_type
+from torchrl.modules import EGreedyModule
+
+from tests.modules.test_network import every_network, small
+from tm_torchrl.modules import (
+    CPW,
+    CVaR,
+    MLPFQFNetwork,
+    MLPIQNetwork,
+    MLPQRNetwork,
+    Power,
+    QuantileActor,
+    QuantileModule,
+    QuantileNetwork,
+    RiskDistortion,
+    StratifiedFractions,
+    Wang,
+)
+from tm_torchrl.modules.fractions import midpoints
+
+
+def states(*shape: int) -> TensorDict:
+    return TensorDict({"observation": torch.randn(*shape, 4, generator=torch.Generator().manual_seed(0))}, shape)
+
+
+class Square(nn.Module):
+    """A head whose first action's value is fraction^2 and whose second's is fraction / 2."""
+
+    def __init__(self, *, takes_fractions: bool, num_fractions: int) -> None:
+        super().__init__()
+        self.takes_fractions = takes_fractions
+        self.num_fractions = num_fractions
+        self.register_buffer("fractions", midpoints(num_fractions))
+
+    def forward(self, features: Tensor, fractions: Tensor) -> Tensor:
+        return torch.stack([fractions**2, fractions / 2], -1)
+
+
+def square_actor(distortion: RiskDistortion | None, *, takes_fractions: bool, num_fractions: int) -> QuantileActor:
+    head = Square(takes_fractions=takes_fractions, num_fractions=num_fractions)
+    source = StratifiedFractions() if takes_fractions else None
+    network = QuantileNetwork(nn.Identity(), head, source=source, num_fractions=num_fractions)
+    return QuantileActor(network, spec=Categorical(2), distortion=distortion)
+
+
+@every_network
+def test_acts_as_the_network_says(network_class: type[QuantileNetwork]) -> None:
+    network = small(network_class)
+    with set_exploration_type(ExplorationType.DETERMINISTIC):
+        found = QuantileActor(network, spec=Categorical(3))(states(2, 5))
+    fractions = midpoints(6).expand(10, 6) if network.takes_fractions and network_class is not MLPFQFNetwork else None
+    mean = network.quantiles(states(10)["observation"], fractions=fractions).mean().reshape(2, 5, 3)
+    assert torch.allclose(found["action_value"], mean, rtol=1e-5, atol=1e-6)
+    assert torch.equal(found["action"], mean.argmax(-1))
+    assert torch.equal(found["chosen_action_value"], found["action_value"].max(-1, keepdim=True).values)
+
+
+@every_network
+def test_evaluation_repeats(network_class: type[QuantileNetwork]) -> None:
+    actor = QuantileActor(small(network_class), spec=Categorical(3))
+    with set_exploration_type(ExplorationType.DETERMINISTIC):
+        first, second = actor(states(5)), actor(states(5))
+    assert torch.equal(first["action_value"], second["action_value"])
+
+
+def test_exploration_draws_fractions() -> None:
+    actor = QuantileActor(small(MLPIQNetwork), spec=Categorical(3))
+    with set_exploration_type(ExplorationType.RANDOM):
+        first, second = actor(states(5)), actor(states(5))
+    assert (first["action_value"] != second["action_value"]).all()
+
+
+@pytest.mark.parametrize("takes_fractions", [True, False])
+def test_cvar_by_hand(takes_fractions: bool) -> None:
+    # The mean over all of fraction^2 is 1/3, of fraction / 2 1/4; over the worst half 1/12 and 1/8: the choice changes.
+    # With n parts the midpoint rule falls short of the first by (1/n)^2 / 12, or a quarter of it over half of them.
+    n = 16
+    error = (1 / n) ** 2 / 12
+    with set_exploration_type(ExplorationType.DETERMINISTIC):
+        neutral = square_actor(None, takes_fractions=takes_fractions, num_fractions=n)(states(1))
+        averse = square_actor(CVaR(0.5), takes_fractions=takes_fractions, num_fractions=n)(states(1))
+    assert neutral["action_value"][0].tolist() == pytest.approx([1 / 3 - error, 1 / 4], rel=1e-5)
+    error_of_half = error / 4 if takes_fractions else error
+    assert averse["action_value"][0].tolist() == pytest.approx([1 / 12 - error_of_half, 1 / 8], rel=1e-5)
+    assert (neutral["action"].item(), averse["action"].item()) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "distortion",
+    [CVaR(0.3), Wang(-0.75), Wang(0.75), CPW(0.71), Power(-2.0), Power(2.0)],
+    ids=lambda d: type(d).__name__,
+)
+def test_distortions_agree_for_implicit_and_fixed_networks(distortion: RiskDistortion) -> None:
+    found = []
+    for takes_fractions in (True, False):
+        with set_exploration_type(ExplorationType.DETERMINISTIC):
+            found.append(square_actor(distortion, takes_fractions=takes_fractions, num_fractions=4000)(states(1)))
+    assert found[0]["action_value"][0].tolist() == pytest.approx(found[1]["action_value"][0].tolist(), rel=1e-3)
+
+
+def test_distortion_while_exploring() -> None:
+    actor = square_actor(CVaR(0.01), takes_fractions=True, num_fractions=8)
+    with set_exploration_type(ExplorationType.RANDOM):
+        found = actor(states(100))
+    assert float(found["action_value"][:, 1].max()) < 0.01 / 2
+    assert len(found["action_value"][:, 0].unique()) > 50
+
+
+def test_distortion_of_proposed_fractions() -> None:
+    network = small(MLPFQFNetwork)
+    network.source.logits.weight.data.mul_(100)
+    found = QuantileActor(network, spec=Categorical(3), distortion=CVaR(0.4))(states(5))
+    quantiles = network.quantiles(states(5)["observation"])
+    weights = (quantiles.edges / 0.4).clamp(max=1).diff()
+    expected = sum(quantiles.values[:, i] * weights[:, i : i + 1] for i in range(6))
+    assert torch.allclose(found["action_value"], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        Categorical(3),
+        Categorical(3, shape=(7,)),
+        OneHot(3),
+        OneHot(3, shape=(7, 3)),
+        Composite(action=Categorical(3)),
+        Composite(action=OneHot(3, shape=(7, 3)), shape=(7,)),
+    ],
+    ids=str,
+)
+def test_specs_of_batched_environments(spec: Any) -> None:
+    actor = QuantileActor(small(MLPQRNetwork), spec=spec)
+    is_one_hot = "OneHot" in str(spec)
+    action = actor(states(7))["action"]
+    assert actor.action_space == ("one_hot" if is_one_hot else "categorical")
+    assert action.shape == ((7, 3) if is_one_hot else (7,))
+    assert actor.spec["action"].shape == ((3,) if is_one_hot else ())
+
+
+@pytest.mark.parametrize("is_one_hot", [False, True])
+@pytest.mark.parametrize("batch", [(), (7,)])
+def test_specs_of_blocks(is_one_hot: bool, batch: tuple[int, ...]) -> None:
+    spec = OneHot(3, shape=(*batch, 2, 3)) if is_one_hot else Categorical(3, shape=(*batch, 2))
+    actor = QuantileActor(small(MLPIQNetwork, num_slots=2), spec=spec)
+    found = actor(states(7))
+    assert found["action_value"].shape == (7, 2, 3)
+    assert found["action"].shape == ((7, 2, 3) if is_one_hot else (7, 2))
+    index = found["action"].argmax(-1) if is_one_hot else found["action"]
+    assert torch.equal(index, found["action_value"].argmax(-1))
+
+
+def test_actor_refuses() -> None:
+    with pytest.raises(ValueError, match="the network decides blocks of actions, so one more dimension is needed"):
+        QuantileActor(small(MLPIQNetwork, num_slots=2), spec=Categorical(3))
+    with pytest.raises(ValueError, match="num_fractions=7: the network has 6 fixed fractions"):
+        QuantileActor(small(MLPQRNetwork), spec=Categorical(3), num_fractions=7)
+    with pytest.raises(TypeError, match="network=Linear: a QuantileNetwork is wanted"):
+        QuantileModule(nn.Linear(4, 3))
+    with pytest.raises(KeyError, match="no 'observation' in the tensordict; it has pixels"):
+        QuantileActor(small(MLPQRNetwork), spec=Categorical(3))(TensorDict({"pixels": torch.zeros(5, 4)}, [5]))
+    assert MultiCategorical([3, 3]) is not None
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1.0])
+def test_epsilon_greedy_of_torchrl_behind_it(epsilon: float) -> None:
+    torch.manual_seed(0)
+    actor = QuantileActor(small(MLPQRNetwork), spec=Categorical(3, shape=(3000,)))
+    policy = TensorDictSequential(
+        actor, EGreedyModule(Categorical(3, shape=(3000,)), eps_init=epsilon, eps_end=epsilon)
+    )
+    with set_exploration_type(ExplorationType.RANDOM):
+        found = policy(states(3000))
+    if epsilon == 0:
+        assert torch.equal(found["action"], found["action_value"].argmax(-1))
+    else:
+        counts = torch.bincount(found["action"], minlength=3)
+        assert float(((counts - 1000) ** 2 / 1000).sum()) < 13.8  # 2 degrees of freedom: exceeded once in 1000 seeds
+
+
+@every_network
+def test_module_writes_quantiles(network_class: type[QuantileNetwork]) -> None:
+    module = QuantileModule(small(network_class))
+    found = module(states(2, 5))
+    assert found["quantile_values"].shape == (2, 5, 6, 3)
+    assert found["fractions"].shape == (2, 5, 6)
+    assert ("fraction_edges" in module.out_keys) == (network_class is MLPFQFNetwork)
+    if network_class is MLPFQFNetwork:
+        assert found["fraction_edges"].shape == (2, 5, 7)
+
+
+def test_module_reads_fractions_and_observations_by_name() -> None:
+    network = small(MLPIQNetwork)
+    module = QuantileModule(
+        network, in_keys=[("agent", "seen")], quantile_values_key=("out", "z"), fractions_key="taus"
+    )
+    fractions = torch.rand(2, 5, 9)
+    observation = states(2, 5)["observation"]
+    found = module(TensorDict({"agent": {"seen": observation}, "taus": fractions}, [2, 5]))
+    expected = network.quantiles(observation.reshape(10, 4), fractions=fractions.reshape(10, 9)).values
+    assert torch.equal(found["out", "z"], expected.reshape(2, 5, 9, 3))
+
+
+@pytest.mark.parametrize("is_categorical", [False, True])
+def test_collector_with_cartpole(is_categorical: bool) -> None:
+    env = GymEnv("CartPole-v1", categorical_action_encoding=is_categorical)
+    actor = QuantileActor(MLPIQNetwork(4, 2, hidden_sizes=(16,), head_size=8), spec=env.action_spec)
+    collector = Collector(env, actor, frames_per_batch=40, total_frames=80, auto_register_policy_transforms=False)
+    batches = [batch.clone() for batch in collector]
+    collector.shutdown()
+    assert [batch.batch_size.numel() for batch in batches] == [40, 40]
+    for batch in batches:
+        index = batch["action"] if is_categorical else batch["action"].argmax(-1)
+        assert torch.equal(index, batch["action_value"].argmax(-1))
