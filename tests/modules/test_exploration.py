@@ -1,0 +1,194 @@
+"""Exploration: how often, what is called greedy, blocks, one-hot actions, and none in evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import NormalDist
+
+import pytest
+import torch
+from tensordict import TensorDict
+from tensordict.nn import TensorDictModuleBase, TensorDictSequential
+from torch import Tensor
+from torch.nn.functional import one_hot
+from torchrl.data import Categorical
+from torchrl.envs import ExplorationType, set_exploration_type
+
+from tests.modules.test_network import small
+from tm_torchrl.modules import (
+    Boltzmann,
+    EpsilonGreedy,
+    MLPIQNetwork,
+    MLPQRNetwork,
+    NoisyExploration,
+    NoisyLinear,
+    PerturbedValues,
+    QuantileActor,
+)
+
+NUM = 20_000
+CRITICAL = {1: 10.83, 2: 13.82, 3: 16.27}  # chi-square, exceeded once in 1000 seeds
+
+
+def acted(value: list[float], *, slots: tuple[int, ...] = (), is_one_hot: bool = False) -> TensorDict:
+    """What a greedy actor says of states with these values."""
+    values = torch.tensor(value).expand(NUM, *slots, len(value)).clone()
+    action = values.argmax(-1)
+    return TensorDict({"action_value": values, "action": one_hot(action, len(value)) if is_one_hot else action}, [NUM])
+
+
+def explored(module: Callable[[TensorDict], TensorDict], batch: TensorDict, seed: int = 0) -> TensorDict:
+    torch.manual_seed(seed)
+    with set_exploration_type(ExplorationType.RANDOM):
+        return module(batch.clone())
+
+
+def assert_law(action: Tensor, probabilities: list[float]) -> None:
+    expected = torch.tensor(probabilities) * action.numel()
+    counts = torch.bincount(action.flatten(), minlength=len(probabilities))
+    assert float(((counts - expected) ** 2 / expected).sum()) < CRITICAL[len(probabilities) - 1]
+
+
+VALUES = [0.0, 0.02, 0.01]
+SOFTMAX = torch.softmax(torch.tensor(VALUES) / 0.02, 0).tolist()
+# Of two values 0.01 apart with noise of deviation 0.01 each the lower one wins with probability Phi(-1 / sqrt 2).
+UPSET = NormalDist().cdf(-1 / 2**0.5)
+
+
+@pytest.mark.parametrize(
+    ("module", "value", "probabilities"),
+    [
+        (EpsilonGreedy(0.3), [0.0, 1.0, 0.5, -1.0], [0.075, 0.775, 0.075, 0.075]),
+        (EpsilonGreedy(1.0), [0.0, 1.0, 0.5, -1.0], [0.25] * 4),
+        (Boltzmann(0.02), VALUES, SOFTMAX),
+        (Boltzmann(0.02, epsilon=0.5), VALUES, [p / 2 + (i == 1) / 2 for i, p in enumerate(SOFTMAX)]),
+        (PerturbedValues(1.0), [0.0, 0.01], [UPSET, 1 - UPSET]),
+        (PerturbedValues(0.4, scale=0.01), [0.0, 0.01], [0.4 * UPSET, 1 - 0.4 * UPSET]),
+        (
+            TensorDictSequential(PerturbedValues(0.4), EpsilonGreedy(0.3)),
+            [0.0, 0.01],
+            [0.7 * 0.4 * UPSET + 0.15, 1 - 0.7 * 0.4 * UPSET - 0.15],
+        ),
+    ],
+)
+@pytest.mark.parametrize("slots", [(), (2,)])
+def test_law(
+    module: TensorDictModuleBase, value: list[float], probabilities: list[float], slots: tuple[int, ...]
+) -> None:
+    assert_law(explored(module, acted(value, slots=slots))["action"], probabilities)
+
+
+MODULES = [EpsilonGreedy, PerturbedValues, lambda epsilon, **o: Boltzmann(0.1, epsilon=epsilon, **o)]
+every_module = pytest.mark.parametrize("make", MODULES, ids=["EpsilonGreedy", "PerturbedValues", "Boltzmann"])
+CLOSE = [0.0, 0.004, 0.002]
+
+
+@every_module
+@pytest.mark.parametrize("slots", [(), (3,)])
+def test_is_greedy(make: Callable[..., TensorDictModuleBase], slots: tuple[int, ...]) -> None:
+    batch = explored(make(0.5), acted(CLOSE, slots=slots))
+    same = batch["action"] == 1
+    expected = same if not slots else same[:, 0] & same[:, 1] & same[:, 2]
+    assert batch["is_greedy"].shape == (NUM,)
+    assert torch.equal(batch["is_greedy"], expected)
+    assert 0 < int(expected.sum()) < NUM
+
+
+@every_module
+def test_one_hot_is_categorical(make: Callable[..., TensorDictModuleBase]) -> None:
+    categorical = explored(make(0.5), acted(CLOSE))
+    batch = acted(CLOSE, is_one_hot=True)
+    encoded = explored(make(0.5, is_one_hot=True), batch)
+    assert encoded["action"].dtype == batch["action"].dtype
+    assert torch.equal(encoded["action"], one_hot(categorical["action"], 3))
+    assert torch.equal(encoded["is_greedy"], categorical["is_greedy"])
+
+
+@pytest.mark.parametrize("per_block", [False, True])
+def test_blocks_are_explored_as_one_or_slot_by_slot(per_block: bool) -> None:
+    # Of 10^6 actions a random one is never the greedy one.
+    values = torch.zeros(500, 2, 1000)
+    values[..., 7] = 1
+    batch = TensorDict({"action_value": values, "action": torch.full((500, 2), 7)}, [500])
+    is_explored = explored(EpsilonGreedy(0.5, per_block=per_block), batch)["action"] != 7
+    both, one = is_explored.all(-1).sum(), (is_explored[:, 0] != is_explored[:, 1]).sum()
+    # Slot by slot 1/4 and 1/2 of 500, deviations 9.7 and 11.2; as one 1/2 and, where one slot drew 7, 1/1000.
+    if per_block:
+        assert abs(int(both) - 250) < 4 * 11.2
+        assert int(one) <= 4
+    else:
+        assert abs(int(both) - 125) < 4 * 9.7
+        assert abs(int(one) - 250) < 4 * 11.2
+
+
+@every_module
+@pytest.mark.parametrize("kind", [ExplorationType.DETERMINISTIC, ExplorationType.MODE, ExplorationType.MEAN])
+def test_off_in_evaluation(make: Callable[..., TensorDictModuleBase], kind: ExplorationType) -> None:
+    batch = acted(CLOSE)
+    with set_exploration_type(kind):
+        found = make(1.0)(batch.clone())
+    assert torch.equal(found["action"], batch["action"])
+    assert found["is_greedy"].all()
+
+
+@every_module
+def test_epsilon_is_a_buffer_that_can_be_set(make: Callable[..., TensorDictModuleBase]) -> None:
+    module = make(0.5)
+    module.epsilon = 0.0
+    assert module.state_dict()["epsilon"] == 0
+    assert explored(module, acted(CLOSE))["is_greedy"].all()
+    module.epsilon = torch.tensor(1.0)
+    assert not explored(module, acted(CLOSE))["is_greedy"].all()
+    with pytest.raises(ValueError, match=r"epsilon=1.5: a probability lies in \[0, 1\]"):
+        module.epsilon = 1.5
+    with pytest.raises(ValueError, match=r"epsilon=-0.1"):
+        make(-0.1)
+
+
+@every_module
+def test_keys(make: Callable[..., TensorDictModuleBase]) -> None:
+    module = make(0.5, action_key=("a", "act"), action_value_key="q", is_greedy_key="greedy")
+    batch = acted(CLOSE)
+    expected = explored(make(0.5), batch)
+    found = explored(module, TensorDict({"q": batch["action_value"], "a": {"act": batch["action"]}}, [NUM]))
+    assert torch.equal(found["a", "act"], expected["action"])
+    assert torch.equal(found["greedy"], expected["is_greedy"])
+
+
+def test_refused() -> None:
+    with pytest.raises(ValueError, match=r"temperature=0.0: must be positive"):
+        Boltzmann(0.0)
+    with pytest.raises(ValueError, match=r"scale=0.0: must be positive"):
+        PerturbedValues(0.1, scale=0.0)
+    with pytest.raises(
+        ValueError, match="actor: it has no noisy layers; construct its network with linear=NoisyLinear"
+    ):
+        NoisyExploration(QuantileActor(small(MLPIQNetwork), spec=Categorical(3)))
+    with pytest.raises(ValueError, match="every=0: at least one call"):
+        NoisyExploration(QuantileActor(small(MLPQRNetwork, linear=NoisyLinear), spec=Categorical(3)), every=0)
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_noise_is_drawn_every_so_often(every: int) -> None:
+    policy = NoisyExploration(QuantileActor(small(MLPQRNetwork, linear=NoisyLinear), spec=Categorical(3)), every=every)
+    batch = TensorDict({"observation": torch.ones(5, 4)}, [5])
+    values = [explored(policy, batch, seed=call) for call in range(2 * every)]
+    first, second = values[:every], values[every:]
+    for group in (first, second):
+        assert all(torch.equal(each["action_value"], group[0]["action_value"]) for each in group)
+    assert (first[0]["action_value"] != second[0]["action_value"]).all()
+    assert values[0]["is_greedy"].all()
+
+
+def test_without_noise_in_evaluation() -> None:
+    actor = QuantileActor(small(MLPQRNetwork, linear=NoisyLinear), spec=Categorical(3))
+    policy, batch = NoisyExploration(actor), TensorDict({"observation": torch.ones(5, 4)}, [5])
+    noisy = explored(policy, batch)
+    with set_exploration_type(ExplorationType.DETERMINISTIC):
+        quiet = policy(batch.clone())
+        for layer in actor.modules():
+            if isinstance(layer, NoisyLinear):
+                layer.weight_epsilon.zero_()
+                layer.bias_epsilon.zero_()
+        assert torch.equal(policy(batch.clone())["action_value"], quiet["action_value"])
+    assert (noisy["action_value"] != quiet["action_value"]).all()
