@@ -13,18 +13,20 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import peers
 import torch
-from results_file import RESULTS, describe_run, write_results
 from rich.console import Console
 from rich.table import Table
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks import peers
+from benchmarks.results_file import RESULTS, describe_run, write_results
 from tm_torchrl.objectives.functional import quantile_huber_loss
 
 IMAGE = Path(__file__).resolve().parent.parent / "docs" / "images" / "loss_cost.png"
@@ -74,6 +76,12 @@ def learners_of(task: peers.Task, *, device: str, compiled: bool) -> dict[str, C
         learners["ours, prioritised"] = peers.ours(task, prioritized=True, device=device)
     if compiled:
         learners["ours, compiled"] = peers.ours(task, compiled=True, device=device)
+        if is_iqn:
+            learners["ours, shared fractions, bf16, compiled"] = peers.ours(
+                task, shared=True, bf16=True, compiled=True, device=device
+            )
+        else:
+            learners["ours, greedy, compiled"] = peers.ours(task, target="greedy", compiled=True, device=device)
     if device == "cpu":
         learners["tianshou"] = peers.tianshou(task)
         if not is_iqn:

@@ -4,22 +4,25 @@
 
 The peers' code computes its loss itself: sb3-contrib's function is called; tianshou has none, so its algorithm makes an
 update of a table of values, whose gradient is then read. Both define the loss up to a factor, given in the table.
-See ``benchmarks/peers.py`` for how to install them.
+The peers come with ``pip install -e ".[bench]" -c constraints.txt``.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import warnings
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 import torch
-from results_file import describe_run, write_results
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.results_file import describe_run, write_results
 from tm_torchrl.modules.fractions import midpoints
 from tm_torchrl.objectives.functional import quantile_huber_loss
 

@@ -1,8 +1,6 @@
 """Learners of tianshou, of sb3-contrib and of ours over the same networks, each with one call for a whole update.
 
-sb3-contrib comes with ``pip install -e ".[bench]" -c constraints.txt``. tianshou's metadata forbids versions that this
-project pins (virtualenv 21, through pre-commit): ``pip install --no-deps tianshou==2.0.1`` and then
-``pip install deepdiff h5py numba overrides pandas pettingzoo sensai-utils tqdm``; what is measured runs with them.
+The peers come with ``pip install -e ".[bench]" -c constraints.txt``.
 
 An update is: sample from a filled uniform replay, online pass, target, loss, backward pass, Adam step. All networks are
 those of ``tm_torchrl.modules`` with the same seed, handed to the peers as plain modules, so the arithmetic is equal.
@@ -137,7 +135,9 @@ def ours(
         [len(end)],
     )
     buffer.extend(steps)
-    forward = torch.compile(loss) if compiled else loss
+    # "reduce-overhead" records CUDA graphs.
+    mode = "reduce-overhead" if device.startswith("cuda") else None
+    forward = torch.compile(loss, mode=mode) if compiled else loss
 
     def update() -> None:
         batch = buffer.sample().to(device)

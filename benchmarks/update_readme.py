@@ -59,14 +59,15 @@ def loss_table() -> str:
     cpu = json.loads((RESULTS / "loss_cpu.json").read_text())
     rows = [
         "| updates per CPU second, one thread | tianshou | sb3-contrib (greedy) | ours, double | ours, greedy "
-        "| ours, bf16 | ours, shared fractions, bf16 | ours, prioritised |",
-        "|---|" + "--:|" * 7,
+        "| ours, compiled | ours, bf16 | ours, shared fractions, bf16 | ours, prioritised |",
+        "|---|" + "--:|" * 8,
     ]
     columns = (
         "tianshou",
         "sb3-contrib",
         "ours",
         "ours, greedy",
+        "ours, compiled",
         "ours, bf16",
         "ours, shared fractions, bf16",
         "ours, prioritised",
