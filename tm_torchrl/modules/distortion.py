@@ -94,7 +94,7 @@ class CPW(RiskDistortion):
 
     Examples:
         >>> CPW(0.71)(torch.tensor([0.1, 0.5]))
-        tensor([0.1711, 0.4324])
+        tensor([0.1656, 0.4606])
     """
 
     def __init__(self, eta: float = 0.71) -> None:
