@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+
 import pytest
 import torch
 from tensordict import TensorDict
@@ -67,6 +69,29 @@ def test_from_cars_to_priorities(prioritized: bool, storage: str) -> None:
         buffer.update_tensordict_priority(sample.set("td_error", priority))
         tree = buffer.prioritized_sampler.state_dict()["tree"]
         assert tree[sample["index"][-1]] == pytest.approx((2 + 1e-8) ** 0.6)
+
+
+def write_rows(buffers: list) -> None:
+    for buffer in buffers:
+        buffer.extend(rows(5))
+
+
+def test_writers_in_other_processes_may_be_given_a_seeded_buffer() -> None:
+    buffers = [
+        make_replay_buffer(capacity=20, batch_size=64, prioritized=prioritized, shared=True, seed=0)
+        for prioritized in (False, True)
+    ]
+    for buffer in buffers:
+        buffer.extend(TensorDict({"x": torch.arange(100, 103)}, [3]))
+    buffers[1].update_priority(torch.arange(3), torch.full((3,), 1e-6))
+    writer = multiprocessing.get_context("spawn").Process(target=write_rows, args=(buffers,), daemon=True)
+    writer.start()
+    writer.join(120)
+    assert writer.exitcode == 0
+    assert [len(buffer) for buffer in buffers] == [8, 8]
+    drawn = [set(buffer.sample()["x"].tolist()) for buffer in buffers]
+    assert drawn[0] == {0, 1, 2, 3, 4, 100, 101, 102}
+    assert drawn[1] >= {0, 1, 2, 3, 4}  # priority 1; the others have 1e-6 ** 0.6 = 0.00025
 
 
 def test_errors(tmp_path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from multiprocessing.context import get_spawning_popen
 from typing import Any, Literal
 
 import torch
@@ -142,3 +143,15 @@ class TensorDictPrioritizedReplayBuffer(_TorchRLPrioritizedReplayBuffer):
         if not self._sync:
             self.prioritized_sampler.load_state_dict(state_dict["_prioritized_sampler"])
             self._prioritized_sampler_write_count = state_dict["_prioritized_sampler_write_count"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return without_generator(super().__getstate__())
+
+
+def without_generator(state: dict[str, Any]) -> dict[str, Any]:
+    """A buffer's state as it can be sent to a process that is being started.
+
+    TorchRL sends the generator's state as a tensor that is gone before the process reads it, and the start fails. What
+    such a process draws, if it draws at all, follows torch's global generator there.
+    """
+    return {**state, "_rng": None} if get_spawning_popen() is not None else state

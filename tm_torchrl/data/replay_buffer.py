@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from tensordict import NestedKey
@@ -14,7 +14,19 @@ from torchrl.envs.transforms import Compose, Transform
 from tm_torchrl.data.frame_store import FrameStorage
 from tm_torchrl.data.mini_race import MiniRace
 from tm_torchrl.data.n_step import NStep
-from tm_torchrl.data.prioritized import TensorDictPrioritizedReplayBuffer
+from tm_torchrl.data.prioritized import TensorDictPrioritizedReplayBuffer, without_generator
+
+
+class SharedReplayBuffer(TensorDictReplayBuffer):
+    """TorchRL's buffer, which writers in other processes can be given although it has a generator.
+
+    Examples:
+        >>> type(make_replay_buffer(capacity=100, batch_size=4, shared=True, seed=0)).__name__
+        'SharedReplayBuffer'
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        return without_generator(super().__getstate__())
 
 
 def make_replay_buffer(
@@ -91,7 +103,7 @@ def make_replay_buffer(
             generator=generator,
             shared=shared,
         )
-    return TensorDictReplayBuffer(
+    return (SharedReplayBuffer if shared else TensorDictReplayBuffer)(
         storage=built,
         batch_size=batch_size,
         transform=transform,
