@@ -85,7 +85,6 @@ class TensorDictPrioritizedReplayBuffer(_TorchRLPrioritizedReplayBuffer):
         if storage.ndim != 1:
             raise ValueError(f"storage: ndim={storage.ndim}; prioritised sampling here wants one dimension")
         sampler = PrioritizedSampler(storage.max_size, alpha, beta, eps, reduction=reduction, priority_key=priority_key)
-        sampler._rng = generator
         self._sync = sync
         self._prioritized_sampler = None if sync else sampler
         self._prioritized_sampler_write_count = 0
@@ -128,7 +127,6 @@ class TensorDictPrioritizedReplayBuffer(_TorchRLPrioritizedReplayBuffer):
         if not self._sync:
             self.synchronize()
             with self._replay_lock, self._write_lock:
-                self._catch_up_prioritized_sampler()
                 priorities = {
                     "_prioritized_sampler": self.prioritized_sampler.state_dict(),
                     "_prioritized_sampler_write_count": self._prioritized_sampler_write_count,
