@@ -81,7 +81,7 @@ def learners_of(task: peers.Task, *, device: str, compiled: bool) -> dict[str, C
                 task, shared=True, bf16=True, compiled=True, device=device
             )
         else:
-            learners["ours, greedy, compiled"] = peers.ours(task, target="greedy", compiled=True, device=device)
+            learners["ours, bf16, compiled"] = peers.ours(task, bf16=True, compiled=True, device=device)
     if device == "cpu":
         learners["tianshou"] = peers.tianshou(task)
         if not is_iqn:
@@ -162,7 +162,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--write", action="store_true", help="keep results and plot")
     parser.add_argument("--fresh", action="store_true", help="measure rows again that are in the results")
-    parser.add_argument("--compile", action="store_true", help="a row with torch.compile")
+    parser.add_argument("--compile", action="store_true", help="also measure with torch.compile; takes minutes")
+    parser.add_argument("--tasks", nargs="*", default=[], help="measure these again, such as 'IQN N=8, B=32'")
     parser.add_argument("--quick", action="store_true", help="one short round")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -171,10 +172,13 @@ def main() -> None:
     path = RESULTS / f"{name}.json"
     old: dict[str, Any] = json.loads(path.read_text()) if path.exists() and not arguments.fresh else {}
     results: dict[str, Any] = {**describe_run(device=arguments.device), "updates_per_cpu_s": {}, "ratios": {}}
+    unknown = set(arguments.tasks) - set(TASKS)
+    if unknown:
+        parser.error(f"--tasks {' '.join(map(repr, unknown))}: choose from {', '.join(map(repr, TASKS))}")
     console = Console()
     table = Table("task", "learner", "updates / CPU s", title="Whole updates, one thread")
     for title, (task, *asked) in TASKS.items():
-        speeds = old.get("updates_per_cpu_s", {}).get(title)
+        speeds = None if title in arguments.tasks else old.get("updates_per_cpu_s", {}).get(title)
         if speeds is None:
             learners = learners_of(task, device=arguments.device, compiled=arguments.compile)
             rounds, round_s = (1, 0.3) if arguments.quick else (5, 2.0 if task.kind == "pixels" else 0.6)
