@@ -8,6 +8,7 @@ from tensordict import TensorDict
 
 from tests.data.test_saved_buffer import steps
 from tm_torchrl.data import CapacitySchedule, NStep, make_replay_buffer, move_contents
+from tm_torchrl.data import capacity as module
 
 
 def test_growing_keeps_contents_and_priorities() -> None:
@@ -52,6 +53,25 @@ def test_a_grown_buffer_goes_on_as_if_it_had_always_been_large(storage: str, syn
     assert len(large) == len(always_large) == 90
     assert torch.equal(*(buffer.prioritized_sampler.state_dict()["tree"] for buffer in (large, always_large)))
     assert len(small) == 34
+
+
+@pytest.mark.parametrize("storage", ["memory", "frames"])
+def test_a_buffer_that_has_wrapped_around_grows_in_order(storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two lanes of 19 steps; 20 places hold the last 20 of 2 * (19 - 2) transitions."""
+    monkeypatch.setattr(module, "_ROWS_AT_ONCE", 7)  # copied by 7, 7 and 6
+
+    def make(capacity: int) -> object:
+        n_step = NStep(3, gamma=0.99, frame_ids=storage == "frames")
+        return make_replay_buffer(capacity=capacity, batch_size=8, storage=storage, n_step=n_step)
+
+    small, large, always_large = make(20), make(50), make(50)
+    for buffer in (small, always_large):
+        for start, num in ((0, 6), (6, 4), (10, 3), (13, 6)):
+            buffer.extend(steps(num, start=start))
+    move_contents(small, large)
+    rows, expected = large.storage[:], always_large.storage[:][-20:]
+    for key in ("observation", ("next", "observation"), ("next", "reward"), "step_rewards"):
+        assert torch.equal(rows[key], expected[key])
 
 
 def test_growing_a_buffer_that_was_built_otherwise() -> None:
