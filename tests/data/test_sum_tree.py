@@ -78,15 +78,15 @@ def test_masses_at_the_edge_find_a_number_above_0(size: int) -> None:
 
 def test_masses_just_below_the_end_of_a_block_stay_in_it() -> None:
     """A block's sum and the last of its running sums are rounded differently; the next block is empty here."""
-    size = 64 * 9000
-    tree = SumTree(size)
-    values = torch.rand(9000, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) ** 8
-    values[1::2] = 0
-    tree[torch.arange(size)] = values.reshape(-1)
-    ends = tree.levels[1].reshape(-1)[:9000].cumsum(0)[::2]
-    found = tree.scan_lower_bound(torch.nextafter(ends, torch.zeros_like(ends)))
-    assert (tree[found] > 0).all()
-    assert ((found // 64) % 2 == 0).all()
+    tree = SumTree(64 * 200)
+    num_rounded_up = 0
+    for seed in range(100):
+        values = torch.rand(64, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        tree[torch.arange(64)] = values
+        total = tree.levels[1][0, :1]
+        assert 0 <= int(tree.scan_lower_bound(torch.nextafter(total, torch.zeros(1)))) < 64
+        num_rounded_up += bool(torch.nextafter(total, torch.zeros(1)) >= values.cumsum(0)[-1])
+    assert num_rounded_up > 10
 
 
 def test_an_empty_tree_and_an_empty_update() -> None:
