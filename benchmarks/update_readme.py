@@ -79,8 +79,8 @@ def loss_table() -> str:
     deviation = max(row[key] for row in parity["rows"] for key in ("value_deviation", "gradient_deviation"))
     facts = [
         "Equal networks, batches, numbers of quantiles and kinds of target (tianshou's are double, sb3-contrib's "
-        f"greedy); sampling included. Measured on {cpu['date']}, {cpu['machine']}, torch {cpu['versions']['torch']}, "
-        f"commit {cpu['git']}: `{cpu['command']}`.",
+        "greedy); sampling included. Compare within a row: rows were measured one after the other. Measured on "
+        f"{cpu['date']}, {cpu['machine']}, torch {cpu['versions']['torch']}, commit {cpu['git']}: `{cpu['command']}`.",
         f"On equal numbers the loss and its gradient equal those of both within {deviation:.0e} "
         f"(`{parity['command']}`).",
     ]

@@ -130,7 +130,8 @@ def declared(*, extra: str | None = None) -> set[str]:
             assert match is not None, line
             wanted.add(plain(match.group()))
     owners = importlib.metadata.packages_distributions()
-    return wanted | {module for module, names in owners.items() if wanted & {plain(name) for name in names}}
+    modules = {module for module, names in owners.items() if wanted & {plain(name) for name in names}}
+    return wanted | {name.replace("-", "_") for name in wanted} | modules
 
 
 @pytest.mark.parametrize("room", ROOMS)
