@@ -6,6 +6,7 @@ import datetime as dt
 import importlib.metadata
 import json
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ def describe_run(*, device: str) -> dict[str, Any]:
     dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=RESULTS, capture_output=True, text=True)
     return {
         "date": dt.date.today().isoformat(),
-        "command": "python " + " ".join([f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "git": git.stdout.strip() + ("+" if dirty.stdout.strip() else ""),
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
