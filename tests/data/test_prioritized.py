@@ -157,6 +157,24 @@ def test_an_item_that_does_not_exist_changes_nothing() -> None:
     assert before == after
 
 
+def test_priorities_and_items_of_different_number() -> None:
+    buffer = filled()
+    with pytest.raises(ValueError, match="'td_error': 3 priorities for 2 items"):
+        buffer.update_priority(torch.tensor([3, 4]), torch.ones(3))
+    with pytest.raises(ValueError, match=re.escape("index of shape [2, 2]")):
+        buffer.update_priority(torch.zeros(2, 2, dtype=torch.int64), torch.ones(2))
+    buffer.update_priority(torch.tensor([3, 4]), 9.0)  # one for all
+    buffer.update_priority(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
+    assert buffer.prioritized_sampler.state_dict()["tree"].tolist() == [1.0, 1, 1, 3, 3, 1, 1, 1]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1.0])
+def test_impossible_priorities_are_refused_even_if_draws_are_uniform(bad: float) -> None:
+    """Anything to the power 0 is 1, NaN too."""
+    with pytest.raises(ValueError, match=f"the first is {bad} at 0"):
+        filled(alpha=0.0).update_priority(torch.tensor([3, 4]), torch.tensor([bad, 1.0]))
+
+
 def test_items_that_a_writer_passed_over_are_passed_over() -> None:
     buffer = filled(alpha=1.0)
     buffer.update_priority(torch.tensor([3, -1, 4]), torch.tensor([5.0, 9.0, 7.0]))

@@ -132,26 +132,42 @@ class PrioritizedSampler(_TorchRLPrioritizedSampler):
         self, index: int | Tensor, priority: float | Tensor, *, storage: TensorStorage | None = None
     ) -> None:
         """Set priorities; impossible ones are refused and nothing changes. Items of index -1 are passed over."""
-        index = torch.as_tensor(index).cpu()
-        priority = torch.as_tensor(priority, dtype=torch.float64).detach().cpu()
-        self._check(index.reshape(-1), priority.reshape(-1))
-        super().update_priority(index, priority, storage=storage)
-
-    def _check(self, index: Tensor, priority: Tensor) -> None:
-        if len(index) and int(index.max()) >= self._max_capacity:
-            raise IndexError(f"index {int(index.max())} of {self._max_capacity} items; no priority was changed")
+        index = torch.as_tensor(index, dtype=torch.int64).cpu()
+        if index.ndim > 1:
+            raise ValueError(f"index of shape {list(index.shape)}: prioritised sampling here wants one dimension")
+        index = index.reshape(-1)
+        priority = torch.as_tensor(priority, dtype=torch.float64).detach().cpu().reshape(-1)
+        if len(priority) not in (1, len(index)):
+            raise ValueError(f"{self.priority_key!r}: {len(priority)} priorities for {len(index)} items")
+        priority = priority.expand(len(index))
+        is_written = index >= 0
+        if not bool(is_written.all()):
+            index, priority = index[is_written], priority[is_written]
+        if not len(index):
+            return
         mass = (priority + self._eps) ** self._alpha
-        for is_bad, problem in (
-            (~(priority.isfinite() & (priority >= 0)), "negative or not finite"),
-            (~(mass.isfinite() & (mass > 0)), f"0 or infinite as (priority + {self._eps:g})^{self._alpha:g}"),
-        ):
-            if bool(is_bad.any()):
-                first = int(is_bad.int().argmax())
-                item = f"of item {int(index[first])}" if len(index) == len(priority) else "of all items"
-                raise ValueError(
-                    f"{self.priority_key!r}: {int(is_bad.sum())} of {len(priority)} priorities are {problem}, the "
-                    f"first is {float(priority[first])} at {first} ({item}); no priority was changed"
-                )
+        self._check(index, priority, mass)
+        highest, at = priority.max(0)
+        if self._max_priority[0] is None or highest > self._max_priority[0]:
+            self._max_priority = (highest, int(index[at]))
+        self._sum_tree[index] = mass
+        self._min_tree[index] = mass
+
+    def _check(self, index: Tensor, priority: Tensor, mass: Tensor) -> None:
+        if int(index.max()) >= self._max_capacity:
+            raise IndexError(f"index {int(index.max())} of {self._max_capacity} items; no priority was changed")
+        (least, most), (least_mass, most_mass) = priority.aminmax(), mass.aminmax()
+        if least >= 0 and most < math.inf and least_mass > 0 and most_mass < math.inf:  # NaN is none of these
+            return
+        is_bad, problem = ~(priority.isfinite() & (priority >= 0)), "negative or not finite"
+        if not bool(is_bad.any()):
+            is_bad = ~(mass.isfinite() & (mass > 0))
+            problem = f"0 or infinite as (priority + {self._eps:g})^{self._alpha:g}"
+        first = int(is_bad.int().argmax())
+        raise ValueError(
+            f"{self.priority_key!r}: {int(is_bad.sum())} of {len(priority)} priorities are {problem}, the first is "
+            f"{float(priority[first])} at {first} (of item {int(index[first])}); no priority was changed"
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers: no objects."""
