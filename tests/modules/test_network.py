@@ -31,6 +31,7 @@ from tm_torchrl.modules import (
     StratifiedFractions,
     UniformFractions,
 )
+from tm_torchrl.modules.decoder import DuelingDecoder
 from tm_torchrl.modules.fractions import midpoints
 
 NETWORKS = [MLPIQNetwork, MLPFQFNetwork, MLPQRNetwork, MLPNQNetwork]
@@ -212,3 +213,17 @@ def test_normalize_names_the_scale_that_is_wrong(index: int) -> None:
 def test_single_layer_head_of_the_paper() -> None:
     network = small(MLPQRNetwork, head_size=None, dueling=False)
     assert [type(layer) for layer in network.head.decoder.advantage] == [nn.Linear]
+
+
+def test_small_gaps_between_actions_survive_bfloat16() -> None:
+    """At -4 bfloat16 has steps of 1/64 = 0.0156: a gap of 0.004 between two actions would be rounded away."""
+    decoder = DuelingDecoder(4, 2, hidden_size=4)
+    with torch.no_grad():
+        for stream in (decoder.advantage, decoder.value):
+            stream[-1].weight.zero_()
+        decoder.value[-1].bias.fill_(-4.0)
+        decoder.advantage[-1].bias.copy_(torch.tensor([0.002, -0.002]))
+        with torch.autocast("cpu", torch.bfloat16):
+            values = decoder(torch.zeros(1, 4))
+    assert values.dtype == torch.float32
+    torch.testing.assert_close(values, torch.tensor([[-3.998, -4.002]]), atol=1e-6, rtol=0)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from tm_torchrl.modules.initialization import orthogonal_
-from tm_torchrl.modules.layers import Initialization, LinearLayer, dense, leaky_relu
+from tm_torchrl.modules.layers import Initialization, LinearLayer, dense, leaky_relu, precise_output
 
 
 class Decoder(nn.Module):
@@ -69,7 +69,7 @@ class Decoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """``[..., D]`` to ``[..., K, S, A]``."""
-        return self.advantage(features).unflatten(-1, self.output_shape)
+        return precise_output(self.advantage, features).unflatten(-1, self.output_shape)
 
 
 class DuelingDecoder(Decoder):
@@ -137,6 +137,6 @@ class DuelingDecoder(Decoder):
 
     def forward(self, features: Tensor) -> Tensor:
         """``[..., D]`` to ``[..., K, S, A]``."""
-        advantage = self.advantage(features).unflatten(-1, self.output_shape)
-        value = self.value(features).unflatten(-1, self.value_shape)
+        advantage = precise_output(self.advantage, features).unflatten(-1, self.output_shape)
+        value = precise_output(self.value, features).unflatten(-1, self.value_shape)
         return value + (advantage - advantage.mean(-1, keepdim=True))

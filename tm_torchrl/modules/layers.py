@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from tm_torchrl.modules.initialization import HIDDEN_GAIN, LEAKY_SLOPE, orthogonal_
 
@@ -57,3 +58,16 @@ def dense(
             layers += [nn.LayerNorm(sizes[i + 1])] if layer_norm else []
             layers.append(activation())
     return nn.Sequential(*layers)
+
+
+def precise_output(layers: nn.Sequential, inputs: Tensor) -> Tensor:
+    """The layers' output with the last one in float32 even under autocast.
+
+    Values of -4 have steps of 1/64 in bfloat16: more than the differences between actions, which decide.
+    """
+    hidden = inputs
+    for layer in layers[:-1]:
+        hidden = layer(hidden)
+    with torch.autocast(hidden.device.type, enabled=False):
+        output: Tensor = layers[-1](hidden.float() if hidden.dtype in (torch.bfloat16, torch.float16) else hidden)
+    return output

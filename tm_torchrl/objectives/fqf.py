@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from tensordict import TensorDictBase
@@ -43,6 +43,7 @@ class FQFLoss(QuantileLoss):
             ``MLPFQFNetwork``, or the network.
         action_space: ``"categorical"``, ``"one_hot"`` or a spec; ``None`` to take the network's.
         entropy_coefficient: weight of the proposal's entropy, which keeps the parts from collapsing.
+        fraction_lr_scale: learning rate of the proposal as a share of the network's; 5e-5 in the paper.
         kappa: where the Huber loss turns from square to linear.
         delay_value: a target network apart from the online network.
         priority: written for each sample: ``"mean_difference"`` |mean of online - mean of target|, or ``"loss"``.
@@ -66,6 +67,7 @@ class FQFLoss(QuantileLoss):
         *,
         action_space: str | TensorSpec | None = None,
         entropy_coefficient: float = 0.0,
+        fraction_lr_scale: float = 2.5e-9 / 5e-5,
         kappa: float = 1.0,
         delay_value: bool = True,
         priority: Literal["mean_difference", "loss"] = "mean_difference",
@@ -97,6 +99,14 @@ class FQFLoss(QuantileLoss):
             check_finite=check_finite,
         )
         self.entropy_coefficient = entropy_coefficient
+        self.fraction_lr_scale = fraction_lr_scale
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The network, and the proposal with its own scale."""
+        return [
+            {"params": list(self.quantile_parameters()), "lr_scale": 1.0},
+            {"params": list(self.fraction_parameters()), "lr_scale": self.fraction_lr_scale},
+        ]
 
     def fraction_parameters(self) -> Iterator[nn.Parameter]:
         """Of the proposal, for an optimiser group with a small learning rate."""

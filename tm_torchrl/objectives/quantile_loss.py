@@ -135,6 +135,10 @@ class QuantileLoss(LossModule):
         """Observations, action, and what came of it."""
         return self.value_estimator.in_keys
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """For an optimiser: parameters, and ``lr_scale``, the share of the learning rate that they want."""
+        return [{"params": list(self.parameters()), "lr_scale": 1.0}]
+
     def make_value_estimator(
         self, value_type: QuantileEstimators | str | ValueEstimatorBase | type | None = None, **hyperparams: Any
     ) -> QuantileLoss:
