@@ -1,0 +1,138 @@
+"""``GymnasiumBatch``: several copies of a gymnasium task in one process, as a batch-locked TorchRL environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torchrl.data import Binary, Bounded, Categorical, Composite, Unbounded
+from torchrl.envs import EnvBase
+
+
+class GymnasiumBatch(EnvBase):
+    """Copies of a gymnasium task with discrete actions, stepped one after the other.
+
+    TorchRL's ``GymEnv`` takes gymnasium's vector environments, whose reset rules differ between versions; here each
+    copy is reset when it is told to, and the last observation of an episode is the real one.
+
+    Keys: ``observation`` float32 ``[N, F]``, or ``pixels`` uint8 ``[N, C, H, W]`` for tasks that show images;
+    ``action`` int64 ``[N]``.
+
+    Args:
+        name: a gymnasium id; ``"package:id"`` imports the package first.
+        num_envs: copies.
+        options: for ``gymnasium.make``.
+        seed: of the first copy; the others count on from there.
+        device: where tensors live.
+
+    Examples:
+        >>> env = GymnasiumBatch("CartPole-v1", num_envs=3)
+        >>> env.rollout(2)["observation"].shape
+        torch.Size([3, 2, 4])
+    """
+
+    batch_locked = True
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        num_envs: int = 1,
+        options: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs={num_envs}: at least one copy is needed")
+        try:
+            self.copies = [gymnasium.make(name, **(options or {})) for _ in range(num_envs)]
+        except (gymnasium.error.Error, ModuleNotFoundError, TypeError) as error:
+            raise ValueError(f"name={name!r}: gymnasium cannot make it: {error}") from error
+        super().__init__(device=torch.device(device), batch_size=(num_envs,))
+        self.name = name
+        self._seeds: list[int | None] = [seed + i for i in range(num_envs)]
+        self._make_specs(num_envs)
+
+    def _make_specs(self, num: int) -> None:
+        shown, actions = self.copies[0].observation_space, self.copies[0].action_space
+        if not isinstance(actions, gymnasium.spaces.Discrete) or actions.start != 0:
+            raise ValueError(f"name={self.name!r}: its actions are {actions}; quantile networks need Discrete(n)")
+        if not isinstance(shown, gymnasium.spaces.Box) or len(shown.shape) not in (1, 2, 3):
+            raise ValueError(f"name={self.name!r}: its observations are {shown}; a Box of one to three axes is needed")
+        device = self.device
+        self.has_images = shown.dtype == np.uint8 and len(shown.shape) >= 2
+        self._key = "pixels" if self.has_images else "observation"
+        shape = self._present(np.zeros(shown.shape, shown.dtype)).shape
+        spec = (
+            Bounded(0, 255, shape=(num, *shape), dtype=torch.uint8, device=device)
+            if self.has_images
+            else Unbounded((num, *shape), device=device)
+        )
+        self.observation_spec = Composite({self._key: spec}, shape=(num,))
+        self.action_spec = Categorical(int(actions.n), shape=(num,), dtype=torch.int64, device=device)
+        self.reward_spec = Unbounded((num, 1), device=device)
+        flag = Binary(shape=(num, 1), dtype=torch.bool, device=device)
+        self.full_done_spec = Composite(
+            done=flag.clone(), terminated=flag.clone(), truncated=flag.clone(), shape=(num,)
+        )
+
+    def _present(self, seen: np.ndarray) -> np.ndarray:
+        """Images with channels first, everything else as one vector of float32."""
+        if not self.has_images:
+            return np.asarray(seen, np.float32).reshape(-1)
+        return np.ascontiguousarray(np.moveaxis(seen, -1, 0)) if seen.ndim == 3 else seen[None]
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
+        num = self.batch_size[0]
+        mask = None if tensordict is None else tensordict.get("_reset", None)
+        chosen = [True] * num if mask is None else mask.view(-1).tolist()
+        shown = torch.zeros(
+            self.observation_spec[self._key].shape, dtype=self.observation_spec[self._key].dtype, device=self.device
+        )
+        if tensordict is not None and self._key in tensordict:
+            shown.copy_(tensordict[self._key])
+        for i, (copy, is_reset) in enumerate(zip(self.copies, chosen, strict=True)):
+            if is_reset:
+                seen, _ = copy.reset(seed=self._seeds[i])
+                self._seeds[i] = None
+                shown[i] = torch.from_numpy(self._present(seen))
+        nobody = torch.zeros(num, 1, dtype=torch.bool, device=self.device)
+        flags = {"done": nobody, "terminated": nobody.clone(), "truncated": nobody.clone()}
+        return TensorDict({self._key: shown, **flags}, batch_size=self.batch_size, device=self.device)
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
+        actions = tensordict["action"].tolist()
+        seen, rewards, ends, cuts = [], [], [], []
+        for copy, action in zip(self.copies, actions, strict=True):
+            observation, reward, is_end, is_cut, _ = copy.step(action)
+            seen.append(self._present(observation))
+            rewards.append(float(reward))
+            ends.append(bool(is_end))
+            cuts.append(bool(is_cut))
+        terminated = torch.tensor(ends, device=self.device).unsqueeze(-1)
+        truncated = torch.tensor(cuts, device=self.device).unsqueeze(-1)
+        return TensorDict(
+            {
+                self._key: torch.from_numpy(np.stack(seen)).to(self.device),
+                "reward": torch.tensor(rewards, dtype=torch.float32, device=self.device).unsqueeze(-1),
+                "done": terminated | truncated,
+                "terminated": terminated,
+                "truncated": truncated,
+            },
+            batch_size=self.batch_size,
+            device=self.device,
+        )
+
+    def _set_seed(self, seed: int | None) -> None:
+        first = int(torch.randint(2**31 - 1, ())) if seed is None else seed
+        self._seeds = [first + i for i in range(len(self.copies))]
+
+    def close(self, *, raise_if_closed: bool = True) -> None:
+        """Close all copies."""
+        for copy in self.copies:
+            copy.close()
+        super().close(raise_if_closed=raise_if_closed)

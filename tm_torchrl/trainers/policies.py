@@ -1,0 +1,101 @@
+"""Actors that explore as their schedules say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tensordict.nn import TensorDictModuleBase, TensorDictSequential
+
+from tm_torchrl.modules import Boltzmann, EpsilonGreedy, NoisyExploration, PerturbedValues, QuantileActor
+from tm_torchrl.trainers.schedules import Schedule, make_schedule
+
+ScheduleLike = float | Schedule | Mapping[str, Any]
+
+
+class ExploringPolicy:
+    """A policy, and the schedules of its exploration.
+
+    Args:
+        module: acts; writes ``action`` and ``is_greedy``.
+        schedules: by name, each with the module whose attribute ``epsilon`` it sets.
+    """
+
+    def __init__(
+        self, module: TensorDictModuleBase, schedules: Mapping[str, tuple[TensorDictModuleBase, Schedule]]
+    ) -> None:
+        self.module = module
+        self.schedules = dict(schedules)
+
+    def set_frames(self, frames: int) -> dict[str, float]:
+        """Set what belongs to a number of frames; returns it by name."""
+        found = {name: schedule(frames) for name, (_, schedule) in self.schedules.items()}
+        for name, (module, _) in self.schedules.items():
+            module.epsilon = found[name]
+        return found
+
+
+def epsilon_greedy(actor: QuantileActor, *, epsilon: ScheduleLike, speed: float = 1.0) -> ExploringPolicy:
+    """A random action with probability epsilon.
+
+    Args:
+        actor: acts.
+        epsilon: number or schedule.
+        speed: of the schedule.
+    """
+    explore = EpsilonGreedy(1.0)
+    schedule = make_schedule(epsilon, name="exploration.epsilon", speed=speed)
+    return ExploringPolicy(TensorDictSequential(actor, explore), {"epsilon": (explore, schedule)})
+
+
+def epsilon_boltzmann(
+    actor: QuantileActor, *, epsilon: ScheduleLike, perturbed: ScheduleLike, scale: float = 0.01, speed: float = 1.0
+) -> ExploringPolicy:
+    """The Linesight agent's: random with probability epsilon, the best of perturbed values with another.
+
+    Args:
+        actor: acts.
+        epsilon: number or schedule.
+        perturbed: the other probability, of those steps that are not random.
+        scale: of the perturbation, in units of value.
+        speed: of the schedules.
+    """
+    perturb, explore = PerturbedValues(0.0, scale=scale), EpsilonGreedy(1.0)
+    return ExploringPolicy(
+        TensorDictSequential(actor, perturb, explore),
+        {
+            "perturbed": (perturb, make_schedule(perturbed, name="exploration.perturbed", speed=speed)),
+            "epsilon": (explore, make_schedule(epsilon, name="exploration.epsilon", speed=speed)),
+        },
+    )
+
+
+def boltzmann(
+    actor: QuantileActor, *, temperature: float, epsilon: ScheduleLike = 1.0, speed: float = 1.0
+) -> ExploringPolicy:
+    """A draw from the softmax of the values, with a probability that may follow a schedule.
+
+    Args:
+        actor: acts.
+        temperature: in units of value.
+        epsilon: how often; 1 always.
+        speed: of the schedule.
+    """
+    explore = Boltzmann(temperature)
+    schedule = make_schedule(epsilon, name="exploration.epsilon", speed=speed)
+    return ExploringPolicy(TensorDictSequential(actor, explore), {"epsilon": (explore, schedule)})
+
+
+def noisy(actor: QuantileActor, *, epsilon: ScheduleLike = 0.0, every: int = 1, speed: float = 1.0) -> ExploringPolicy:
+    """Noisy layers, and epsilon on top, which BTR lets end.
+
+    Args:
+        actor: with noisy layers.
+        epsilon: number or schedule.
+        every: steps between draws of noise.
+        speed: of the schedule.
+    """
+    explore = EpsilonGreedy(1.0)
+    schedule = make_schedule(epsilon, name="exploration.epsilon", speed=speed)
+    module = TensorDictSequential(NoisyExploration(actor, every=every), explore)
+    return ExploringPolicy(module, {"epsilon": (explore, schedule)})
