@@ -13,7 +13,15 @@ import torch
 from tensordict import TensorDict
 from torchrl.data.replay_buffers.scheduler import LinearScheduler
 
-from tm_torchrl.data import DamagedBufferError, MiniRace, NStep, load_buffer, make_replay_buffer, save_buffer
+from tm_torchrl.data import (
+    DamagedBufferError,
+    MiniRace,
+    NStep,
+    load_buffer,
+    make_replay_buffer,
+    save_buffer,
+    whole_files,
+)
 from tm_torchrl.data import saved_buffer as module
 
 
@@ -139,7 +147,7 @@ def test_a_replacement_cut_off_anywhere_leaves_a_loadable_one(tmp_path: Path, mo
         calls.clear()
         kill_at, folder = len(lengths), saved(tmp_path / str(len(lengths)))
         with monkeypatch.context() as patch, contextlib.suppress(Killed):
-            for owner, name in ((module.os, "fsync"), (Path, "rename"), (module.shutil, "rmtree")):
+            for owner, name in ((whole_files.os, "fsync"), (Path, "rename"), (module.shutil, "rmtree")):
                 patch.setattr(owner, name, killing(getattr(owner, name), calls, kill_at))
             save_buffer(newer, folder)
         found = build()
@@ -194,9 +202,9 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
     torch.save({"evil": Path("x")}, folder / "buffer.pt")
     manifest = json.loads((folder / "manifest.json").read_text())
     path = folder / "buffer.pt"
-    manifest["files"]["buffer.pt"] = {"bytes": path.stat().st_size, "crc32": module._checksum(path)}
+    manifest["files"]["buffer.pt"] = {"bytes": path.stat().st_size, "crc32": whole_files.checksum(path)}
     del manifest["crc32"]
-    manifest["crc32"] = module._checksum_of(manifest)
+    manifest["crc32"] = whole_files.checksum_of(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(Exception, match=r"[Ww]eights.only"):
         load_buffer(build(), folder)

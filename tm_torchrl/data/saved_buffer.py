@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +14,22 @@ from torchrl.data import ReplayBuffer, TensorStorage
 from tm_torchrl.data.buffer_settings import check_settings, settings_of
 from tm_torchrl.data.frame_store import FrameStorage
 from tm_torchrl.data.plain_state import from_plain, to_plain
+from tm_torchrl.data.whole_files import (
+    MANIFEST,
+    DamagedFileError,
+    check_file,
+    checksum,
+    checksum_of,
+    flush,
+    flush_folder,
+    read_manifest,
+)
 
 _VERSION = 1
-_CONTENT, _MANIFEST = "buffer.pt", "manifest.json"
+_CONTENT = "buffer.pt"
 
 
-class DamagedBufferError(RuntimeError):
+class DamagedBufferError(DamagedFileError):
     """A saved buffer is incomplete or was changed."""
 
 
@@ -47,7 +55,7 @@ def save_buffer(buffer: ReplayBuffer, folder: str | Path) -> Path:
         True
     """
     folder = Path(folder)
-    if folder.exists() and not (folder / _MANIFEST).exists():
+    if folder.exists() and not (folder / MANIFEST).exists():
         raise FileExistsError(f"folder={folder}: it exists and is no saved buffer; choose another name")
     state = to_plain(_state_of(buffer), name="buffer.state_dict()")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -58,18 +66,18 @@ def save_buffer(buffer: ReplayBuffer, folder: str | Path) -> Path:
     partial.mkdir()
     with open(partial / _CONTENT, "wb") as file:
         torch.save(state, file)
-        _flush(file)
-    files = {_CONTENT: {"bytes": (partial / _CONTENT).stat().st_size, "crc32": _checksum(partial / _CONTENT)}}
+        flush(file)
+    files = {_CONTENT: {"bytes": (partial / _CONTENT).stat().st_size, "crc32": checksum(partial / _CONTENT)}}
     manifest = {"version": _VERSION, "settings": settings_of(buffer), "files": files}
-    with open(partial / _MANIFEST, "w", encoding="utf-8") as file:
-        json.dump({**manifest, "crc32": _checksum_of(manifest)}, file, indent=1)
-        _flush(file)
-    _flush_folder(partial)
+    with open(partial / MANIFEST, "w", encoding="utf-8") as file:
+        json.dump({**manifest, "crc32": checksum_of(manifest)}, file, indent=1)
+        flush(file)
+    flush_folder(partial)
     shutil.rmtree(previous, ignore_errors=True)
     if folder.exists():
         folder.rename(previous)
     partial.rename(folder)
-    _flush_folder(folder.parent)
+    flush_folder(folder.parent)
     shutil.rmtree(previous, ignore_errors=True)
     return folder
 
@@ -86,9 +94,9 @@ def load_buffer(buffer: ReplayBuffer, folder: str | Path) -> None:
         folder = _beside(folder, "previous")
     if not folder.exists():
         raise FileNotFoundError(f"folder={folder}: no such saved buffer")
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder / MANIFEST, version=_VERSION, error=DamagedBufferError)
     for name, facts in manifest["files"].items():
-        _check_file(folder / name, facts)
+        check_file(folder / name, facts, error=DamagedBufferError)
     check_settings(manifest["settings"], settings_of(buffer))
     state = from_plain(torch.load(folder / _CONTENT, weights_only=True))
     if state["_batch_size"] != buffer._batch_size:
@@ -114,55 +122,3 @@ def _state_of(buffer: ReplayBuffer) -> dict[str, Any]:
 
 def _beside(folder: Path, word: str) -> Path:
     return folder.with_name(f"{folder.name}.{word}")
-
-
-def _flush(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    """Names of files reach the disk; Windows sees to it itself and cannot open folders."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _checksum(path: Path) -> int:
-    checksum = 0
-    with open(path, "rb") as file:
-        while block := file.read(1 << 22):
-            checksum = zlib.crc32(block, checksum)
-    return checksum
-
-
-def _checksum_of(manifest: dict[str, Any]) -> int:
-    return zlib.crc32(json.dumps(manifest, sort_keys=True).encode())
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / _MANIFEST
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        checksum = manifest.pop("crc32")
-    except (OSError, ValueError, LookupError, AttributeError) as error:
-        raise DamagedBufferError(f"{path} is missing or cut short: {error}") from error
-    if checksum != _checksum_of(manifest):
-        raise DamagedBufferError(f"{path} does not match its checksum: it was changed or damaged")
-    if manifest["version"] != _VERSION:
-        raise ValueError(f"{path}: version {manifest['version']}; this program reads {_VERSION}")
-    return manifest
-
-
-def _check_file(path: Path, facts: dict[str, int]) -> None:
-    if not path.exists():
-        raise DamagedBufferError(f"{path} is missing")
-    if path.stat().st_size != facts["bytes"]:
-        raise DamagedBufferError(
-            f"{path} has {path.stat().st_size} bytes instead of {facts['bytes']}: it was cut short"
-        )
-    if _checksum(path) != facts["crc32"]:
-        raise DamagedBufferError(f"{path} does not match its checksum: it was changed or damaged")
