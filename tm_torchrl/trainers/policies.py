@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tensordict.nn import TensorDictModuleBase, TensorDictSequential
@@ -10,7 +10,7 @@ from tensordict.nn import TensorDictModuleBase, TensorDictSequential
 from tm_torchrl.modules import Boltzmann, EpsilonGreedy, NoisyExploration, PerturbedValues, QuantileActor
 from tm_torchrl.trainers.schedules import Schedule, make_schedule
 
-ScheduleLike = float | Schedule | Mapping[str, Any]
+ScheduleLike = float | Schedule | Sequence[Any]
 
 
 class ExploringPolicy:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from tm_torchrl.trainers.nearest import nearest_name
 
@@ -87,31 +88,31 @@ class Staircase(Schedule):
 KINDS: dict[str, type[Schedule]] = {"linear": Linear, "exponential": Exponential, "staircase": Staircase}
 
 
-def make_schedule(value: float | Schedule | Mapping[str, Points], *, name: str, speed: float = 1.0) -> Schedule:
-    """A schedule from what a configuration holds: a number, or ``{linear: [[0, 1.0], [150_000, 0.03]]}``.
+def make_schedule(value: float | Schedule | Sequence[Any], *, name: str, speed: float = 1.0) -> Schedule:
+    """A schedule from what a configuration holds: a number, or ``[linear, [0, 1.0], [150_000, 0.03]]``.
 
     Args:
-        value: the number, the one-entry mapping, or a schedule, which stays as it is.
+        value: the number, the list of a kind and its points, or a schedule, which stays as it is.
         name: of the setting, for messages.
         speed: multiplies the frames of all points.
 
     Examples:
-        >>> make_schedule({"linear": [[0, 1.0], [100, 0.0]]}, name="epsilon", speed=2)(100)
+        >>> make_schedule(["linear", [0, 1.0], [100, 0.0]], name="epsilon", speed=2)(100)
         0.5
     """
     if isinstance(value, Schedule):
         return value
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return Staircase([(0, value)])
-    if isinstance(value, Mapping) and len(value) == 1:
-        ((kind, points),) = value.items()
+    if isinstance(value, Sequence) and not isinstance(value, str) and value and isinstance(value[0], str):
+        kind, points = value[0], value[1:]
         if kind not in KINDS:
             raise ValueError(f"{name}: no schedule {kind!r}{nearest_name(kind, KINDS)}")
         try:
             return KINDS[kind]([(at, number) for at, number in points], speed=speed)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{name}: {kind} schedule of points [frames, value] wanted: {error}") from None
+            raise ValueError(f"{name}={list(value)}: {error}") from None
     raise ValueError(
-        f"{name}={value!r}: a number or a schedule such as {{linear: [[0, 1.0], [150000, 0.03]]}} wanted "
+        f"{name}={value!r}: a number or a schedule such as [linear, [0, 1.0], [150000, 0.03]] wanted "
         f"(kinds: {', '.join(KINDS)})"
     )

@@ -1,0 +1,23 @@
+"""Train an agent: a live view while it learns, and a run folder with everything in the end.
+
+python scripts/train_iqn.py                                  # the default track, on two cores, without the game
+python scripts/train_iqn.py env.track=oval seed=1
+python scripts/train_iqn.py objective=qrdqn                  # iqn | qrdqn | fqf | nq
+python scripts/train_iqn.py experiment=cartpole_iqn
+python scripts/train_iqn.py env=gym env.name=Acrobot-v1
+python scripts/train_iqn.py resume=runs/hillside/2026-01-31_12-00-00
+python scripts/train_iqn.py -m seed=0,1,2                    # several runs, one after the other
+python scripts/train_iqn.py --help                           # all settings and their choices
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tm_torchrl.trainers.command import run_command
+
+if __name__ == "__main__":
+    run_command("train_iqn")

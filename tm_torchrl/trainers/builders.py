@@ -1,0 +1,236 @@
+"""From a configuration to the parts of a training; the one place, with the scripts, that knows Hydra's containers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from tm_torchrl.trainers.collection import SupervisedCollector, collector_kind
+
+from tm_torchrl.data import CapacitySchedule, HeldOut, MiniRace, NStep, ReuseBudget, make_replay_buffer
+from tm_torchrl.modules import QuantileActor
+from tm_torchrl.objectives.quantile_loss import QuantileLoss
+from tm_torchrl.trainers.construct import ConfigError, construct
+from tm_torchrl.trainers.learner import Learner
+from tm_torchrl.trainers.policies import ExploringPolicy
+from tm_torchrl.trainers.replay import Buffer, Replay
+from tm_torchrl.trainers.schedules import Schedule, make_schedule
+from tm_torchrl.trainers.tasks import Task
+from tm_torchrl.trainers.training import Training
+
+Settings = Mapping[str, Any]
+
+
+def plain_settings(config: DictConfig | Settings) -> dict[str, Any]:
+    """Nested dicts, with interpolations resolved."""
+    if isinstance(config, DictConfig):
+        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+    return dict(config)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name; ``auto`` takes CUDA where it is."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device={name!r}: auto, cpu or cuda wanted") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device={name!r}: this torch sees no CUDA device; use device=cpu or auto")
+    return device
+
+
+def build_task(settings: Settings) -> Task:
+    """What is trained on."""
+    task: Task = construct(settings["env"], name="env")
+    return task
+
+
+def build_actor(settings: Settings, task: Task, *, device: torch.device) -> QuantileActor:
+    """The network, as an actor."""
+    objective = settings["objective"]
+    arguments = task.network_arguments()
+    network = construct(objective["network"], name="objective.network", **arguments)()
+    env = task.make_env(num_envs=1)
+    try:
+        return QuantileActor(
+            network.to(device),
+            spec=env.action_spec,
+            in_keys=task.in_keys,
+            num_fractions=objective["num_acting_fractions"],
+        ).to(device)
+    finally:
+        env.close()
+
+
+def build_loss(settings: Settings, actor: QuantileActor) -> QuantileLoss:
+    """The loss with its value estimator."""
+    loss: QuantileLoss = construct(settings["objective"]["loss"], name="objective.loss")(actor)
+    estimator = dict(settings["estimator"])
+    kind = estimator.pop("name")
+    gamma = make_schedule(settings["gamma"], name="gamma")(0)
+    try:
+        loss.make_value_estimator(kind, gamma=gamma, **estimator)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"estimator: {error}") from error
+    return loss
+
+
+def build_learner(settings: Settings, actor: QuantileActor, *, precision: str) -> Learner:
+    """Loss, optimiser and target network."""
+    loss = build_loss(settings, actor)
+    return Learner(
+        loss,
+        construct(settings["optimizer"], name="optimizer"),
+        target=construct(settings["target_update"], name="target_update")(loss),
+        precision=precision,
+        **settings["learner"],
+    )
+
+
+def build_policy(settings: Settings, actor: QuantileActor) -> ExploringPolicy:
+    """The actor with exploration."""
+    policy: ExploringPolicy = construct(settings["exploration"], name="exploration")(
+        actor, speed=settings["schedule_speed"]
+    )
+    return policy
+
+
+def build_replay(settings: Settings, task: Task, *, scratch: Path | None = None) -> Replay:
+    """Buffers and n-step writer."""
+    replay = settings["replay"]
+    gamma = make_schedule(settings["gamma"], name="gamma")(0)
+    is_pixels = "pixels" in task.in_keys
+    storage = replay["storage"] if replay["storage"] != "auto" else "frames" if is_pixels else "memory"
+    prioritized = replay["prioritized"]
+    mini_race = None
+    if replay["mini_race"] is not None:
+        mini_race = MiniRace(**replay["mini_race"])
+    n_step = NStep(
+        replay["num_steps"],
+        gamma=gamma,
+        cut_at_exploration=replay["cut_at_exploration"],
+        frame_ids=storage == "frames",
+        extra_keys=[("collector", "traj_ids")] if replay["held_out_share"] else [],
+    )
+
+    def make_buffer(capacity: int) -> Buffer:
+        return make_replay_buffer(
+            capacity=capacity,
+            batch_size=replay["batch_size"],
+            prioritized=prioritized is not None,
+            alpha=prioritized["alpha"] if prioritized else 0.6,
+            beta=make_schedule(prioritized["beta"], name="replay.prioritized.beta")(0) if prioritized else 0.4,
+            storage=storage,
+            transforms=[] if mini_race is None else [mini_race],
+            scratch_dir=scratch if storage == "memmap" else None,
+            seed=settings["seed"],
+        )
+
+    capacity = replay["capacity"]
+    stages = [(0, capacity, replay["learning_starts"])] if isinstance(capacity, int) else [tuple(s) for s in capacity]
+    return Replay(
+        make_buffer,
+        n_step=n_step,
+        capacity=CapacitySchedule(stages),
+        budget=ReuseBudget(uses_per_transition=replay["uses_per_transition"]),
+        batch_size=replay["batch_size"],
+        held_out=HeldOut(share=replay["held_out_share"], seed=settings["seed"]) if replay["held_out_share"] else None,
+    )
+
+
+def build_schedules(settings: Settings, learner: Learner, replay: Replay) -> dict[str, tuple[Schedule, Any]]:
+    """What follows the frames played, besides exploration."""
+    speed = settings["schedule_speed"]
+    schedules: dict[str, tuple[Schedule, Callable[[float], None]]] = {
+        "learning_rate": (
+            make_schedule(settings["learning_rate"], name="learning_rate", speed=speed),
+            partial(setattr, learner, "learning_rate"),
+        )
+    }
+    if not isinstance(settings["gamma"], (int, float)):
+
+        def set_gamma(value: float) -> None:
+            learner.loss.value_estimator.gamma.fill_(value)
+            replay.n_step.gamma = value
+
+        schedules["gamma"] = (make_schedule(settings["gamma"], name="gamma"), set_gamma)
+    prioritized = settings["replay"]["prioritized"]
+    if prioritized:
+        schedules["beta"] = (
+            make_schedule(prioritized["beta"], name="replay.prioritized.beta", speed=speed),
+            replay.set_beta,
+        )
+    return schedules
+
+
+def num_workers(wanted: int | str) -> int:
+    """Worker processes: as many as cores but the learner's, if ``auto``."""
+    if wanted == "auto":
+        return max(1, (os.cpu_count() or 2) - 1)
+    if not isinstance(wanted, int) or wanted < 1:
+        raise ConfigError(f"collector.num_workers={wanted!r}: auto or a number of at least 1 wanted")
+    return wanted
+
+
+def build_collector(
+    settings: Settings, task: Task, policy: ExploringPolicy, *, device: torch.device, log: Callable[[str], None]
+) -> SupervisedCollector:
+    """Workers with their shares of the cars."""
+    collector = settings["collector"]
+    kind = collector_kind(collector["kind"])
+    workers = 1 if kind == "single" else min(num_workers(collector["num_workers"]), task.num_envs)
+    shares = [task.num_envs // workers + (i < task.num_envs % workers) for i in range(workers)]
+    if len(set(shares)) > 1:
+        raise ConfigError(
+            f"env.num_envs={task.num_envs}: cannot be shared equally by collector.num_workers={workers}; "
+            f"use a multiple of it"
+        )
+    functions = [
+        partial(task.make_env, num_envs=share, first=sum(shares[:i]), seed=settings["seed"])
+        for i, share in enumerate(shares)
+    ]
+    return SupervisedCollector(
+        functions,
+        policy.module,
+        kind=kind,
+        frames_per_batch=collector["frames_per_batch"],
+        overlap=collector["overlap"] and kind == "multi_sync",
+        device=device,
+        seed=settings["seed"],
+        hang_timeout_s=collector["hang_timeout_s"],
+        max_restarts=collector["max_restarts"],
+        log=log,
+    )
+
+
+def build_training(
+    settings: Settings, *, task: Task, precision: str, device: torch.device, log: Callable[[str], None]
+) -> Training:
+    """All parts but the hooks."""
+    torch.manual_seed(settings["seed"])
+    actor = build_actor(settings, task, device=device)
+    learner = build_learner(settings, actor, precision=precision)
+    policy = build_policy(settings, actor)
+    policy.module.to(device)
+    replay = build_replay(settings, task)
+    schedules = build_schedules(settings, learner, replay)
+    collector = build_collector(settings, task, policy, device=device, log=log)
+    return Training(
+        task=task,
+        actor=actor,
+        policy=policy,
+        collector=collector,
+        replay=replay,
+        learner=learner,
+        schedules=schedules,
+        total_frames=settings["total_frames"],
+        max_minutes=settings["max_minutes"],
+        push_every=settings["collector"]["push_every"],
+    )

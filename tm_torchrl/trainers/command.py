@@ -1,0 +1,48 @@
+"""The command line of training: Hydra's, with messages that name the nearest right setting."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from tm_torchrl.trainers.configuration import compose_config, config_folder
+from tm_torchrl.trainers.construct import ConfigError
+
+
+def run_command(config_name: str) -> None:
+    """``python scripts/train_iqn.py OVERRIDES``: check, then hand over to Hydra (help, multirun, sweeps)."""
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
+    overrides = [word for word in sys.argv[1:] if not word.startswith("-")]
+    is_sweep = any(word in ("-m", "--multirun") for word in sys.argv[1:])
+    asks = any(word in ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i") for word in sys.argv[1:])
+    if not is_sweep and not asks:
+        try:
+            compose_config(overrides, config_name=config_name)
+        except ConfigError as error:
+            fail(str(error))
+    hydra.main(config_path=str(config_folder()), config_name=config_name, version_base="1.3")(_run)()
+
+
+def _run(config: DictConfig) -> None:
+    from hydra.core.hydra_config import HydraConfig
+
+    from tm_torchrl.trainers.start import summary_text, train
+
+    settings = OmegaConf.to_container(config, resolve=True)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        summary = train(settings, folder=folder)  # type: ignore[arg-type]
+    except (ConfigError, FileNotFoundError) as error:
+        fail(str(error))
+    print(summary_text(summary))
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong and end."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)

@@ -1,0 +1,79 @@
+"""What the episodes that end in collected batches were like."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+
+
+class EpisodeStatistics:
+    """Returns and lengths of the last episodes, over batches ``[N, T]`` of the same lanes.
+
+    Args:
+        window: number of episodes that means are taken over.
+
+    Examples:
+        >>> from tensordict import TensorDict
+        >>> done = torch.tensor([[[False], [True], [False]]])
+        >>> batch = TensorDict({"next": {"reward": torch.ones(1, 3, 1), "done": done, "terminated": done}}, [1, 3])
+        >>> statistics = EpisodeStatistics()
+        >>> statistics.add(batch)
+        >>> statistics.means()["return"], statistics.num_episodes
+        (2.0, 1)
+    """
+
+    def __init__(self, *, window: int = 100) -> None:
+        self.last: deque[tuple[float, float, float]] = deque(maxlen=window)
+        self.num_episodes = 0
+        self.num_terminated = 0
+        self._returns = torch.zeros(0)
+        self._lengths = torch.zeros(0)
+
+    def add(self, batch: TensorDictBase) -> None:
+        """Take a batch in."""
+        after = batch["next"]
+        num, steps = batch.shape
+        reward, done, terminated = (
+            after[key].reshape(num, steps).float().cpu() for key in ("reward", "done", "terminated")
+        )
+        if len(self._returns) != num:
+            self._returns, self._lengths = torch.zeros(num), torch.zeros(num)
+        for t in range(steps):
+            self._returns = self._returns + reward[:, t]
+            self._lengths = self._lengths + 1
+            ended = done[:, t].nonzero().flatten()
+            if len(ended):
+                columns = (self._returns[ended], self._lengths[ended], terminated[ended, t])
+                self.last.extend(zip(*(column.tolist() for column in columns), strict=True))
+                self.num_episodes += len(ended)
+                self.num_terminated += int(columns[2].sum())
+                self._returns[ended] = 0.0
+                self._lengths[ended] = 0.0
+
+    def means(self) -> dict[str, float]:
+        """Over the window: ``return``, ``length``, ``terminated`` (share); nothing before the first end."""
+        if not self.last:
+            return {}
+        columns = zip(*self.last, strict=True)
+        names = ("return", "length", "terminated")
+        return {name: sum(column) / len(column) for name, column in zip(names, columns, strict=True)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Running sums and the window."""
+        return {
+            "last": [list(entry) for entry in self.last],
+            "num_episodes": self.num_episodes,
+            "num_terminated": self.num_terminated,
+            "returns": self._returns.clone(),
+            "lengths": self._lengths.clone(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.last.clear()
+        self.last.extend((entry[0], entry[1], entry[2]) for entry in state["last"])
+        self.num_episodes, self.num_terminated = state["num_episodes"], state["num_terminated"]
+        self._returns, self._lengths = state["returns"].clone(), state["lengths"].clone()

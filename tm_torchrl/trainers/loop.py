@@ -1,0 +1,67 @@
+"""The loop: collect, extend, sample, update, log."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from tm_torchrl.trainers.training import Training
+
+
+def run_loop(training: Training) -> Training:
+    """Train until all frames are played, time is over, or somebody stops it (Ctrl-C stops after the present batch).
+
+    Args:
+        training: all parts; goes on from where it is.
+    """
+    t, now = training, time.perf_counter
+    t.set_schedules()
+    with stopped_by_interrupt(t):
+        asked_at = now()
+        for steps in t.collector:  # collect
+            begin = now()
+            t.busy_s["collect"] += begin - asked_at
+            t.frames += steps.numel()
+            t.num_batches += 1
+            t.episodes.add(steps)
+            t.replay.extend(steps)  # extend
+            t.set_schedules()
+            for _ in range(t.replay.num_updates()):
+                batch = t.replay.sample()  # sample
+                t.losses = t.learner.update(batch)  # update
+                t.replay.update_priorities(batch)
+            if t.num_batches % t.push_every == 0:
+                t.collector.push_weights()
+            t.busy_s["learn"] += (learnt := now()) - begin
+            for hook in t.hooks:  # log, evaluate, save
+                hook.after_batch(t)
+            asked_at = now()
+            t.busy_s["watch"] += asked_at - learnt
+            if t.is_over():
+                break
+    return t
+
+
+@contextmanager
+def stopped_by_interrupt(training: Training) -> Iterator[None]:
+    """Ctrl-C, or the system's request to end, stops after the batch; a second one at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if training.is_stopped:
+            raise KeyboardInterrupt
+        training.stop("it was interrupted")
+
+    names = [signal.SIGINT, signal.SIGTERM]
+    before = {name: signal.signal(name, stop) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)

@@ -1,0 +1,209 @@
+"""``train``: from settings to a finished run folder."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from tm_torchrl.record.loggers import make_loggers
+from tm_torchrl.record.run_folder import RunFolder
+
+from tm_torchrl.data import ReplayLog
+from tm_torchrl.trainers.agent import Agent, run_settings
+from tm_torchrl.trainers.builders import Settings, build_actor, build_learner, build_task, build_training, choose_device
+from tm_torchrl.trainers.checkpoint import Checkpoints
+from tm_torchrl.trainers.configuration import compose_settings, differences, run_name
+from tm_torchrl.trainers.construct import ConfigError
+from tm_torchrl.trainers.display import Display, describe
+from tm_torchrl.trainers.evaluate import Evaluate
+from tm_torchrl.trainers.loop import run_loop
+from tm_torchrl.trainers.metrics import LogMetrics
+from tm_torchrl.trainers.precision import probe_precision
+from tm_torchrl.trainers.probe import measure_network, random_transitions
+from tm_torchrl.trainers.save import Save
+from tm_torchrl.trainers.tasks import Row, Task
+from tm_torchrl.trainers.training import Training
+
+
+@dataclass
+class Summary:
+    """How a run ended.
+
+    Args:
+        folder: of the run.
+        agent: trained.
+        frames: played.
+        seconds: of training.
+        reason: why it ended.
+        rows: of the last evaluation.
+        best_rows: of the best one.
+        settings: of the run.
+    """
+
+    folder: Path
+    agent: Agent
+    frames: int
+    seconds: float
+    reason: str
+    rows: list[Row] = field(default_factory=list)
+    best_rows: list[Row] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def train(
+    settings: Settings | Sequence[str] = (),
+    *,
+    folder: str | Path | None = None,
+    config_name: str = "train_iqn",
+    is_quiet: bool = False,
+) -> Summary:
+    """Train an agent; everything that is worth keeping lies in the run folder.
+
+    Args:
+        settings: composed settings, or overrides as on the command line (``["env.track=oval", "seed=1"]``).
+        folder: of the run; ``runs/TASK/TIME`` by default.
+        config_name: the configuration that overrides change.
+        is_quiet: show nothing.
+    """
+    if not hasattr(settings, "keys"):
+        settings = compose_settings(list(settings), config_name=config_name)
+    wanted: dict[str, Any] = dict(settings)  # type: ignore[call-overload]
+    if wanted["resume"]:
+        folder = Path(wanted["resume"])
+    torch.set_num_threads(int(wanted["num_threads"]))
+    task = build_task(wanted)
+    run = RunFolder(Path(folder) if folder else default_folder(run_name(wanted)))
+    display = Display(f"tm_torchrl: {task.label}", is_quiet=is_quiet)
+    with display:
+        return _train_in(run, wanted, task, display)
+
+
+def default_folder(name: str) -> Path:
+    """``runs/NAME/TIME``."""
+    return Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Display) -> Summary:
+    checkpoints = Checkpoints(run.checkpoints, keep=wanted["checkpoint"]["keep"])
+    state = _state_to_resume(run, wanted, checkpoints, display) if wanted["resume"] else None
+    device = choose_device(wanted["device"])
+    precision = state["precision"] if state else _choose_precision(wanted, task, device, display)
+    if not wanted["resume"]:
+        run.write_config(yaml.safe_dump({**wanted, "resume": None}, sort_keys=False, allow_unicode=True))
+        run.write_facts({"seed": wanted["seed"], "command": sys.argv, "precision": precision, "device": str(device)})
+    training = build_training(wanted, task=task, precision=precision, device=device, log=display.say)
+    replay_log = ReplayLog(run.path / "replay")
+    save = Save(
+        checkpoints,
+        replay_log=replay_log,
+        first_minutes=wanted["checkpoint"]["first_minutes"],
+        every_minutes=wanted["checkpoint"]["every_minutes"],
+        replay_every_minutes=wanted["checkpoint"]["replay_every_minutes"],
+        log=display.say,
+    )
+    loggers = make_loggers(run, **{name: wanted["log"][name] for name in ("tensorboard", "wandb", "mlflow")})
+    metrics = LogMetrics(
+        [run.metrics, *loggers, display],
+        every_frames=wanted["log"]["every_frames"],
+        diagnostics=measure_network,
+        diagnostics_every=wanted["log"]["diagnostics_every"],
+    )
+    evaluate = Evaluate(
+        task,
+        training.actor,
+        num=wanted["evaluation"]["num"],
+        every_frames=wanted["evaluation"]["every_frames"],
+        seed=wanted["evaluation"]["seed"],
+        target_score=wanted["evaluation"]["target_score"],
+        listeners=[display.evaluated, run.add_evaluations, save.save_best],
+    )
+    training.hooks = [metrics, evaluate, save, display]
+    try:
+        if state is not None:
+            _resume(training, state, replay_log, run, display)
+        run_loop(training)
+        if not evaluate.rows or evaluate.rows[0]["frames"] != training.frames:
+            evaluate.evaluate(training)
+        save.finish(training)
+    finally:
+        training.collector.shutdown()
+        for logger in loggers:
+            logger.close()
+        run.close()
+    agent = Agent(wanted, task, training.actor, facts={"frames": training.frames})
+    return Summary(
+        folder=run.path,
+        agent=agent,
+        frames=training.frames,
+        seconds=training.seconds,
+        reason=training.stop_reason,
+        rows=evaluate.rows,
+        best_rows=evaluate.best_rows,
+        settings=wanted,
+    )
+
+
+def _choose_precision(wanted: dict[str, Any], task: Task, device: torch.device, display: Display) -> str:
+    """What was asked for, or the faster one; the choice is kept with the run, so a resumed run does not probe."""
+    if wanted["precision"] != "auto":
+        return str(wanted["precision"])
+    with torch.random.fork_rng():
+        actor = build_actor(wanted, task, device=device)
+        batch = random_transitions(task, size=wanted["replay"]["batch_size"], device=device)
+        chosen, rates = probe_precision(
+            lambda precision: build_learner(wanted, actor, precision=precision), batch, seconds=2.0
+        )
+    listed = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
+    display.say(f"precision: {chosen} (updates/s in a 2 s probe: {listed})")
+    return chosen
+
+
+def _state_to_resume(
+    run: RunFolder, wanted: dict[str, Any], checkpoints: Checkpoints, display: Display
+) -> dict[str, Any]:
+    """The checkpoint to go on from; settings that may not change are refused."""
+    before = run_settings(run.path)
+    changed = differences({**wanted, "resume": None}, {**before, "resume": None})
+    if changed:
+        display.say("settings that differ from the run's:\n  " + "\n  ".join(changed))
+    fixed = [line for line in changed if line.split(":")[0].split(".")[0] in ("objective", "optimizer", "estimator")]
+    fixed += [line for line in changed if line.startswith(("env.pixels", "env.action_block", "env.num_previous"))]
+    if fixed:
+        raise ConfigError(f"resume={run.path}: {fixed[0]} cannot change within a run; start a new one")
+    state, manifest = checkpoints.load()
+    display.say(f"resumed from frame {manifest['frames']:,} of {run.path}")
+    found: dict[str, Any] = state
+    return found
+
+
+def _resume(training: Training, state: dict[str, Any], replay_log: ReplayLog, run: RunFolder, display: Display) -> None:
+    training.load_state_dict(state)
+    run.metrics.truncate_after(training.frames)
+    try:
+        rows = replay_log.restore(training.replay.buffer)
+        display.say(f"replay restored: {rows:,} transitions")
+    except (OSError, RuntimeError, ValueError) as error:
+        display.say(f"the replay was not restored ({error}): it fills anew before learning goes on")
+
+
+def summary_text(summary: Summary) -> str:
+    """What a person reads at the end."""
+    minutes = summary.seconds / 60
+    lines = [f"Ended after {summary.frames:,} frames in {minutes:.1f} minutes: {summary.reason}."]
+    lines += [f"  last:  {describe(row)}" for row in summary.rows]
+    lines += [f"  best:  {describe(row)} (frame {row['frames']:,})" for row in summary.best_rows]
+    folder = summary.folder
+    lines += [
+        f"Run folder: {folder.resolve()}",
+        f"  report:    {folder / 'report.html'}",
+        f"  evaluate:  python scripts/evaluate.py {folder}",
+        f"  watch:     python scripts/watch.py {folder}",
+        f"  go on:     python scripts/train_iqn.py resume={folder} total_frames={2 * summary.frames}",
+    ]
+    return "\n".join(lines)

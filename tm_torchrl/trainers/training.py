@@ -1,0 +1,152 @@
+"""A training: its parts, how far it is, and its state as plain values."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from tm_torchrl.modules import QuantileActor
+from tm_torchrl.trainers.episodes import EpisodeStatistics
+from tm_torchrl.trainers.learner import Learner
+from tm_torchrl.trainers.policies import ExploringPolicy
+from tm_torchrl.trainers.random_state import random_state, restore_random_state
+from tm_torchrl.trainers.replay import Replay
+from tm_torchrl.trainers.schedules import Schedule
+from tm_torchrl.trainers.tasks import Task
+
+
+class Collector(Protocol):
+    """Delivers batches of steps ``[N, T]``."""
+
+    def __iter__(self) -> Any:
+        """Batches."""
+        ...
+
+    def push_weights(self) -> None:
+        """Let workers act with the present weights."""
+        ...
+
+    def shutdown(self) -> None:
+        """End workers."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Environments and carried-over steps."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        ...
+
+
+class Hook(Protocol):
+    """Looks at a training after every batch: logs, evaluates, saves."""
+
+    def after_batch(self, training: Training) -> None:
+        """Called when the updates of a batch are done."""
+        ...
+
+
+@dataclass
+class Training:
+    """Everything that ``train`` works with.
+
+    Args:
+        task: what is trained on.
+        actor: the network that acts.
+        policy: the actor with exploration.
+        collector: drives.
+        replay: remembers.
+        learner: learns.
+        schedules: setters by name, called with their schedule's value after every batch.
+        total_frames: when it is over.
+        max_minutes: when it is over at the latest, of training time; ``None`` for no limit.
+        hooks: look at it after every batch.
+        push_every: batches between pushes of weights to the workers.
+    """
+
+    task: Task
+    actor: QuantileActor
+    policy: ExploringPolicy
+    collector: Collector
+    replay: Replay
+    learner: Learner
+    schedules: Mapping[str, tuple[Schedule, Callable[[float], None]]]
+    total_frames: int
+    max_minutes: float | None = None
+    hooks: Sequence[Hook] = ()
+    push_every: int = 1
+
+    frames: int = 0
+    num_batches: int = 0
+    episodes: EpisodeStatistics = field(default_factory=EpisodeStatistics)
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    is_stopped: bool = False
+    stop_reason: str = ""
+    seconds_before: float = 0.0
+    frames_before: int = 0
+    started_at: float = field(default_factory=time.perf_counter)
+    busy_s: dict[str, float] = field(default_factory=lambda: {"collect": 0.0, "learn": 0.0, "watch": 0.0})
+    scheduled: dict[str, float] = field(default_factory=dict)
+    diagnostics: Any = None
+
+    @property
+    def seconds(self) -> float:
+        """Since the start of training, over all its sessions, evaluations included."""
+        return self.seconds_before + time.perf_counter() - self.started_at
+
+    def set_schedules(self) -> None:
+        """Set what follows the frames played."""
+        self.scheduled = self.policy.set_frames(self.frames)
+        for name, (schedule, apply) in self.schedules.items():
+            self.scheduled[name] = schedule(self.frames)
+            apply(self.scheduled[name])
+        self.replay.set_frames(self.frames)
+
+    def stop(self, reason: str) -> None:
+        """End after this batch."""
+        self.is_stopped, self.stop_reason = True, reason
+
+    def is_over(self) -> bool:
+        """Whether there is nothing left to do."""
+        if not self.is_stopped and self.frames >= self.total_frames:
+            self.stop(f"all {self.total_frames:,} frames were played")
+        if not self.is_stopped and self.max_minutes is not None and self.seconds >= 60 * self.max_minutes:
+            self.stop(f"{self.max_minutes:g} minutes are over")
+        return self.is_stopped
+
+    def state_dict(self) -> dict[str, Any]:
+        """All but the replay's contents, as plain values."""
+        return {
+            "frames": self.frames,
+            "num_batches": self.num_batches,
+            "seconds": self.seconds,
+            "learner": self.learner.state_dict(),
+            "actor": dict(self.actor.state_dict()),
+            "policy": dict(self.policy.module.state_dict()),
+            "replay": self.replay.state_dict(),
+            "collector": self.collector.state_dict(),
+            "episodes": self.episodes.state_dict(),
+            "hooks": [hook.state_dict() if hasattr(hook, "state_dict") else {} for hook in self.hooks],
+            "random": random_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.frames, self.num_batches = state["frames"], state["num_batches"]
+        self.seconds_before, self.started_at = state["seconds"], time.perf_counter()
+        self.frames_before = self.frames
+        self.learner.load_state_dict(state["learner"])
+        self.policy.module.load_state_dict(state["policy"])
+        self.replay.load_state_dict(state["replay"])
+        self.episodes.load_state_dict(state["episodes"])
+        for hook, saved in zip(self.hooks, state["hooks"], strict=True):
+            if saved:
+                hook.load_state_dict(saved)  # type: ignore[attr-defined]
+        self.set_schedules()
+        self.collector.load_state_dict(state["collector"])
+        restore_random_state(state["random"])
