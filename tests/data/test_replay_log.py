@@ -42,7 +42,7 @@ def test_only_what_was_added_is_written(tmp_path: Path, storage: str) -> None:
     """Rows of 3 steps: 20 steps of 2 lanes make 2 * (20 - 2) = 36, and 10 more 20."""
     buffer, log = build(storage=storage, capacity=50), ReplayLog(tmp_path, segment_rows=16)
     buffer.extend(steps(20))
-    assert log.append(buffer).rows == 36
+    assert log.append(buffer)["rows"] == 36
     assert names(tmp_path) == [
         "manifest.json",
         *(f"segment_{number:09d}.rows" for number in (1, 2, 3)),  # rows 0-15, 16-31, 32-35
@@ -52,7 +52,7 @@ def test_only_what_was_added_is_written(tmp_path: Path, storage: str) -> None:
     buffer.extend(steps(10, start=20))
     # 56 rows written, 6 to 55 are left: the first segment keeps 6 to 15. The third has 4 rows, which is no less than
     # a quarter of 16, so it stays; 36 to 51 and 52 to 55 are new.
-    assert log.append(buffer).rows == 20
+    assert log.append(buffer)["rows"] == 20
     after = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.rows")}
     assert sorted(after) == [f"segment_{number:09d}.rows" for number in (1, 2, 3, 4, 5)]
     assert before.items() <= after.items()
@@ -71,7 +71,7 @@ def test_appends_of_a_few_rows_leave_few_files(tmp_path: Path) -> None:
     num_rows = 0
     for start in range(0, 62, 2):
         buffer.extend(steps(2, start=start))
-        num_rows += log.append(buffer).rows
+        num_rows += log.append(buffer)["rows"]
         # Whole segments have 12 rows; 60 rows touch at most 6 of them.
         assert len(list(tmp_path.glob("*.rows"))) <= 6
     # 30 appends have 4 rows each (the first step waits for its window). A tail of 4 or 8 rows, less than a quarter of
@@ -84,12 +84,12 @@ def test_appends_of_a_few_rows_leave_few_files(tmp_path: Path) -> None:
 
 def test_nothing_new_writes_no_rows(tmp_path: Path) -> None:
     buffer, log = build(), ReplayLog(tmp_path)
-    assert log.append(buffer).rows == 0  # empty
+    assert log.append(buffer)["rows"] == 0  # empty
     ReplayLog(tmp_path).restore(build())
     buffer.extend(steps(10))
-    assert log.append(buffer).rows == 16
+    assert log.append(buffer)["rows"] == 16
     learn(buffer)
-    assert log.append(buffer).rows == 0
+    assert log.append(buffer)["rows"] == 0
     again = build()
     ReplayLog(tmp_path).restore(again)  # the priorities and the generator as they were after learning
     assert_goes_on_equally(buffer, again, start=10)
@@ -103,7 +103,7 @@ def test_another_buffer_is_written_anew(tmp_path: Path, num: int) -> None:
     log.append(first)
     if num:
         second.extend(steps(num, start=100))
-    assert log.append(second).rows == len(second)
+    assert log.append(second)["rows"] == len(second)
     again = build()
     assert log.restore(again).rows == len(second)
 
@@ -114,7 +114,7 @@ def test_a_buffer_emptied_and_filled_further_is_written_anew(tmp_path: Path) -> 
     log.append(buffer)
     buffer.empty()
     buffer.extend(steps(20, start=500))  # more rows than there were: the counters alone look like an addition
-    assert log.append(buffer).rows == len(buffer) == 40
+    assert log.append(buffer)["rows"] == len(buffer) == 40
     again = build()
     ReplayLog(tmp_path).restore(again)
     assert torch.equal(again[:]["observation"], buffer[:]["observation"])
@@ -126,7 +126,7 @@ def test_segments_that_somebody_deleted_are_written_anew(tmp_path: Path) -> None
     log.append(buffer)
     sorted(tmp_path.glob("*.rows"))[0].unlink()
     buffer.extend(steps(2, start=12))
-    assert log.append(buffer).rows == 24
+    assert log.append(buffer)["rows"] == 24
     assert ReplayLog(tmp_path).restore(build()) == Restored(24, 0)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from tests.data.logged_buffer import (
     learn,
     steps,
 )
+from tests.victim import kill_after
 from tm_torchrl.data import DamagedBufferError, ReplayLog, Restored, SavingError, whole_files
 
 
@@ -62,7 +61,7 @@ def test_what_is_whole_is_salvaged(tmp_path: Path, storage: str, prioritized: bo
         assert float(again.sampler._sum_tree.query(0, 50)) == float(again.sampler._sum_tree[index].sum())
     again.extend(steps(10, start=40))
     learn(again)
-    assert its_log.append(again).rows == 50  # 34 + 20, of which 50 are left
+    assert its_log.append(again)["rows"] == 50  # 34 + 20, of which 50 are left
     assert not victim.exists()
     third = build(**settings)
     assert ReplayLog(tmp_path).restore(third) == Restored(50, 0)
@@ -144,7 +143,7 @@ def test_a_full_disk_leaves_the_state_before(
         assert len(list(tmp_path.glob("*.rows"))) == 2 and not list(tmp_path.glob("*.partial"))
         assert_equal_samples(copy, again)
     buffer.extend(steps(3, start=24))
-    assert log.append(buffer).rows == 30  # 24 that failed and 6
+    assert log.append(buffer)["rows"] == 30  # 24 that failed and 6
     again = build()
     assert ReplayLog(tmp_path).restore(again) == Restored(50, 0)
     assert_goes_on_equally(buffer, again, start=27)
@@ -163,7 +162,7 @@ def test_a_disk_that_fills_up_while_rows_are_written(tmp_path: Path, monkeypatch
         with pytest.raises(SavingError, match="no space left on device"):
             log.append(buffer)
     assert list(tmp_path.iterdir()) == []
-    assert log.append(buffer).rows == 36
+    assert log.append(buffer)["rows"] == 36
 
 
 def test_in_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -177,8 +176,8 @@ def test_in_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: 
         assert not (tmp_path / "manifest.json").exists()  # three files, two folders, a manifest: 0.3 s
         buffer.extend(steps(12, start=12))  # rows that come meanwhile are no part of it
         log.wait()
-        assert appended.seconds < 0.3 < time.perf_counter() - start
-    assert ReplayLog(tmp_path).restore(build()).rows == appended.rows == 20
+        assert appended["seconds"] < 0.3 < time.perf_counter() - start
+    assert ReplayLog(tmp_path).restore(build()).rows == appended["rows"] == 20
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "no more")
@@ -190,7 +189,7 @@ def test_in_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: 
             log.append(buffer)  # made up for in the foreground, where it fails again
         assert "is made up for now" in caplog.text
     assert ReplayLog(tmp_path).restore(build()).rows == 20
-    assert log.append(buffer).rows == 24
+    assert log.append(buffer)["rows"] == 24
     log.wait()
     again = build()
     ReplayLog(tmp_path).restore(again)
@@ -198,9 +197,6 @@ def test_in_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: 
 
 
 WRITER = """
-import sys, torch
-torch.set_num_threads(1)
-sys.path.insert(0, {root!r})
 from tests.data.logged_buffer import build, learn, steps
 from tm_torchrl.data import ReplayLog
 settings = dict(storage={storage!r}, capacity=400)
@@ -209,7 +205,6 @@ start = 0
 if log.facts() is not None:
     log.restore(buffer)
     start = log.facts()["start"]
-print("ready", flush=True)
 while True:
     buffer.extend(steps(20, start=start))
     start += 20
@@ -222,18 +217,10 @@ while True:
 def kill_at_random(folder: Path, *, storage: str, seed: int, num_kills: int) -> None:
     """What is found after each kill is the last append that was reported, or the one after it, and exact."""
     rng = np.random.default_rng(seed)
-    root, expected, at = str(Path(__file__).resolve().parents[2]), build(storage=storage, capacity=400), 0
-    script = WRITER.format(root=root, folder=str(folder), storage=storage)
+    expected, at = build(storage=storage, capacity=400), 0
     for _ in range(num_kills):
-        process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        while process.stdout.readline() != "ready\n":  # torchrl logs there too
-            assert process.poll() is None
-        time.sleep(rng.uniform(0.0, 0.3))
-        process.kill()
-        reported = [
-            int(line) for line in process.communicate()[0].splitlines() if line.isdigit()
-        ]  # torchrl logs there too
+        lines = kill_after(WRITER.format(folder=str(folder), storage=storage), rng.uniform(0.05, 0.4))
+        reported = [int(line) for line in lines if line.isdigit()]  # torchrl logs there too
         found, log = build(storage=storage, capacity=400), ReplayLog(folder)
         saved = (log.facts() or {"start": 0})["start"]
         assert saved - (reported[-1] if reported else at) in (0, 20)

@@ -10,7 +10,7 @@ import time
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from torchrl.data import ReplayBuffer, RoundRobinWriter, Storage
 
@@ -27,7 +27,7 @@ _VERSION = 1
 _OWN_FILE = re.compile(r"segment_(\d+)\.rows|state_(\d+)\.pt|manifest\.json\.partial")
 
 
-class Appended(NamedTuple):
+class Appended(TypedDict):
     """What an append wrote."""
 
     rows: int
@@ -112,7 +112,9 @@ class ReplayLog:
             self.folder.mkdir(parents=True, exist_ok=True)
             number = self._next_number()
             try:
-                manifest, written, new_files, last_row = self._write(buffer, storage, number, dict(facts or {}))
+                manifest, written, new_files, last_row = self._write(
+                    buffer, storage, number, whole_files.as_json(facts or {}, name="facts")
+                )
             except BaseException:
                 self._remove(number)
                 raise
@@ -127,7 +129,9 @@ class ReplayLog:
             self._thread = threading.Thread(target=self._try, args=(commit,), name="replay log", daemon=False)
             self._thread.start()
         total = sum(entry["bytes"] for entry in (*manifest["segments"], manifest["state"]))
-        return Appended(written, sum(new_files.values()), time.perf_counter() - start, total)
+        return Appended(
+            rows=written, bytes=sum(new_files.values()), seconds=time.perf_counter() - start, total_bytes=total
+        )
 
     def restore(self, buffer: ReplayBuffer, *, salvage: bool = False) -> Restored:
         """Fill a buffer; its next samples are those that the saved one would have drawn.

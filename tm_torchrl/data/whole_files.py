@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ MANIFEST = "manifest.json"
 _RENAME_TRIES, _RENAME_WAIT_S = 20, 0.05  # Windows: a virus scanner holds a new file for a moment
 
 
-class SavingError(RuntimeError):
+class SavingError(OSError):
     """Something could not be written; what was saved before is untouched."""
 
 
@@ -135,6 +135,24 @@ def check_file(path: Path, facts: dict[str, int], *, error: type[RuntimeError] =
         raise error(f"{path} does not match its checksum: it was changed or damaged")
 
 
+def as_json(facts: Mapping[str, Any], *, name: str) -> dict[str, Any]:
+    """Facts as they will be read.
+
+    Args:
+        facts: numbers, names, lists and dicts.
+        name: of the argument, for messages.
+
+    Examples:
+        >>> as_json({"laps": (1, 2)}, name="facts")
+        {'laps': [1, 2]}
+    """
+    try:
+        found: dict[str, Any] = json.loads(json.dumps(dict(facts)))
+    except (TypeError, ValueError) as problem:
+        raise TypeError(f"{name}={facts}: {problem}; give numbers, names, lists and dicts") from problem
+    return found
+
+
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
     """Write a manifest with its checksum, flushed; one that is there is replaced at once or not at all."""
     partial = path.with_name(f"{path.name}.partial")
@@ -160,7 +178,7 @@ def read_manifest(path: Path, *, version: int, error: type[RuntimeError] = Damag
 
 
 @contextlib.contextmanager
-def explaining(what: str, folder: Path, *, error: type[RuntimeError] = SavingError) -> Iterator[None]:
+def explaining(what: str, folder: Path, *, error: type[SavingError] = SavingError) -> Iterator[None]:
     """Turn an error of the disk into one that says what could not be written, why, and what to do.
 
     Args:
@@ -170,6 +188,8 @@ def explaining(what: str, folder: Path, *, error: type[RuntimeError] = SavingErr
     """
     try:
         yield
+    except SavingError:
+        raise
     except OSError as problem:
         advice = {
             errno.ENOSPC: "free space on that disk, or save elsewhere",
