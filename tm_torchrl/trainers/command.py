@@ -39,10 +39,10 @@ def _run(config: DictConfig) -> None:
         summary = train(settings, folder=folder)  # type: ignore[arg-type]
     except (ConfigError, FileNotFoundError) as error:
         fail(str(error))
-    print(summary_text(summary))
+    sys.stdout.write(summary_text(summary) + "\n")
 
 
 def fail(message: str) -> NoReturn:
     """Say what is wrong and end."""
-    print(f"error: {message}", file=sys.stderr)
+    sys.stderr.write(f"error: {message}\n")
     raise SystemExit(2)

@@ -186,8 +186,8 @@ def _resume(training: Training, state: dict[str, Any], replay_log: ReplayLog, ru
     training.load_state_dict(state)
     run.metrics.truncate_after(training.frames)
     try:
-        rows = replay_log.restore(training.replay.buffer)
-        display.say(f"replay restored: {rows:,} transitions")
+        found = replay_log.restore(training.replay.buffer)
+        display.say(f"replay restored: {found.rows:,} transitions")
     except (OSError, RuntimeError, ValueError) as error:
         display.say(f"the replay was not restored ({error}): it fills anew before learning goes on")
 

@@ -1,0 +1,154 @@
+"""The family in five lines: an object that trains, evaluates, predicts, saves and loads."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from tm_torchrl.trainers.agent import Agent, Observation, load_agent, make_agent
+from tm_torchrl.trainers.configuration import compose_settings
+from tm_torchrl.trainers.start import Summary, train
+from tm_torchrl.trainers.tasks import Row
+
+Self = TypeVar("Self", bound="ManagedAgent")
+
+
+class ManagedAgent:
+    """An agent with its training.
+
+    Args:
+        task: a track (``"hillside"``, a ``.npz`` file) or a gymnasium id (``"CartPole-v1"``); the default track if
+            nothing is given.
+        settings: overrides as on the command line, such as ``["learning_rate=1e-3", "seed=1"]``.
+        experiment: a preset of ``configs/experiment``, such as ``"cartpole_iqn"``.
+        folder: of the run; ``runs/TASK/TIME`` by default.
+
+    Examples:
+        >>> from tm_torchrl import IQN
+        >>> agent = IQN("CartPole-v1", settings=["objective.network.hidden_sizes=[8,8]"])
+        >>> int(agent.predict([0.0, 0.0, 0.0, 0.0])) in (0, 1)
+        True
+    """
+
+    objective = "iqn"
+
+    def __init__(
+        self,
+        task: str | Path | None = None,
+        *,
+        settings: Sequence[str] = (),
+        experiment: str | None = None,
+        folder: str | Path | None = None,
+    ) -> None:
+        overrides = [] if experiment is None else [f"experiment={experiment}"]
+        overrides.append(f"objective={self.objective}")
+        if task is not None:
+            overrides += _task_overrides(str(task))
+        self.settings: dict[str, Any] = compose_settings([*overrides, *settings])
+        self.folder = None if folder is None else Path(folder)
+        self.agent: Agent = make_agent(self.settings)
+        self.summary: Summary | None = None
+
+    def train(
+        self: Self, *, frames: int | None = None, minutes: float | None = None, is_quiet: bool = False
+    ) -> Self:
+        """Train, or go on training, until a number of frames is played or minutes are over.
+
+        Args:
+            frames: in all, of this agent; the preset's number by default.
+            minutes: in all, of this agent; no limit by default.
+            is_quiet: show nothing.
+        """
+        settings = {**self.settings, "max_minutes": minutes}
+        if frames is not None:
+            settings["total_frames"] = frames
+        if self.summary is not None:
+            settings["resume"] = str(self.summary.folder)
+        self.summary = train(settings, folder=self.folder, is_quiet=is_quiet)
+        self.folder, self.agent = self.summary.folder, self.summary.agent
+        return self
+
+    def evaluate(self, *, laps: int = 16, seed: int = 0) -> Row:
+        """The result of greedy laps (or episodes) on the first track: ``finish_rate``, ``best_lap_s``, ...
+
+        Args:
+            laps: or episodes.
+            seed: of the perturbed starts.
+        """
+        return self.agent.evaluate(laps=laps, seed=seed)[0]
+
+    def predict(self, observation: Observation | Sequence[float]) -> Tensor:
+        """The greedy actions for one observation or a batch of them.
+
+        Args:
+            observation: ``[*B, F]``, or a mapping with all keys that the network reads.
+        """
+        if not isinstance(observation, (Tensor, np.ndarray, Mapping)):
+            observation = np.asarray(observation, np.float32)
+        return self.agent.predict(observation)
+
+    def quantiles(self, observation: Observation) -> Tensor:
+        """Quantile values ``[*B, N, A]``.
+
+        Args:
+            observation: ``[*B, F]``, or a mapping with all keys that the network reads.
+        """
+        return self.agent.quantiles(observation)
+
+    def save(self, folder: str | Path) -> Path:
+        """Copy the run folder; ``load`` reads it again.
+
+        Args:
+            folder: to be written; must not exist.
+        """
+        if self.summary is None:
+            raise RuntimeError("save(): this agent has not been trained; call train() first")
+        return Path(shutil.copytree(self.summary.folder, folder))
+
+    @classmethod
+    def load(cls: type[Self], folder: str | Path) -> Self:
+        """The agent of a run folder, as it was best.
+
+        Args:
+            folder: of a run of this algorithm.
+        """
+        agent = load_agent(folder)
+        found = cls.__new__(cls)
+        found.settings, found.agent = dict(agent.settings), agent
+        found.folder, found.summary = Path(folder), None
+        return found
+
+
+class IQN(ManagedAgent):
+    """Implicit quantile networks."""
+
+
+class QRDQN(ManagedAgent):
+    """Quantile regression DQN."""
+
+    objective = "qrdqn"
+
+
+class FQF(ManagedAgent):
+    """Fully parameterized quantile functions."""
+
+    objective = "fqf"
+
+
+def _task_overrides(task: str) -> list[str]:
+    import gymnasium
+
+    from tm_torchrl.tracks import BUILTIN_TRACKS
+
+    if task in BUILTIN_TRACKS or task.endswith(".npz"):
+        return ["env=trackmania", f"env.track={task}"]
+    if task in gymnasium.registry or ":" in task:
+        return ["env=gym", f"env.name={task}"]
+    raise ValueError(
+        f"task={task!r}: neither a track ({', '.join(BUILTIN_TRACKS)}), nor a .npz file, nor a gymnasium id"
+    )
