@@ -26,7 +26,8 @@ def test_goes_on_bit_for_bit(tmp_path: Path, storage: str, prioritized: bool) ->
     for start in range(0, 95, 19):
         whole.extend(steps(19, start=start))
         learn(whole)
-        log.append(whole, facts={"frames": start})
+        log.append(whole, facts={"frames": start}, in_background=start % 2 == 0)
+        log.wait()
         again, its_log = build(**settings), ReplayLog(tmp_path / "replay", segment_rows=8)
         assert its_log.restore(again) == Restored(len(whole), 0)
         assert its_log.facts() == {"frames": start}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import threading
 import time
 from pathlib import Path
 
@@ -166,13 +167,13 @@ def test_a_disk_that_fills_up_while_rows_are_written(tmp_path: Path, monkeypatch
 
 
 def test_in_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    buffer, log = build(), ReplayLog(tmp_path, segment_rows=16, in_background=True)
+    buffer, log = build(), ReplayLog(tmp_path, segment_rows=16)
     buffer.extend(steps(12))
     fsync = whole_files.os.fsync
     with monkeypatch.context() as patch:
         patch.setattr(whole_files.os, "fsync", lambda descriptor: (time.sleep(0.05), fsync(descriptor))[1])
         start = time.perf_counter()
-        appended = log.append(buffer)
+        appended = log.append(buffer, in_background=True)
         assert not (tmp_path / "manifest.json").exists()  # three files, two folders, a manifest: 0.3 s
         buffer.extend(steps(12, start=12))  # rows that come meanwhile are no part of it
         log.wait()
@@ -184,9 +185,9 @@ def test_in_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: 
 
     with monkeypatch.context() as patch:
         patch.setattr(whole_files.os, "fsync", full)
-        log.append(buffer)
+        log.append(buffer, in_background=True)
         with caplog.at_level(logging.WARNING), pytest.raises(SavingError, match="no more"):
-            log.append(buffer)  # made up for in the foreground, where it fails again
+            log.append(buffer, in_background=True)  # made up for in the foreground, where it fails again
         assert "is made up for now" in caplog.text
     assert ReplayLog(tmp_path).restore(build()).rows == 20
     assert log.append(buffer)["rows"] == 24
@@ -194,6 +195,58 @@ def test_in_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: 
     again = build()
     ReplayLog(tmp_path).restore(again)
     assert_goes_on_equally(buffer, again, start=24)
+
+
+class Gate:
+    """Holds up every thread but the one that made it, until it is opened."""
+
+    def __init__(self, function) -> None:
+        self.function, self.owner, self.opened = function, threading.get_ident(), threading.Event()
+
+    def __call__(self, *arguments):
+        if threading.get_ident() != self.owner:
+            assert self.opened.wait(20)
+        return self.function(*arguments)
+
+
+@pytest.mark.parametrize("storage", ["memory", "frames"])
+def test_rows_that_come_while_a_thread_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: str) -> None:
+    """80 rows, 30 to 79 are left; 30 to 41, the oldest quarter, lie in the first of 16, which is written at once."""
+    buffer, log = build(storage=storage), ReplayLog(tmp_path, segment_rows=16)
+    buffer.extend(steps(42))
+    expected = buffer.storage.get(slice(None)).clone()
+    gate = Gate(whole_files.write_file)
+    with monkeypatch.context() as patch:
+        patch.setattr(whole_files, "write_file", gate)
+        log.append(buffer, in_background=True)
+        assert [path.name for path in tmp_path.iterdir()] == ["segment_000000001.rows"]
+        buffer.extend(steps(8, start=42))  # 96 rows: row 46 is the oldest, the second segment's first
+        gate.opened.set()
+        log.wait()
+    again = build(storage=storage)
+    assert ReplayLog(tmp_path).restore(again) == Restored(50, 0)
+    found = again.storage.get(slice(None))
+    assert all(torch.equal(found[key], expected[key]) for key in expected.keys(True, True))
+    assert log.append(buffer)["rows"] == 18  # 2 that make the last segment, less than a quarter, and 16
+
+
+def test_rows_that_are_overwritten_before_a_thread_writes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    buffer, log = build(), ReplayLog(tmp_path, segment_rows=16)
+    buffer.extend(steps(42))
+    gate = Gate(whole_files.write_file)
+    with monkeypatch.context() as patch:
+        patch.setattr(whole_files, "write_file", gate)
+        log.append(buffer, in_background=True)
+        buffer.extend(steps(9, start=42))  # 98 rows: row 46 is gone
+        gate.opened.set()
+        with caplog.at_level(logging.WARNING):
+            assert log.append(buffer)["rows"] == 50
+    assert "overwritten before the thread had written them" in caplog.text
+    again = build()
+    assert ReplayLog(tmp_path).restore(again) == Restored(50, 0)
+    assert_goes_on_equally(buffer, again, start=51)
 
 
 WRITER = """
@@ -209,7 +262,8 @@ while True:
     buffer.extend(steps(20, start=start))
     start += 20
     learn(buffer)
-    log.append(buffer, facts=dict(start=start))
+    log.append(buffer, facts=dict(start=start), in_background=start % 40 == 0)
+    log.wait()
     print(start, flush=True)
 """
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 import logging
-import re
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
@@ -18,13 +17,13 @@ from tm_torchrl.data import segment as segments
 from tm_torchrl.data import whole_files
 from tm_torchrl.data.buffer_settings import check_settings, settings_of
 from tm_torchrl.data.buffer_state import close_ranks, load_state_without_rows, state_without_rows
+from tm_torchrl.data.log_folder import LogFolder
 from tm_torchrl.data.plain_state import from_plain, to_plain
 from tm_torchrl.data.saved_buffer import DamagedBufferError
-from tm_torchrl.data.segment import Move, Segment
+from tm_torchrl.data.segment import Move, Piece, Segment
 
 _LOG = logging.getLogger("tm_torchrl.data")
-_VERSION = 1
-_OWN_FILE = re.compile(r"segment_(\d+)\.rows|state_(\d+)\.pt|manifest\.json\.partial")
+_HEADROOM = 4  # rows of the oldest quarter of a full buffer may be overwritten soon: they are never left for later
 
 
 class Appended(TypedDict):
@@ -58,9 +57,6 @@ class ReplayLog:
     Args:
         folder: made if need be; files of other names in it are left alone.
         segment_rows: rows of a segment file at most. Smaller ones are deleted sooner and lose less when damaged.
-        in_background: whether a thread waits for the disk and replaces the manifest, while the caller goes on; that
-            needs no copy of the rows, since they have been handed to the operating system by then. If it fails, the
-            next append says so in the log and is done in the foreground.
 
     Examples:
         >>> import tempfile, torch
@@ -78,59 +74,75 @@ class ReplayLog:
         True
     """
 
-    def __init__(self, folder: str | Path, *, segment_rows: int = 16_384, in_background: bool = False) -> None:
+    def __init__(self, folder: str | Path, *, segment_rows: int = 16_384) -> None:
         if segment_rows < 1:
             raise ValueError(f"segment_rows={segment_rows}: a segment holds at least one row")
         self.folder = Path(folder)
         self.segment_rows = segment_rows
-        self.in_background = in_background
+        self._disk = LogFolder(self.folder, error=DamagedBufferError)
         self._storage: weakref.ref[Storage] | None = None  # whose rows the manifest tells
         self._manifest: dict[str, Any] = {}
         self._last_row: int | None = None  # checksum
         self._thread: threading.Thread | None = None
         self._problem: BaseException | None = None
 
-    def append(self, buffer: ReplayBuffer, *, facts: Mapping[str, Any] | None = None) -> Appended:
+    def append(
+        self, buffer: ReplayBuffer, *, facts: Mapping[str, Any] | None = None, in_background: bool = False
+    ) -> Appended:
         """Save what was added to a buffer since the last append, and its present state.
 
         Args:
             buffer: with a storage of one dimension that is written in turn.
             facts: kept in the manifest for ``facts``: frames played, for instance.
+            in_background: whether a thread writes the rows while the caller goes on. It needs no copy of them, since
+                the rows that came last are the last to be overwritten; that they were not is checked. If it fails, the
+                next append says so in the log and is done in the foreground. Call ``wait`` before the program ends.
         """
         start = time.perf_counter()
-        in_background = self.in_background
         try:
             self.wait()
         except Exception as problem:
             _LOG.warning("the last append to %s failed and is made up for now: %s", self.folder, problem)
             in_background = False
-        storage = buffer.storage
-        segments.check_storage(storage)
+        segments.check_storage(buffer.storage)
         if not isinstance(buffer.writer, RoundRobinWriter):
             raise ValueError(f"buffer: a {type(buffer.writer).__name__}; rows written in turn are wanted")
+        plain_facts = whole_files.as_json(facts or {}, name="facts")
         with whole_files.explaining("the replay", self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            number = self._next_number()
+            number = self._disk.next_number()
+            writing = _Writing(buffer, self._disk, number)
             try:
-                manifest, written, new_files, last_row = self._write(
-                    buffer, storage, number, whole_files.as_json(facts or {}, name="facts")
-                )
+                with buffer._capture_prefetch_state(clone_queue=False) as ahead, buffer._write_lock:
+                    manifest, state = _describe(buffer, ahead, plain_facts)
+                    kept = self._kept(buffer.storage, manifest)
+                    writing.plan(manifest, kept, segment_rows=self.segment_rows)
+                    writing.write_now(is_all=not in_background)
+                    last_row = _checksum_of_row(buffer.storage, manifest["end"] - 1, manifest)
             except BaseException:
-                self._remove(number)
+                self._disk.discard(number)
                 raise
 
-            def commit() -> None:
-                self._commit(manifest, new_files, number)
-                self._storage, self._manifest, self._last_row = weakref.ref(storage), manifest, last_row
+        def finish() -> None:
+            with whole_files.explaining("the replay", self.folder):
+                try:
+                    writing.finish(manifest, kept, state)
+                except BaseException:
+                    self._disk.discard(number)
+                    raise
+            self._storage, self._manifest, self._last_row = weakref.ref(buffer.storage), manifest, last_row
 
-            if not in_background:
-                commit()
         if in_background:
-            self._thread = threading.Thread(target=self._try, args=(commit,), name="replay log", daemon=False)
+            self._thread = threading.Thread(target=self._try, args=(finish,), name="replay log", daemon=False)
             self._thread.start()
-        total = sum(entry["bytes"] for entry in (*manifest["segments"], manifest["state"]))
+        else:
+            finish()
+        num_bytes = len(state) + sum(piece.bytes for piece in writing.pieces)
         return Appended(
-            rows=written, bytes=sum(new_files.values()), seconds=time.perf_counter() - start, total_bytes=total
+            rows=sum(piece.rows for piece in writing.pieces),
+            bytes=num_bytes,
+            seconds=time.perf_counter() - start,
+            total_bytes=num_bytes + sum(found.bytes for found in kept),
         )
 
     def restore(self, buffer: ReplayBuffer, *, salvage: bool = False) -> Restored:
@@ -144,10 +156,9 @@ class ReplayLog:
                 order and priorities. Samples are others then.
         """
         self.wait()
-        path = self.folder / whole_files.MANIFEST
-        if not path.exists():
+        if not self._disk.exists():
             raise FileNotFoundError(f"folder={self.folder}: no saved replay ({whole_files.MANIFEST} is missing)")
-        manifest = whole_files.read_manifest(path, version=_VERSION, error=DamagedBufferError)
+        manifest = self._disk.manifest()
         storage = buffer.storage
         segments.check_storage(storage)
         check_settings(manifest["settings"], settings_of(buffer), what="the saved replay")
@@ -180,6 +191,7 @@ class ReplayLog:
             positions = [(row + offset) % capacity for _, start, stop in live for row in range(start, stop)]
             state = close_ranks(buffer, state, positions)
             places = list(itertools.accumulate((stop - start for _, start, stop in live), initial=0))
+        self._storage = None
         if rows:
             segments.prepare(storage, manifest["layout"])
         load_state_without_rows(buffer, state)
@@ -193,16 +205,13 @@ class ReplayLog:
         segments.finish(storage, num_whole)
         if is_all:
             self._storage, self._manifest = weakref.ref(storage), manifest
-            self._last_row = self._checksum_of_row(storage, end - 1, manifest)
+            self._last_row = _checksum_of_row(storage, end - 1, manifest)
         return Restored(num_whole, rows - num_whole)
 
     def facts(self) -> dict[str, Any] | None:
         """The facts given to the append that ``restore`` would bring back; ``None`` if nothing has been saved."""
         self.wait()
-        path = self.folder / whole_files.MANIFEST
-        if not path.exists():
-            return None
-        found: dict[str, Any] = whole_files.read_manifest(path, version=_VERSION, error=DamagedBufferError)["facts"]
+        found: dict[str, Any] | None = self._disk.manifest()["facts"] if self._disk.exists() else None
         return found
 
     def wait(self) -> None:
@@ -214,45 +223,6 @@ class ReplayLog:
         if problem is not None:
             raise problem
 
-    def _write(
-        self, buffer: ReplayBuffer, storage: Storage, number: int, facts: dict[str, Any]
-    ) -> tuple[dict[str, Any], int, dict[str, int], int | None]:
-        """Write new segments and the state; the manifest that names them, rows, the new files' sizes."""
-        with buffer._capture_prefetch_state(clone_queue=False) as ahead, buffer._write_lock:
-            state = whole_files.packed(to_plain(state_without_rows(buffer, ahead), name="buffer.state_dict()"))
-            rows, end, capacity = len(storage), buffer.writer._write_count, storage.max_size
-            first, offset = end - rows, (buffer.writer._cursor - end) % capacity
-            if rows < capacity and (first + offset) % capacity:
-                raise ValueError(
-                    f"buffer: {rows} rows with the cursor at {buffer.writer._cursor}: they were not written in turn "
-                    "(write_at); save_buffer saves such a buffer"
-                )
-            manifest = {
-                "version": _VERSION,
-                "settings": settings_of(buffer),
-                "layout": segments.layout_of(storage),
-                "rows": rows,
-                "end": end,
-                "offset": offset,
-                "facts": facts,
-            }
-            kept = self._kept(storage, manifest)
-            new_from = kept[-1].end if kept else first
-            new: list[Segment] = []
-            for begin in range(new_from, end, self.segment_rows):
-                num = min(self.segment_rows, end - begin)
-                where = segments.spans(begin + offset, num, capacity=capacity)
-                slots = segments.slots_of(storage, where)
-                file = f"segment_{number + len(new):09d}.rows"
-                written = whole_files.write_file(self.folder / file, segments.parts(storage, where, slots))
-                new.append(Segment(file, begin, num, len(slots), **written))
-            last_row = self._checksum_of_row(storage, end - 1, manifest)
-        file = f"state_{number:09d}.pt"
-        manifest["state"] = {"file": file, **whole_files.write_file(self.folder / file, [state])}
-        manifest["segments"] = [found._asdict() for found in (*kept, *new)]
-        sizes = {file: manifest["state"]["bytes"], **{found.file: found.bytes for found in new}}
-        return manifest, end - new_from, sizes, last_row
-
     def _kept(self, storage: Storage, manifest: dict[str, Any]) -> list[Segment]:
         """Segments that go on being needed, if this buffer is what they were written from."""
         before = self._manifest
@@ -262,30 +232,13 @@ class ReplayLog:
         is_same = before["layout"] == manifest["layout"] or not before["rows"]
         if not is_same or before["offset"] != manifest["offset"] or not end <= manifest["end"] or first >= end:
             return []
-        if before["rows"] and self._checksum_of_row(storage, end - 1, before) != self._last_row:
+        if before["rows"] and _checksum_of_row(storage, end - 1, before) != self._last_row:
             return []  # emptied and filled again meanwhile
         kept = [found for entry in before["segments"] if (found := Segment(**entry)).end > first]
         if kept and kept[-1].rows < self.segment_rows // 4 and manifest["end"] > end:
             kept.pop()  # so that appends of a few rows do not leave a crowd of small files
-        is_there = all(_size(self.folder / found.file) == found.bytes for found in kept)
+        is_there = all(self._disk.size(found.file) == found.bytes for found in kept)
         return kept if is_there and (not kept or kept[0].first <= first) else []
-
-    def _commit(self, manifest: dict[str, Any], new_files: dict[str, int], number: int) -> None:
-        """Wait for the disk, replace the manifest, delete what it does not name."""
-        with whole_files.explaining("the replay", self.folder):
-            try:
-                for file in new_files:
-                    whole_files.flush_file(self.folder / file)
-                whole_files.flush_folder(self.folder)
-                whole_files.write_manifest(self.folder / whole_files.MANIFEST, manifest)
-            except BaseException:
-                if self._named_on_disk() != manifest["state"]["file"]:
-                    self._remove(number)
-                raise
-        named = {manifest["state"]["file"], *(entry["file"] for entry in manifest["segments"])}
-        for path in self._own_files():
-            if path.name not in named:
-                _unlink(path)
 
     def _try(self, commit: Any) -> None:
         try:
@@ -293,41 +246,84 @@ class ReplayLog:
         except BaseException as problem:
             self._problem = problem
 
-    def _own_files(self) -> list[Path]:
-        return [path for path in self.folder.iterdir() if _OWN_FILE.fullmatch(path.name)]
 
-    def _next_number(self) -> int:
-        """No file of this number or a higher one exists."""
-        matches = (_OWN_FILE.fullmatch(path.name) for path in self._own_files())
-        return 1 + max((int(match[1] or match[2] or 0) for match in matches if match), default=0)
+class _Writing:
+    """The files of one append."""
 
-    def _named_on_disk(self) -> str | None:
-        try:
-            path = self.folder / whole_files.MANIFEST
-            name: str = whole_files.read_manifest(path, version=_VERSION)["state"]["file"]
-            return name
-        except (whole_files.DamagedFileError, ValueError, LookupError):
-            return None
+    def __init__(self, buffer: ReplayBuffer, disk: LogFolder, number: int) -> None:
+        self.buffer = buffer
+        self.disk = disk
+        self.state_file = f"state_{number:09d}.pt"
+        self.number = number
+        self.pieces: list[Piece] = []
+        self.written: list[Segment] = []
 
-    def _remove(self, number: int) -> None:
-        """Delete the files of an append that failed: they may be what filled the disk."""
-        for path in self._own_files():
-            match = _OWN_FILE.fullmatch(path.name)
-            if match is not None and int(match[1] or match[2] or number) >= number:
-                _unlink(path)
+    def plan(self, manifest: dict[str, Any], kept: Sequence[Segment], *, segment_rows: int) -> None:
+        """Say what will be written, and of which slots."""
+        storage, end = self.buffer.storage, manifest["end"]
+        self.oldest = end - storage.max_size
+        for first in range(kept[-1].end if kept else end - manifest["rows"], end, segment_rows):
+            file = f"segment_{self.number + len(self.pieces):09d}.rows"
+            rows = min(segment_rows, end - first)
+            where = segments.spans(first + manifest["offset"], rows, capacity=storage.max_size)
+            self.pieces.append(segments.piece_of(storage, file, first, where))
 
-    def _checksum_of_row(self, storage: Storage, row: int, manifest: dict[str, Any]) -> int | None:
-        if not manifest["rows"]:
-            return None
-        return segments.checksum_of_row(storage, (row + manifest["offset"]) % storage.max_size)
+    def write_now(self, *, is_all: bool) -> None:
+        """Write what may be overwritten soon, or everything."""
+        safe_from = self.oldest + self.buffer.storage.max_size // _HEADROOM
+        for piece in self.pieces:
+            if is_all or piece.first < safe_from:
+                self._write(piece)
+
+    def finish(self, manifest: dict[str, Any], kept: Sequence[Segment], state: memoryview) -> None:
+        """Write the rest, and let the manifest name it all."""
+        later = self.pieces[len(self.written) :]
+        for piece in later:
+            self._write(piece)
+        if later and not self._are_here(manifest, later[0].first):
+            raise whole_files.SavingError(
+                "rows were overwritten before the thread had written them: the buffer is too small, or the disk too "
+                "slow, for in_background=True"
+            )
+        facts = whole_files.write_file(self.disk.path / self.state_file, [state])
+        manifest["state"] = {"file": self.state_file, **facts}
+        manifest["segments"] = [found._asdict() for found in (*kept, *self.written)]
+        self.disk.commit(manifest, [self.state_file, *(found.file for found in self.written)])
+
+    def _write(self, piece: Piece) -> None:
+        written = whole_files.write_file(self.disk.path / piece.file, segments.parts(self.buffer.storage, piece))
+        self.written.append(Segment(piece.file, piece.first, piece.rows, len(piece.slots), **written))
+
+    def _are_here(self, manifest: dict[str, Any], first: int) -> bool:
+        """Whether rows from a number on still stand where they stood."""
+        writer, capacity = self.buffer.writer, self.buffer.storage.max_size
+        count, cursor = writer._write_count, writer._cursor
+        is_same = count >= manifest["end"] and (cursor - count - manifest["offset"]) % capacity == 0
+        return is_same and count - capacity <= first
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else -1
+def _describe(buffer: ReplayBuffer, ahead: dict[str, Any], facts: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
+    """The manifest without files, and the packed state; under the buffer's locks."""
+    storage, cursor = buffer.storage, buffer.writer._cursor
+    rows, end, capacity = len(storage), buffer.writer._write_count, storage.max_size
+    offset = (cursor - end) % capacity
+    if rows < capacity and cursor != rows:
+        raise ValueError(
+            f"buffer: {rows} rows with the cursor at {cursor}: they were not written in turn (write_at); save_buffer "
+            "saves such a buffer"
+        )
+    manifest = {
+        "settings": settings_of(buffer),
+        "layout": segments.layout_of(storage),
+        "rows": rows,
+        "end": end,
+        "offset": offset,
+        "facts": facts,
+    }
+    return manifest, whole_files.packed(to_plain(state_without_rows(buffer, ahead), name="buffer.state_dict()"))
 
 
-def _unlink(path: Path) -> None:
-    try:
-        path.unlink()
-    except OSError as problem:  # Windows: somebody is reading it; the next append tries again
-        _LOG.info("%s stays for now: %s", path, problem)
+def _checksum_of_row(storage: Storage, row: int, manifest: dict[str, Any]) -> int | None:
+    if not manifest["rows"]:
+        return None
+    return segments.checksum_of_row(storage, (row + manifest["offset"]) % storage.max_size)

@@ -20,7 +20,7 @@ from torchrl.data import Storage, TensorStorage
 
 from tm_torchrl.data.frame_store import SLOTS, FrameStorage
 
-_FRAMES_AT_ONCE = 1024
+_FRAMES_AT_ONCE = 256
 
 Layout = dict[str, list[list[Any]]]  # "rows" and "frames": [key, type, shape]
 
@@ -39,6 +39,17 @@ class Segment(NamedTuple):
     def end(self) -> int:
         """The row after the last."""
         return self.first + self.rows
+
+
+class Piece(NamedTuple):
+    """A segment that is to be written."""
+
+    file: str
+    first: int
+    rows: int
+    where: list[tuple[int, int]]  # starts and stops in the storage
+    slots: Tensor
+    bytes: int
 
 
 class Move(NamedTuple):
@@ -87,16 +98,36 @@ def spans(first: int, num: int, *, capacity: int) -> list[tuple[int, int]]:
     return [(first, stop)] + ([(0, first + num - stop)] if first + num > stop else [])
 
 
-def parts(storage: Storage, where: Sequence[tuple[int, int]], slots: Tensor) -> Iterator[Any]:
-    """The bytes of a segment's file, piece by piece; rows are not copied."""
+def piece_of(storage: Storage, file: str, first: int, where: list[tuple[int, int]]) -> Piece:
+    """What a segment of certain rows will hold.
+
+    Args:
+        storage: of the rows.
+        file: to be written.
+        first: number of the first row.
+        where: the rows' starts and stops.
+    """
+    slots, rows = slots_of(storage, where), sum(stop - start for start, stop in where)
+    num_bytes = rows * sum(_row_bytes(leaf) for _, leaf in _leaves(storage)) + slots.nbytes
+    for frames in storage._frames.values() if isinstance(storage, FrameStorage) else ():
+        num_bytes += len(slots) * _row_bytes(frames)
+    return Piece(file, first, rows, where, slots, num_bytes)
+
+
+def parts(storage: Storage, piece: Piece) -> Iterator[Any]:
+    """The bytes of a segment's file, bit by bit; only frames are copied, into memory that the next bit reuses."""
     for _, leaf in _leaves(storage):
-        for start, stop in where:
+        for start, stop in piece.where:
             yield _bytes(leaf[start:stop])
     if isinstance(storage, FrameStorage):
-        yield _bytes(slots)
+        yield _bytes(piece.slots)
         for _, frames in sorted(storage._frames.items()):
-            for chunk in _chunks(slots):
-                yield _bytes(_words(frames).index_select(0, chunk.to(frames.device)))
+            words = _words(frames)
+            room = words.new_empty(min(_FRAMES_AT_ONCE, len(piece.slots)), words.shape[1])
+            for chunk in _chunks(piece.slots):
+                gathered = room[: len(chunk)]
+                torch.index_select(words, 0, chunk.to(words.device), out=gathered)
+                yield _bytes(gathered)
 
 
 def slots_of(storage: Storage, where: Sequence[tuple[int, int]]) -> Tensor:
@@ -109,8 +140,8 @@ def slots_of(storage: Storage, where: Sequence[tuple[int, int]]) -> Tensor:
 
 def checksum_of_row(storage: Storage, position: int) -> int:
     """CRC-32 of one row and its frames."""
-    where, checksum = [(position, position + 1)], 0
-    for part in parts(storage, where, slots_of(storage, where)):
+    checksum = 0
+    for part in parts(storage, piece_of(storage, "", position, [(position, position + 1)])):
         checksum = zlib.crc32(part, checksum)
     return checksum
 

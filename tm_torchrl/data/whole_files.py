@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 MANIFEST = "manifest.json"
+_BYTES_AT_ONCE = 1 << 20  # read from memory once, for the checksum; the file then takes them from the cache
 _RENAME_TRIES, _RENAME_WAIT_S = 20, 0.05  # Windows: a virus scanner holds a new file for a moment
 
 
@@ -33,7 +34,7 @@ def write_file(path: Path, parts: Iterable[Any]) -> dict[str, int]:
 
     Args:
         path: of the file.
-        parts: bytes, or what has them.
+        parts: bytes, or one-dimensional arrays of them.
 
     Returns:
         Its size and checksum, which ``check_file`` compares.
@@ -41,9 +42,12 @@ def write_file(path: Path, parts: Iterable[Any]) -> dict[str, int]:
     num_bytes = checksum = 0
     with open(path, "wb") as file:
         for part in parts:
-            checksum = zlib.crc32(part, checksum)
-            num_bytes += memoryview(part).nbytes
-            file.write(part)
+            memory = memoryview(part)
+            for start in range(0, memory.nbytes, _BYTES_AT_ONCE):
+                piece = memory[start : start + _BYTES_AT_ONCE]
+                checksum = zlib.crc32(piece, checksum)
+                file.write(piece)
+            num_bytes += memory.nbytes
     return {"bytes": num_bytes, "crc32": checksum}
 
 
