@@ -94,6 +94,24 @@ class Agent:
         with torch.random.fork_rng(devices=[]):
             return self.task.evaluate(self.actor, num=laps, seed=seed)
 
+    @torch.no_grad()
+    def values_of_actions(self, observations: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Along a drive: quantiles of the actions taken ``[T, N]``, and the mean of each action ``[T, A]``.
+
+        For action blocks of their slots' sum, and of the first slot.
+
+        Args:
+            observations: ``[T, F]``.
+            actions: ``[T]`` or ``[T, S]``.
+        """
+        values = self.quantiles(observations).cpu()
+        taken = torch.as_tensor(actions, dtype=torch.int64)
+        if taken.ndim == 1:
+            values, taken = values.unsqueeze(2), taken.unsqueeze(1)
+        index = taken[:, None, :, None].expand(-1, values.shape[1], -1, -1)
+        quantiles = values.gather(3, index).squeeze(3).sum(2)
+        return quantiles.sort(1).values.float().numpy(), values[:, :, 0].mean(1).float().numpy()
+
     def _batch(self, observation: Observation) -> TensorDict:
         keys = self.task.in_keys
         entries = observation if isinstance(observation, Mapping) else {"observation": observation}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 import torch
 import yaml
 from tm_torchrl.record.loggers import make_loggers
-from tm_torchrl.record.run_folder import RunFolder
+from tm_torchrl.record.run_folder import RunFolder, best_laps, load_time, save_lap
 
 from tm_torchrl.data import ReplayLog
+from tm_torchrl.evaluation import Laps
 from tm_torchrl.trainers.agent import Agent, run_settings
 from tm_torchrl.trainers.builders import Settings, build_actor, build_learner, build_task, build_training, choose_device
 from tm_torchrl.trainers.checkpoint import Checkpoints
@@ -98,7 +99,7 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
         run.write_config(yaml.safe_dump({**wanted, "resume": None}, sort_keys=False, allow_unicode=True))
         run.write_facts({"seed": wanted["seed"], "command": sys.argv, "precision": precision, "device": str(device)})
     training = build_training(wanted, task=task, precision=precision, device=device, log=display.say)
-    replay_log = ReplayLog(run.path / "replay")
+    replay_log = ReplayLog(run.replay)
     save = Save(
         checkpoints,
         replay_log=replay_log,
@@ -121,7 +122,7 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
         every_frames=wanted["evaluation"]["every_frames"],
         seed=wanted["evaluation"]["seed"],
         target_score=wanted["evaluation"]["target_score"],
-        listeners=[display.evaluated, run.add_evaluations, save.save_best],
+        listeners=[display.evaluated, keep_results(run), save.save_best],
     )
     training.hooks = [metrics, evaluate, save, display]
     try:
@@ -136,6 +137,10 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
         for logger in loggers:
             logger.close()
         run.close()
+    try:
+        write_report(run.path)
+    except Exception as error:  # a picture must never cost the run's result
+        display.say(f"no report was written: {error}; python scripts/report.py {run.path} tries again")
     agent = Agent(wanted, task, training.actor, facts={"frames": training.frames})
     return Summary(
         folder=run.path,
@@ -147,6 +152,25 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
         best_rows=evaluate.best_rows,
         settings=wanted,
     )
+
+
+def keep_results(run: RunFolder) -> Callable[[Training, list[Row], bool], None]:
+    """Writes evaluations into the run folder, and the fastest lap of each track with its quantiles."""
+
+    def keep(training: Training, rows: list[Row], is_best: bool) -> None:
+        fastest = {track: load_time(path) for track, path in best_laps(run.path).items()}
+        for row in rows:
+            laps: Laps | None = row.get("laps")
+            run.add_evaluation({key: value for key, value in row.items() if key != "laps"})
+            if laps is None or laps.best_lap_s is None or laps.best_lap_s >= fastest.get(row["track"], math.inf):
+                continue
+            arrays = {"rows": laps.rows, "actions": laps.actions}
+            if "pixels" not in training.task.in_keys:
+                agent = Agent({}, training.task, training.actor)
+                arrays["quantiles"], arrays["action_values"] = agent.values_of_actions(laps.observations, laps.actions)
+            save_lap(run.path, row["track"], laps.best_lap_s, **arrays)
+
+    return keep
 
 
 def _choose_precision(wanted: dict[str, Any], task: Task, device: torch.device, display: Display) -> str:
@@ -184,7 +208,7 @@ def _state_to_resume(
 
 def _resume(training: Training, state: dict[str, Any], replay_log: ReplayLog, run: RunFolder, display: Display) -> None:
     training.load_state_dict(state)
-    run.metrics.truncate_after(training.frames)
+    run.truncate_after(training.frames)
     try:
         found = replay_log.restore(training.replay.buffer)
         display.say(f"replay restored: {found.rows:,} transitions")

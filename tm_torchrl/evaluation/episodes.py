@@ -1,0 +1,75 @@
+"""Episodes: greedy play of any task, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict.nn import TensorDictModuleBase
+from torchrl.envs import EnvBase, ExplorationType, set_exploration_type
+
+from tm_torchrl.evaluation.statistics import interquartile_mean
+
+
+@dataclass
+class Episodes:
+    """What N episodes were like.
+
+    Args:
+        returns: sums of rewards ``[N]``.
+        lengths: steps ``[N]``.
+    """
+
+    returns: np.ndarray
+    lengths: np.ndarray
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers, as JSON knows them."""
+        return {
+            "num_episodes": len(self.returns),
+            "return_mean": float(self.returns.mean()),
+            "return_iqm": interquartile_mean(self.returns),
+            "return_min": float(self.returns.min()),
+            "return_max": float(self.returns.max()),
+            "length_mean": float(self.lengths.mean()),
+        }
+
+
+@torch.no_grad()
+def play_episodes(
+    env: EnvBase, policy: TensorDictModuleBase, *, num_episodes: int, max_steps: int | None = None
+) -> Episodes:
+    """Play greedily; a long episode counts as much as a short one, since every started one is played to its end.
+
+    Args:
+        env: of any batch size; further rounds if more episodes are asked for than it has copies.
+        policy: acts without exploring.
+        num_episodes: N.
+        max_steps: after which an episode is cut.
+    """
+    if num_episodes < 1:
+        raise ValueError(f"num_episodes={num_episodes}: at least one is needed")
+    copies = max(1, env.batch_size.numel())
+    rounds = [_play_round(env, policy, copies, max_steps) for _ in range(-(-num_episodes // copies))]
+    returns, lengths = (np.concatenate(parts)[:num_episodes] for parts in zip(*rounds, strict=True))
+    return Episodes(returns, lengths)
+
+
+def _play_round(
+    env: EnvBase, policy: TensorDictModuleBase, copies: int, max_steps: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    returns, lengths = torch.zeros(copies), torch.zeros(copies)
+    is_playing = torch.ones(copies, dtype=torch.bool)
+    state = env.reset()
+    steps = 0
+    while bool(is_playing.any()) and (max_steps is None or steps < max_steps):
+        with set_exploration_type(ExplorationType.DETERMINISTIC):
+            state, after = env.step_and_maybe_reset(policy(state))
+        returns += state["next", "reward"].reshape(copies).cpu() * is_playing
+        lengths += is_playing
+        is_playing &= ~state["next", "done"].reshape(copies).cpu()
+        state = after
+        steps += 1
+    return returns.numpy(), lengths.numpy()

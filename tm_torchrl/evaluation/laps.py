@@ -1,0 +1,179 @@
+"""Laps: greedy races from perturbed starts, and what came of them.
+
+Shapes: N laps, B cars, T steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+from torchrl.envs import ExplorationType, set_exploration_type
+
+from tm_torchrl.envs import TrackManiaEnv
+from tm_torchrl.sim import Starts
+from tm_torchrl.tracks import Track
+from tm_torchrl.tracks.medals import medals_of
+from tm_torchrl.world.tracker import EndCause
+
+EVALUATION_STARTS = Starts(jitter_m=0.05, jitter_speed=1.0)  # 5 cm, 3.6 km/h
+
+Policy = TensorDictModuleBase | Callable[[Tensor], Tensor]
+
+
+@dataclass
+class Laps:
+    """What N laps were like.
+
+    Args:
+        track: where they were driven.
+        times_s: race times ``[N]``, not a number where the lap did not finish.
+        end_causes: how each ended (``EndCause``).
+        progress_m: how far each came.
+        returns: sums of rewards.
+        checkpoint_times_s: ``[N, gates]``, not a number where a gate was not reached.
+        rows: car rows ``[T + 1, row]`` of the best lap, or of the furthest one.
+        actions: of that lap, ``[T]`` or ``[T, S]``.
+        observations: that led to them, ``[T, F]``.
+    """
+
+    track: Track
+    times_s: np.ndarray
+    end_causes: np.ndarray
+    progress_m: np.ndarray
+    returns: np.ndarray
+    checkpoint_times_s: np.ndarray
+    rows: np.ndarray = field(repr=False)
+    actions: np.ndarray = field(repr=False)
+    observations: np.ndarray = field(repr=False)
+
+    @property
+    def is_finished(self) -> np.ndarray:
+        """Which laps finished."""
+        return ~np.isnan(self.times_s)
+
+    @property
+    def finish_rate(self) -> float:
+        """Share of laps that finished."""
+        return float(self.is_finished.mean())
+
+    @property
+    def best_lap_s(self) -> float | None:
+        """Of the finished laps."""
+        return float(np.nanmin(self.times_s)) if self.is_finished.any() else None
+
+    @property
+    def median_lap_s(self) -> float | None:
+        """Of the finished laps."""
+        return float(np.nanmedian(self.times_s)) if self.is_finished.any() else None
+
+    @property
+    def medal(self) -> str | None:
+        """That the best lap earns on a track with medals."""
+        medals, best = medals_of(self.track.name), self.best_lap_s
+        return None if medals is None or best is None else medals.won_by(best)
+
+    @property
+    def splits_s(self) -> list[float]:
+        """Times between the gates of the best lap."""
+        if not self.is_finished.any():
+            return []
+        times = self.checkpoint_times_s[int(np.nanargmin(self.times_s))]
+        return [float(split) for split in np.diff(times[~np.isnan(times)], prepend=0.0)]
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers, as JSON knows them."""
+        return {
+            "num_laps": len(self.times_s),
+            "finish_rate": self.finish_rate,
+            "best_lap_s": self.best_lap_s,
+            "median_lap_s": self.median_lap_s,
+            "medal": self.medal,
+            "return_mean": float(self.returns.mean()),
+            "splits_s": self.splits_s,
+            "lap_times_s": [None if np.isnan(time) else float(time) for time in self.times_s],
+            "progress_m": [float(metres) for metres in self.progress_m],
+            "end_causes": [EndCause(int(cause)).name.lower() for cause in self.end_causes],
+        }
+
+
+def evaluation_env(track: str | Path | Track, *, num_cars: int, seed: int = 0, **options: Any) -> TrackManiaEnv:
+    """Cars on the start line, moved by up to 5 cm and pushed by up to 3.6 km/h.
+
+    Args:
+        track: where.
+        num_cars: laps that are driven at once.
+        seed: of the perturbations.
+        options: further ones of ``TrackManiaEnv``.
+    """
+    return TrackManiaEnv(num_cars, track=track, seed=seed, starts=EVALUATION_STARTS, **options)
+
+
+@torch.no_grad()
+def drive_laps(env: TrackManiaEnv, policy: Policy, *, num_laps: int) -> Laps:
+    """Drive, one episode of each car; further rounds if more laps are asked for than there are cars.
+
+    Args:
+        env: of one track.
+        policy: a TensorDict module, which acts greedily, or a function from observations to actions.
+        num_laps: N; a slow lap counts as much as a quick one, since every started lap is driven to its end.
+    """
+    if num_laps < 1:
+        raise ValueError(f"num_laps={num_laps}: at least one lap is needed")
+    if len(env.world.tracks) != 1:
+        raise ValueError(f"env: it has {len(env.world.tracks)} tracks; make one for each")
+    rounds = [_drive_round(env, policy) for _ in range(-(-num_laps // env.batch_size[0]))]
+    columns = [np.concatenate(parts)[:num_laps] for parts in zip(*(found[:5] for found in rounds), strict=True)]
+    traces = [trace for found in rounds for trace in found[5]][:num_laps]
+    times, progress = columns[0], columns[2]
+    best = int(np.nanargmin(times)) if (~np.isnan(times)).any() else int(progress.argmax())
+    rows, actions, observations = traces[best]
+    return Laps(env.world.tracks[0], *columns, rows=rows, actions=actions, observations=observations)
+
+
+def _drive_round(env: TrackManiaEnv, policy: Policy) -> tuple[Any, ...]:
+    """Times, causes, progress, returns, gate times and traces of one episode of each car."""
+    num = env.batch_size[0]
+    tracker, world = env.race.tracker, env.world
+    state = env.reset()
+    is_driving = torch.ones(num, dtype=torch.bool, device=env.device)
+    num_gates = len(world.tracks[0].gates) * world.tracks[0].num_laps
+    double = {"dtype": torch.float64}  # whole milliseconds stay whole
+    times, gates = torch.full((num,), torch.nan, **double), torch.full((num, num_gates), torch.nan, **double)
+    causes, progress, returns = torch.zeros(num), torch.zeros(num), torch.zeros(num)
+    rows, actions, seen = [world.rows().cpu().clone()], [], []
+    lengths = torch.zeros(num, dtype=torch.int64)
+    while bool(is_driving.any()):
+        seen.append(state["observation"].cpu())
+        with set_exploration_type(ExplorationType.DETERMINISTIC):
+            if isinstance(policy, TensorDictModuleBase):
+                state = policy(state)
+            else:
+                state["action"] = policy(state["observation"])
+        actions.append(state["action"].cpu().clone())
+        after = env.step(state)["next"]
+        rows.append(world.rows().cpu().clone())
+        returns += (after["reward"].view(-1) * is_driving).cpu()
+        lengths += is_driving.cpu()
+        ended = after["done"].view(-1) & is_driving
+        if bool(ended.any()):
+            here = ended.cpu()
+            causes[here] = tracker["end_cause"].cpu()[here]
+            progress[here] = tracker["progress_m"].cpu()[here]
+            passed = after["info", "checkpoint_times_ms"].cpu()[here].double() / 1000.0
+            gates[here] = torch.where(passed > 0, passed, torch.nan)[:, :num_gates]
+            finished = (ended & after["terminated"].view(-1)).cpu()
+            times[finished] = after["info", "race_time_ms"].cpu()[finished].double() / 1000.0
+            is_driving = is_driving & ~ended
+        state = after.exclude("reward")
+        if bool(after["done"].any()):
+            state = env.reset(state.set("_reset", after["done"].clone()))
+    all_rows, all_actions, all_seen = (torch.stack(parts, 1).numpy() for parts in (rows, actions, seen))
+    traces = [(all_rows[i, : n + 1], all_actions[i, :n], all_seen[i, :n]) for i, n in enumerate(lengths.tolist())]
+    return times.numpy(), causes.numpy().astype(int), progress.numpy(), returns.numpy(), gates.numpy(), traces

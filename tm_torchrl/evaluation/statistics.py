@@ -1,0 +1,58 @@
+"""Numbers over runs: the interquartile mean, and intervals by bootstrap (Agarwal et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+Values = np.ndarray | Sequence[float]
+
+
+def interquartile_mean(values: Values) -> float:
+    """The mean of the middle half; values at its edges count with the share that lies inside.
+
+    >>> interquartile_mean([0.0, 1.0, 2.0, 100.0])
+    1.5
+    """
+    ordered = np.sort(np.asarray(values, np.float64).ravel())
+    if not len(ordered):
+        raise ValueError("values is empty: no mean")
+    edges = np.arange(len(ordered) + 1) / len(ordered)
+    weights = np.clip(np.minimum(edges[1:], 0.75) - np.maximum(edges[:-1], 0.25), 0.0, None)
+    return float((ordered * weights).sum() / weights.sum())
+
+
+def bootstrap_interval(
+    values: Values,
+    *,
+    statistic: Callable[[np.ndarray], float] = interquartile_mean,
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Between which values the statistic lies with a confidence, by drawing runs again with replacement.
+
+    Args:
+        values: ``[runs]``, or ``[runs, tasks]``, where runs are drawn for each task apart.
+        statistic: of an array like ``values``.
+        confidence: of the interval.
+        num_resamples: draws.
+        seed: of the draws.
+
+    Examples:
+        >>> bootstrap_interval([1.0, 1.0, 1.0])
+        (1.0, 1.0)
+    """
+    scores = np.asarray(values, np.float64)
+    if scores.ndim not in (1, 2) or not len(scores):
+        raise ValueError(f"values of shape {scores.shape}: [runs] or [runs, tasks] wanted")
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence={confidence}: lies between 0 and 1")
+    draws = np.random.default_rng(seed)
+    found = np.empty(num_resamples)
+    for i in range(num_resamples):
+        rows = draws.integers(0, len(scores), scores.shape)
+        found[i] = statistic(np.take_along_axis(scores, rows, 0))
+    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)

@@ -1,0 +1,227 @@
+"""A run's folder: what is in it, and how it is read again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Row = dict[str, Any]
+
+PACKAGES = ("tm_torchrl", "torch", "torchrl", "tensordict", "warp-lang", "gymnasium", "numpy")
+
+
+class MetricsLog:
+    """Rows of numbers in ``metrics.jsonl``, each on the disk when written; ``metrics.csv`` is made of them.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "metrics.jsonl"
+        self.table = folder / "metrics.csv"
+
+    def write(self, *, frames: int, seconds: float, values: Mapping[str, float]) -> None:
+        """Append a row."""
+        append_line(self.path, {"frames": frames, "seconds": round(seconds, 3), **values})
+
+    def truncate_after(self, frames: int) -> None:
+        """Forget rows later than a number of frames: a resumed run writes them again."""
+        truncate_lines(self.path, frames)
+
+    def write_table(self) -> None:
+        """``metrics.csv``, one column for each number that ever occurred."""
+        rows = read_lines(self.path)
+        if not rows:
+            return
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        partial = self.table.with_suffix(".partial")
+        with open(partial, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(partial, self.table)
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: made if need be.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        for folder in (self.path, self.laps):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.metrics = MetricsLog(self.path)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoints and the best network."""
+        return self.path / "checkpoints"
+
+    @property
+    def replay(self) -> Path:
+        """The saved replay."""
+        return self.path / "replay"
+
+    @property
+    def laps(self) -> Path:
+        """The best lap of each track: ``TRACK_MILLISECONDS.npz``."""
+        return self.path / "laps"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def report(self) -> Path:
+        """The page to open."""
+        return self.path / "report.html"
+
+    def write_config(self, text: str) -> None:
+        """The resolved configuration."""
+        (self.path / "config.yaml").write_text(text, encoding="utf-8")
+
+    def write_facts(self, facts: Mapping[str, Any]) -> None:
+        """``run.json``: where, when and with which versions; and further facts."""
+        found = {
+            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "git": git_hash(Path(__file__).parent),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "packages": {name: package_version(name) for name in PACKAGES},
+            **facts,
+        }
+        (self.path / "run.json").write_text(json.dumps(found, indent=1, default=str) + "\n", encoding="utf-8")
+
+    def add_evaluation(self, row: Mapping[str, Any]) -> None:
+        """Append the result of an evaluation on one track, or of the task."""
+        append_line(self.path / "evaluations.jsonl", row)
+
+    def truncate_after(self, frames: int) -> None:
+        """Forget metrics and evaluations later than a number of frames."""
+        self.metrics.truncate_after(frames)
+        truncate_lines(self.path / "evaluations.jsonl", frames)
+
+    def close(self) -> None:
+        """Write the tables."""
+        self.metrics.write_table()
+
+
+def read_metrics(run: str | Path) -> list[Row]:
+    """The rows of ``metrics.jsonl``; a last line that was cut is left out."""
+    return read_lines(Path(run) / "metrics.jsonl")
+
+
+def read_evaluations(run: str | Path) -> list[Row]:
+    """The rows of ``evaluations.jsonl``; a last line that was cut is left out."""
+    return read_lines(Path(run) / "evaluations.jsonl")
+
+
+def save_lap(run: str | Path, track: str, time_s: float, **arrays: np.ndarray) -> Path:
+    """Keep a lap if it is the track's fastest; the slower one goes.
+
+    Args:
+        run: its folder.
+        track: a name.
+        time_s: of the lap.
+        arrays: ``rows`` and ``actions``, and what else belongs to its steps.
+    """
+    folder = Path(run) / "laps"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{track}_{round(1000 * time_s)}.npz"
+    slower = [other for other in folder.glob(f"{track}_*.npz") if other != path]
+    with open(path.with_suffix(".partial"), "wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    os.replace(path.with_suffix(".partial"), path)
+    for other in slower:
+        other.unlink()
+    return path
+
+
+def best_laps(run: str | Path) -> dict[str, Path]:
+    """The fastest kept lap of each track."""
+    found: dict[str, Path] = {}
+    for path in sorted((Path(run) / "laps").glob("*.npz"), key=lambda path: -int(path.stem.rpartition("_")[2])):
+        found[path.stem.rpartition("_")[0]] = path
+    return found
+
+
+def load_time(path: str | Path) -> float:
+    """Race time of a kept lap, from its name.
+
+    >>> load_time("laps/hillside_27630.npz")
+    27.63
+    """
+    return int(Path(path).stem.rpartition("_")[2]) / 1000.0
+
+
+def load_lap(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of a kept lap."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def append_line(path: Path, row: Mapping[str, Any]) -> None:
+    """A row as one line of JSON; a line that was cut before is ended first."""
+    with open(path, "a+b") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write(json.dumps(row).encode() + b"\n")
+
+
+def read_lines(path: Path) -> list[Row]:
+    """All whole lines."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+def truncate_lines(path: Path, frames: int) -> None:
+    """Keep the rows up to a number of frames."""
+    if not path.exists():
+        return
+    kept = [row for row in read_lines(path) if row.get("frames", 0) <= frames]
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def package_version(name: str) -> str | None:
+    """Of an installed package."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def git_hash(folder: Path) -> str | None:
+    """Of the checkout that a folder lies in, with ``+`` if it was changed."""
+    try:
+        run = {"cwd": folder, "capture_output": True, "text": True, "check": True, "timeout": 10}
+        head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], **run).stdout.strip()  # type: ignore[call-overload]
+        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], **run).stdout.strip()  # type: ignore[call-overload]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head + ("+" if changed else "")
