@@ -69,6 +69,23 @@ def test_what_is_whole_is_salvaged(tmp_path: Path, storage: str, prioritized: bo
     assert_goes_on_equally(again, third, start=50)
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_rows_are_salvaged_without_their_state(tmp_path: Path, shared: bool) -> None:
+    buffer, log = build(shared=shared), ReplayLog(tmp_path)
+    buffer.extend(steps(30))  # 56 rows, of which 6 to 55 are left
+    learn(buffer)
+    log.append(buffer)
+    damage(next(tmp_path.glob("*.pt")))
+    again = build(shared=shared)
+    assert ReplayLog(tmp_path).restore(again, salvage=True) == Restored(50, 0)
+    assert_equal_rows(buffer, again, rows=torch.arange(6, 56) % 50)
+    again.sample()
+    tree = torch.as_tensor(again.prioritized_sampler._sum_tree[torch.arange(50)])
+    assert torch.equal(tree, tree[:1].expand(50)) and tree[0] == pytest.approx(1.0)  # (1 + 1e-8)^0.6
+    again.extend(steps(2, start=30))
+    assert again.write_count == 50  # the writer's window is empty again: two steps of it make no transition
+
+
 def test_damage_is_named(tmp_path: Path) -> None:
     buffer, log = build(), ReplayLog(tmp_path)
     buffer.extend(steps(12))
@@ -84,8 +101,8 @@ def test_damage_is_named(tmp_path: Path) -> None:
     assert ReplayLog(tmp_path).restore(build(), salvage=True) == Restored(0, 20)
     segment.write_bytes(whole)
     damage(state)
-    with pytest.raises(DamagedBufferError, match=r"state_000000001\.pt does not match"):
-        ReplayLog(tmp_path).restore(build(), salvage=True)
+    with pytest.raises(DamagedBufferError, match=r"state_000000001\.pt does not match.* priorities and generators; "):
+        ReplayLog(tmp_path).restore(build())
     damage(manifest)
     with pytest.raises(DamagedBufferError, match=r"manifest\.json"):
         ReplayLog(tmp_path).restore(build())

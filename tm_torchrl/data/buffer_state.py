@@ -90,5 +90,23 @@ def close_ranks(buffer: ReplayBuffer, state: dict[str, Any], positions: Sequence
     return closed
 
 
+def fresh_state(buffer: ReplayBuffer, num: int) -> dict[str, Any]:
+    """The state of a buffer of ``num`` rows whose own state is lost: no priorities yet, the rest as it is here.
+
+    Args:
+        buffer: whose state it will be.
+        num: rows, from the storage's beginning on.
+    """
+    state = state_without_rows(buffer, {"version": 1, "capacity": int(buffer._prefetch_cap), "queue": ()})
+    state["_writer"] = {"_cursor": num % buffer.storage.max_size, "_write_count": num}
+    for name in _SAMPLERS:
+        sampler = state.get(name)
+        if sampler and "tree" in sampler:
+            state[name] = {**sampler, "tree": torch.zeros_like(sampler["tree"]), "max_priority": None}
+    if _CAUGHT_UP in state:
+        state[_CAUGHT_UP] = 0
+    return state
+
+
 def _nothing_ahead(state: dict[str, Any]) -> dict[str, Any]:
     return {**state["_prefetch_state"], "queue": ()}

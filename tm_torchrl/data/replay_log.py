@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
+import torch
 from torchrl.data import ReplayBuffer, RoundRobinWriter, Storage
 
 from tm_torchrl.data import segment as segments
 from tm_torchrl.data import whole_files
 from tm_torchrl.data.buffer_settings import check_settings, settings_of
-from tm_torchrl.data.buffer_state import close_ranks, load_state_without_rows, state_without_rows
+from tm_torchrl.data.buffer_state import close_ranks, fresh_state, load_state_without_rows, state_without_rows
 from tm_torchrl.data.log_folder import LogFolder
 from tm_torchrl.data.plain_state import from_plain, to_plain
 from tm_torchrl.data.saved_buffer import DamagedBufferError
@@ -48,7 +49,7 @@ class ReplayLog:
     Rows go into segment files that never change; priorities, generators, pending n-step steps and batches sampled
     ahead into one small file. A manifest with checksums names them all and is replaced last, so that a process killed
     at any moment leaves the state before or the new one. Segments whose rows have all been overwritten in the buffer
-    are deleted. Nothing in the folder is a pickled object.
+    are deleted. Reading the folder runs nothing that stands in it. ``benchmarks/bench_saving.py`` measures all this.
 
     Rows are taken to stay as they were written: change them in place, and the log does not notice. Of a buffer that it
     does not know (a new one, one that was emptied, one of another capacity) it writes everything anew. No other process
@@ -152,61 +153,48 @@ class ReplayLog:
 
         Args:
             buffer: built with the same settings as the saved one; only the batch size may be another.
-            salvage: whether to do without segments that are damaged, rather than refuse. The other rows keep their
-                order and priorities. Samples are others then.
+            salvage: whether to do without files that are damaged, rather than refuse. Rows that are left keep their
+                order and priorities. Without the state, priorities are those of new rows and generators go on from
+                where the buffer's stand. Samples are others then.
         """
         self.wait()
         if not self._disk.exists():
             raise FileNotFoundError(f"folder={self.folder}: no saved replay ({whole_files.MANIFEST} is missing)")
         manifest = self._disk.manifest()
-        storage = buffer.storage
+        storage, layout = buffer.storage, manifest["layout"]
         segments.check_storage(storage)
         check_settings(manifest["settings"], settings_of(buffer), what="the saved replay")
-        if storage.initialized and manifest["layout"]["rows"] and manifest["layout"] != segments.layout_of(storage):
-            raise ValueError(
-                f"buffer: rows of {segments.layout_of(storage)}; the saved replay has {manifest['layout']}"
-            )
-        state_file = self.folder / manifest["state"]["file"]
-        whole_files.check_file(state_file, manifest["state"], error=DamagedBufferError)
-        whole = [Segment(**entry) for entry in manifest["segments"]]
-        for found in list(whole):
-            try:
-                whole_files.check_file(self.folder / found.file, found._asdict(), error=DamagedBufferError)
-            except DamagedBufferError as problem:
-                if not salvage:
-                    raise DamagedBufferError(
-                        f"{problem}. It holds {found.rows} rows; restore(buffer, salvage=True) does without"
-                    ) from problem
-                _LOG.warning("%s: its rows are lost", problem)
-                whole.remove(found)
-        rows = manifest["rows"]
-        first, end = manifest["end"] - rows, manifest["end"]
-        live = [(found, max(found.first, first), found.end) for found in whole]
-        num_whole = sum(stop - start for _, start, stop in live)
-        is_all = num_whole == rows
-        state = from_plain(whole_files.unpacked(state_file))
-        capacity, offset = storage.max_size, manifest["offset"]
+        if storage.initialized and layout["rows"] and layout != segments.layout_of(storage):
+            raise ValueError(f"buffer: rows of {segments.layout_of(storage)}; the saved replay has {layout}")
+        state, live = self._whole_files(manifest, salvage=salvage)
+        num, capacity, offset = sum(stop - start for _, start, stop in live), storage.max_size, manifest["offset"]
+        is_all = state is not None and num == manifest["rows"]
         places = [(start + offset) % capacity for _, start, _ in live]
         if not is_all:
-            positions = [(row + offset) % capacity for _, start, stop in live for row in range(start, stop)]
-            state = close_ranks(buffer, state, positions)
             places = list(itertools.accumulate((stop - start for _, start, stop in live), initial=0))
         self._storage = None
-        if rows:
-            segments.prepare(storage, manifest["layout"])
-        load_state_without_rows(buffer, state)
+        if manifest["rows"]:
+            segments.prepare(storage, layout)
+        if state is None:
+            load_state_without_rows(buffer, fresh_state(buffer, num))
+        elif is_all:
+            load_state_without_rows(buffer, state)
+        else:
+            positions = [(row + offset) % capacity for _, start, stop in live for row in range(start, stop)]
+            load_state_without_rows(buffer, close_ranks(buffer, state, positions))
         for (found, start, stop), place in zip(live, places, strict=False):
             moves, skip = [], start - found.first
             for left, right in segments.spans(place, stop - start, capacity=capacity):
                 moves.append(Move(skip, right - left, left))
                 skip += right - left
-            if moves:
-                segments.read_segment(self.folder / found.file, storage, manifest["layout"], found, moves)
-        segments.finish(storage, num_whole)
+            segments.read_segment(self.folder / found.file, storage, layout, found, moves)
+        segments.finish(storage, num)
+        if state is None and num:
+            buffer.sampler.mark_update(torch.arange(num), storage=storage)
         if is_all:
             self._storage, self._manifest = weakref.ref(storage), manifest
-            self._last_row = _checksum_of_row(storage, end - 1, manifest)
-        return Restored(num_whole, rows - num_whole)
+            self._last_row = _checksum_of_row(storage, manifest["end"] - 1, manifest)
+        return Restored(num, manifest["rows"] - num)
 
     def facts(self) -> dict[str, Any] | None:
         """The facts given to the append that ``restore`` would bring back; ``None`` if nothing has been saved."""
@@ -222,6 +210,31 @@ class ReplayLog:
         problem, self._problem = self._problem, None
         if problem is not None:
             raise problem
+
+    def _whole_files(
+        self, manifest: dict[str, Any], *, salvage: bool
+    ) -> tuple[dict[str, Any] | None, list[tuple[Segment, int, int]]]:
+        """The state, if it is whole; whole segments with the first of their rows that counts and the end."""
+        state, live = None, []
+        first = manifest["end"] - manifest["rows"]
+        for facts in (manifest["state"], *manifest["segments"]):
+            is_state = facts is manifest["state"]
+            what = "priorities and generators" if is_state else f"{facts['rows']} rows"
+            path = self.folder / facts["file"]
+            try:
+                whole_files.check_file(path, facts, error=DamagedBufferError)
+            except DamagedBufferError as problem:
+                if not salvage:
+                    raise DamagedBufferError(
+                        f"{problem}. It holds {what}; restore(buffer, salvage=True) does without"
+                    ) from problem
+                _LOG.warning("%s: %s are lost", problem, what)
+            else:
+                if is_state:
+                    state = from_plain(whole_files.unpacked(path))
+                else:
+                    live.append((Segment(**facts), max(facts["first"], first), facts["first"] + facts["rows"]))
+        return state, live
 
     def _kept(self, storage: Storage, manifest: dict[str, Any]) -> list[Segment]:
         """Segments that go on being needed, if this buffer is what they were written from."""

@@ -33,6 +33,7 @@ from tm_torchrl.data.whole_files import (
 
 _LOG = logging.getLogger("tm_torchrl.trainers")
 _VERSION = 1
+_READ_TRIES, _READ_WAIT_S = 3, 0.05  # a run may be replacing what another process is reading
 _STATE, _BEST = "state.pt", "best"
 _CHECKPOINT = re.compile(r"(?:replaced_)?frames_(\d{12,})")
 _LEFT_OVER = re.compile(rf"(?:partial|removed)_(?:replaced_)?(?:frames_\d{{12,}}|{_BEST})")
@@ -139,9 +140,15 @@ class Checkpoints:
 
     def load_best(self) -> tuple[Any, dict[str, Any]]:
         """Weights and manifest that ``save_best`` wrote."""
-        for path in (self.folder / _BEST, self.folder / f"replaced_{_BEST}"):
-            if path.exists():
-                return self._read(path)
+        for attempt in range(_READ_TRIES):
+            for path in (self.folder / _BEST, self.folder / f"replaced_{_BEST}"):
+                if path.exists():
+                    try:
+                        return self._read(path)
+                    except CheckpointError:
+                        if attempt == _READ_TRIES - 1:
+                            raise
+            time.sleep(_READ_WAIT_S)
         raise CheckpointError(f"no best weights in {self.folder}: looked for {_BEST}, which save_best writes")
 
     def list(self) -> Manifests:
