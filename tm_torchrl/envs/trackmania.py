@@ -151,6 +151,10 @@ class TrackManiaEnv(EnvBase):
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
         mask = None if tensordict is None else tensordict.get("_reset", None)
         self.race.reset(None if mask is None else mask.view(-1))
+        return self.present()
+
+    def present(self) -> TensorDictBase:
+        """What all cars see now, as a reset returns it: after ``restore``, the beginning of the next steps."""
         nobody = torch.zeros(*self.batch_size, 1, dtype=torch.bool, device=self.device)
         flags = {"done": nobody, "terminated": nobody.clone(), "truncated": nobody.clone()}
         return TensorDict({**self._observe(), **flags}, batch_size=self.batch_size, device=self.device)
