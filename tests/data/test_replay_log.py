@@ -31,6 +31,8 @@ def test_goes_on_bit_for_bit(tmp_path: Path, storage: str, prioritized: bool) ->
         again, its_log = build(**settings), ReplayLog(tmp_path / "replay", segment_rows=8)
         assert its_log.restore(again) == Restored(len(whole), 0)
         assert its_log.facts() == {"frames": start}
+        if storage == "frames":
+            assert again.storage.num_frames == whole.storage.num_frames
         if start % 2:  # the restored one takes over, its log too
             whole, log = again, its_log
     again = build(**settings)
@@ -110,7 +112,7 @@ def test_another_buffer_is_written_anew(tmp_path: Path, num: int) -> None:
 
 
 def test_a_buffer_emptied_and_filled_further_is_written_anew(tmp_path: Path) -> None:
-    buffer, log = build(), ReplayLog(tmp_path)
+    buffer, log = build(), ReplayLog(tmp_path, segment_rows=8)
     buffer.extend(steps(12))
     log.append(buffer)
     buffer.empty()

@@ -77,13 +77,13 @@ def test_rows_are_salvaged_without_their_state(tmp_path: Path, shared: bool) -> 
     log.append(buffer)
     damage(next(tmp_path.glob("*.pt")))
     again = build(shared=shared)
+    again.extend(steps(20, start=500))  # what it held before is gone
+    learn(again)
     assert ReplayLog(tmp_path).restore(again, salvage=True) == Restored(50, 0)
     assert_equal_rows(buffer, again, rows=torch.arange(6, 56) % 50)
     again.sample()
     tree = torch.as_tensor(again.prioritized_sampler._sum_tree[torch.arange(50)])
     assert torch.equal(tree, tree[:1].expand(50)) and tree[0] == pytest.approx(1.0)  # (1 + 1e-8)^0.6
-    again.extend(steps(2, start=30))
-    assert again.write_count == 50  # the writer's window is empty again: two steps of it make no transition
 
 
 def test_damage_is_named(tmp_path: Path) -> None:
@@ -128,8 +128,7 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
         log.append(odd)
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
-@pytest.mark.parametrize("fail_at", range(6))
+@pytest.mark.parametrize(("code", "fail_at"), [(errno.EACCES, 0), *((errno.ENOSPC, number) for number in range(6))])
 def test_a_full_disk_leaves_the_state_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, fail_at: int
 ) -> None:

@@ -184,8 +184,7 @@ def test_nothing_is_unpickled_or_pickled(tmp_path: Path) -> None:
         checkpoints.load()
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
-@pytest.mark.parametrize("fail_at", range(5))
+@pytest.mark.parametrize(("code", "fail_at"), [(errno.EACCES, 0), *((errno.ENOSPC, number) for number in range(5))])
 def test_a_disk_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, fail_at: int) -> None:
     """Whichever flush fails (state, manifest, its folder, the folder of checkpoints), the older ones stay."""
     checkpoints = Checkpoints(tmp_path, keep=1)
@@ -219,6 +218,25 @@ def test_a_disk_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, co
     assert names(tmp_path) == ["best", "frames_000000000030"]
 
 
+def test_a_replacement_that_fails_half_way_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old one has stepped aside, and the new one does not get its name (Windows: somebody holds a file)."""
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, 10)
+    rename = module.rename
+
+    def refuse(source: Path, target: Path) -> None:
+        if source.name.startswith("partial_"):
+            raise PermissionError(errno.EACCES, "in use")
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "rename", refuse)
+        with pytest.raises(CheckpointError, match="in use"):
+            checkpoints.save(state(5), frames=10)
+    assert names(tmp_path) == ["frames_000000000010"]
+    assert checkpoints.load()[0]["steps"][0] == 10
+
+
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a folder that refuses this user")
 def test_a_folder_that_is_not_writable(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
@@ -250,6 +268,8 @@ def test_cut_off_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind:
             return function(*arguments, **options)
 
         return call
+
+    monkeypatch.setattr(whole_files.os, "fsync", lambda descriptor: None)  # what counts here is the order
 
     def write(checkpoints: Checkpoints, number: int) -> None:
         if kind == "best":

@@ -147,7 +147,7 @@ def checksum_of_row(storage: Storage, position: int) -> int:
 
 
 def read_segment(path: Path, storage: Storage, layout: Layout, segment: Segment, moves: Sequence[Move]) -> None:
-    """Copy rows of a checked segment to where they belong, and the frames that they use into their slots."""
+    """Copy rows of a checked segment to where they belong, its frames into their slots; older segments come first."""
     with open(path, "rb") as file:
         offset = 0
         for key, leaf in _leaves(storage):
@@ -161,15 +161,11 @@ def read_segment(path: Path, storage: Storage, layout: Layout, segment: Segment,
         file.seek(offset)
         slots = torch.empty(segment.frames, dtype=torch.int64)
         _read(file, slots, what=f"{path} slots")
-        is_used = torch.zeros(2 * storage.max_size, dtype=torch.bool)
-        is_used[slots_of(storage, [(move.position, move.position + move.num) for move in moves])] = True
         for name, frames in sorted(storage._frames.items()):
-            for chunk in _chunks(slots):
+            for chunk in _chunks(slots):  # a slot that holds another frame by now gets it from a later segment
                 rows = torch.empty(len(chunk), *frames.shape[1:], dtype=frames.dtype)
                 _read(file, rows, what=f"{path} {name}")
-                wanted = is_used[chunk]  # of rows that were overwritten since, a slot may hold another frame by now
-                target = chunk[wanted].to(frames.device)
-                _words(frames).index_copy_(0, target, _words(rows)[wanted].to(frames.device))
+                _words(frames).index_copy_(0, chunk.to(frames.device), _words(rows).to(frames.device))
 
 
 def finish(storage: Storage, num_rows: int) -> None:

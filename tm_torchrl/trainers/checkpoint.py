@@ -164,8 +164,6 @@ class Checkpoints:
         replaced = self.folder / f"replaced_{name}"
         with explaining(f"the checkpoint {name}", self.folder, error=CheckpointError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            if replaced.exists() and not path.exists():  # an earlier replacement was cut off
-                rename(replaced, path)
             serial = 1 + int(max((self._age(found)[0] for found in self._paths()), default=0))
             shutil.rmtree(partial, ignore_errors=True)
             try:
