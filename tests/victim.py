@@ -70,5 +70,6 @@ def _server() -> subprocess.Popen[str]:
 
 
 def _end(server: subprocess.Popen[str]) -> None:
-    server.kill()
-    server.communicate()
+    if server.poll() is None:
+        server.kill()
+        server.communicate()

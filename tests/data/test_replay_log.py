@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 import torch
 from tensordict import TensorDict
 
-from tests.data.logged_buffer import assert_equal_samples, assert_goes_on_equally, build, learn, steps
+from tests.data.logged_buffer import (
+    assert_equal_rows,
+    assert_equal_samples,
+    assert_goes_on_equally,
+    build,
+    learn,
+    steps,
+)
 from tm_torchrl.data import ReplayLog, Restored, make_replay_buffer
 
 
@@ -38,6 +46,40 @@ def test_goes_on_bit_for_bit(tmp_path: Path, storage: str, prioritized: bool) ->
     again = build(**settings)
     ReplayLog(tmp_path / "replay").restore(again)
     assert_goes_on_equally(whole, again, start=95)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("storage", ["memory", "frames"])
+def test_any_sequence_of_what_can_happen(tmp_path: Path, storage: str, seed: int) -> None:
+    rng = random.Random(seed)
+    settings = {"storage": storage, "capacity": rng.randint(9, 60), "shared": seed == 3}
+    segment_rows, start = rng.randint(1, 30), 0
+    buffer, log = build(**settings), ReplayLog(tmp_path, segment_rows=segment_rows)
+    for _ in range(30):
+        event = rng.choice(["extend"] * 4 + ["learn", "append", "append", "background", "restart", "empty"])
+        if event == "extend":
+            num = rng.choice([1, 2, 5, 11, 40])
+            buffer.extend(steps(num, start=start))
+            start += num
+        elif event == "learn" and len(buffer):
+            learn(buffer)
+        elif event == "empty" and rng.random() < 0.3:
+            buffer.empty()
+        elif event in ("append", "background", "restart"):
+            log.append(buffer, in_background=event == "background")
+            log.wait()
+            again, its_log = build(**settings), ReplayLog(tmp_path, segment_rows=segment_rows)
+            assert its_log.restore(again) == Restored(len(buffer), 0)
+            if len(buffer):
+                assert_equal_rows(buffer, again)
+            if event == "restart":
+                buffer, log = again, its_log
+    log.append(buffer)
+    again = build(**settings)
+    log.restore(again)
+    for either in (buffer, again):
+        either.extend(steps(9, start=start))
+    assert_equal_samples(buffer, again)
 
 
 @pytest.mark.parametrize("storage", ["memory", "frames"])
