@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tensordict import TensorDict
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.envs import ExplorationType, set_exploration_type
@@ -139,9 +140,9 @@ def drive_laps(env: TrackManiaEnv, policy: Policy, *, num_laps: int) -> Laps:
 
 def _drive_round(env: TrackManiaEnv, policy: Policy) -> tuple[Any, ...]:
     """Times, causes, progress, returns, gate times and traces of one episode of each car."""
+    race, world, tracker = env.race, env.world, env.race.tracker
     num = env.batch_size[0]
-    tracker, world = env.race.tracker, env.world
-    state = env.reset()
+    race.reset()
     is_driving = torch.ones(num, dtype=torch.bool, device=env.device)
     num_gates = len(world.tracks[0].gates) * world.tracks[0].num_laps
     double = {"dtype": torch.float64}  # whole milliseconds stay whole
@@ -150,30 +151,37 @@ def _drive_round(env: TrackManiaEnv, policy: Policy) -> tuple[Any, ...]:
     rows, actions, seen = [world.rows().cpu().clone()], [], []
     lengths = torch.zeros(num, dtype=torch.int64)
     while bool(is_driving.any()):
-        seen.append(state["observation"].cpu())
-        with set_exploration_type(ExplorationType.DETERMINISTIC):
-            if isinstance(policy, TensorDictModuleBase):
-                state = policy(state)
-            else:
-                state["action"] = policy(state["observation"])
-        actions.append(state["action"].cpu().clone())
-        after = env.step(state)["next"]
+        seen.append(race.observation.cpu())
+        action = _act(env, policy)
+        actions.append(action.cpu())
+        outcome = race.step(action)
         rows.append(world.rows().cpu().clone())
-        returns += (after["reward"].view(-1) * is_driving).cpu()
+        returns += (outcome.reward * is_driving).cpu()
         lengths += is_driving.cpu()
-        ended = after["done"].view(-1) & is_driving
+        is_over = outcome.terminated | outcome.truncated
+        ended = (is_over & is_driving).cpu()
         if bool(ended.any()):
-            here = ended.cpu()
-            causes[here] = tracker["end_cause"].cpu()[here]
-            progress[here] = tracker["progress_m"].cpu()[here]
-            passed = after["info", "checkpoint_times_ms"].cpu()[here].double() / 1000.0
-            gates[here] = torch.where(passed > 0, passed, torch.nan)[:, :num_gates]
-            finished = (ended & after["terminated"].view(-1)).cpu()
-            times[finished] = after["info", "race_time_ms"].cpu()[finished].double() / 1000.0
-            is_driving = is_driving & ~ended
-        state = after.exclude("reward")
-        if bool(after["done"].any()):
-            state = env.reset(state.set("_reset", after["done"].clone()))
+            causes[ended] = tracker["end_cause"].cpu()[ended]
+            progress[ended] = tracker["progress_m"].cpu()[ended]
+            passed = tracker.rows[:, tracker.layout["checkpoint_times_ms"]].cpu()[ended].double() / 1000.0
+            gates[ended] = torch.where(passed > 0, passed, torch.nan)[:, :num_gates]
+            finished = ended & outcome.terminated.cpu()
+            times[finished] = tracker["race_time_ms"].cpu()[finished].double() / 1000.0
+            is_driving = is_driving & ~is_over
+        if bool(is_over.any()):
+            race.reset(is_over)
     all_rows, all_actions, all_seen = (torch.stack(parts, 1).numpy() for parts in (rows, actions, seen))
     traces = [(all_rows[i, : n + 1], all_actions[i, :n], all_seen[i, :n]) for i, n in enumerate(lengths.tolist())]
     return times.numpy(), causes.numpy().astype(int), progress.numpy(), returns.numpy(), gates.numpy(), traces
+
+
+def _act(env: TrackManiaEnv, policy: Policy) -> Tensor:
+    """Greedy actions for what the cars see now."""
+    if not isinstance(policy, TensorDictModuleBase):
+        return policy(env.race.observation)
+    seen = {"observation": env.race.observation}
+    if env.pixels:
+        seen["pixels"] = env.world.frames().clone()
+    with set_exploration_type(ExplorationType.DETERMINISTIC):
+        action: Tensor = policy(TensorDict(seen, batch_size=env.batch_size, device=env.device))["action"]
+    return action

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from tm_torchrl.trainers.collection import SupervisedCollector, collector_kind
 
 from tm_torchrl.data import CapacitySchedule, HeldOut, MiniRace, NStep, ReuseBudget, make_replay_buffer
 from tm_torchrl.modules import QuantileActor
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
+from tm_torchrl.trainers.collection import SupervisedCollector, collector_kind
 from tm_torchrl.trainers.construct import ConfigError, construct
 from tm_torchrl.trainers.learner import Learner
 from tm_torchrl.trainers.policies import ExploringPolicy

@@ -54,9 +54,7 @@ class ManagedAgent:
         self.agent: Agent = make_agent(self.settings)
         self.summary: Summary | None = None
 
-    def train(
-        self: Self, *, frames: int | None = None, minutes: float | None = None, is_quiet: bool = False
-    ) -> Self:
+    def train(self: Self, *, frames: int | None = None, minutes: float | None = None, is_quiet: bool = False) -> Self:
         """Train, or go on training, until a number of frames is played or minutes are over.
 
         Args:

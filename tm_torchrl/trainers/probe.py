@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from tensordict import TensorDict
+
 try:
     from tm_torchrl.evaluation import Diagnostics
 except ImportError:

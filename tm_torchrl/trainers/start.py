@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -11,11 +12,11 @@ from typing import Any
 
 import torch
 import yaml
-from tm_torchrl.record.loggers import make_loggers
-from tm_torchrl.record.run_folder import RunFolder, best_laps, load_time, save_lap
 
 from tm_torchrl.data import ReplayLog
 from tm_torchrl.evaluation import Laps
+from tm_torchrl.record.loggers import make_loggers
+from tm_torchrl.record.run_folder import RunFolder, best_laps, load_time, save_lap
 from tm_torchrl.trainers.agent import Agent, run_settings
 from tm_torchrl.trainers.builders import Settings, build_actor, build_learner, build_task, build_training, choose_device
 from tm_torchrl.trainers.checkpoint import Checkpoints
@@ -138,9 +139,11 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
             logger.close()
         run.close()
     try:
+        from tm_torchrl.record.report import write_report
+
         write_report(run.path)
     except Exception as error:  # a picture must never cost the run's result
-        display.say(f"no report was written: {error}; python scripts/report.py {run.path} tries again")
+        display.say(f"no report was written ({error}); python scripts/report.py {run.path} tries again")
     agent = Agent(wanted, task, training.actor, facts={"frames": training.frames})
     return Summary(
         folder=run.path,

@@ -10,13 +10,13 @@ from typing import Any, Protocol
 import torch
 from tensordict import NestedKey
 from tensordict.nn import TensorDictModuleBase
-from tm_torchrl.evaluation import drive_laps, evaluation_env, play_episodes
 from torch import Tensor
 from torchrl.envs import EnvBase
 
 from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.envs.gymnasium_batch import GymnasiumBatch
 from tm_torchrl.envs.rewards import RewardTerm
+from tm_torchrl.evaluation import drive_laps, evaluation_env, play_episodes
 from tm_torchrl.modules import Normalize
 from tm_torchrl.sim import Randomisation, Starts
 from tm_torchrl.tracks import DEFAULT_TRACK, generate_track, load_track

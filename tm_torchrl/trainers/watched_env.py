@@ -1,7 +1,7 @@
 """An environment in a worker process that shows it is alive, says what killed it, and can be continued.
 
-The files of a channel folder are all that worker and trainer share besides TorchRL's pipes: a heartbeat for each worker,
-its last traceback, and its state at the end of the last batch.
+The files of a channel folder are all that worker and trainer share besides TorchRL's pipes: a heartbeat for each
+worker, its last traceback, and its state at the end of the last batch.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ class WatchedEnvFunction:
     parent: int | None = None
 
     def __call__(self) -> EnvBase:
+        """Make it, in the process where it will live."""
         if self.parent is not None:
             _become_worker(self.parent, self.channel)
         with _reported(self.channel):
