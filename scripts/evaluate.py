@@ -1,6 +1,6 @@
 """Drive greedy laps with a trained agent and tell how good they are.
 
-python scripts/evaluate.py RUN                       # 50 laps on the run's tracks, starts perturbed by 5 cm and 3.6 km/h
+python scripts/evaluate.py RUN                       # 50 laps; starts perturbed by 5 cm and 3.6 km/h
 python scripts/evaluate.py RUN track=oval --laps 100
 python scripts/evaluate.py RUN --json                # numbers for programs, on standard output
 """

@@ -174,6 +174,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "target": self.target.state_dict() if hasattr(self.target, "state_dict") else {},
             "learning_rate": self.learning_rate,
+            "precision": self.precision,
             "num_updates": self.num_updates,
             "num_skipped": self.num_skipped,
             "skipped_in_a_row": self._skipped_in_a_row,

@@ -56,6 +56,11 @@ class Replay:
     def __len__(self) -> int:
         return len(self.buffer)
 
+    @property
+    def buffers(self) -> dict[str, Buffer]:
+        """Those with contents to save, by name."""
+        return {"train": self.buffer} | ({} if self.test_buffer is None else {"test": self.test_buffer})
+
     def set_frames(self, frames: int) -> None:
         """Grow where the schedule says so."""
         stage = self.capacity(frames)

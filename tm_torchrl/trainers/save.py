@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tm_torchrl.data import ReplayLog
@@ -18,7 +18,7 @@ class Save:
 
     Args:
         checkpoints: of networks, optimiser and counters.
-        replay_log: of the replay's contents; ``None`` to save none.
+        replay_logs: of the contents of each of the replay's buffers.
         first_minutes: until the first checkpoint.
         every_minutes: between checkpoints.
         replay_every_minutes: between savings of the replay; ``None`` for none before the end.
@@ -29,7 +29,7 @@ class Save:
         self,
         checkpoints: Checkpoints,
         *,
-        replay_log: ReplayLog | None,
+        replay_logs: Mapping[str, ReplayLog],
         first_minutes: float,
         every_minutes: float,
         replay_every_minutes: float | None,
@@ -39,7 +39,7 @@ class Save:
             if not minutes > 0:
                 raise ValueError(f"{name}={minutes}: must be positive")
         self.checkpoints = checkpoints
-        self.replay_log = replay_log
+        self.replay_logs = dict(replay_logs)
         self.every_s = 60 * every_minutes
         self.replay_every_s = None if replay_every_minutes is None else 60 * replay_every_minutes
         self.log = log
@@ -76,14 +76,15 @@ class Save:
 
     def save_replay(self, training: Training) -> bool:
         """Write what the replay gained."""
-        if self.replay_log is None:
-            return False
+        written, seconds = 0, 0.0
         try:
-            facts = self.replay_log.append(training.replay.buffer)
+            for name, log in self.replay_logs.items():
+                facts = log.append(training.replay.buffers[name], facts={"frames": training.frames})
+                written, seconds = written + facts["bytes"], seconds + facts["seconds"]
         except OSError as error:
             self.log(f"the replay could not be saved: {error}; training goes on")
             return False
-        self.log(f"replay saved: {facts['bytes'] / 1e6:.0f} MB in {facts['seconds']:.2f} s")
+        self.log(f"replay saved: {written / 1e6:.0f} MB in {seconds:.2f} s")
         return True
 
     def save_best(self, training: Training, rows: list[Row], is_best: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,15 +95,15 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
     checkpoints = Checkpoints(run.checkpoints, keep=wanted["checkpoint"]["keep"])
     state = _state_to_resume(run, wanted, checkpoints, display) if wanted["resume"] else None
     device = choose_device(wanted["device"])
-    precision = state["precision"] if state else _choose_precision(wanted, task, device, display)
-    if not wanted["resume"]:
-        run.write_config(yaml.safe_dump({**wanted, "resume": None}, sort_keys=False, allow_unicode=True))
+    precision = state["learner"]["precision"] if state else _choose_precision(wanted, task, device, display)
+    run.write_config(yaml.safe_dump({**wanted, "resume": None}, sort_keys=False, allow_unicode=True))
+    if state is None:
         run.write_facts({"seed": wanted["seed"], "command": sys.argv, "precision": precision, "device": str(device)})
     training = build_training(wanted, task=task, precision=precision, device=device, log=display.say)
-    replay_log = ReplayLog(run.replay)
+    replay_logs = {name: ReplayLog(run.replay / name) for name in training.replay.buffers}
     save = Save(
         checkpoints,
-        replay_log=replay_log,
+        replay_logs=replay_logs,
         first_minutes=wanted["checkpoint"]["first_minutes"],
         every_minutes=wanted["checkpoint"]["every_minutes"],
         replay_every_minutes=wanted["checkpoint"]["replay_every_minutes"],
@@ -128,7 +128,7 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
     training.hooks = [metrics, evaluate, save, display]
     try:
         if state is not None:
-            _resume(training, state, replay_log, run, display)
+            _resume(training, state, replay_logs, run, display)
         run_loop(training)
         if not evaluate.rows or evaluate.rows[0]["frames"] != training.frames:
             evaluate.evaluate(training)
@@ -209,12 +209,14 @@ def _state_to_resume(
     return found
 
 
-def _resume(training: Training, state: dict[str, Any], replay_log: ReplayLog, run: RunFolder, display: Display) -> None:
+def _resume(
+    training: Training, state: dict[str, Any], replay_logs: Mapping[str, ReplayLog], run: RunFolder, display: Display
+) -> None:
     training.load_state_dict(state)
     run.truncate_after(training.frames)
     try:
-        found = replay_log.restore(training.replay.buffer)
-        display.say(f"replay restored: {found.rows:,} transitions")
+        found = {name: log.restore(training.replay.buffers[name]).rows for name, log in replay_logs.items()}
+        display.say(f"replay restored: {found['train']:,} transitions")
     except (OSError, RuntimeError, ValueError) as error:
         display.say(f"the replay was not restored ({error}): it fills anew before learning goes on")
 

@@ -1,0 +1,227 @@
+"""The whole loop: repeatable, resumable bit for bit, interruptible, and never losing a run to a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tm_torchrl.record.run_folder import read_evaluations, read_metrics
+from tm_torchrl.trainers import ConfigError, compose_settings, load_agent, train
+from tm_torchrl.trainers.checkpoint import Checkpoints
+from tm_torchrl.trainers.learner import NonFiniteLossError
+
+SMALL = [
+    "objective.network.hidden_sizes=[16,16]",
+    "objective.network.head_size=16",
+    "collector=single",
+    "precision=float32",
+    "log.tensorboard=false",
+]
+DRIVE = [
+    *SMALL,
+    "env.track=oval",
+    "env.num_envs=8",
+    "env.evaluation_limits.race_s=5",
+    "collector.frames_per_batch=64",
+    "replay.learning_starts=128",
+    "replay.batch_size=16",
+    "replay.uses_per_transition=1",
+    "evaluation.every_frames=256",
+    "evaluation.num=2",
+    "log.every_frames=128",
+]
+CARTPOLE = [
+    "experiment=cartpole_iqn",
+    *SMALL,
+    "replay.learning_starts=128",
+    "replay.uses_per_transition=2",
+    "evaluation.every_frames=512",
+    "evaluation.num=2",
+    "log.every_frames=256",
+]
+
+
+def numbers(run: Path) -> list[dict[str, Any]]:
+    """Metrics without what the clock and the machine say."""
+    rows = read_metrics(run)
+    return [
+        {key: value for key, value in row.items() if not key.startswith(("seconds", "speed/", "memory/"))}
+        for row in rows
+    ]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    state, _ = Checkpoints(run / "checkpoints").load()
+    return dict(state["actor"])
+
+
+def quiet(settings: list[str], folder: Path) -> Any:
+    return train(settings, folder=folder, is_quiet=True)
+
+
+@pytest.mark.parametrize("task", [DRIVE, CARTPOLE], ids=["drive", "cartpole"])
+def test_the_same_seed_gives_the_same_metrics(task: list[str], tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        quiet([*task, "total_frames=512"], tmp_path / name)
+    quiet([*task, "total_frames=512", "seed=1"], tmp_path / "other")
+    assert numbers(tmp_path / "one") == numbers(tmp_path / "two")
+    assert numbers(tmp_path / "one") != numbers(tmp_path / "other")
+
+
+@pytest.mark.parametrize("further", [[], ["replay=prioritized"], ["replay.held_out_share=0.2"]], ids=str)
+def test_stop_and_resume_equals_an_uninterrupted_run(further: list[str], tmp_path: Path) -> None:
+    settings = [*DRIVE, *further]
+    quiet([*settings, "total_frames=768"], tmp_path / "whole")
+    quiet([*settings, "total_frames=384"], tmp_path / "parts")
+    quiet([*settings, "total_frames=768", f"resume='{tmp_path / 'parts'}'"], tmp_path / "ignored")
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    for name, value in whole.items():
+        assert torch.equal(value, parts[name]), name
+
+
+def test_the_run_folder_tells_everything(tmp_path: Path) -> None:
+    summary = quiet([*DRIVE, "total_frames=512"], tmp_path / "run")
+    assert summary.frames == 512
+    run = summary.folder
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["seed"] == 0
+    assert facts["packages"]["torch"] == torch.__version__
+    assert [row["frames"] for row in read_evaluations(run)] == [256, 512]
+    assert (run / "metrics.csv").read_text().startswith("frames,seconds,")
+    agent = load_agent(run)
+    assert agent.predict(torch.zeros(3, 184)).shape == (3,)
+    assert agent.settings["env"]["track"] == "oval"
+
+
+def test_settings_that_cannot_change_in_a_run_are_refused(tmp_path: Path) -> None:
+    quiet([*DRIVE, "total_frames=128"], tmp_path / "run")
+    before = sorted(path.name for path in (tmp_path / "run").rglob("*"))
+    with pytest.raises(ConfigError, match=r"objective\.network\.head_size: 16 -> 8 cannot change"):
+        quiet([*DRIVE, "objective.network.head_size=8", f"resume='{tmp_path / 'run'}'"], tmp_path / "x")
+    assert sorted(path.name for path in (tmp_path / "run").rglob("*")) == before
+
+
+def test_resuming_what_is_no_run_says_so(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="is no run folder"):
+        quiet([*DRIVE, f"resume='{tmp_path / 'nothing'}'"], tmp_path / "x")
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = tmp_path / "run"
+    quiet([*DRIVE, "total_frames=256"], run)
+    quiet([*DRIVE, "total_frames=512", f"resume='{run}'"], run)
+    newest = max((run / "checkpoints").glob("frames_*"))
+    content = (newest / "state.pt").read_bytes()
+    (newest / "state.pt").write_bytes(content[:1000] + b"\0" * 100 + content[1100:])
+    summary = quiet([*DRIVE, "total_frames=640", f"resume='{run}'"], run)
+    assert "damaged checkpoint is skipped" in caplog.text
+    assert summary.frames == 640
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    quiet([*DRIVE, "total_frames=256"], run)
+    with pytest.raises(NonFiniteLossError, match="lower learning_rate"):
+        quiet([*DRIVE, "total_frames=100000", "learning_rate=1e30", "learner.max_skipped=3", f"resume='{run}'"], run)
+    assert load_agent(run, which="latest").predict(torch.zeros(184)).shape == ()
+
+
+def command(*words: str) -> list[str]:
+    script = Path(__file__).resolve().parents[2] / "scripts" / "train_iqn.py"
+    return [sys.executable, str(script), *words]
+
+
+def start(run: Path, *words: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command(*DRIVE, f"hydra.run.dir='{run}'", *words),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+
+
+def wait_for_checkpoint(run: Path, process: subprocess.Popen[str], *, timeout_s: float = 120.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not list((run / "checkpoints").glob("frames_*/manifest.json")):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end, "no checkpoint"
+        time.sleep(0.05)
+
+
+def kill_and_resume(tmp_path: Path, *, times: int, seed: int) -> None:
+    """Kill a run at random moments; each time it can be resumed from its last checkpoint."""
+    run, draws = tmp_path / "run", random.Random(seed)
+    often = [
+        "checkpoint.first_minutes=0.002",
+        "checkpoint.every_minutes=0.002",
+        "checkpoint.replay_every_minutes=0.005",
+    ]
+    frames = 0
+    for number in range(times):
+        words = [*often, "total_frames=1000000"] + ([f"resume='{run}'"] if number else [])
+        process = start(run, *words)
+        if number == 0:
+            wait_for_checkpoint(run, process)
+        else:
+            manifest = max((run / "checkpoints").glob("frames_*"))
+            end = time.monotonic() + 120
+            while max((run / "checkpoints").glob("frames_*")) == manifest and time.monotonic() < end:
+                assert process.poll() is None, process.communicate()[0]
+                time.sleep(0.02)
+        time.sleep(draws.uniform(0.0, 1.0))
+        process.kill()
+        process.communicate()
+        _, manifest_found = Checkpoints(run / "checkpoints").load()
+        assert manifest_found["frames"] > frames
+        frames = manifest_found["frames"]
+    summary = quiet([*DRIVE, f"total_frames={frames + 128}", f"resume='{run}'"], run)
+    assert summary.frames == frames + 128
+    found = [row["frames"] for row in read_metrics(run)]
+    assert found == sorted(set(found)), "no row twice"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
+def test_kills_at_random_moments_leave_a_run_that_resumes(tmp_path: Path) -> None:
+    kill_and_resume(tmp_path, times=3, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
+def test_a_hundred_kills_leave_a_run_that_resumes(tmp_path: Path) -> None:
+    kill_and_resume(tmp_path, times=100, seed=1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+def test_an_interrupt_stops_cleanly_with_a_checkpoint(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start(run, "total_frames=1000000", "checkpoint.first_minutes=0.01")
+    wait_for_checkpoint(run, process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert "it was interrupted" in output
+    assert f"resume={run}" in output
+
+
+def test_a_misspelt_setting_ends_with_its_nearest_name(tmp_path: Path) -> None:
+    found = subprocess.run(
+        command("env.trak=oval"), capture_output=True, text=True, cwd=tmp_path, check=False, timeout=120
+    )
+    assert found.returncode == 2
+    assert "error: env.trak=oval: no such setting; did you mean track?" in found.stderr
+    assert "Traceback" not in found.stderr
+    assert list(tmp_path.iterdir()) == []
+    compose_settings()
