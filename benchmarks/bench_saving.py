@@ -6,7 +6,7 @@ Data are a collector's: 64 cars, 32 steps, n = 3, noise, so that nothing compres
 60,000 are added between two appends, as many as 200 steps a second make in five minutes. ``floats`` are 184 at both
 ends, prioritised, in memory; ``pixels`` are 64x64 bytes and 264 floats at both ends in a frame store. Every kind runs
 in a process of its own, a restore in another. Pauses are wall seconds, since a disk is waited for: the median and the
-worst of the rounds. Appends in the foreground and in the background take turns; ``save_buffer``, which writes everything
+worst of the rounds. Appends in the foreground and in the background take turns; ``save_buffer``, which writes all rows
 and holds a second copy meanwhile, comes after them.
 """
 
