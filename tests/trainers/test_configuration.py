@@ -95,9 +95,9 @@ def test_construct_checks_before_it_builds() -> None:
 
 
 def test_unknown_targets_are_named() -> None:
-    with pytest.raises(ConfigError, match="tm_torchrl.data has no ReuseBudge; did you mean ReuseBudget"):
+    with pytest.raises(ConfigError, match=r"tm_torchrl\.data has no ReuseBudge; did you mean ReuseBudget"):
         construct({"_target_": "tm_torchrl.data.ReuseBudge"}, name="x")
-    with pytest.raises(ConfigError, match="x: no _target_"):
+    with pytest.raises(ConfigError, match=r"x: no _target_"):
         construct({}, name="x")
 
 

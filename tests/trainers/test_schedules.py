@@ -53,6 +53,6 @@ def test_a_number_is_constant() -> None:
     ],
 )
 def test_messages(value: object, message: str) -> None:
-    with pytest.raises(ValueError, match="^epsilon") as caught:
+    with pytest.raises(ValueError, match=r"^epsilon") as caught:
         make_schedule(value, name="epsilon")  # type: ignore[arg-type]
     assert message in str(caught.value)

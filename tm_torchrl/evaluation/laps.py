@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from tm_torchrl.world.tracker import EndCause
 
 EVALUATION_STARTS = Starts(jitter_m=0.05, jitter_speed=1.0)  # 5 cm, 3.6 km/h
 
-Policy = TensorDictModuleBase | Callable[[Tensor], Tensor]
+Policy: TypeAlias = "TensorDictModuleBase | Callable[[Tensor], Tensor]"
 
 
 @dataclass
@@ -135,7 +135,17 @@ def drive_laps(env: TrackManiaEnv, policy: Policy, *, num_laps: int) -> Laps:
     times, progress = columns[0], columns[2]
     best = int(np.nanargmin(times)) if (~np.isnan(times)).any() else int(progress.argmax())
     rows, actions, observations = traces[best]
-    return Laps(env.world.tracks[0], *columns, rows=rows, actions=actions, observations=observations)
+    return Laps(
+        track=env.world.tracks[0],
+        times_s=times,
+        end_causes=columns[1],
+        progress_m=progress,
+        returns=columns[3],
+        checkpoint_times_s=columns[4],
+        rows=rows,
+        actions=actions,
+        observations=observations,
+    )
 
 
 def _drive_round(env: TrackManiaEnv, policy: Policy) -> tuple[Any, ...]:
@@ -145,8 +155,8 @@ def _drive_round(env: TrackManiaEnv, policy: Policy) -> tuple[Any, ...]:
     race.reset()
     is_driving = torch.ones(num, dtype=torch.bool, device=env.device)
     num_gates = len(world.tracks[0].gates) * world.tracks[0].num_laps
-    double = {"dtype": torch.float64}  # whole milliseconds stay whole
-    times, gates = torch.full((num,), torch.nan, **double), torch.full((num, num_gates), torch.nan, **double)
+    times = torch.full((num,), torch.nan, dtype=torch.float64)  # whole milliseconds stay whole
+    gates = torch.full((num, num_gates), torch.nan, dtype=torch.float64)
     causes, progress, returns = torch.zeros(num), torch.zeros(num), torch.zeros(num)
     rows, actions, seen = [world.rows().cpu().clone()], [], []
     lengths = torch.zeros(num, dtype=torch.int64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from tm_torchrl.modules.initialization import orthogonal_
@@ -69,7 +70,7 @@ class Decoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """``[..., D]`` to ``[..., K, S, A]``."""
-        return precise_output(self.advantage, features).unflatten(-1, self.output_shape)
+        return _shaped(precise_output(self.advantage, features), self.output_shape)
 
 
 class DuelingDecoder(Decoder):
@@ -137,6 +138,11 @@ class DuelingDecoder(Decoder):
 
     def forward(self, features: Tensor) -> Tensor:
         """``[..., D]`` to ``[..., K, S, A]``."""
-        advantage = precise_output(self.advantage, features).unflatten(-1, self.output_shape)
-        value = precise_output(self.value, features).unflatten(-1, self.value_shape)
+        advantage = _shaped(precise_output(self.advantage, features), self.output_shape)
+        value = _shaped(precise_output(self.value, features), self.value_shape)
         return value + (advantage - advantage.mean(-1, keepdim=True))
+
+
+def _shaped(outputs: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The last dimension as several."""
+    return torch.unflatten(outputs, -1, shape)

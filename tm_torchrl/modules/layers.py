@@ -66,8 +66,9 @@ def precise_output(layers: nn.Sequential, inputs: Tensor) -> Tensor:
     Values of -4 have steps of 1/64 in bfloat16: more than the differences between actions, which decide.
     """
     hidden = inputs
-    for layer in layers[:-1]:
+    *before, last = layers
+    for layer in before:
         hidden = layer(hidden)
     with torch.autocast(hidden.device.type, enabled=False):
-        output: Tensor = layers[-1](hidden.float() if hidden.dtype in (torch.bfloat16, torch.float16) else hidden)
+        output: Tensor = last(hidden.float() if hidden.dtype in (torch.bfloat16, torch.float16) else hidden)
     return output

@@ -18,7 +18,7 @@ class TensorBoard:
     def __init__(self, folder: str) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer: Any = SummaryWriter(folder)  # type: ignore[no-untyped-call]
+        self.writer: Any = SummaryWriter(folder)
 
     def write(self, *, frames: int, seconds: float, values: Mapping[str, float]) -> None:
         """A row."""

@@ -118,7 +118,7 @@ class Agent:
         missing = [str(key) for key in keys if key not in entries]
         if missing:
             raise ValueError(f"observation: no {', '.join(missing)}; this network reads {', '.join(map(str, keys))}")
-        tensors = {str(key): torch.as_tensor(entries[key], device=self.device) for key in keys}  # type: ignore[index]
+        tensors = {str(key): torch.as_tensor(entries[key], device=self.device) for key in keys}
         own = {"pixels": 3, "observation": 1}
         shape = tensors[str(keys[-1])].shape[: -own[str(keys[-1])]]
         found = {key: value if key == "pixels" else value.float() for key, value in tensors.items()}

@@ -375,7 +375,7 @@ class _WorkerFailed(Exception):
     """A worker raised, died or stood still."""
 
 
-class _Watched(Future):  # type: ignore[type-arg]
+class _Watched(Future):
     """Work in a thread; ``result()`` waits, and looks after the workers' hearts meanwhile."""
 
     def __init__(self, work: Callable[[], Any], owner: SupervisedCollector, timeout_s: float, what: str) -> None:

@@ -116,7 +116,7 @@ class Learner:
             losses = self._compute(batch)
         total = torch.stack([losses[key] for key in self.loss.out_keys]).sum()
         self.optimizer.zero_grad()
-        total.backward()
+        torch.autograd.backward(total)
         norm = self._clip()
         found = {key: losses[key].detach() for key in self.loss.out_keys} | {"gradient_norm": norm}
         if not bool(torch.isfinite(norm + total.detach())):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from tensordict import TensorDictBase
 from torchrl.data import TensorDictReplayBuffer
@@ -17,7 +17,7 @@ from tm_torchrl.data import (
     move_contents,
 )
 
-Buffer = TensorDictReplayBuffer | TensorDictPrioritizedReplayBuffer
+Buffer: TypeAlias = "TensorDictReplayBuffer | TensorDictPrioritizedReplayBuffer"
 
 
 class Replay:

@@ -73,9 +73,10 @@ def train(
         config_name: the configuration that overrides change.
         is_quiet: show nothing.
     """
-    if not hasattr(settings, "keys"):
-        settings = compose_settings(list(settings), config_name=config_name)
-    wanted: dict[str, Any] = dict(settings)  # type: ignore[call-overload]
+    if isinstance(settings, Mapping):
+        wanted: dict[str, Any] = dict(settings)
+    else:
+        wanted = compose_settings(list(settings), config_name=config_name)
     if wanted["resume"]:
         folder = Path(wanted["resume"])
     torch.set_num_threads(int(wanted["num_threads"]))

@@ -133,7 +133,7 @@ class _Watch:
                 self.env.restore(saved["env"])
                 if saved["random"]:
                     restore_random_state(saved["random"])
-                return self.env.present()  # type: ignore[no-any-return]
+                return self.env.present()
             after = self.reset(tensordict, **options)
         if self.beat[0]:
             self._write_state()
