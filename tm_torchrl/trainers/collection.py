@@ -8,14 +8,12 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-import signal
 import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYet
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from torchrl.envs import EnvBase
 from tm_torchrl.data.plain_state import from_plain, to_plain
 from tm_torchrl.trainers.nearest import nearest_name
 from tm_torchrl.trainers.watched_env import Channel, WatchedEnvFunction, can_be_continued, to_bytes
+from tm_torchrl.trainers.watched_work import WatchedWork, WorkerFailed
 
 KINDS = {
     "single": "single",
@@ -144,7 +143,7 @@ class SupervisedCollector:
                     self._start()
                 batch = self._next_batch()
                 break
-            except _WorkerFailed as failure:
+            except WorkerFailed as failure:
                 self._rebuild(failure)
         self.wait_s += time.perf_counter() - begin
         self._num_batches += 1
@@ -264,7 +263,7 @@ class SupervisedCollector:
             try:
                 return self._flat(next(self._iterator))  # type: ignore[arg-type]
             except Exception as error:
-                raise _WorkerFailed(f"the environment raised {type(error).__name__}: {error}") from error
+                raise WorkerFailed(f"the environment raised {type(error).__name__}: {error}") from error
         if not self.overlap:
             return self._request().result()
         pending = self._pending if self._pending is not None else None
@@ -294,21 +293,17 @@ class SupervisedCollector:
         flat = batch.reshape(-1, batch.shape[-1]) if batch.ndim != 2 else batch
         return flat.clone()
 
-    def _in_background(self, work: Callable[[], Any], timeout_s: float, what: str) -> _Watched:
-        return _Watched(work, self, timeout_s, what)
+    def _in_background(self, work: Callable[[], Any], timeout_s: float, what: str) -> WatchedWork:
+        return WatchedWork(work, channels=self._channels, processes=self._processes, timeout_s=timeout_s, what=what)
 
-    def _kill_workers(self) -> None:
-        for process in getattr(self._collector, "procs", []) or []:
-            try:
-                process.kill()
-            except (ValueError, OSError, AttributeError):
-                continue
+    def _processes(self) -> list[Any]:
+        return list(getattr(self._collector, "procs", None) or [])
 
     def _stop_workers(self) -> None:
         collector, self._collector, self._iterator, self._pending = self._collector, None, None, None
         if collector is None:
             return
-        processes = list(getattr(collector, "procs", []) or [])
+        processes = list(getattr(collector, "procs", None) or [])
         ender = threading.Thread(target=_shut_down, args=(collector,), daemon=True)
         ender.start()
         ender.join(5.0)
@@ -320,7 +315,7 @@ class SupervisedCollector:
             except (ValueError, OSError):
                 continue
 
-    def _rebuild(self, failure: _WorkerFailed) -> None:
+    def _rebuild(self, failure: WorkerFailed) -> None:
         begin = time.perf_counter()
         self._stop_workers()
         now = time.monotonic()
@@ -369,59 +364,6 @@ class SupervisedCollector:
         if not all(channel.state.exists() for channel in self._channels):
             return None
         return [channel.read_state() for channel in self._channels]
-
-
-class _WorkerFailed(Exception):
-    """A worker raised, died or stood still."""
-
-
-class _Watched(Future):
-    """Work in a thread; ``result()`` waits, and looks after the workers' hearts meanwhile."""
-
-    def __init__(self, work: Callable[[], Any], owner: SupervisedCollector, timeout_s: float, what: str) -> None:
-        super().__init__()
-        self.owner, self.timeout_s, self.what = owner, timeout_s, what
-        self.begin = time.monotonic()
-
-        def run() -> None:
-            try:
-                self.set_result(work())
-            except BaseException as error:
-                self.set_exception(error)
-
-        threading.Thread(target=run, daemon=True).start()
-
-    def result(self, timeout: float | None = None) -> Any:
-        channels = self.owner._channels
-        beats, moved = [channel.num_steps() for channel in channels], time.monotonic()
-        while True:
-            try:
-                return super().result(0.05 if not self.done() else None)
-            except NotYet:
-                pass
-            except Exception as error:
-                raise _WorkerFailed(f"collection failed: {error}") from error
-            now = [channel.num_steps() for channel in channels]
-            if now != beats:
-                beats, moved = now, time.monotonic()
-            elif time.monotonic() - max(moved, self.begin) > self.timeout_s:
-                self._ask_where(beats)
-                self.owner._kill_workers()
-                raise _WorkerFailed(
-                    f"no worker made a {self.what} for {self.timeout_s:g} s: one hangs or was stopped "
-                    "(collector.hang_timeout_s sets the limit)"
-                )
-
-    def _ask_where(self, beats: list[int]) -> None:
-        """Hanging workers write where they are, where the system has the signal for it."""
-        if not hasattr(signal, "SIGUSR1"):
-            return
-        for process in getattr(self.owner._collector, "procs", []) or []:
-            try:
-                os.kill(process.pid, signal.SIGUSR1)
-            except (OSError, TypeError, ValueError):
-                continue
-        time.sleep(0.3)
 
 
 def _shut_down(collector: Any) -> None:

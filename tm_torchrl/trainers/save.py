@@ -74,17 +74,19 @@ class Save:
         self.pause_s = training.seconds - before
         return True
 
-    def save_replay(self, training: Training) -> bool:
-        """Write what the replay gained."""
+    def save_replay(self, training: Training, *, in_background: bool = True) -> bool:
+        """Write what the replay gained; a thread waits for the disk."""
         written, seconds = 0, 0.0
         try:
             for name, log in self.replay_logs.items():
-                facts = log.append(training.replay.buffers[name], facts={"frames": training.frames})
+                facts = log.append(
+                    training.replay.buffers[name], facts={"frames": training.frames}, in_background=in_background
+                )
                 written, seconds = written + facts["bytes"], seconds + facts["seconds"]
         except OSError as error:
             self.log(f"the replay could not be saved: {error}; training goes on")
             return False
-        self.log(f"replay saved: {written / 1e6:.0f} MB in {seconds:.2f} s")
+        self.log(f"replay saved: {written / 1e6:.0f} MB, a pause of {seconds:.2f} s")
         return True
 
     def save_best(self, training: Training, rows: list[Row], is_best: bool) -> None:
@@ -100,7 +102,7 @@ class Save:
     def finish(self, training: Training) -> None:
         """At the end, or when it was stopped: a checkpoint and the replay."""
         self.save(training)
-        self.save_replay(training)
+        self.save_replay(training, in_background=False)
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: the clock starts anew."""
