@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -76,8 +77,7 @@ def export_onnx(policy: GreedyPolicy, states: Sequence[Tensor], path: Path) -> A
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(f"--onnx: {', '.join(missing)} not installed; pip install onnx onnxscript onnxruntime")
-    import onnxruntime
-
+    onnxruntime = importlib.import_module("onnxruntime")
     batch = torch.export.Dim("batch", min=1, max=65_536)
     program = torch.onnx.export(
         policy.eval(), tuple(states), dynamo=True, dynamic_shapes=(tuple({0: batch} for _ in states),)

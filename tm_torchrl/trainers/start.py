@@ -16,6 +16,7 @@ import yaml
 from tm_torchrl.data import ReplayLog
 from tm_torchrl.evaluation import Laps
 from tm_torchrl.record.loggers import make_loggers
+from tm_torchrl.record.report import write_report
 from tm_torchrl.record.run_folder import RunFolder, best_laps, load_time, save_lap
 from tm_torchrl.trainers.agent import Agent, run_settings
 from tm_torchrl.trainers.builders import Settings, build_actor, build_learner, build_task, build_training, choose_device
@@ -140,8 +141,6 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
             logger.close()
         run.close()
     try:
-        from tm_torchrl.record.report import write_report
-
         write_report(run.path)
     except Exception as error:  # a picture must never cost the run's result
         display.say(f"no report was written ({error}); python scripts/report.py {run.path} tries again")

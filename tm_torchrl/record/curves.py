@@ -1,0 +1,79 @@
+"""Learning curves of several runs, by frames and by time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from tm_torchrl.record.figures import short_count
+from tm_torchrl.record.plots import INK, MEDAL_COLOURS
+from tm_torchrl.record.run_folder import read_evaluations
+from tm_torchrl.tracks.medals import medals_of
+
+COLOURS = ("#2563a8", "#d9772b", "#2e8b57", "#b3261e", "#7b4fa6", "#8c6d31", "#3f8f9f", "#555f6b")
+
+
+def compare_runs(runs: Sequence[str | Path], *, track: str | None = None) -> Figure:
+    """Median laps and finish rates (or mean returns) of runs, side by side over frames and over minutes.
+
+    Args:
+        runs: run folders.
+        track: which one; the first run's first by default.
+    """
+    if not runs:
+        raise ValueError("runs is empty: nothing to compare")
+    results = {str(run): read_evaluations(run) for run in runs}
+    empty = [run for run, rows in results.items() if not rows]
+    if empty:
+        raise ValueError(f"{empty[0]}: no evaluations in it; is it a run folder?")
+    first = next(iter(results.values()))[0]
+    where = track or first.get("track")
+    measures = [("median_lap_s", "median lap, s"), ("finish_rate", "laps finished")]
+    if where is None:
+        measures = [("return_mean", "mean greedy return")]
+    figure = Figure(figsize=(11.0, 3.2 * len(measures) + 0.6), layout="constrained", facecolor="white")
+    grid = figure.subplots(len(measures), 2, squeeze=False, sharey="row")
+    for number, (run, rows) in enumerate(results.items()):
+        chosen = [row for row in rows if where is None or row.get("track") == where]
+        colour = COLOURS[number % len(COLOURS)]
+        for line, (key, _) in enumerate(measures):
+            values = [np.nan if row.get(key) is None else row[key] for row in chosen]
+            for column, scale in enumerate(("frames", "seconds")):
+                x = [row[scale] / (60.0 if scale == "seconds" else 1.0) for row in chosen]
+                grid[line, column].plot(x, values, color=colour, lw=1.5, marker="o", ms=2.5, label=label_of(run, runs))
+    medals = medals_of(where) if where is not None else None
+    for line, (key, label) in enumerate(measures):
+        for column in range(2):
+            _dress(grid[line, column], medals if key == "median_lap_s" else None)
+        grid[line, 0].set_ylabel(label, color=INK)
+    grid[-1, 0].set_xlabel("frames", color=INK)
+    grid[-1, 1].set_xlabel("minutes of training", color=INK)
+    for axes in grid[:, 0]:
+        axes.xaxis.set_major_formatter(FuncFormatter(short_count))
+    grid[0, 1].legend(frameon=False, fontsize=8, loc="upper right")
+    figure.suptitle(where or str(first.get("task", "")), fontsize=14, fontweight="bold", color=INK, x=0.02, ha="left")
+    return figure
+
+
+def label_of(run: str, runs: Sequence[str | Path]) -> str:
+    """The shortest end of a path that tells a run from the others."""
+    parts = Path(run).resolve().parts
+    for length in range(1, len(parts) + 1):
+        end = parts[-length:]
+        if sum(Path(other).resolve().parts[-length:] == end for other in runs) == 1:
+            return "/".join(end)
+    return run
+
+
+def _dress(axes: Any, medals: Any) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8, colors=INK)
+    axes.grid(color="#e6eaee", lw=0.7)
+    if medals is not None:
+        for name in ("author", "gold", "silver", "bronze"):
+            axes.axhline(getattr(medals, f"{name}_s"), color=MEDAL_COLOURS[name], ls="--", lw=1.0, zorder=0)
