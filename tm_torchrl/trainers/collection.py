@@ -203,26 +203,23 @@ class SupervisedCollector:
 
     def _start(self) -> None:
         in_workers = self.kind != "single"
-        lanes = [0] * len(self.make_env)
+        lanes = [_lanes_of(make) for make in self.make_env]
+        if len(set(lanes)) > 1:
+            raise ValueError(f"make_env: environments of {lanes} lanes; all workers need the same number")
+        steps = -(-self.frames_per_batch // sum(lanes))
         functions = []
         for i, (make, channel) in enumerate(zip(self.make_env, self._channels, strict=True)):
             channel.trace.unlink(missing_ok=True)
-            lanes[i] = _lanes_of(make)
             functions.append(
                 WatchedEnvFunction(
                     make,
                     channel,
-                    steps_per_batch=self._steps(lanes) if in_workers else None,
+                    steps_per_batch=steps if in_workers else None,
                     seed=(self.seed + 1_000_003 * (i + 1) + 7919 * self.num_restarts) if in_workers else None,
                     state=self._states[i],
                     parent=os.getpid() if in_workers else None,
                 )
             )
-        if len(set(lanes)) > 1:
-            raise ValueError(f"make_env: environments of {lanes} lanes; all workers need the same number")
-        steps = -(-self.frames_per_batch // sum(lanes))
-        for function in functions:
-            function.steps_per_batch = steps if in_workers else None
         options: dict[str, Any] = {
             "frames_per_batch": steps * sum(lanes),
             "total_frames": -1,
@@ -254,9 +251,6 @@ class SupervisedCollector:
             **options,
         )
         self._iterator = iter(self._collector)
-
-    def _steps(self, lanes: list[int]) -> int:
-        return max(1, -(-self.frames_per_batch // max(sum(lanes), 1)))
 
     def _next_batch(self) -> TensorDictBase:
         if self.kind == "single":
