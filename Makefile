@@ -12,7 +12,7 @@ STAMP := $(VENV)/installed
 .PHONY: train test install
 
 train: install
-	$(BIN)/python $(if $(wildcard scripts/train_iqn.py),scripts/train_iqn.py,scripts/drive.py)
+	$(BIN)/python scripts/train_iqn.py
 
 test: export OMP_NUM_THREADS = 1
 test: install

@@ -19,12 +19,16 @@ from tm_torchrl.envs.registration import register as _register
 if TYPE_CHECKING:
     from tm_torchrl.envs import TrackManiaEnv
     from tm_torchrl.tracks import Track, load_track
+    from tm_torchrl.trainers import FQF, IQN, QRDQN
 
 __version__ = "0.1.0"
 
-__all__ = ["Track", "TrackManiaEnv", "__version__", "load_track"]
+__all__ = ["FQF", "IQN", "QRDQN", "Track", "TrackManiaEnv", "__version__", "load_track"]
 
 _HOMES = {
+    "FQF": "tm_torchrl.trainers",
+    "IQN": "tm_torchrl.trainers",
+    "QRDQN": "tm_torchrl.trainers",
     "Track": "tm_torchrl.tracks",
     "TrackManiaEnv": "tm_torchrl.envs",
     "load_track": "tm_torchrl.tracks",

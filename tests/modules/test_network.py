@@ -225,4 +225,4 @@ def test_small_gaps_between_actions_survive_bfloat16() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             values = decoder(torch.zeros(1, 4))
     assert values.dtype == torch.float32
-    torch.testing.assert_close(values, torch.tensor([[-4.008, -4.012]]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(values, torch.tensor([[-4.008, -4.012]]), atol=1e-5, rtol=0)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tm_torchrl.modules.initialization import orthogonal_
-from tm_torchrl.modules.layers import Initialization, LinearLayer, dense, leaky_relu, precise_output
+from tm_torchrl.modules.layers import Initialization, LinearLayer, as_float, dense, leaky_relu, precise_output
 
 
 class Decoder(nn.Module):
@@ -138,7 +138,7 @@ class DuelingDecoder(Decoder):
 
     def forward(self, features: Tensor) -> Tensor:
         """``[..., D]`` to ``[..., K, S, A]``."""
-        advantage = _shaped(precise_output(self.advantage, features), self.output_shape)
+        advantage = _shaped(as_float(self.advantage(features)), self.output_shape)  # small: bfloat16 keeps their gaps
         value = _shaped(precise_output(self.value, features), self.value_shape)
         return value + (advantage - advantage.mean(-1, keepdim=True))
 

@@ -70,5 +70,10 @@ def precise_output(layers: nn.Sequential, inputs: Tensor) -> Tensor:
     for layer in before:
         hidden = layer(hidden)
     with torch.autocast(hidden.device.type, enabled=False):
-        output: Tensor = last(hidden.float() if hidden.dtype in (torch.bfloat16, torch.float16) else hidden)
+        output: Tensor = last(as_float(hidden))
     return output
+
+
+def as_float(values: Tensor) -> Tensor:
+    """Half precision as float32; anything else as it is."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
