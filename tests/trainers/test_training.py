@@ -39,6 +39,7 @@ DRIVE = [
     "evaluation.every_frames=256",
     "evaluation.num=2",
     "log.every_frames=128",
+    "log.diagnostics_every=1",
 ]
 CARTPOLE = [
     "experiment=cartpole_iqn",

@@ -6,11 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tm_torchrl.evaluation.diagnostics import Diagnostics
     from tm_torchrl.evaluation.episodes import Episodes, play_episodes
     from tm_torchrl.evaluation.laps import EVALUATION_STARTS, Laps, drive_laps, evaluation_env
     from tm_torchrl.evaluation.statistics import bootstrap_interval, interquartile_mean
 
 _HOMES = {
+    "diagnostics": ("Diagnostics",),
     "episodes": ("Episodes", "play_episodes"),
     "laps": ("EVALUATION_STARTS", "Laps", "drive_laps", "evaluation_env"),
     "statistics": ("bootstrap_interval", "interquartile_mean"),
@@ -19,6 +21,7 @@ _FILE_OF = {name: file for file, names in _HOMES.items() for name in names}
 
 __all__ = [
     "EVALUATION_STARTS",
+    "Diagnostics",
     "Episodes",
     "Laps",
     "bootstrap_interval",

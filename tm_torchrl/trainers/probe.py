@@ -5,11 +5,7 @@ from __future__ import annotations
 import torch
 from tensordict import TensorDict
 
-try:
-    from tm_torchrl.evaluation import Diagnostics
-except ImportError:
-    Diagnostics = None
-
+from tm_torchrl.evaluation import Diagnostics
 from tm_torchrl.trainers.tasks import Task
 from tm_torchrl.trainers.training import Training
 
@@ -32,8 +28,6 @@ def random_transitions(task: Task, *, size: int, device: torch.device) -> Tensor
 
 def measure_network(training: Training) -> dict[str, float]:
     """Diagnostics of the network on states from the replay, the same ones all through a run."""
-    if Diagnostics is None:
-        return {}
     if training.diagnostics is None:
         if len(training.replay) < PROBE_STATES:
             return {}

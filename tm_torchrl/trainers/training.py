@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from tm_torchrl.evaluation import Diagnostics
 from tm_torchrl.modules import QuantileActor
 from tm_torchrl.trainers.episodes import EpisodeStatistics
 from tm_torchrl.trainers.learner import Learner
@@ -92,7 +93,7 @@ class Training:
     started_at: float = field(default_factory=time.perf_counter)
     busy_s: dict[str, float] = field(default_factory=lambda: {"collect": 0.0, "learn": 0.0, "watch": 0.0})
     scheduled: dict[str, float] = field(default_factory=dict)
-    diagnostics: Any = None
+    diagnostics: Diagnostics | None = None
 
     @property
     def seconds(self) -> float:
@@ -132,6 +133,7 @@ class Training:
             "collector": self.collector.state_dict(),
             "episodes": self.episodes.state_dict(),
             "hooks": [hook.state_dict() if hasattr(hook, "state_dict") else {} for hook in self.hooks],
+            "diagnostics": {} if self.diagnostics is None else self.diagnostics.state_dict(),
             "random": random_state(),
         }
 
@@ -147,6 +149,9 @@ class Training:
         for hook, saved in zip(self.hooks, state["hooks"], strict=True):
             if saved:
                 hook.load_state_dict(saved)  # type: ignore[attr-defined]
+        if state["diagnostics"]:
+            self.diagnostics = Diagnostics(self.actor.quantile_module.network, state["diagnostics"]["inputs"])
+            self.diagnostics.load_state_dict(state["diagnostics"])
         self.set_schedules()
         self.collector.load_state_dict(state["collector"])
         restore_random_state(state["random"])
