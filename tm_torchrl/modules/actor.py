@@ -79,7 +79,8 @@ class QuantileModule(TensorDictModuleBase):
         quantiles = self.evaluate(flat(tensordict, self.in_keys), fractions)
         found = (quantiles.values, quantiles.fractions, quantiles.edges)
         for key, value in zip(self.out_keys, found, strict=False):
-            assert value is not None
+            if value is None:  # a proposing network that was given its fractions proposes no edges
+                continue
             tensordict.set(key, value.reshape((*tensordict.batch_size, *value.shape[1:])))
         return tensordict
 

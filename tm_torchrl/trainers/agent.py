@@ -14,6 +14,7 @@ from torch import Tensor
 from torchrl.envs import ExplorationType, set_exploration_type
 
 from tm_torchrl.modules import QuantileActor
+from tm_torchrl.modules.fractions import FractionProposal, midpoints
 from tm_torchrl.trainers.builders import Settings, build_actor, build_task, choose_device
 from tm_torchrl.trainers.checkpoint import CheckpointError, Checkpoints
 from tm_torchrl.trainers.tasks import Row, Task
@@ -70,16 +71,16 @@ class Agent:
 
         Args:
             observation: ``[*B, F]``, or a mapping with all keys that the network reads.
-            fractions: where to look, ``[N]`` in (0, 1), for networks that take them; midpoints by default.
+            fractions: where to look, ``[N]`` in (0, 1), for networks that take them; midpoints, or what the network
+                proposes, by default.
         """
         batch = self._batch(observation)
         module = self.actor.quantile_module
         if fractions is not None and not module.takes_fractions:
             raise ValueError(f"fractions: a {type(module.network).__name__} has fixed ones; leave them out")
-        if module.takes_fractions:
-            if fractions is None:
-                number = self.actor.num_fractions
-                fractions = (torch.arange(number) + 0.5) / number
+        if fractions is None and module.takes_fractions and not isinstance(module.network.source, FractionProposal):
+            fractions = midpoints(self.actor.num_fractions)
+        if fractions is not None:
             batch["fractions"] = fractions.to(self.device).expand(*batch.batch_size, -1)
         values: Tensor = module(batch)["quantile_values"]
         return values

@@ -16,7 +16,6 @@ from tm_torchrl.trainers.construct import ConfigError
 
 def run_command(config_name: str) -> None:
     """``python scripts/train_iqn.py OVERRIDES``: check, then hand over to Hydra (help, multirun, sweeps)."""
-    logging.getLogger("torchrl").setLevel(logging.WARNING)
     overrides = [word for word in sys.argv[1:] if not word.startswith("-")]
     is_sweep = any(word in ("-m", "--multirun") for word in sys.argv[1:])
     asks = any(word in ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i") for word in sys.argv[1:])
@@ -33,6 +32,7 @@ def _run(config: DictConfig) -> None:
 
     from tm_torchrl.trainers.start import summary_text, train
 
+    logging.getLogger("torchrl").setLevel(logging.WARNING)  # torchrl sets its level when it is imported
     settings = OmegaConf.to_container(config, resolve=True)
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:

@@ -90,6 +90,11 @@ class Display:
             self._last = now
             self.console.print(self.line(training), highlight=False, soft_wrap=True)
 
+    def refresh(self, training: Training) -> None:
+        """Redraw the panel now, if there is one."""
+        if self._live is not None:
+            self._live.update(self.panel(training), refresh=True)
+
     def line(self, training: Training) -> str:
         """The state in one line."""
         parts = [clock(training.seconds), f"{training.frames:>9,} frames"]
@@ -112,16 +117,18 @@ class Display:
             pair = cells[start : start + 2]
             numbers.add_row(*(part for label, text in pair for part in (Text(label, style="dim"), Text(text))))
         share = min(1.0, training.frames / max(training.total_frames, 1))
-        parts: list[Any] = [ProgressBar(total=1.0, completed=share, width=None), numbers]
+        bar = Table.grid(expand=True)
+        bar.add_row(ProgressBar(total=1.0, completed=share))
+        parts: list[Any] = [bar, numbers, Text()]
         if self.rows:
             parts.append(self._results())
         else:
             parts.append(Text("the first greedy evaluation comes soon", style="dim"))
-        parts.append(Text("Ctrl-C stops and saves", style="dim"))
+        parts += [Text(), Text("Ctrl-C stops and saves", style="dim")]
         return Panel(Group(*parts), title=self.title, border_style="cyan", width=min(self.console.width, 92))
 
     def _results(self) -> Table:
-        table = Table(box=None, padding=(0, 2), show_edge=False)
+        table = Table(box=None, padding=(0, 3, 0, 0), pad_edge=False)
         if "track" in self.rows[0]:
             for name in ("track", "finished", "median lap", "last best", "best so far", "medal"):
                 table.add_column(name, header_style="dim", justify="left")

@@ -134,6 +134,7 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
         run_loop(training)
         if not evaluate.rows or evaluate.rows[0]["frames"] != training.frames:
             evaluate.evaluate(training)
+        display.refresh(training)
         save.finish(training)
     finally:
         training.collector.shutdown()
@@ -232,7 +233,7 @@ def summary_text(summary: Summary) -> str:
         f"Run folder: {folder.resolve()}",
         f"  report:    {folder / 'report.html'}",
         f"  evaluate:  python scripts/evaluate.py {folder}",
-        f"  watch:     python scripts/watch.py {folder}",
+        *([f"  watch:     python scripts/watch.py {folder}"] if "track" in summary.rows[0] else []),
         f"  go on:     python scripts/train_iqn.py resume={folder} total_frames={2 * summary.frames}",
     ]
     return "\n".join(lines)
