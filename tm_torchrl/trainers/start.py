@@ -22,7 +22,7 @@ from tm_torchrl.trainers.agent import Agent, run_settings
 from tm_torchrl.trainers.builders import Settings, build_actor, build_learner, build_task, build_training, choose_device
 from tm_torchrl.trainers.checkpoint import Checkpoints
 from tm_torchrl.trainers.configuration import compose_settings, differences, run_name
-from tm_torchrl.trainers.construct import ConfigError
+from tm_torchrl.trainers.construct import ConfigError, construct
 from tm_torchrl.trainers.display import Display, describe
 from tm_torchrl.trainers.evaluate import Evaluate
 from tm_torchrl.trainers.loop import run_loop
@@ -128,6 +128,9 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
         listeners=[display.evaluated, keep_results(run), save.save_best],
     )
     training.hooks = [metrics, evaluate, save, display]
+    if wanted["soft_reset"] is not None:
+        network = construct(wanted["objective"]["network"], name="objective.network", **task.network_arguments())
+        training.hooks.insert(0, construct(wanted["soft_reset"], name="soft_reset", make_network=network))
     try:
         if state is not None:
             _resume(training, state, replay_logs, run, display)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -79,7 +79,7 @@ class Training:
     schedules: Mapping[str, tuple[Schedule, Callable[[float], None]]]
     total_frames: int
     max_minutes: float | None = None
-    hooks: Sequence[Hook] = ()
+    hooks: list[Hook] = field(default_factory=list)
     push_every: int = 1
 
     frames: int = 0
