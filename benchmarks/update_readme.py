@@ -89,6 +89,61 @@ def loss_table() -> str:
     return "\n".join([*rows, "", *facts])
 
 
+def learning_table() -> str:
+    """Milestones of the runs in ``learning_cpu.json``, and the loop's speed from ``train_cpu.json``."""
+    found = json.loads((RESULTS / "learning_cpu.json").read_text())
+    rows = [
+        "| seed | first finish | gold medal | author medal | best lap | last median | finished, last quarter |",
+        "|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for run in sorted(found["runs"], key=lambda run: run["seed"]):
+        times = (_minutes(run[f"{name}_min"], run["minutes"]) for name in ("first_finish", "gold", "author"))
+        last = "-" if run["last_median_lap_s"] is None else f"{run['last_median_lap_s']:.2f} s"
+        rows.append(
+            f"| {run['seed']} | {' | '.join(times)} | {run['best_lap_s']:.2f} s | {last} "
+            f"| {run['last_quarter_finish_rate']:.0%} of {run['last_quarter_laps']} |"
+        )
+    facts = [
+        f"Greedy laps on {found['runs'][0]['track']}, starts perturbed by 5 cm and 3.6 km/h; wall-clock minutes since "
+        f"the start of training. Measured on {found['date']}, {found['machine']}, two cores, torch "
+        f"{found['versions']['torch']}, commit {found['git']}. {found['note']}",
+    ]
+    speed = RESULTS / "train_cpu.json"
+    if speed.exists():
+        facts += [_loop_line(json.loads(speed.read_text()))]
+    peers = RESULTS / "cartpole_cpu.json"
+    if peers.exists():
+        facts += [_cartpole_line(json.loads(peers.read_text()))]
+    return "\n".join([*rows, "", "\n".join(facts)])
+
+
+def _minutes(value: float | None, limit: float) -> str:
+    return f"not in {limit:.0f} min" if value is None else f"{value:.1f} min"
+
+
+def _loop_line(found: dict[str, Any]) -> str:
+    row = found["rows"]["bfloat16"]
+    return (
+        f"The loop in one process plays {row['ours_frames_per_cpu_s']:,.0f} frames and makes "
+        f"{row['ours_updates_per_cpu_s']:.0f} updates of 256 per CPU second (bfloat16); "
+        f"{row['share_in_simulator_network_and_loss']:.0%} of the time is simulator, network and loss, and it takes "
+        f"{row['ours_time_over_bare']:.2f} times as long as the same work written by hand in plain torch "
+        f"(`{found['command']}`)."
+    )
+
+
+def _cartpole_line(found: dict[str, Any]) -> str:
+    parts = []
+    for name, runs in found["rows"].items():
+        seconds, steps = (sorted(run[key] for run in runs) for key in ("cpu_s", "steps"))
+        solved = sum(run["score"] >= 475 for run in runs)
+        middle = len(runs) // 2
+        parts.append(
+            f"{name} {seconds[middle]:.0f} CPU s and {steps[middle]:,.0f} steps ({solved} of {len(runs)} seeds)"
+        )
+    return f"CartPole-v1 to a mean of 475, medians: {'; '.join(parts)} (`{found['command']}`)."
+
+
 def medal_table() -> str:
     """Medal times of the built-in tracks."""
     rows = ["| track | bronze | silver | gold | author | search |", "|---|--:|--:|--:|--:|---|"]
@@ -103,6 +158,7 @@ def medal_table() -> str:
 def updated(text: str) -> str:
     """The README with its generated parts made anew."""
     tables = {"speed-table": speed_table(), "loss-table": loss_table(), "medal-table": medal_table()}
+    tables["learning-table"] = learning_table()
     for name, content in tables.items():
         pattern = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
         text, count = re.subn(pattern, lambda found, new=content: f"{found[1]}{new}\n{found[2]}", text, flags=re.S)
