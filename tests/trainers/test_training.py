@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -136,6 +137,29 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tmp_path
     with pytest.raises(NonFiniteLossError, match="lower learning_rate"):
         quiet([*DRIVE, "total_frames=100000", "learning_rate=1e30", "learner.max_skipped=3", f"resume='{run}'"], run)
     assert load_agent(run, which="latest").predict(torch.zeros(184)).shape == ()
+
+
+def test_a_full_disk_costs_messages_but_not_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither checkpoints nor metrics nor the replay can be written; the older checkpoint stays."""
+    run = tmp_path / "run"
+    quiet([*DRIVE, "total_frames=256"], run)
+    before = Checkpoints(run / "checkpoints").load()[1]["frames"]
+
+    def full(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    said: list[str] = []
+    monkeypatch.setattr("tm_torchrl.trainers.display.Display.say", lambda self, message: said.append(message))
+    monkeypatch.setattr("tm_torchrl.record.run_folder.append_line", full)
+    monkeypatch.setattr("os.fsync", full)
+    summary = quiet([*DRIVE, "total_frames=512", f"resume='{run}'"], run)
+    assert summary.frames == 512
+    text = "\n".join(said)
+    assert text.count("metrics could not be written") == 1
+    assert "an evaluation could not be written" in text
+    assert "the checkpoints before are untouched" in text
+    assert "the replay could not be saved" in text
+    assert Checkpoints(run / "checkpoints").load()[1]["frames"] == before == 256
 
 
 def command(*words: str) -> list[str]:

@@ -30,6 +30,8 @@ def run_command(config_name: str) -> None:
 def _run(config: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
+    from tm_torchrl.trainers.collection import WorkerError
+    from tm_torchrl.trainers.learner import NonFiniteLossError
     from tm_torchrl.trainers.start import summary_text, train
 
     logging.getLogger("torchrl").setLevel(logging.WARNING)  # torchrl sets its level when it is imported
@@ -37,8 +39,10 @@ def _run(config: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         summary = train(settings, folder=folder)  # type: ignore[arg-type]
-    except (ConfigError, FileNotFoundError) as error:
+    except (ConfigError, OSError) as error:  # OSError: a folder that is missing, unwritable or full
         fail(str(error))
+    except (NonFiniteLossError, WorkerError) as error:
+        fail(f"{error}\nThe run ended; its checkpoints are whole: resume={folder} goes on from the last one")
     sys.stdout.write(summary_text(summary) + "\n")
 
 

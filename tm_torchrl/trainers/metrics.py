@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -28,6 +28,7 @@ class LogMetrics:
         diagnostics: a function that measures the network; called for every ``diagnostics_every``-th row.
         diagnostics_every: rows between diagnostics.
         test_every: rows between tests of the loss on held-out transitions.
+        log: for messages.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class LogMetrics:
         diagnostics: Any = None,
         diagnostics_every: int = 10,
         test_every: int = 1,
+        log: Callable[[str], None] = lambda message: None,
     ) -> None:
         if every_frames < 1:
             raise ValueError(f"every_frames={every_frames}: at least one frame lies between rows")
@@ -46,7 +48,9 @@ class LogMetrics:
         self.diagnostics = diagnostics
         self.diagnostics_every = diagnostics_every
         self.test_every = test_every
+        self.log = log
         self.num_rows = 0
+        self._failed: set[int] = set()
         self.last: dict[str, float] = {}
         self._next = every_frames
         self._before: dict[str, float] | None = None
@@ -60,8 +64,14 @@ class LogMetrics:
         self.num_rows += 1
         values = self._measure(training)
         self.last = values
-        for sink in self.sinks:
-            sink.write(frames=training.frames, seconds=training.seconds, values=values)
+        for number, sink in enumerate(self.sinks):
+            try:
+                sink.write(frames=training.frames, seconds=training.seconds, values=values)
+                self._failed.discard(number)
+            except OSError as error:
+                if number not in self._failed:
+                    self.log(f"metrics could not be written: {error}; training goes on without them")
+                self._failed.add(number)
 
     def _measure(self, training: Training) -> dict[str, float]:
         t = training

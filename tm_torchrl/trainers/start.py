@@ -21,6 +21,7 @@ from tm_torchrl.record.run_folder import RunFolder, best_laps, load_time, save_l
 from tm_torchrl.trainers.agent import Agent, run_settings
 from tm_torchrl.trainers.builders import Settings, build_actor, build_learner, build_task, build_training, choose_device
 from tm_torchrl.trainers.checkpoint import Checkpoints
+from tm_torchrl.trainers.collection import WorkerError
 from tm_torchrl.trainers.configuration import compose_settings, differences, run_name
 from tm_torchrl.trainers.construct import ConfigError, construct
 from tm_torchrl.trainers.display import Display, describe
@@ -117,6 +118,7 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
         every_frames=wanted["log"]["every_frames"],
         diagnostics=measure_network,
         diagnostics_every=wanted["log"]["diagnostics_every"],
+        log=display.say,
     )
     evaluate = Evaluate(
         task,
@@ -125,7 +127,7 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
         every_frames=wanted["evaluation"]["every_frames"],
         seed=wanted["evaluation"]["seed"],
         target_score=wanted["evaluation"]["target_score"],
-        listeners=[display.evaluated, keep_results(run), save.save_best],
+        listeners=[display.evaluated, keep_results(run, display.say), save.save_best],
     )
     training.hooks = [metrics, evaluate, save, display]
     if wanted["soft_reset"] is not None:
@@ -134,7 +136,11 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
     try:
         if state is not None:
             _resume(training, state, replay_logs, run, display)
-        run_loop(training)
+        try:
+            run_loop(training)
+        except WorkerError:
+            save.finish(training)  # what was learnt is good; only driving is impossible
+            raise
         if not evaluate.rows or evaluate.rows[0]["frames"] != training.frames:
             evaluate.evaluate(training)
         display.refresh(training)
@@ -161,10 +167,16 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
     )
 
 
-def keep_results(run: RunFolder) -> Callable[[Training, list[Row], bool], None]:
+def keep_results(run: RunFolder, log: Callable[[str], None]) -> Callable[[Training, list[Row], bool], None]:
     """Writes evaluations into the run folder, and the fastest lap of each track with its quantiles."""
 
     def keep(training: Training, rows: list[Row], is_best: bool) -> None:
+        try:
+            write(training, rows)
+        except OSError as error:
+            log(f"an evaluation could not be written: {error}; training goes on")
+
+    def write(training: Training, rows: list[Row]) -> None:
         fastest = {track: load_time(path) for track, path in best_laps(run.path).items()}
         for row in rows:
             laps: Laps | None = row.get("laps")
