@@ -106,7 +106,8 @@ def learning_table() -> str:
     facts = [
         f"Greedy laps on {found['runs'][0]['track']}, starts perturbed by 5 cm and 3.6 km/h; wall-clock minutes since "
         f"the start of training. Measured on {found['date']}, {found['machine']}, two cores, torch "
-        f"{found['versions']['torch']}, commit {found['git']}. {found['note']}",
+        f"{found['versions']['torch']}, commits {', '.join(sorted({run['git'] for run in found['runs']}))}. "
+        f"{found['note']}",
     ]
     speed = RESULTS / "train_cpu.json"
     if speed.exists():
