@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from tm_torchrl import FQF, IQN, QRDQN
 from tm_torchrl.trainers import load_agent
 from tm_torchrl.trainers.export import GreedyPolicy, disagreements, export_policy, visited_states
 from tm_torchrl.trainers.managed import ManagedAgent
+from tm_torchrl.trainers.start import summary_text
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 TINY = ["objective.network.hidden_sizes=[8,8]", "objective.network.head_size=8"]
@@ -73,6 +75,13 @@ def test_exported_policies_act_alike(run: Path, tmp_path: Path) -> None:
         act = export_policy(GreedyPolicy(agent.actor), states, tmp_path / f"{name}.pt2")
         assert disagreements(agent, act, states) == 0
         assert act([state[:1] for state in states]).shape == (1,)
+
+
+def test_the_next_commands_are_quoted_for_the_shell_and_for_hydra(tmp_path: Path) -> None:
+    summary = quiet([*CARTPOLE, "total_frames=256"], tmp_path / "two words")
+    words = shlex.split(summary_text(summary).splitlines()[-1])
+    assert words[-2] == f"resume='{tmp_path / 'two words'}'"
+    assert quiet([*CARTPOLE, words[-2], words[-1]], tmp_path / "ignored").frames == 512
 
 
 def call(script: str, *words: str | Path) -> subprocess.CompletedProcess[str]:

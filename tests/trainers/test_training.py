@@ -114,6 +114,15 @@ def test_settings_that_cannot_change_in_a_run_are_refused(tmp_path: Path) -> Non
     assert sorted(path.name for path in (tmp_path / "run").rglob("*")) == before
 
 
+def test_a_resumed_run_keeps_its_own_settings(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    quiet([*DRIVE, "total_frames=256", "seed=7"], run)
+    summary = quiet(["total_frames=320", f"resume='{run}'"], run)
+    assert (summary.frames, summary.settings["seed"], summary.settings["env"]["track"]) == (320, 7, "oval")
+    with pytest.raises(ConfigError, match="a resumed run keeps its own settings"):
+        quiet(["experiment=cartpole_iqn", f"resume='{run}'"], run)
+
+
 def test_resuming_what_is_no_run_says_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="is no run folder"):
         quiet([*DRIVE, f"resume='{tmp_path / 'nothing'}'"], tmp_path / "x")

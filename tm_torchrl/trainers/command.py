@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from tm_torchrl.trainers.configuration import compose_config, config_folder
+from tm_torchrl.trainers.configuration import compose_config, config_folder, resumed_settings
 from tm_torchrl.trainers.construct import ConfigError
 
 
@@ -30,15 +30,19 @@ def run_command(config_name: str) -> None:
 def _run(config: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
+    from tm_torchrl.trainers.agent import run_settings
     from tm_torchrl.trainers.collection import WorkerError
     from tm_torchrl.trainers.learner import NonFiniteLossError
     from tm_torchrl.trainers.start import summary_text, train
 
     logging.getLogger("torchrl").setLevel(logging.WARNING)  # torchrl sets its level when it is imported
-    settings = OmegaConf.to_container(config, resolve=True)
+    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        summary = train(settings, folder=folder)  # type: ignore[arg-type]
+        if settings["resume"]:
+            asked = list(HydraConfig.get().overrides.task)
+            settings = resumed_settings(settings, asked, run_settings(settings["resume"]))
+        summary = train(settings, folder=folder)
     except (ConfigError, OSError) as error:  # OSError: a folder that is missing, unwritable or full
         fail(str(error))
     except (NonFiniteLossError, WorkerError) as error:

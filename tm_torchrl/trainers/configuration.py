@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,30 @@ def _known_names(config_name: str, overrides: Sequence[str], key: str) -> list[s
             return [str(name) for name in node] if isinstance(node, DictConfig) else []
         node = node[part]
     return [str(name) for name in node if name != _OURS] if isinstance(node, DictConfig) else []
+
+
+def resumed_settings(wanted: Mapping[str, Any], overrides: Sequence[str], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's own settings, changed only by what was asked for explicitly when it is resumed.
+
+    Args:
+        wanted: composed with the overrides.
+        overrides: as on the command line.
+        stored: of the run.
+
+    Examples:
+        >>> stored = {"env": {"track": "oval"}, "total_frames": 10, "resume": None}
+        >>> wanted = {"env": {"track": None}, "total_frames": 20, "resume": "runs/a"}
+        >>> resumed_settings(wanted, ["total_frames=20", "resume=runs/a"], stored)
+        {'env': {'track': 'oval'}, 'total_frames': 20, 'resume': 'runs/a'}
+    """
+    found = OmegaConf.create({**stored, "resume": wanted["resume"]})
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~").replace("/", ".")
+        if key == "experiment":
+            raise ConfigError(f"{override}: a resumed run keeps its own settings; leave it out, or change single ones")
+        if key not in ("resume", "hydra") and not key.startswith("hydra."):
+            OmegaConf.update(found, key, OmegaConf.select(OmegaConf.create(dict(wanted)), key), merge=False)
+    return OmegaConf.to_container(found)  # type: ignore[return-value]
 
 
 def differences(ours: Any, theirs: Any, *, name: str = "") -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ from tm_torchrl.trainers.agent import Agent, run_settings
 from tm_torchrl.trainers.builders import Settings, build_actor, build_learner, build_task, build_training, choose_device
 from tm_torchrl.trainers.checkpoint import Checkpoints
 from tm_torchrl.trainers.collection import WorkerError
-from tm_torchrl.trainers.configuration import compose_settings, differences, run_name
+from tm_torchrl.trainers.configuration import compose_settings, differences, resumed_settings, run_name
 from tm_torchrl.trainers.construct import ConfigError, construct
 from tm_torchrl.trainers.display import Display, describe
 from tm_torchrl.trainers.evaluate import Evaluate
@@ -79,6 +80,8 @@ def train(
         wanted: dict[str, Any] = dict(settings)
     else:
         wanted = compose_settings(list(settings), config_name=config_name)
+        if wanted["resume"]:
+            wanted = resumed_settings(wanted, list(settings), run_settings(wanted["resume"]))
     if wanted["resume"]:
         folder = Path(wanted["resume"])
     torch.set_num_threads(int(wanted["num_threads"]))
@@ -243,12 +246,15 @@ def summary_text(summary: Summary) -> str:
     lines = [f"Ended after {summary.frames:,} frames in {minutes:.1f} minutes: {summary.reason}."]
     lines += [f"  last:  {describe(row)}" for row in summary.rows]
     lines += [f"  best:  {describe(row)} (frame {row['frames']:,})" for row in summary.best_rows]
-    folder = summary.folder
+    whole = summary.folder.resolve()
+    folder = whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole
+    shown = shlex.quote(str(folder))
+    resume = f"resume={folder}" if shown == str(folder) else f"resume='{folder}'"  # Hydra has quotes of its own
     lines += [
-        f"Run folder: {folder.resolve()}",
+        f"Run folder: {whole}",
         f"  report:    {folder / 'report.html'}",
-        f"  evaluate:  python scripts/evaluate.py {folder}",
-        *([f"  watch:     python scripts/watch.py {folder}"] if "track" in summary.rows[0] else []),
-        f"  go on:     python scripts/train_iqn.py resume={folder} total_frames={2 * summary.frames}",
+        f"  evaluate:  python scripts/evaluate.py {shown}",
+        *([f"  watch:     python scripts/watch.py {shown}"] if "track" in summary.rows[0] else []),
+        f"  go on:     python scripts/train_iqn.py {shlex.quote(resume)} total_frames={2 * summary.frames}",
     ]
     return "\n".join(lines)
