@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import numpy as np
 
@@ -23,26 +24,48 @@ PACKAGES = ("tm_torchrl", "torch", "torchrl", "tensordict", "warp-lang", "gymnas
 class MetricsLog:
     """Rows of numbers in ``metrics.jsonl``, each on the disk when written; ``metrics.csv`` is made of them.
 
+    A row with a new number makes the table anew, with one more column; other rows are appended to it.
+
     Args:
         folder: of the run.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     log = MetricsLog(Path(folder))
+        ...     log.write(frames=512, seconds=1.5, values={"train/loss": 0.25})
+        ...     read_metrics(folder)
+        [{'frames': 512, 'seconds': 1.5, 'train/loss': 0.25}]
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "metrics.jsonl"
         self.table = folder / "metrics.csv"
+        self._columns: list[str] = []  # of the table as this object has written it
 
     def write(self, *, frames: int, seconds: float, values: Mapping[str, float]) -> None:
         """Append a row."""
-        append_line(self.path, {"frames": frames, "seconds": round(seconds, 3), **values})
+        row = {"frames": frames, "seconds": round(seconds, 3), **values}
+        append_line(self.path, row)
+        if not row.keys() <= set(self._columns):
+            self.write_table()
+            return
+        columns, self._columns = self._columns, []  # if the disk is full now, the next row makes the table anew
+        with open(self.table, "a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, columns).writerow(row)
+        self._columns = columns
 
     def truncate_after(self, frames: int) -> None:
         """Forget rows later than a number of frames: a resumed run writes them again."""
+        self._columns = []
         truncate_lines(self.path, frames)
+        self.write_table()
 
     def write_table(self) -> None:
         """``metrics.csv``, one column for each number that ever occurred."""
         rows = read_lines(self.path)
         if not rows:
+            self.table.unlink(missing_ok=True)
             return
         columns = list(dict.fromkeys(key for row in rows for key in row))
         partial = self.table.with_suffix(".partial")
@@ -51,6 +74,7 @@ class MetricsLog:
             writer.writeheader()
             writer.writerows(rows)
         os.replace(partial, self.table)
+        self._columns = columns
 
 
 class RunFolder:
@@ -132,32 +156,45 @@ def read_evaluations(run: str | Path) -> list[Row]:
 
 
 def save_lap(run: str | Path, track: str, time_s: float, **arrays: np.ndarray) -> Path:
-    """Keep a lap if it is the track's fastest; the slower one goes.
+    """Keep a lap if it is the track's fastest; slower ones go.
 
     Args:
         run: its folder.
         track: a name.
         time_s: of the lap.
         arrays: ``rows`` and ``actions``, and what else belongs to its steps.
+
+    Returns:
+        The file of the track's fastest lap.
     """
     folder = Path(run) / "laps"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{track}_{round(1000 * time_s)}.npz"
-    slower = [other for other in folder.glob(f"{track}_*.npz") if other != path]
+    path = folder / f"{quote(track, safe=' ')}_{round(1000 * time_s)}.npz"
+    others = [other for other in _lap_files(folder) if _track_of(other) == track and other != path]
+    fastest = min(others, key=load_time, default=None)
+    if fastest is not None and load_time(fastest) < time_s:
+        return fastest
     with open(path.with_suffix(".partial"), "wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     os.replace(path.with_suffix(".partial"), path)
-    for other in slower:
+    for other in others:
         other.unlink()
     return path
 
 
 def best_laps(run: str | Path) -> dict[str, Path]:
     """The fastest kept lap of each track."""
-    found: dict[str, Path] = {}
-    for path in sorted((Path(run) / "laps").glob("*.npz"), key=lambda path: -int(path.stem.rpartition("_")[2])):
-        found[path.stem.rpartition("_")[0]] = path
-    return found
+    files = sorted(_lap_files(Path(run) / "laps"), key=load_time, reverse=True)
+    return {_track_of(path): path for path in files}
+
+
+def _lap_files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob("*_*.npz")) if path.stem.rpartition("_")[2].isdigit()]
+
+
+def _track_of(path: Path) -> str:
+    """A track's name may hold what a file's name may not; ``quote`` has hidden it."""
+    return unquote(path.stem.rpartition("_")[0])
 
 
 def load_time(path: str | Path) -> float:
@@ -190,7 +227,7 @@ def read_lines(path: Path) -> list[Row]:
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             rows.append(json.loads(line))
         except ValueError:
