@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModule
+from torchrl.envs import GymEnv
 
 from tests.trainers.failing_env import CountingBatch
 from tm_torchrl.evaluation import bootstrap_interval, interquartile_mean, play_episodes
@@ -18,6 +21,36 @@ def test_each_episode_has_ten_steps_of_reward_one() -> None:
     episodes = play_episodes(CountingBatch(3), POLICY, num_episodes=5)
     assert episodes.returns.tolist() == [10.0] * 5
     assert episodes.summary()["length_mean"] == 10.0
+
+
+class Lanes(CountingBatch):
+    """Lane i's episodes have 2 * (i + 1) steps; the reward of each step is the lane's number plus one."""
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
+        found = super()._step(tensordict)
+        number = torch.arange(1.0, self.batch_size[0] + 1).unsqueeze(-1)
+        done = self.count >= 2 * number
+        return found.update({"reward": number, "done": done, "terminated": done.clone()})
+
+
+def test_only_the_first_episode_of_each_lane_counts() -> None:
+    """Lane 0 plays three episodes while lane 2 plays one; each lane is one return: 1 * 2, 2 * 4, 3 * 6."""
+    episodes = play_episodes(Lanes(3), POLICY, num_episodes=4)
+    assert episodes.returns.tolist() == [2.0, 8.0, 18.0, 2.0]
+    assert episodes.lengths.tolist() == [2, 4, 6, 2]
+    assert episodes.summary()["return_min"] == 2.0
+    assert episodes.summary()["return_mean"] == 30 / 4
+
+
+def test_a_single_gym_environment_plays_too() -> None:
+    env = GymEnv("CartPole-v1", categorical_action_encoding=True)
+    env.set_seed(0)
+    push_right = TensorDictModule(
+        lambda seen: torch.ones((), dtype=torch.int64), in_keys=["observation"], out_keys=["action"]
+    )
+    episodes = play_episodes(env, push_right, num_episodes=3)
+    assert (episodes.returns == episodes.lengths).all()
+    assert all(8 <= length <= 11 for length in episodes.lengths)  # always right: the pole falls within 8 to 11 steps
 
 
 def test_episodes_can_be_cut() -> None:
@@ -43,6 +76,21 @@ def test_the_interval_is_repeatable_and_holds_the_statistic() -> None:
     assert low < interquartile_mean(values) < high
 
 
+def test_the_interval_of_two_values_is_that_of_the_three_outcomes() -> None:
+    # Two draws from 0 and 1: the mean is 0, 0.5, 1 with chances 1/4, 1/2, 1/4.
+    assert bootstrap_interval([0.0, 1.0], statistic=np.mean) == (0.0, 1.0)  # quantiles 0.025 and 0.975
+    assert bootstrap_interval([0.0, 1.0], statistic=np.mean, confidence=0.4) == (0.5, 0.5)  # 0.3 and 0.7
+    assert bootstrap_interval([0.0, 1.0], statistic=np.mean, confidence=0.4, seed=5) == (0.5, 0.5)
+
+
+def test_runs_are_drawn_for_each_task_apart() -> None:
+    # Each task's runs agree, so nothing varies; drawn over all six scores, the mean would.
+    assert bootstrap_interval([[0.0, 10.0, 50.0], [0.0, 10.0, 50.0]], statistic=np.mean) == (20.0, 20.0)
+    # Task 0 varies alone: its half of the mean takes the three outcomes 0, 0.25, 0.5.
+    low, high = bootstrap_interval([[0.0, 0.0], [1.0, 0.0]], statistic=np.mean)
+    assert (low, high) == (0.0, 0.5)
+
+
 @pytest.mark.slow
 def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
     draws = np.random.default_rng(0)
@@ -58,5 +106,9 @@ def test_messages() -> None:
         interquartile_mean([])
     with pytest.raises(ValueError, match="confidence=2"):
         bootstrap_interval([1.0], confidence=2)
+    with pytest.raises(ValueError, match="num_resamples=0"):
+        bootstrap_interval([1.0], num_resamples=0)
+    with pytest.raises(ValueError, match="max_steps=0"):
+        play_episodes(CountingBatch(1), POLICY, num_episodes=1, max_steps=0)
     with pytest.raises(ValueError, match="num_episodes=0"):
         play_episodes(CountingBatch(1), POLICY, num_episodes=0)

@@ -11,8 +11,11 @@ from tensordict.nn import TensorDictModule
 from torch import Tensor
 
 from tm_torchrl.envs import TrackManiaEnv
-from tm_torchrl.evaluation import drive_laps, evaluation_env
+from tm_torchrl.evaluation import Laps, drive_laps, evaluation_env
+from tm_torchrl.tracks import load_track
 from tm_torchrl.tracks.medals import author_actions, medals_of
+from tm_torchrl.world.car_row import CAR_ROW
+from tm_torchrl.world.drivers import Pursuit
 from tm_torchrl.world.tracker import Limits
 
 
@@ -38,7 +41,7 @@ def test_the_authors_inputs_give_the_authors_time(block: int) -> None:
     env = TrackManiaEnv(2, track="oval", action_block=block, num_previous_actions=5)
     laps = drive_laps(env, Author("oval", None if block == 1 else block), num_laps=2)
     assert laps.times_s.tolist() == [medals.author_s] * 2
-    assert (laps.medal, laps.finish_rate) == ("author", 1.0)
+    assert (laps.medal, laps.medal_of_median, laps.finish_rate) == ("author", "author", 1.0)
     assert sum(laps.splits_s) == pytest.approx(medals.author_s)
     assert len(laps.rows) == len(laps.actions) + 1 == len(laps.observations) + 1
     assert json.loads(json.dumps(laps.summary()))["best_lap_s"] == medals.author_s
@@ -80,6 +83,62 @@ def test_slow_laps_count_as_much_as_quick_ones() -> None:
     laps = drive_laps(env, lambda seen: torch.tensor([3, 0]), num_laps=2)
     assert laps.summary()["end_causes"] == ["no_progress", "time_limit"]
     assert np.argmax(laps.progress_m) == 1
+
+
+def test_medals_of_the_best_and_of_the_median() -> None:
+    medals = medals_of("oval")
+    assert medals is not None
+    rows = np.zeros((1, 1))
+    times = np.array([medals.bronze_s, medals.author_s, np.nan, medals.bronze_s + 1.0, medals.silver_s])
+    laps = Laps(load_track("oval"), times, np.ones(5), rows[0], np.ones(5), times[:, None], np.zeros(5), *[rows] * 3)
+    # Finished, in order: author, silver, bronze, none; the median lies half-way between silver and bronze.
+    assert laps.median_lap_s == pytest.approx((medals.silver_s + medals.bronze_s) / 2)
+    assert (laps.medal, laps.medal_of_median) == ("author", "bronze")
+    assert laps.finish_rate == 0.8
+    assert laps.summary()["lap_times_s"][2] is None
+
+
+@pytest.mark.parametrize("slots", [None, 5])
+def test_swaps_are_counted_and_traces_survive_a_reused_buffer(slots: int | None) -> None:
+    """The policy writes 0, 1, 0, 1, ... into one tensor: each step differs from the one before."""
+    shape = (2,) if slots is None else (2, slots)
+    buffer = torch.ones(shape, dtype=torch.int64)
+
+    def alternate(seen: Tensor) -> Tensor:
+        return buffer.copy_(1 - buffer)
+
+    env = evaluation_env("oval", num_cars=2, action_block=slots or 1, limits=Limits(race_s=0.5))
+    laps = drive_laps(env, alternate, num_laps=2)
+    expected = np.broadcast_to(np.arange(10) % 2 if slots is None else (np.arange(10) % 2)[:, None], (10, *shape[1:]))
+    assert (laps.actions == expected).all()
+    # Single actions: all 9 of 9 differ. Blocks of five: 9 of the 49 neighbours.
+    assert laps.action_swaps.tolist() == pytest.approx([1.0 if slots is None else 9 / 49] * 2)
+
+
+def test_starts_differ_by_centimetres_and_kilometres_per_hour() -> None:
+    env = evaluation_env("oval", num_cars=64, seed=3)
+    exact = TrackManiaEnv(1, track="oval").world.rows()
+    rows, position, velocity = env.world.rows(), CAR_ROW["position"], CAR_ROW["velocity"]
+    shift = (rows[:, position] - exact[:, position]).norm(dim=1)
+    assert 0.02 < float(shift.max()) <= 0.05 * 2**0.5 + 1e-4  # up to 5 cm aside and 5 cm along
+    speed = rows[:, velocity].norm(dim=1) * 3.6
+    assert 2.5 < float(speed.max()) <= 3.6 + 1e-4
+    assert len({tuple(row) for row in rows[:, position].tolist()}) == 64
+
+
+def test_a_scripted_driver_finishes_from_perturbed_starts() -> None:
+    env = evaluation_env("oval", num_cars=3)
+    driver = Pursuit(env.world.tracks, env.world.track_index, boldness=0.7)
+    laps = drive_laps(env, lambda seen: driver(env.world.rows(), env.race.tracker), num_laps=3)
+    medals = medals_of("oval")
+    assert medals is not None
+    assert laps.finish_rate == 1.0
+    assert len(set(laps.times_s.tolist())) > 1
+    assert laps.best_lap_s == laps.times_s.min() > medals.author_s
+    assert sum(laps.splits_s) == pytest.approx(laps.best_lap_s)
+    best = int(laps.times_s.argmin())
+    assert len(laps.actions) == int(np.ceil(laps.times_s[best] / 0.05))
+    assert laps.checkpoint_times_s[best, -1] == laps.best_lap_s
 
 
 def test_messages() -> None:

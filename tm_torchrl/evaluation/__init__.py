@@ -6,13 +6,33 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tm_torchrl.evaluation.diagnostics import Diagnostics
+    from tm_torchrl.evaluation.diagnostics import (
+        Diagnostics,
+        action_gap,
+        action_swaps,
+        crossing_rate,
+        dormant_share,
+        effective_rank,
+        norms_by_layer,
+        policy_churn,
+        quantile_spread,
+    )
     from tm_torchrl.evaluation.episodes import Episodes, play_episodes
     from tm_torchrl.evaluation.laps import EVALUATION_STARTS, Laps, drive_laps, evaluation_env
     from tm_torchrl.evaluation.statistics import bootstrap_interval, interquartile_mean
 
 _HOMES = {
-    "diagnostics": ("Diagnostics",),
+    "diagnostics": (
+        "Diagnostics",
+        "action_gap",
+        "action_swaps",
+        "crossing_rate",
+        "dormant_share",
+        "effective_rank",
+        "norms_by_layer",
+        "policy_churn",
+        "quantile_spread",
+    ),
     "episodes": ("Episodes", "play_episodes"),
     "laps": ("EVALUATION_STARTS", "Laps", "drive_laps", "evaluation_env"),
     "statistics": ("bootstrap_interval", "interquartile_mean"),
@@ -24,11 +44,19 @@ __all__ = [
     "Diagnostics",
     "Episodes",
     "Laps",
+    "action_gap",
+    "action_swaps",
     "bootstrap_interval",
+    "crossing_rate",
+    "dormant_share",
     "drive_laps",
+    "effective_rank",
     "evaluation_env",
     "interquartile_mean",
+    "norms_by_layer",
     "play_episodes",
+    "policy_churn",
+    "quantile_spread",
 ]
 
 

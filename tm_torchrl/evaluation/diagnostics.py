@@ -1,20 +1,24 @@
 """A look into a network: gaps, churn, quantiles, dead neurons, rank, norms.
 
-Shapes: B states, N fractions, S slots, A actions, D units.
+Shapes: B states, N fractions, S slots, A actions, D units, T steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchrl.envs import ExplorationType, set_exploration_type
 
 from tm_torchrl.modules.fractions import FractionProposal, midpoints
 from tm_torchrl.modules.network import QuantileNetwork
 
 NUM_FRACTIONS = 32
+DORMANT = 0.025  # Sokar et al. 2023, section 3
 
 
 def action_gap(values_BA: Tensor) -> float:
@@ -37,11 +41,13 @@ def policy_churn(before_B: Tensor, after_B: Tensor) -> float:
 
 
 def action_swaps(actions_BT: Tensor) -> float:
-    """Share of neighbouring actions of a drive that differ.
+    """Share of neighbouring actions of a drive that differ; 0 for a drive of a single action.
 
     >>> action_swaps(torch.tensor([[0, 0, 1, 0]]))
     0.6666666865348816
     """
+    if actions_BT.shape[-1] < 2:
+        return 0.0
     return float((actions_BT[..., 1:] != actions_BT[..., :-1]).float().mean())
 
 
@@ -65,33 +71,56 @@ def crossing_rate(values_BNA: Tensor, fractions_BN: Tensor) -> float:
     return float((values_BNA.gather(1, order).diff(dim=1) < 0).float().mean())
 
 
-def dormant_share(activations_BD: Tensor, *, threshold: float = 0.025) -> float:
-    """Share of units whose mean activity is below a share of their layer's (Sokar et al. 2023).
+def unit_activity(activations: Tensor) -> Tensor:
+    """Each unit's mean absolute output in shares of its layer's mean, ``[D]``; all zeros for a dead layer.
+
+    Units are the last dimension of ``[B, D]`` and ``[B, N, D]``, and the channels of images ``[B, D, H, W]``.
+
+    >>> unit_activity(torch.tensor([[1.0, 0.0], [-3.0, 0.0]]))
+    tensor([2., 0.])
+    """
+    units_last = activations.movedim(1, -1) if activations.ndim == 4 else activations
+    activity = units_last.float().abs().flatten(0, -2).mean(0)
+    return activity / activity.mean().clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def dormant_share(activations_BD: Tensor, *, threshold: float = DORMANT) -> float:
+    """Share of units whose mean activity is at most a share of their layer's (Sokar et al. 2023).
 
     >>> dormant_share(torch.tensor([[1.0, 0.0, 1.0, 0.0]]))
     0.5
     """
-    activity = activations_BD.abs().flatten(0, -2).mean(0)
-    return float((activity <= threshold * activity.mean()).float().mean())
+    return float((unit_activity(activations_BD) <= threshold).float().mean())
 
 
 def effective_rank(features_BD: Tensor, *, share: float = 0.99) -> int:
-    """Number of singular values that hold a share of their sum (Kumar et al. 2021).
+    """Number of singular values that hold a share of their sum (Kumar et al. 2021); 0 if all features are 0.
 
     >>> effective_rank(torch.diag(torch.tensor([10.0, 10.0, 0.01])))
     2
     """
-    singular = torch.linalg.svdvals(features_BD.float())
-    held = singular.cumsum(0) / singular.sum().clamp(min=1e-12)
-    return int((held < share).sum()) + 1
+    if not bool(features_BD.isfinite().all()):
+        raise ValueError("features_BD holds numbers that are not finite: it has no rank; look for what made them so")
+    held = torch.linalg.svdvals(features_BD.float()).cumsum(0)
+    if float(held[-1]) == 0.0:
+        return 0
+    return min(int((held < share * held[-1]).sum()) + 1, len(held))
 
 
 def norms_by_layer(network: nn.Module) -> dict[str, float]:
-    """Norms of weights and, where there are any, of gradients: ``weights/LAYER``, ``gradients/LAYER``."""
+    """Norms of weights and, where there are any, of gradients: ``weights/LAYER``, ``gradients/LAYER``.
+
+    The deviations of a noisy layer's weights are ``weights/LAYER.sigma``.
+
+    >>> from tm_torchrl.modules import NoisyLinear
+    >>> list(norms_by_layer(nn.Sequential(nn.Linear(2, 2), NoisyLinear(2, 2))))
+    ['weights/0', 'weights/1', 'weights/1.sigma']
+    """
     found = {}
     for name, parameter in network.named_parameters():
-        if name.endswith("weight"):
-            layer = name.removesuffix(".weight")
+        owner, _, kind = name.rpartition(".")
+        if kind.startswith("weight"):
+            layer = owner if kind in ("weight", "weight_mu") else f"{owner}.{kind.removeprefix('weight_')}"
             found[f"weights/{layer}"] = float(parameter.detach().norm())
             if parameter.grad is not None:
                 found[f"gradients/{layer}"] = float(parameter.grad.norm())
@@ -99,7 +128,10 @@ def norms_by_layer(network: nn.Module) -> dict[str, float]:
 
 
 class Diagnostics:
-    """Looks at one network on the same states again and again; moves no random generator.
+    """Looks at one network on the same states again and again; moves no random generator, leaves all as it was.
+
+    The network is seen as it acts: in evaluation mode, without exploration noise, at the middles of 32 equal parts
+    where it takes fractions (FQF: at those that it proposes).
 
     Args:
         network: to look into.
@@ -113,38 +145,34 @@ class Diagnostics:
     """
 
     def __init__(self, network: QuantileNetwork, inputs: Sequence[Tensor]) -> None:
+        if not inputs or not len(inputs[0]):
+            raise ValueError("inputs: no states to look at; give a tensor [B, ...] for each of the encoder's arguments")
         self.network = network
         self.inputs = [value.clone() for value in inputs]
         self.greedy: Tensor | None = None
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
-        """All measures; ``policy_churn`` since the last call, from the second on."""
+        """All measures; ``policy_churn`` since the last call, from the second on.
+
+        ``dormant_share`` counts the units of all activation layers together. The rank of features that are not
+        finite is not a number.
+        """
         device = next(self.network.parameters()).device
         inputs = [value.to(device) for value in self.inputs]
-        activations: list[Tensor] = []
-        hooks = [
-            module.register_forward_hook(lambda module, seen, out: activations.append(out.detach().clone()))
-            for module in self.network.modules()
-            if _is_activation(module)
-        ]
-        try:
-            with torch.random.fork_rng(devices=[]):
-                quantiles = self.network.quantiles(*inputs, fractions=self._fractions(len(inputs[0]), device))
-        finally:
-            for hook in hooks:
-                hook.remove()
-        values = quantiles.mean()
-        greedy = values.argmax(-1)
+        with _undisturbed(self.network, device), _watched_activity(self.network) as activity:
+            quantiles = self.network.quantiles(*inputs, fractions=self._fractions(len(inputs[0]), device))
+        values, features = quantiles.mean(), quantiles.features
+        greedy = values.argmax(-1).cpu()
         found = {
             "action_gap": action_gap(values),
             "quantile_spread": quantile_spread(quantiles.values),
             "crossing_rate": crossing_rate(quantiles.values, quantiles.fractions),
-            "effective_rank": float(effective_rank(quantiles.features)) if quantiles.features is not None else 0.0,
+            "effective_rank": float(effective_rank(features)) if bool(features.isfinite().all()) else math.nan,
             "value_mean": float(values.amax(-1).mean()),
         }
-        if activations:
-            found["dormant_share"] = sum(dormant_share(layer) for layer in activations) / len(activations)
+        if activity:
+            found["dormant_share"] = float((torch.cat(activity) <= DORMANT).float().mean())
         if self.greedy is not None:
             found["policy_churn"] = policy_churn(self.greedy, greedy)
         self.greedy = greedy
@@ -161,8 +189,36 @@ class Diagnostics:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self.inputs, self.greedy = list(state["inputs"]), state["greedy"]
+        self.inputs = list(state["inputs"])
+        self.greedy = None if state["greedy"] is None else state["greedy"].cpu()
 
 
-def _is_activation(module: nn.Module) -> bool:
-    return isinstance(module, (nn.LeakyReLU, nn.ReLU, nn.GELU, nn.SiLU, nn.ELU, nn.Tanh))
+@contextlib.contextmanager
+def _undisturbed(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Evaluation mode for a while: no dropout, no running statistics moved, no exploration, no generator moved."""
+    modes = [(module, module.training) for module in network.modules()]
+    for module, _ in modes:
+        module.training = False
+    try:
+        devices = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), set_exploration_type(ExplorationType.DETERMINISTIC):
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextlib.contextmanager
+def _watched_activity(network: nn.Module) -> Iterator[list[Tensor]]:
+    """The units' activity of every activation layer, in the order in which they run."""
+    found: list[Tensor] = []
+    hooks = [
+        module.register_forward_hook(lambda module, seen, out: found.append(unit_activity(out.detach())))
+        for module in network.modules()
+        if isinstance(module, (nn.LeakyReLU, nn.ReLU, nn.GELU, nn.SiLU, nn.ELU, nn.Tanh))
+    ]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()

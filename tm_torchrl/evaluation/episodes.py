@@ -48,9 +48,19 @@ def play_episodes(
         policy: acts without exploring.
         num_episodes: N.
         max_steps: after which an episode is cut.
+
+    Examples:
+        >>> from tensordict.nn import TensorDictModule
+        >>> from tm_torchrl.envs.gymnasium_batch import GymnasiumBatch
+        >>> push_right = TensorDictModule(lambda seen: torch.ones(len(seen)).long(), ["observation"], ["action"])
+        >>> env = GymnasiumBatch("CartPole-v1", num_envs=2)
+        >>> play_episodes(env, push_right, num_episodes=3).summary()["num_episodes"]
+        3
     """
     if num_episodes < 1:
         raise ValueError(f"num_episodes={num_episodes}: at least one is needed")
+    if max_steps is not None and max_steps < 1:
+        raise ValueError(f"max_steps={max_steps}: at least one, or None to play to the end")
     copies = max(1, env.batch_size.numel())
     rounds = [_play_round(env, policy, copies, max_steps) for _ in range(-(-num_episodes // copies))]
     returns, lengths = (np.concatenate(parts)[:num_episodes] for parts in zip(*rounds, strict=True))
@@ -60,7 +70,7 @@ def play_episodes(
 def _play_round(
     env: EnvBase, policy: TensorDictModuleBase, copies: int, max_steps: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    returns, lengths = torch.zeros(copies), torch.zeros(copies)
+    returns, lengths = torch.zeros(copies, dtype=torch.float64), torch.zeros(copies, dtype=torch.int64)
     is_playing = torch.ones(copies, dtype=torch.bool)
     state = env.reset()
     steps = 0

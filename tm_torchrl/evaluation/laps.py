@@ -18,6 +18,7 @@ from torch import Tensor
 from torchrl.envs import ExplorationType, set_exploration_type
 
 from tm_torchrl.envs import TrackManiaEnv
+from tm_torchrl.evaluation.diagnostics import action_swaps
 from tm_torchrl.sim import Starts
 from tm_torchrl.tracks import Track
 from tm_torchrl.tracks.medals import medals_of
@@ -39,6 +40,7 @@ class Laps:
         progress_m: how far each came.
         returns: sums of rewards.
         checkpoint_times_s: ``[N, gates]``, not a number where a gate was not reached.
+        action_swaps: share of neighbouring actions of each lap that differ.
         rows: car rows ``[T + 1, row]`` of the best lap, or of the furthest one.
         actions: of that lap, ``[T]`` or ``[T, S]``.
         observations: that led to them, ``[T, F]``.
@@ -50,6 +52,7 @@ class Laps:
     progress_m: np.ndarray
     returns: np.ndarray
     checkpoint_times_s: np.ndarray
+    action_swaps: np.ndarray
     rows: np.ndarray = field(repr=False)
     actions: np.ndarray = field(repr=False)
     observations: np.ndarray = field(repr=False)
@@ -77,8 +80,16 @@ class Laps:
     @property
     def medal(self) -> str | None:
         """That the best lap earns on a track with medals."""
-        medals, best = medals_of(self.track.name), self.best_lap_s
-        return None if medals is None or best is None else medals.won_by(best)
+        return self._medal_of(self.best_lap_s)
+
+    @property
+    def medal_of_median(self) -> str | None:
+        """That the median of the finished laps earns."""
+        return self._medal_of(self.median_lap_s)
+
+    def _medal_of(self, time_s: float | None) -> str | None:
+        medals = medals_of(self.track.name)
+        return None if medals is None or time_s is None else medals.won_by(time_s)
 
     @property
     def splits_s(self) -> list[float]:
@@ -96,7 +107,9 @@ class Laps:
             "best_lap_s": self.best_lap_s,
             "median_lap_s": self.median_lap_s,
             "medal": self.medal,
+            "medal_of_median": self.medal_of_median,
             "return_mean": float(self.returns.mean()),
+            "action_swaps": float(self.action_swaps.mean()),
             "splits_s": self.splits_s,
             "lap_times_s": [None if np.isnan(time) else float(time) for time in self.times_s],
             "progress_m": [float(metres) for metres in self.progress_m],
@@ -124,6 +137,13 @@ def drive_laps(env: TrackManiaEnv, policy: Policy, *, num_laps: int) -> Laps:
         env: of one track.
         policy: a TensorDict module, which acts greedily, or a function from observations to actions.
         num_laps: N; a slow lap counts as much as a quick one, since every started lap is driven to its end.
+
+    Examples:
+        >>> from tm_torchrl.world import Limits
+        >>> env = evaluation_env("oval", num_cars=2, limits=Limits(no_progress_s=0.2))
+        >>> laps = drive_laps(env, lambda observation: torch.full((2,), 3), num_laps=2)  # action 3: no gas
+        >>> laps.finish_rate, laps.summary()["best_lap_s"], laps.summary()["end_causes"]
+        (0.0, None, ['no_progress', 'no_progress'])
     """
     if num_laps < 1:
         raise ValueError(f"num_laps={num_laps}: at least one lap is needed")
@@ -134,7 +154,7 @@ def drive_laps(env: TrackManiaEnv, policy: Policy, *, num_laps: int) -> Laps:
     traces = [trace for found in rounds for trace in found[5]][:num_laps]
     times, progress = columns[0], columns[2]
     best = int(np.nanargmin(times)) if (~np.isnan(times)).any() else int(progress.argmax())
-    rows, actions, observations = traces[best]
+    rows, taken, observations = traces[best]
     return Laps(
         track=env.world.tracks[0],
         times_s=times,
@@ -142,8 +162,9 @@ def drive_laps(env: TrackManiaEnv, policy: Policy, *, num_laps: int) -> Laps:
         progress_m=progress,
         returns=columns[3],
         checkpoint_times_s=columns[4],
+        action_swaps=np.array([action_swaps(torch.from_numpy(actions.reshape(-1))) for _, actions, _ in traces]),
         rows=rows,
-        actions=actions,
+        actions=taken,
         observations=observations,
     )
 
@@ -163,7 +184,7 @@ def _drive_round(env: TrackManiaEnv, policy: Policy) -> tuple[Any, ...]:
     while bool(is_driving.any()):
         seen.append(race.observation.cpu())
         action = _act(env, policy)
-        actions.append(action.cpu())
+        actions.append(action.cpu().clone())  # a policy may write its next actions over these
         outcome = race.step(action)
         rows.append(world.rows().cpu().clone())
         returns += (outcome.reward * is_driving).cpu()

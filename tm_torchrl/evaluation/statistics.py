@@ -49,6 +49,8 @@ def bootstrap_interval(
         raise ValueError(f"values of shape {scores.shape}: [runs] or [runs, tasks] wanted")
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence={confidence}: lies between 0 and 1")
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples={num_resamples}: at least one draw is needed; 2000 are usual")
     draws = np.random.default_rng(seed)
     found = np.empty(num_resamples)
     for i in range(num_resamples):
