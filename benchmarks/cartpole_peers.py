@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,14 @@ def returns_of(act: Any) -> float:
     return total / EPISODES
 
 
-def run_ours(seed: int, folder: Path) -> dict[str, float]:
-    """``experiment=cartpole_iqn``."""
+def run_ours(seed: int, folder: Path, overrides: Sequence[str] = ()) -> dict[str, float]:
+    """``experiment=cartpole_iqn``, with changes."""
     from tm_torchrl.trainers import compose_settings
     from tm_torchrl.trainers.builders import build_task, build_training
     from tm_torchrl.trainers.evaluate import Evaluate
     from tm_torchrl.trainers.loop import run_loop
 
-    settings = compose_settings(["experiment=cartpole_iqn", f"seed={seed}"])
+    settings = compose_settings(["experiment=cartpole_iqn", f"seed={seed}", *overrides])
     task = build_task(settings)
     training = build_training(settings, task=task, precision="float32", device=torch.device("cpu"), log=print)
     spent = {"evaluation": 0.0}

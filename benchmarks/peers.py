@@ -58,7 +58,7 @@ class Task(NamedTuple):
         return 2 if self.kind == "mlp" else 12
 
 
-def make_network(task: Task, *, shared: bool = False) -> QuantileNetwork:
+def make_network(task: Task, *, shared: bool) -> QuantileNetwork:
     """MLP: 4 -> 256 -> 256, head 256 -> 256 -> actions. Pixels: the Linesight agent's network, dueling."""
     torch.manual_seed(0)
     if task.kind == "mlp":
@@ -100,13 +100,13 @@ def ours(
     task: Task,
     *,
     target: str = "double",
-    shared: bool = False,
+    shared: bool = True,
     bf16: bool = False,
     prioritized: bool = False,
     compiled: bool = False,
     device: str = "cpu",
 ) -> Callable[[], None]:
-    """Our loss, buffer and fused Adam."""
+    """Our loss, buffer and fused Adam; ``shared``: one set of fractions for a batch, our default for IQN."""
     network = make_network(task, shared=shared).to(device)
     keys = ["observation"] if task.kind == "mlp" else ["pixels", "observation"]
     actor = QuantileActor(QuantileModule(network, in_keys=keys), spec=Categorical(task.num_actions))
@@ -180,7 +180,7 @@ def tianshou(task: Task, *, prioritized: bool = False) -> Callable[[], None]:
         from tianshou.algorithm.modelfree.qrdqn import QRDQNPolicy
         from tianshou.algorithm.optim import AdamOptimizerFactory
         from tianshou.data import Batch, PrioritizedReplayBuffer, ReplayBuffer
-    space, network = gym.spaces.Discrete(task.num_actions), _ForTianshou(make_network(task), task)
+    space, network = gym.spaces.Discrete(task.num_actions), _ForTianshou(make_network(task, shared=False), task)
     num = task.num_fractions
     settings: dict[str, Any] = {
         "optim": AdamOptimizerFactory(lr=LEARNING_RATE),
@@ -262,7 +262,7 @@ def sb3_contrib(task: Task) -> Callable[[], None]:
         device="cpu",
     )
     policy: Any = model.policy
-    network = _ForStableBaselines(make_network(task))
+    network = _ForStableBaselines(make_network(task, shared=False))
     policy.quantile_net, policy.quantile_net_target = network, copy.deepcopy(network)
     policy.quantile_net.set_training_mode = policy.quantile_net.train
     policy.quantile_net_target.set_training_mode = policy.quantile_net_target.train

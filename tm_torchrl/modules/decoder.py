@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tm_torchrl.modules.initialization import orthogonal_
-from tm_torchrl.modules.layers import Initialization, LinearLayer, as_float, dense, leaky_relu, precise_output
+from tm_torchrl.modules.layers import Initialization, LinearLayer, as_float, dense, leaky_relu
 
 
 class Decoder(nn.Module):
@@ -70,7 +70,7 @@ class Decoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """``[..., D]`` to ``[..., K, S, A]``."""
-        return _shaped(precise_output(self.advantage, features), self.output_shape)
+        return _shaped(self.advantage.precise(features), self.output_shape)
 
 
 class DuelingDecoder(Decoder):
@@ -139,7 +139,7 @@ class DuelingDecoder(Decoder):
     def forward(self, features: Tensor) -> Tensor:
         """``[..., D]`` to ``[..., K, S, A]``."""
         advantage = _shaped(as_float(self.advantage(features)), self.output_shape)  # small: bfloat16 keeps their gaps
-        value = _shaped(precise_output(self.value, features), self.value_shape)
+        value = _shaped(self.value.precise(features), self.value_shape)
         return value + (advantage - advantage.mean(-1, keepdim=True))
 
 

@@ -28,6 +28,7 @@ from tm_torchrl.trainers.construct import ConfigError, construct
 from tm_torchrl.trainers.display import Display, describe
 from tm_torchrl.trainers.evaluate import Evaluate
 from tm_torchrl.trainers.loop import run_loop
+from tm_torchrl.trainers.memory import keep_freed_memory
 from tm_torchrl.trainers.metrics import LogMetrics
 from tm_torchrl.trainers.precision import probe_precision
 from tm_torchrl.trainers.probe import measure_network, random_transitions
@@ -85,6 +86,7 @@ def train(
     if wanted["resume"]:
         folder = Path(wanted["resume"])
     torch.set_num_threads(int(wanted["num_threads"]))
+    keep_freed_memory()
     task = build_task(wanted)
     run = RunFolder(Path(folder) if folder else default_folder(run_name(wanted)))
     display = Display(f"tm_torchrl: {task.label}", is_quiet=is_quiet)
