@@ -4,10 +4,9 @@
 
 Learners are built by ``benchmarks/peers.py``: equal networks, batches, numbers of fractions and kinds of target (double
 beside tianshou, greedy beside sb3-contrib). They are run in turn in one process on one thread, several rounds of each;
-the figure is the median of updates per CPU second. Our
-implicit networks draw one set of fractions for a batch, as is their default (``benchmarks/shared_fractions.py`` shows
-that they learn as well); "own fractions" draws one set for each sample, as tianshou does. Rows that are in the results file already are taken from it unless
-``--fresh`` is given.
+the figure is the median of updates per CPU second. Our implicit networks draw one set of fractions for a batch, as is
+their default (``benchmarks/shared_fractions.py`` shows that they learn as well); "own fractions" draws one set for each
+sample, as tianshou does. Rows that are in the results file already are taken from it unless ``--fresh`` is given.
 """
 
 from __future__ import annotations

@@ -115,9 +115,20 @@ def test_state_goes_on_exactly(options: dict[str, object]) -> None:
         ({"precision": "float8"}, "precision='float8': one of float32, bfloat16"),
         ({"decay_per_learning_rate": -1.0}, "must not be negative"),
         ({"learning_rate": float("nan")}, "learning_rate=nan"),
+        ({"compile": "fastest"}, "compile='fastest': true, false or one of default, reduce-overhead"),
     ],
 )
 def test_messages(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011  (the message is compared)
         make_learner(**options)
     assert message in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [True, "default", "reduce-overhead"])
+def test_compiled_updates_are_those_of_eager_ones(mode: bool | str) -> None:
+    eager, compiled = make_learner(), make_learner(compile=mode)
+    for _ in range(3):
+        wanted, found = eager.update(make_batch()), compiled.update(make_batch())
+        torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(weights(compiled), weights(eager))

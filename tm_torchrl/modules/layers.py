@@ -31,23 +31,23 @@ class Dense(nn.Sequential):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``[..., D]`` to ``[..., last]``."""
-        hidden = inputs.flatten(0, -2)
+        hidden = inputs.reshape(-1, inputs.shape[-1])
         for layer in self:
             hidden = layer(hidden)
-        return torch.unflatten(hidden, 0, inputs.shape[:-1])
+        return hidden.reshape(*inputs.shape[:-1], -1)
 
     def precise(self, inputs: Tensor) -> Tensor:
         """The same with the last layer in float32 even under autocast.
 
         Values of -4 have steps of 1/64 in bfloat16: more than the differences between actions, which decide.
         """
-        hidden = inputs.flatten(0, -2)
+        hidden = inputs.reshape(-1, inputs.shape[-1])
         *before, last = self
         for layer in before:
             hidden = layer(hidden)
         with torch.autocast(hidden.device.type, enabled=False):
-            outputs: Tensor = last(as_float(hidden))
-        return torch.unflatten(outputs, 0, inputs.shape[:-1])
+            hidden = last(as_float(hidden))
+        return hidden.reshape(*inputs.shape[:-1], -1)
 
 
 def dense(

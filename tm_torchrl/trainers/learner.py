@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
 class NonFiniteLossError(RuntimeError):
@@ -41,7 +42,8 @@ class Learner:
         decay_per_learning_rate: after each update every weight loses this times the learning rate of its size
             (decoupled from the gradient; 0.1 in the seed system).
         precision: ``"float32"`` or ``"bfloat16"`` (autocast; parameters stay float32).
-        compile: compile the loss.
+        compile: compile the loss; a string is the mode of ``torch.compile``, of which ``"reduce-overhead"`` records CUDA
+            graphs.
         max_skipped: updates in a row that may be skipped because the loss is not finite.
 
     Examples:
@@ -67,7 +69,7 @@ class Learner:
         clip_value: float | None = None,
         decay_per_learning_rate: float = 0.0,
         precision: str = "float32",
-        compile: bool = False,
+        compile: bool | str = False,
         max_skipped: int = 100,
     ) -> None:
         for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
@@ -75,6 +77,8 @@ class Learner:
                 raise ValueError(f"{name}={limit}: a positive limit, or null for none")
         if precision not in PRECISIONS:
             raise ValueError(f"precision={precision!r}: one of {', '.join(PRECISIONS)} wanted")
+        if isinstance(compile, str) and compile not in COMPILE_MODES:
+            raise ValueError(f"compile={compile!r}: true, false or one of {', '.join(COMPILE_MODES)} wanted")
         if decay_per_learning_rate < 0:
             raise ValueError(f"decay_per_learning_rate={decay_per_learning_rate}: must not be negative")
         self.loss = loss
@@ -91,7 +95,7 @@ class Learner:
         self.num_updates = 0
         self.num_skipped = 0
         self._skipped_in_a_row = 0
-        self._compute = torch.compile(loss) if compile else loss
+        self._compute = torch.compile(loss, mode=None if compile is True else compile) if compile else loss
         self.learning_rate = learning_rate
 
     @property
