@@ -192,3 +192,54 @@ def test_without_noise_in_evaluation() -> None:
                 layer.bias_epsilon.zero_()
         assert torch.equal(policy(batch.clone())["action_value"], quiet["action_value"])
     assert (noisy["action_value"] != quiet["action_value"]).all()
+
+
+@pytest.mark.parametrize(("epsilon", "mean_steps"), [(0.1, 8.0), (0.5, 3.0), (0.05, 1.5), (1.0, 4.0)])
+def test_held_actions_explore_the_share_asked_for_and_last_as_long(epsilon: float, mean_steps: float) -> None:
+    torch.manual_seed(0)
+    explore, lanes = EpsilonGreedy(epsilon, mean_steps=mean_steps), 2_000
+    td = TensorDict({}, [lanes])
+    is_explored, lengths = [], []
+    with set_exploration_type(ExplorationType.RANDOM):
+        for step in range(300):
+            # The greedy action is 0 of 1001, which is hardly ever drawn; what the module wrote before is carried on.
+            td["action"], td["action_value"] = torch.zeros(lanes, dtype=torch.int64), torch.zeros(lanes, 1001)
+            td["action_value"][:, 0] = 1.0
+            before = td.get("held_steps", torch.zeros(lanes, dtype=torch.int64))
+            explore(td)
+            if step >= 50:
+                is_explored.append(td["action"] != 0)
+                lengths.append(td["held_steps"][(before == 0) & (td["action"] != 0)] + 1)
+    assert torch.stack(is_explored).float().mean().item() == pytest.approx(epsilon, rel=0.05)
+    assert torch.cat(lengths).float().mean().item() == pytest.approx(mean_steps, rel=0.05)
+
+
+def test_a_held_action_goes_on_and_ends() -> None:
+    explore = EpsilonGreedy(0.0, mean_steps=5.0)
+    td = TensorDict({"held_action": torch.tensor([3, 3]), "held_steps": torch.tensor([2, 0])}, [2])
+    found = []
+    with set_exploration_type(ExplorationType.RANDOM):
+        for _ in range(3):
+            td["action"], td["action_value"] = torch.zeros(2, dtype=torch.int64), torch.eye(4)[[0, 0]]
+            explore(td)
+            found.append((td["action"].tolist(), td["is_greedy"].tolist()))
+    assert found == [([3, 0], [False, True]), ([3, 0], [False, True]), ([0, 0], [True, True])]
+
+
+def test_held_actions_fill_blocks_and_one_hot_actions() -> None:
+    values = torch.zeros(6, 5, 4)
+    with set_exploration_type(ExplorationType.RANDOM):
+        td = TensorDict({"action": torch.zeros(6, 5, dtype=torch.int64), "action_value": values}, [6])
+        EpsilonGreedy(1.0, mean_steps=2.0)(td)
+        assert (td["action"] == td["held_action"].unsqueeze(1)).all()
+        one_hot = torch.nn.functional.one_hot(torch.zeros(6, dtype=torch.int64), 4)
+        td = TensorDict({"action": one_hot, "action_value": values[:, 0]}, [6])
+        EpsilonGreedy(1.0, mean_steps=2.0, is_one_hot=True)(td)
+        assert (td["action"].argmax(-1) == td["held_action"]).all()
+        assert td["action"].sum(-1).eq(1).all()
+
+
+@pytest.mark.parametrize("mean_steps", [0.0, 0.5, -1.0, float("inf"), float("nan")])
+def test_actions_last_a_step_at_least(mean_steps: float) -> None:
+    with pytest.raises(ValueError, match="mean_steps"):
+        EpsilonGreedy(0.1, mean_steps=mean_steps)

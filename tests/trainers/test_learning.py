@@ -26,3 +26,10 @@ def test_the_oval_is_finished(objective: str, tmp_path: Path) -> None:
         is_quiet=True,
     )
     assert max(row["finish_rate"] for row in summary.best_rows) >= 0.95
+
+
+def test_the_default_track_is_driven_faster_than_by_the_scripted_driver(tmp_path: Path) -> None:
+    summary = train(["total_frames=300_000"], folder=tmp_path / "run", is_quiet=True)
+    best = summary.best_rows[0]
+    assert best["finish_rate"] >= 0.95
+    assert best["medal"] in ("gold", "author")

@@ -20,6 +20,8 @@ from torchrl.envs.utils import exploration_type
 
 from tm_torchrl.modules.noisy import reset_noise
 
+HELD_KEYS = ("held_action", "held_steps")
+
 
 class _Exploration(TensorDictModuleBase):
     """Replaces the greedy action by another with a probability.
@@ -67,10 +69,7 @@ class _Exploration(TensorDictModuleBase):
         action = tensordict.get(self.action_key)
         index = action.argmax(-1) if self.is_one_hot else action
         if exploration_type() is ExplorationType.RANDOM:
-            shape = tensordict.batch_size if self.per_block else index.shape
-            is_explored = torch.rand(shape, device=value.device) < self.epsilon
-            is_explored = is_explored.view(*is_explored.shape, *(1,) * (index.ndim - is_explored.ndim))
-            index = torch.where(is_explored, self.other_action(value), index)
+            index = self.explored(index, value, tensordict)
             action = nn.functional.one_hot(index, value.shape[-1]).to(action.dtype) if self.is_one_hot else index
             tensordict.set(self.action_key, action)
         is_greedy = index == value.argmax(-1)
@@ -78,16 +77,28 @@ class _Exploration(TensorDictModuleBase):
             is_greedy = is_greedy.all(-1)
         return tensordict.set(self.is_greedy_key, is_greedy)
 
+    def explored(self, index: Tensor, value: Tensor, tensordict: TensorDictBase) -> Tensor:
+        """Some of the actions ``index`` replaced."""
+        shape = tensordict.batch_size if self.per_block else index.shape
+        is_explored = torch.rand(shape, device=value.device) < self.epsilon
+        is_explored = is_explored.view(*is_explored.shape, *(1,) * (index.ndim - is_explored.ndim))
+        return torch.where(is_explored, self.other_action(value), index)
+
     def other_action(self, value: Tensor) -> Tensor:
         """Indices of what is played instead, from values ``[..., A]``."""
         raise TypeError(f"{type(self).__name__} must define other_action(value)")
 
 
 class EpsilonGreedy(_Exploration):
-    """A uniformly random action with probability epsilon.
+    """A uniformly random action with probability epsilon, held for a while if asked.
+
+    Held actions (Dabney et al. 2021, "Temporally-extended epsilon-greedy exploration") find what single random actions
+    never string together, such as braking in front of a corner. What is held travels in the TensorDict, in
+    ``held_action`` and ``held_steps`` (how many steps it still lasts), which a collector carries to the next step.
 
     Args:
-        epsilon: the probability.
+        epsilon: the share of steps that are explored.
+        mean_steps: of a random action; how long each is held is drawn from a geometric distribution.
         per_block: one draw for a whole action block instead of one for each slot.
         is_one_hot: whether actions are.
         action_key: read and written.
@@ -102,6 +113,49 @@ class EpsilonGreedy(_Exploration):
         ...     bool(EpsilonGreedy(0.0)(td)["is_greedy"])
         True
     """
+
+    def __init__(
+        self,
+        epsilon: float,
+        *,
+        mean_steps: float = 1.0,
+        per_block: bool = False,
+        is_one_hot: bool = False,
+        action_key: NestedKey = "action",
+        action_value_key: NestedKey = "action_value",
+        is_greedy_key: NestedKey = "is_greedy",
+    ) -> None:
+        super().__init__(
+            epsilon,
+            per_block=per_block,
+            is_one_hot=is_one_hot,
+            action_key=action_key,
+            action_value_key=action_value_key,
+            is_greedy_key=is_greedy_key,
+        )
+        if not 1 <= mean_steps < float("inf"):
+            raise ValueError(f"mean_steps={mean_steps}: an action lasts one step at least; give 1 to hold none")
+        self.mean_steps = mean_steps
+        if mean_steps > 1:
+            self.out_keys = [*self.out_keys, *HELD_KEYS]
+
+    def explored(self, index: Tensor, value: Tensor, tensordict: TensorDictBase) -> Tensor:
+        """Actions that go on, or begin, or are left as they are."""
+        if self.mean_steps == 1:
+            return super().explored(index, value, tensordict)
+        shape = tensordict.batch_size
+        held, left = (tensordict.get(key, None) for key in HELD_KEYS)
+        if held is None or left is None:
+            held, left = (torch.zeros(shape, dtype=torch.int64, device=value.device) for _ in HELD_KEYS)
+        # Of 1 / begins - 1 + mean_steps steps, from one beginning to the next, mean_steps are explored.
+        begins = self.epsilon / (self.epsilon + self.mean_steps * (1 - self.epsilon))
+        is_begun = (left <= 0) & (torch.rand(shape, device=value.device) < begins)
+        steps = torch.empty(shape, device=value.device).geometric_(1 / self.mean_steps).to(torch.int64)
+        held = torch.where(is_begun, torch.randint(value.shape[-1], shape, device=value.device), held)
+        left = torch.where(is_begun, steps, left)
+        is_held = (left > 0).view(*shape, *(1,) * (index.ndim - len(shape)))
+        tensordict.update(dict(zip(HELD_KEYS, (held, (left - 1).clamp(min=0)), strict=True)))
+        return torch.where(is_held, held.view(is_held.shape), index)
 
     def other_action(self, value: Tensor) -> Tensor:
         """Any action."""

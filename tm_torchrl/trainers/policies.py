@@ -35,21 +35,30 @@ class ExploringPolicy:
         return found
 
 
-def epsilon_greedy(actor: QuantileActor, *, epsilon: ScheduleLike, speed: float = 1.0) -> ExploringPolicy:
+def epsilon_greedy(
+    actor: QuantileActor, *, epsilon: ScheduleLike, mean_steps: float = 1.0, speed: float = 1.0
+) -> ExploringPolicy:
     """A random action with probability epsilon.
 
     Args:
         actor: acts.
         epsilon: number or schedule.
+        mean_steps: for which a random action is held.
         speed: of the schedule.
     """
-    explore = EpsilonGreedy(1.0)
+    explore = EpsilonGreedy(1.0, mean_steps=mean_steps)
     schedule = make_schedule(epsilon, name="exploration.epsilon", speed=speed)
     return ExploringPolicy(TensorDictSequential(actor, explore), {"epsilon": (explore, schedule)})
 
 
 def epsilon_boltzmann(
-    actor: QuantileActor, *, epsilon: ScheduleLike, perturbed: ScheduleLike, scale: float = 0.01, speed: float = 1.0
+    actor: QuantileActor,
+    *,
+    epsilon: ScheduleLike,
+    perturbed: ScheduleLike,
+    scale: float = 0.01,
+    mean_steps: float = 1.0,
+    speed: float = 1.0,
 ) -> ExploringPolicy:
     """The Linesight agent's: random with probability epsilon, the best of perturbed values with another.
 
@@ -58,9 +67,10 @@ def epsilon_boltzmann(
         epsilon: number or schedule.
         perturbed: the other probability, of those steps that are not random.
         scale: of the perturbation, in units of value.
+        mean_steps: for which a random action is held.
         speed: of the schedules.
     """
-    perturb, explore = PerturbedValues(0.0, scale=scale), EpsilonGreedy(1.0)
+    perturb, explore = PerturbedValues(0.0, scale=scale), EpsilonGreedy(1.0, mean_steps=mean_steps)
     return ExploringPolicy(
         TensorDictSequential(actor, perturb, explore),
         {

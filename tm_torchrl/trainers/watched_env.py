@@ -21,10 +21,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
 from torchrl.envs import EnvBase
 
-from tm_torchrl.data.plain_state import to_plain
+from tm_torchrl.data.plain_state import from_plain, to_plain
+from tm_torchrl.modules.exploration import HELD_KEYS
 from tm_torchrl.trainers.random_state import random_state, restore_random_state
 
 
@@ -116,12 +117,14 @@ class _Watch:
         self.beat = np.memmap(self.channel.beat, np.int64, mode="r+", shape=(1,))
         self.step, self.reset = env._step, env._reset
         self.continued = None if function.state is None else load_bytes(function.state)
+        self.held = TensorDict()  # actions that the exploration holds, which travel beside what the environment gives
         env._step, env._reset = self.watched_step, self.watched_reset
         env.watch = self
 
     def watched_step(self, tensordict: TensorDictBase) -> TensorDictBase:
         with _reported(self.channel):
             after = self.step(tensordict)
+        self.held = tensordict.select(*HELD_KEYS, strict=False)
         self.beat[0] += 1
         self._write_state()
         return after
@@ -133,16 +136,20 @@ class _Watch:
                 self.env.restore(saved["env"])
                 if saved["random"]:
                     restore_random_state(saved["random"])
-                return self.env.present()
+                return self.env.present().update(from_plain(saved["held"]))
             after = self.reset(tensordict, **options)
         if self.beat[0]:
             self._write_state()
         return after
 
     def state(self) -> dict[str, Any]:
-        """What continues this environment, with the generators of a worker's process."""
+        """What continues this environment and its exploration, with the generators of a worker's process."""
         own_process = self.function.parent is not None
-        return {"env": to_plain(self.env.save()), "random": random_state() if own_process else {}}
+        return {
+            "env": to_plain(self.env.save()),
+            "held": to_plain(self.held.clone()),
+            "random": random_state() if own_process else {},
+        }
 
     def _write_state(self) -> None:
         steps = self.function.steps_per_batch
