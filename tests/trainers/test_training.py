@@ -109,7 +109,7 @@ def test_the_run_folder_tells_everything(tmp_path: Path) -> None:
 def test_workers_that_drive_on_their_own_train_are_saved_and_resume(tmp_path: Path) -> None:
     """Two workers of four cars and eight steps: batches of 32 frames."""
     run = tmp_path / "run"
-    settings = [*DRIVE, "collector=multi_async", "collector.num_workers=2", "replay.held_out_share=0.2"]
+    settings = [*DRIVE, "collector=multi_async", "collector.num_workers=2"]
     summary = quiet([*settings, "total_frames=512"], run)
     assert summary.frames == 512
     last = read_metrics(run)[-1]
