@@ -69,7 +69,7 @@ class Loop:
     def counted(self) -> Iterator[None]:
         """Counts CPU seconds in simulator, network and loss into ``arithmetic_s``."""
         t = self.training
-        env = t.collector._collector.env  # type: ignore[attr-defined]
+        env = t.collector._crews[0].collector.env  # type: ignore[attr-defined]
         places: list[tuple[Any, str]] = [
             (env.race, "step"),
             (env.race, "reset"),

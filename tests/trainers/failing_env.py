@@ -7,8 +7,11 @@ from pathlib import Path
 
 import torch
 from tensordict import TensorDict, TensorDictBase
+from tensordict.nn import TensorDictModule, TensorDictSequential
 from torchrl.data import Binary, Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
+
+from tm_torchrl.modules import EpsilonGreedy
 
 
 class CountingBatch(EnvBase):
@@ -16,7 +19,8 @@ class CountingBatch(EnvBase):
 
     Args:
         num_envs: lanes.
-        fails: folder with a file ``raise`` or ``hang``, removed when it comes true at step 12.
+        fails: folder with a file ``raise`` or ``hang``, removed when it comes true at step 12; as long as it has a
+            file ``wait``, no step ends.
     """
 
     batch_locked = True
@@ -47,6 +51,8 @@ class CountingBatch(EnvBase):
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         self.num_steps += 1
+        while self.fails is not None and (self.fails / "wait").exists():
+            time.sleep(0.01)
         if self.fails is not None and self.num_steps == 12:
             for name in ("raise", "hang"):
                 if (self.fails / name).exists():
@@ -68,6 +74,14 @@ class CountingBatch(EnvBase):
     def restore(self, saved: dict[str, torch.Tensor]) -> None:
         """Back to a saved state."""
         self.count = saved["count"].clone()
+
+
+def make_policy(epsilon: float = 0.5) -> TensorDictSequential:
+    """Values from a linear layer of the count, the better action, and random ones that are held for a while."""
+    layer = torch.nn.Linear(1, 2)
+    best = TensorDictModule(lambda values: values.argmax(-1), in_keys=["action_value"], out_keys=["action"])
+    values = TensorDictModule(layer, in_keys=["observation"], out_keys=["action_value"])
+    return TensorDictSequential(values, best, EpsilonGreedy(epsilon, mean_steps=3.0))
 
 
 def fail(how: str) -> None:

@@ -106,6 +106,24 @@ def test_the_run_folder_tells_everything(tmp_path: Path) -> None:
     assert agent.settings["env"]["track"] == "oval"
 
 
+def test_workers_that_drive_on_their_own_train_are_saved_and_resume(tmp_path: Path) -> None:
+    """Two workers of four cars and eight steps: batches of 32 frames."""
+    run = tmp_path / "run"
+    settings = [*DRIVE, "collector=multi_async", "collector.num_workers=2"]
+    summary = quiet([*settings, "total_frames=512"], run)
+    assert summary.frames == 512
+    last = read_metrics(run)[-1]
+    assert last["train/updates"] > 10
+    assert 0 < last["train/replay_size"] <= 512
+    state, _ = Checkpoints(run / "checkpoints").load()
+    groups = {(start, stop) for start, stop, _ in state["replay"]["writers"]}
+    assert groups and groups <= {(0, 4), (4, 8)}, "one may be slow to start"
+    resumed = quiet([f"resume='{run}'", "total_frames=640"], run)
+    assert resumed.frames == 640
+    after, _ = Checkpoints(run / "checkpoints").load()
+    assert (after["collector"]["episode_of_lane"] > state["collector"]["episode_of_lane"]).all(), "new episodes"
+
+
 def test_settings_that_cannot_change_in_a_run_are_refused(tmp_path: Path) -> None:
     quiet([*DRIVE, "total_frames=128"], tmp_path / "run")
     before = sorted(path.name for path in (tmp_path / "run").rglob("*"))

@@ -158,7 +158,7 @@ def build_schedules(settings: Settings, learner: Learner, replay: Replay) -> dic
 
         def set_gamma(value: float) -> None:
             learner.loss.value_estimator.gamma.fill_(value)
-            replay.n_step.gamma = value
+            replay.set_gamma(value)
 
         schedules["gamma"] = (make_schedule(settings["gamma"], name="gamma"), set_gamma)
     prioritized = settings["replay"]["prioritized"]
@@ -170,12 +170,21 @@ def build_schedules(settings: Settings, learner: Learner, replay: Replay) -> dic
     return schedules
 
 
-def num_workers(wanted: int | str) -> int:
-    """Worker processes: as many as cores but the learner's, if ``auto``."""
+def num_workers(wanted: int | str, *, num_envs: int, at_least: int = 1) -> int:
+    """Worker processes; ``auto``: as many as cores but the learner's, and so that they share the cars equally.
+
+    >>> num_workers(4, num_envs=64)
+    4
+    """
     if wanted == "auto":
-        return max(1, (os.cpu_count() or 2) - 1)
-    if not isinstance(wanted, int) or wanted < 1:
+        most = max(at_least, (os.cpu_count() or 2) - 1)
+        return max(workers for workers in range(1, min(most, num_envs) + 1) if num_envs % workers == 0)
+    if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
         raise ConfigError(f"collector.num_workers={wanted!r}: auto or a number of at least 1 wanted")
+    if num_envs % wanted:
+        raise ConfigError(
+            f"env.num_envs={num_envs}: cannot be shared equally by collector.num_workers={wanted}; use a multiple of it"
+        )
     return wanted
 
 
@@ -185,17 +194,14 @@ def build_collector(
     """Workers with their shares of the cars."""
     collector = settings["collector"]
     kind = collector_kind(collector["kind"])
-    workers = 1 if kind == "single" else min(num_workers(collector["num_workers"]), task.num_envs)
-    shares = [task.num_envs // workers + (i < task.num_envs % workers) for i in range(workers)]
-    if len(set(shares)) > 1:
-        raise ConfigError(
-            f"env.num_envs={task.num_envs}: cannot be shared equally by collector.num_workers={workers}; "
-            f"use a multiple of it"
-        )
-    functions = [
-        partial(task.make_env, num_envs=share, first=sum(shares[:i]), seed=settings["seed"])
-        for i, share in enumerate(shares)
-    ]
+    if kind == "multi_async" and not collector["overlap"]:
+        raise ConfigError("collector.overlap=false: workers of multi_async always drive on; use collector=multi_sync")
+    workers = 1
+    if kind != "single":
+        at_least = 2 if kind == "multi_async" else 1
+        workers = num_workers(collector["num_workers"], num_envs=task.num_envs, at_least=at_least)
+    share = task.num_envs // workers
+    functions = [partial(task.make_env, num_envs=share, first=share * i, seed=settings["seed"]) for i in range(workers)]
     return SupervisedCollector(
         functions,
         policy.module,

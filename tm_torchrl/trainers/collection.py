@@ -5,39 +5,39 @@ Shapes: W workers, N lanes of all workers together, T steps of a batch.
 
 from __future__ import annotations
 
-import copy
-import os
 import shutil
 import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
-from torchrl.collectors import Collector, MultiSyncCollector
 from torchrl.envs import EnvBase
 
 from tm_torchrl.data.plain_state import from_plain, to_plain
+from tm_torchrl.trainers.crew import Crew, Outcome
 from tm_torchrl.trainers.nearest import nearest_name
-from tm_torchrl.trainers.watched_env import Channel, WatchedEnvFunction, can_be_continued, to_bytes
-from tm_torchrl.trainers.watched_work import WatchedWork, WorkerFailed
+from tm_torchrl.trainers.watched_env import Channel
+from tm_torchrl.trainers.watched_work import POLL_S, WorkerFailed
 
 KINDS = {
     "single": "single",
     "multi_sync": "multi_sync",
+    "multi_async": "multi_async",
     "Collector": "single",
-    "SyncDataCollector": "single",  # this and the next: TorchRL's names before 0.14
+    "SyncDataCollector": "single",  # the DataCollectors are TorchRL's names before 0.14
     "MultiSyncDataCollector": "multi_sync",
     "MultiSyncCollector": "multi_sync",
+    "MultiaSyncDataCollector": "multi_async",
+    "MultiAsyncCollector": "multi_async",
 }
-START_TIMEOUT_S = 300.0  # processes start, and the simulator's kernels are built on their first use
 RESTARTS_WITHIN_S = 600.0
 
 
@@ -48,8 +48,8 @@ class WorkerError(RuntimeError):
 def collector_kind(name: str) -> str:
     """The kind that a name means; TorchRL's class names, old and new, are understood.
 
-    >>> collector_kind("MultiSyncDataCollector")
-    'multi_sync'
+    >>> collector_kind("MultiSyncDataCollector"), collector_kind("MultiaSyncDataCollector")
+    ('multi_sync', 'multi_async')
     """
     if name not in KINDS:
         raise ValueError(f"collector.kind={name!r}: no such kind{nearest_name(name, KINDS)}")
@@ -57,23 +57,32 @@ def collector_kind(name: str) -> str:
 
 
 class SupervisedCollector:
-    """Batches of steps ``[N, T]``, for ever.
+    """Batches of steps ``[N, T]``, for ever; of ``multi_async``, ``[N / W, T]``: those of one worker.
 
-    A worker that raises, dies or stands still is reported with its own traceback, and all workers are started anew with
-    the latest weights; the batch that was being driven is lost, everything else goes on. Trajectory numbers are given
-    here, and differ before and after such a seam.
+    A worker that raises, dies or stands still is reported with its own traceback, and is started anew with the weights
+    that were pushed last; the batch that was being driven is lost, everything else goes on. With ``multi_sync`` all
+    workers drive together and are started anew together; with ``multi_async`` each drives on its own, batches come
+    first come first served, and nobody waits for a slow worker or for one that is being started anew.
+
+    Every step tells its lane and its trajectory, at ("collector", "lane") and ("collector", "traj_ids"), int64. Lanes
+    are numbered through all workers. The numbers of trajectories are given here, never twice, and differ before and
+    after the seam that a failure leaves.
+
+    ``multi_async`` is not repeatable bit for bit, since batches come as they are ready; a resumed run begins new
+    episodes, and what its workers had begun to drive is not in ``state_dict``. The other kinds go on bit for bit.
 
     Args:
         make_env: makes the environment of each worker; all of one size.
         policy: acts; workers get copies, which ``push_weights`` renews.
-        kind: ``"single"`` (in this process) or ``"multi_sync"``.
-        frames_per_batch: of all lanes together; rounded up to whole steps.
-        overlap: with workers: drive the next batch while the caller has this one. Which weights drive which batch does
-            not depend on timing.
+        kind: ``"single"`` (in this process), ``"multi_sync"`` or ``"multi_async"``.
+        frames_per_batch: of all lanes together; rounded up to whole steps. A batch of ``multi_async`` has a worker's
+            share of them, and as many steps.
+        overlap: with ``multi_sync``: drive the next batch while the caller has this one. Which weights drive which
+            batch does not depend on timing. Workers of ``multi_async`` always drive on.
         device: of the policy and the batches.
         seed: of the workers' random generators.
         hang_timeout_s: how long a worker may take over one step.
-        max_restarts: within ten minutes.
+        max_restarts: within ten minutes, of all workers together.
         log: takes messages.
 
     Examples:
@@ -111,7 +120,7 @@ class SupervisedCollector:
         self.make_env = list(make_env)
         self.policy = policy
         self.frames_per_batch = frames_per_batch
-        self.overlap = overlap and self.kind != "single"
+        self.overlap = overlap and self.kind == "multi_sync"
         self.device = torch.device(device)
         self.seed = seed
         self.hang_timeout_s = hang_timeout_s
@@ -121,15 +130,13 @@ class SupervisedCollector:
         self.wait_s = 0.0
         self._restart_times: deque[float] = deque()
         self._folder = Path(tempfile.mkdtemp(prefix="tm_torchrl_"))
-        self._channels = [Channel(self._folder, worker) for worker in range(len(make_env))]
-        self._states: list[Tensor | None] = [None] * len(make_env)
-        self._collector: Any = None
-        self._iterator: Iterator[TensorDictBase] | None = None
-        self._acting = policy
-        self._pending: Future[TensorDictBase] | None = None
-        self._delivered: TensorDictBase | None = None  # a restored batch that was in flight
+        self._crews: list[Crew] = []
+        self._finished: SimpleQueue[tuple[Crew, Outcome]] = SimpleQueue()
+        self._held: deque[tuple[Crew, Outcome]] = deque()  # taken from there, but not yet delivered
+        self._staged: dict[str, Tensor] = {}  # the weights that were pushed last
         self._episode_of_lane: Tensor | None = None
         self._num_batches = 0
+        self._loaded: dict[str, Any] = {}
 
     def __iter__(self) -> Iterator[TensorDictBase]:
         return self
@@ -137,190 +144,159 @@ class SupervisedCollector:
     def __next__(self) -> TensorDictBase:
         """The next batch; waits for workers, and rebuilds them if they fail."""
         begin = time.perf_counter()
+        if not self._crews:
+            self._prepare()
         while True:
-            try:
-                if self._collector is None:
-                    self._start()
-                batch = self._next_batch()
+            crew, outcome = self._next_outcome()
+            if isinstance(outcome, WorkerFailed):
+                self._rebuild(crew, outcome)
+            elif isinstance(outcome, Exception):
+                raise outcome
+            else:
                 break
-            except WorkerFailed as failure:
-                self._rebuild(failure)
+        if self.overlap or self.kind == "multi_async":
+            crew.ask(self._staged)
         self.wait_s += time.perf_counter() - begin
         self._num_batches += 1
-        return self._numbered(batch)
+        return self._numbered(crew, outcome)
 
     def push_weights(self) -> None:
         """The weights of now, and the exploration's numbers, drive the batches that are asked for from now on."""
-        if self._acting is not self.policy:
-            source = self.policy.state_dict()
-            with torch.no_grad():
-                for name, value in self._staged.items():
-                    value.copy_(source[name])
+        source = self.policy.state_dict()
+        with torch.no_grad():
+            for name, value in self._staged.items():
+                value.copy_(source[name])
 
     def shutdown(self) -> None:
         """End all workers; never raises."""
-        self._stop_workers()
+        enders = [threading.Thread(target=crew.close, daemon=True) for crew in self._crews]
+        for ender in enders:
+            ender.start()
+        for ender in enders:
+            ender.join()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Environments, their generators, the batch in flight; what cannot be continued is left out."""
-        if self._collector is None:
-            return {}
-        in_flight = None
-        if self._pending is not None:
-            in_flight = to_plain(self._pending.result().clone())
-        states = self._read_states()
+        """Numbers of trajectories; and, but for ``multi_async``, environments, generators and the batch in flight.
+
+        What cannot be continued is left out: where a worker has just failed, or an environment cannot be saved.
+        """
+        if not self._crews:
+            return self._loaded
+        workers, in_flight = None, None
+        if self.kind != "multi_async":
+            crew = self._crews[0]
+            if crew.is_asked:
+                self._held.append(self._take())
+            outcome = self._held[0][1] if self._held else None
+            if not isinstance(outcome, Exception):
+                in_flight = None if outcome is None else to_plain(outcome.clone())
+                workers = crew.read_states()
         return {
-            "workers": states,
+            "kind": self.kind,
+            "workers": workers,
             "in_flight": in_flight,
             "episode_of_lane": self._episode_of_lane,
             "num_batches": self._num_batches,
-            "staged": {} if self._acting is self.policy else {k: v.clone() for k, v in self._staged.items()},
+            "staged": {name: value.clone() for name, value in self._staged.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there; before the first batch."""
-        if self._collector is not None:
+        if self._crews:
             raise RuntimeError("load_state_dict(): the workers run already; load before the first batch")
         if not state:
             return
         self._episode_of_lane = state["episode_of_lane"]
         self._num_batches = state["num_batches"]
-        workers = state["workers"]
-        if workers is None or len(workers) != len(self.make_env):
-            self._seam()
-            reason = "cannot be saved" if workers is None else f"had {len(workers)} workers"
-            self.log(f"the environments of the saved run {reason}: new episodes begin")
+        self._loaded = state
+        workers, saved_kind = state["workers"], state.get("kind", self.kind)
+        if "multi_async" in (saved_kind, self.kind):
+            reason = "collector.kind=multi_async does not save them (it is not repeatable bit for bit)"
+        elif workers is None:
+            reason = "they could not be saved"
+        elif len(workers) != len(self.make_env):
+            reason = f"there were {len(workers)} workers, now {len(self.make_env)}"
+        else:
             return
-        self._states = list(workers)
-        self._restored_staged = state["staged"]
-        if state["in_flight"] is not None:
-            self._delivered = from_plain(state["in_flight"])
-
-    _restored_staged: dict[str, Tensor] | None = None
+        self._loaded = {**state, "workers": None, "in_flight": None, "staged": {}}
+        self._seam()
+        self.log(f"the environments of the saved run do not go on, {reason}: new episodes begin")
 
     # ------------------------------------------------------------------ workers
 
-    def _start(self) -> None:
-        in_workers = self.kind != "single"
+    def _prepare(self) -> None:
         lanes = [_lanes_of(make) for make in self.make_env]
         if len(set(lanes)) > 1:
             raise ValueError(f"make_env: environments of {lanes} lanes; all workers need the same number")
-        steps = -(-self.frames_per_batch // sum(lanes))
-        functions = []
-        for i, (make, channel) in enumerate(zip(self.make_env, self._channels, strict=True)):
-            channel.trace.unlink(missing_ok=True)
-            functions.append(
-                WatchedEnvFunction(
-                    make,
-                    channel,
-                    steps_per_batch=steps if in_workers else None,
-                    seed=(self.seed + 1_000_003 * (i + 1) + 7919 * self.num_restarts) if in_workers else None,
-                    state=self._states[i],
-                    parent=os.getpid() if in_workers else None,
-                )
+        before = self._episode_of_lane
+        if before is not None and len(before) != sum(lanes) and self._loaded.get("workers"):
+            self._loaded = {}
+            self.log(f"the saved run had {len(before)} lanes, this one has {sum(lanes)}: new episodes begin")
+        self._episode_of_lane = _first_episodes(before, sum(lanes))
+        channels = [Channel(self._folder, worker) for worker in range(len(lanes))]
+        crew_size = 1 if self.kind == "multi_async" else len(lanes)
+        for first in range(0, len(lanes), crew_size):
+            members = slice(first, first + crew_size)
+            crew = Crew(
+                self.make_env[members],
+                channels[members],
+                self.policy,
+                in_workers=self.kind != "single",
+                lanes=range(sum(lanes[:first]), sum(lanes[: first + crew_size])),
+                num_steps=-(-self.frames_per_batch // sum(lanes)),
+                device=self.device,
+                seed=self.seed,
+                hang_timeout_s=self.hang_timeout_s,
+                finished=self._finished,
             )
-        options: dict[str, Any] = {
-            "frames_per_batch": steps * sum(lanes),
-            "total_frames": -1,
-            "split_trajs": False,
-            "auto_register_policy_transforms": False,
-            "traj_format": "padded",
-            "trust_policy": True,
-            "device": self.device,
-        }
-        if not in_workers:
-            self._collector = Collector(functions[0], self.policy, track_traj_ids=False, **options)
-            self._iterator = iter(self._collector)
-            return
-        self._acting = copy.deepcopy(self.policy)
-        if self._restored_staged:
-            self._acting.load_state_dict(self._restored_staged)
-            self._restored_staged = None
-        self._staged = {name: value.detach().clone() for name, value in self._acting.state_dict().items()}
-        self._in_background(lambda: self._make_workers(functions, options), START_TIMEOUT_S, "start").result()
+            self._crews.append(crew)
+        if self.kind != "single":
+            weights = self._loaded.get("staged") or self.policy.state_dict()
+            self._staged = {name: value.detach().clone().to(self.device) for name, value in weights.items()}
+        if self._loaded.get("workers"):
+            self._crews[0].states = list(self._loaded["workers"])
+            if self._loaded["in_flight"] is not None:
+                self._held.append((self._crews[0], from_plain(self._loaded["in_flight"])))
+        self._loaded = {}
 
-    def _make_workers(self, functions: list[WatchedEnvFunction], options: dict[str, Any]) -> None:
-        self._collector = MultiSyncCollector(
-            functions,
-            self._acting,
-            num_threads=1,
-            num_sub_threads=1,
-            cat_results="stack",
-            update_at_each_batch=False,
-            **options,
-        )
-        self._iterator = iter(self._collector)
-
-    def _next_batch(self) -> TensorDictBase:
+    def _next_outcome(self) -> tuple[Crew, Outcome]:
+        """What comes next; crews that nobody has asked are asked first."""
+        if self._held:
+            return self._held.popleft()
         if self.kind == "single":
+            crew = self._crews[0]
             try:
-                return self._flat(next(self._iterator))  # type: ignore[arg-type]
-            except Exception as error:
-                raise WorkerFailed(f"the environment raised {type(error).__name__}: {error}") from error
-        if not self.overlap:
-            return self._request().result()
-        pending = self._pending if self._pending is not None else None
-        if pending is None and self._delivered is None:
-            pending = self._request()
-        if self._delivered is not None:
-            batch, self._delivered = self._delivered, None
-        else:
-            assert pending is not None
-            batch = pending.result()
-        self._pending = None
-        self._pending = self._request(wait=False)
-        return batch
+                return crew, crew.drive()
+            except WorkerFailed as failure:
+                return crew, failure
+        for crew in self._crews:
+            if not crew.is_asked:
+                crew.ask(self._staged)
+        return self._take()
 
-    def _request(self, *, wait: bool = True) -> Future[TensorDictBase]:
-        """Ask the workers for a batch with the weights that were pushed last."""
-        self._acting.load_state_dict(self._staged)
-        self._collector.update_policy_weights_()
-        return self._in_background(
-            lambda: self._flat(next(self._iterator)),  # type: ignore[arg-type]
-            self.hang_timeout_s,
-            "step",
-        )
-
-    def _flat(self, batch: TensorDictBase) -> TensorDictBase:
-        """``[N, T]``, the workers' lanes one after the other, not shared with any worker."""
-        flat = batch.reshape(-1, batch.shape[-1]) if batch.ndim != 2 else batch
-        return flat.clone()
-
-    def _in_background(self, work: Callable[[], Any], timeout_s: float, what: str) -> WatchedWork:
-        return WatchedWork(work, channels=self._channels, processes=self._processes, timeout_s=timeout_s, what=what)
+    def _take(self) -> tuple[Crew, Outcome]:
+        """The first outcome that comes."""
+        while True:
+            try:
+                crew, outcome = self._finished.get(timeout=POLL_S)
+            except Empty:  # an interrupt is noticed in between on every system
+                continue
+            crew.is_asked = False
+            return crew, outcome
 
     def _processes(self) -> list[Any]:
-        return list(getattr(self._collector, "procs", None) or [])
+        return [process for crew in self._crews for process in crew.processes()]
 
-    def _stop_workers(self) -> None:
-        collector, self._collector, self._iterator, self._pending = self._collector, None, None, None
-        if collector is None:
-            return
-        processes = list(getattr(collector, "procs", None) or [])
-        ender = threading.Thread(target=_shut_down, args=(collector,), daemon=True)
-        ender.start()
-        ender.join(5.0)
-        for process in processes:
-            try:
-                if process.is_alive():
-                    process.kill()
-                    process.join(2.0)
-            except (ValueError, OSError):
-                continue
-
-    def _rebuild(self, failure: WorkerFailed) -> None:
-        begin = time.perf_counter()
-        self._stop_workers()
+    def _rebuild(self, crew: Crew, failure: WorkerFailed) -> None:
+        """Report it; the crew is started anew when it is asked."""
         now = time.monotonic()
         self._restart_times.append(now)
         while self._restart_times[0] < now - RESTARTS_WITHIN_S:
             self._restart_times.popleft()
-        words = "\n".join(
-            f"worker {channel.worker}:\n{text}" for channel in self._channels if (text := channel.traceback())
-        )
+        words = crew.tracebacks()
         message = f"{failure}" + (f"\n{words}" if words else "")
-        if self._num_batches == 0:
+        if crew.num_batches == 0:
             raise WorkerError(f"workers failed before their first batch: {message}") from failure
         if len(self._restart_times) > self.max_restarts:
             raise WorkerError(
@@ -328,43 +304,43 @@ class SupervisedCollector:
                 f"the last time: {message}"
             ) from failure
         self.num_restarts += 1
-        self._states = [None] * len(self.make_env)
-        self._delivered = None
-        self._seam()
-        self.log(f"{message}\nThe workers are started anew ({time.perf_counter() - begin:.1f} s to stop them).")
+        self._seam(crew.lanes)
+        alone = self.kind == "multi_async"
+        self.log(f"{message}\n{'This worker is' if alone else 'The workers are'} started anew.")
 
-    # ------------------------------------------------------------------ trajectories and state
+    # ------------------------------------------------------------------ trajectories
 
-    def _seam(self) -> None:
+    def _seam(self, lanes: range | None = None) -> None:
+        """New trajectories in some lanes, or all."""
         if self._episode_of_lane is not None:
-            self._episode_of_lane = self._episode_of_lane + 1
+            chosen = slice(None) if lanes is None else slice(lanes.start, lanes.stop)
+            self._episode_of_lane = self._episode_of_lane.clone()
+            self._episode_of_lane[chosen] += 1
 
-    def _numbered(self, batch: TensorDictBase) -> TensorDictBase:
+    def _numbered(self, crew: Crew, batch: TensorDictBase) -> TensorDictBase:
         """Number the trajectories: lane + N * (episodes and seams of that lane before)."""
+        assert self._episode_of_lane is not None
         num, steps = batch.shape
+        mine = slice(crew.lanes.start, crew.lanes.stop)
         done = batch["next", "done"].reshape(num, steps).to(torch.int64)
-        if self._episode_of_lane is None:
-            self._episode_of_lane = torch.zeros(num, dtype=torch.int64)
-        before = self._episode_of_lane.to(done.device).unsqueeze(1) + done.cumsum(1) - done
-        self._episode_of_lane = (before[:, -1] + done[:, -1]).cpu()
-        lane = torch.arange(num, device=done.device).unsqueeze(1)
-        batch.set("collector", TensorDict({"traj_ids": lane + num * before}, batch_size=batch.shape))
+        before = self._episode_of_lane[mine].to(done.device).unsqueeze(1) + done.cumsum(1) - done
+        episodes = self._episode_of_lane.clone()
+        episodes[mine] = (before[:, -1] + done[:, -1]).cpu()
+        self._episode_of_lane = episodes
+        lane = torch.arange(mine.start, mine.stop, device=done.device).unsqueeze(1).expand(num, steps)
+        numbers = {"lane": lane, "traj_ids": lane + len(episodes) * before}
+        batch.set("collector", TensorDict(numbers, batch_size=batch.shape))
         return batch
 
-    def _read_states(self) -> list[Tensor] | None:
-        if self.kind == "single":
-            env = self._collector.env
-            return [to_bytes(env.watch.state())] if can_be_continued(env) else None
-        if not all(channel.state.exists() for channel in self._channels):
-            return None
-        return [channel.read_state() for channel in self._channels]
 
-
-def _shut_down(collector: Any) -> None:
-    try:
-        collector.shutdown()
-    except Exception:  # TorchRL's collectors raise when they are shut down after a failure
-        return
+def _first_episodes(saved: Tensor | None, num_lanes: int) -> Tensor:
+    """Episodes of each lane so far; where the number of lanes has changed, all of them beyond any that was given."""
+    if saved is None:
+        return torch.zeros(num_lanes, dtype=torch.int64)
+    if len(saved) == num_lanes:
+        return saved
+    highest = len(saved) * (int(saved.max()) + 1)
+    return torch.full((num_lanes,), -(-highest // num_lanes), dtype=torch.int64)
 
 
 def _lanes_of(make_env: Callable[[], EnvBase]) -> int:

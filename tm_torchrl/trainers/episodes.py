@@ -7,10 +7,14 @@ from typing import Any
 
 import torch
 from tensordict import TensorDictBase
+from torch import Tensor
 
 
 class EpisodeStatistics:
-    """Returns and lengths of the last episodes, over batches ``[N, T]`` of the same lanes.
+    """Returns and lengths of the last episodes, over batches ``[N, T]``.
+
+    Batches are of the same lanes, or tell theirs at ("collector", "lane"). Where ("collector", "traj_ids") changes
+    between two batches, as after a worker's failure, the lane's episode counts from there.
 
     Args:
         window: number of episodes that means are taken over.
@@ -31,6 +35,7 @@ class EpisodeStatistics:
         self.num_terminated = 0
         self._returns = torch.zeros(0)
         self._lengths = torch.zeros(0)
+        self._trajectories = torch.zeros(0, dtype=torch.int64)
 
     def add(self, batch: TensorDictBase) -> None:
         """Take a batch in."""
@@ -39,19 +44,35 @@ class EpisodeStatistics:
         reward, done, terminated = (
             after[key].reshape(num, steps).float().cpu() for key in ("reward", "done", "terminated")
         )
-        if len(self._returns) != num:
-            self._returns, self._lengths = torch.zeros(num), torch.zeros(num)
+        mine, numbers = self._lanes(batch)
+        returns, lengths = self._returns[mine], self._lengths[mine]
+        if numbers is not None:
+            is_new = self._trajectories[mine] != numbers[:, 0]
+            returns, lengths = returns.masked_fill(is_new, 0.0), lengths.masked_fill(is_new, 0.0)
+            self._trajectories[mine] = numbers[:, -1]
         for t in range(steps):
-            self._returns = self._returns + reward[:, t]
-            self._lengths = self._lengths + 1
+            returns, lengths = returns + reward[:, t], lengths + 1
             ended = done[:, t].nonzero().flatten()
             if len(ended):
-                columns = (self._returns[ended], self._lengths[ended], terminated[ended, t])
+                columns = (returns[ended], lengths[ended], terminated[ended, t])
                 self.last.extend(zip(*(column.tolist() for column in columns), strict=True))
                 self.num_episodes += len(ended)
                 self.num_terminated += int(columns[2].sum())
-                self._returns[ended] = 0.0
-                self._lengths[ended] = 0.0
+                returns[ended] = 0.0
+                lengths[ended] = 0.0
+        self._returns[mine], self._lengths[mine] = returns, lengths
+
+    def _lanes(self, batch: TensorDictBase) -> tuple[slice, Tensor | None]:
+        """The batch's lanes, for which there is room then, and its trajectories' numbers."""
+        lane, numbers = (batch.get(("collector", name), None) for name in ("lane", "traj_ids"))
+        first = 0 if lane is None else int(lane[0, 0])
+        num, before = first + batch.shape[0], len(self._returns)
+        if num > before:
+            self._returns, self._lengths, self._trajectories = (
+                torch.cat([values, values.new_zeros(num - before)])
+                for values in (self._returns, self._lengths, self._trajectories)
+            )
+        return slice(first, num), None if numbers is None else numbers.reshape(batch.shape).cpu()
 
     def means(self) -> dict[str, float]:
         """Over the window: ``return``, ``length``, ``terminated`` (share); nothing before the first end."""
@@ -69,6 +90,7 @@ class EpisodeStatistics:
             "num_terminated": self.num_terminated,
             "returns": self._returns.clone(),
             "lengths": self._lengths.clone(),
+            "trajectories": self._trajectories.clone(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -77,3 +99,4 @@ class EpisodeStatistics:
         self.last.extend((entry[0], entry[1], entry[2]) for entry in state["last"])
         self.num_episodes, self.num_terminated = state["num_episodes"], state["num_terminated"]
         self._returns, self._lengths = state["returns"].clone(), state["lengths"].clone()
+        self._trajectories = state["trajectories"].clone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -25,7 +26,8 @@ class Replay:
 
     Args:
         make_buffer: builds a buffer of a given capacity.
-        n_step: makes transitions of the collector's steps.
+        n_step: makes transitions of the collector's steps; copied for each group of lanes that comes in batches of its
+            own, as the workers' do that drive on their own.
         capacity: and the size from which learning goes on, by frames.
         budget: how often each transition is used.
         batch_size: of samples.
@@ -44,6 +46,7 @@ class Replay:
     ) -> None:
         self.make_buffer = make_buffer
         self.n_step = n_step
+        self.writers: dict[range, NStep] = {}  # by the lanes that they write
         self.capacity = capacity
         self.budget = budget
         self.batch_size = batch_size
@@ -71,8 +74,11 @@ class Replay:
             self.buffer = larger
 
     def extend(self, steps: TensorDictBase) -> int:
-        """Take the collector's steps ``[N, T]``; returns the number of transitions to learn from."""
-        transitions = self.n_step.transitions(steps)
+        """Take the collector's steps ``[N, T]``; returns the number of transitions to learn from.
+
+        Where ("collector", "lane") tells lanes, batches of different lanes may come in any order.
+        """
+        transitions = self._writer(lanes_of(steps)).transitions(steps)
         if self.held_out is not None and len(transitions):
             transitions, test = self.held_out.split(transitions)
             if len(test) and self.test_buffer is not None:
@@ -81,6 +87,13 @@ class Replay:
             self.buffer.extend(transitions)
             self.budget.earn(len(transitions))
         return len(transitions)
+
+    def _writer(self, lanes: range) -> NStep:
+        """Theirs alone; where lanes are grouped anew, the pending steps of the groups before are given up."""
+        if lanes not in self.writers:
+            kept = {of: w for of, w in self.writers.items() if of.stop <= lanes.start or lanes.stop <= of.start}
+            self.writers = kept | {lanes: copy.deepcopy(self.n_step)}
+        return self.writers[lanes]
 
     def num_updates(self) -> int:
         """Updates that are due now; none before enough is stored, and what was stored until then is not made up for."""
@@ -107,6 +120,11 @@ class Replay:
         if isinstance(self.buffer, TensorDictPrioritizedReplayBuffer):
             self.buffer.update_tensordict_priority(batch)
 
+    def set_gamma(self, gamma: float) -> None:
+        """Discount of one step, of the transitions that are written from now on."""
+        for writer in (self.n_step, *self.writers.values()):
+            writer.gamma = gamma
+
     def set_beta(self, beta: float) -> None:
         """Exponent of the importance weights of a prioritised buffer."""
         if isinstance(self.buffer, TensorDictPrioritizedReplayBuffer):
@@ -115,7 +133,7 @@ class Replay:
     def state_dict(self) -> dict[str, Any]:
         """Everything but the buffers' contents, which are saved apart."""
         return {
-            "n_step": self.n_step.get_extra_state(),
+            "writers": [[of.start, of.stop, writer.get_extra_state()] for of, writer in self.writers.items()],
             "budget": self.budget.state_dict(),
             "held_out": {} if self.held_out is None else self.held_out.state_dict(),
             "capacity": self.buffer.storage.max_size,
@@ -125,7 +143,16 @@ class Replay:
         """Go on from there."""
         if state["capacity"] != self.buffer.storage.max_size:
             self.buffer = self.make_buffer(state["capacity"])
-        self.n_step.set_extra_state(state["n_step"])
+        self.writers = {}
+        for start, stop, saved in state["writers"]:
+            self._writer(range(start, stop)).set_extra_state(saved)
         self.budget.load_state_dict(state["budget"])
         if self.held_out is not None:
             self.held_out.load_state_dict(state["held_out"])
+
+
+def lanes_of(steps: TensorDictBase) -> range:
+    """The numbers of the lanes of a batch ``[N, T]``; from 0 where ("collector", "lane") does not tell them."""
+    lane = steps.get(("collector", "lane"), None)
+    first = 0 if lane is None or not lane.numel() else int(lane[0, 0])
+    return range(first, first + steps.shape[0])

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import io
+import multiprocessing
 import os
+import shutil
 import signal
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ class WatchedEnvFunction:
         steps_per_batch: after which the state is written; ``None`` to write none.
         seed: of the worker's random generators; ``None`` leaves them alone, as in the trainer's own process.
         state: to continue from, from ``Channel.read_state``.
-        parent: process id of the trainer; ``None`` in its own process.
+        is_worker: whether it is made in a worker process, not in the trainer's own.
     """
 
     make_env: Callable[[], EnvBase]
@@ -93,12 +94,12 @@ class WatchedEnvFunction:
     steps_per_batch: int | None = None
     seed: int | None = None
     state: torch.Tensor | None = None
-    parent: int | None = None
+    is_worker: bool = False
 
     def __call__(self) -> EnvBase:
         """Make it, in the process where it will live."""
-        if self.parent is not None:
-            _become_worker(self.parent, self.channel)
+        if self.is_worker:
+            _become_worker(self.channel)
         with _reported(self.channel):
             if self.seed is not None:
                 torch.manual_seed(self.seed)
@@ -144,11 +145,10 @@ class _Watch:
 
     def state(self) -> dict[str, Any]:
         """What continues this environment and its exploration, with the generators of a worker's process."""
-        own_process = self.function.parent is not None
         return {
             "env": to_plain(self.env.save()),
             "held": to_plain(self.held.clone()),
-            "random": random_state() if own_process else {},
+            "random": random_state() if self.function.is_worker else {},
         }
 
     def _write_state(self) -> None:
@@ -176,22 +176,27 @@ def load_bytes(state: torch.Tensor) -> Any:
     return torch.load(io.BytesIO(state.numpy().tobytes()), weights_only=True)
 
 
-def _become_worker(parent: int, channel: Channel) -> None:
+def _become_worker(channel: Channel) -> None:
     """One thread; Ctrl-C is the trainer's business; no life without the trainer; a stack trace on request."""
     torch.set_num_threads(1)
     with contextlib.suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if hasattr(signal, "pthread_sigmask"):  # it was blocked while the process was young
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(faulthandler, "register"):  # not on Windows
         file = open(channel.trace, "a", encoding="utf-8")  # noqa: SIM115  (stays open as long as the process)
         faulthandler.register(signal.SIGUSR1, file=file, all_threads=False)
 
+    parent = multiprocessing.parent_process()
+
     def watch_parent() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
+        assert parent is not None
+        parent.join()
+        shutil.rmtree(channel.folder, ignore_errors=True)
         os._exit(1)
 
-    if os.getppid() == parent:
+    if parent is not None:
         threading.Thread(target=watch_parent, daemon=True).start()
 
 

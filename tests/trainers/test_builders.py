@@ -1,0 +1,57 @@
+"""From settings to parts: workers and their shares of the cars."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tm_torchrl.trainers import ConfigError, compose_settings
+from tm_torchrl.trainers.builders import build_actor, build_collector, build_policy, build_task, num_workers
+from tm_torchrl.trainers.collection import SupervisedCollector
+
+
+@pytest.mark.parametrize(
+    ("cores", "num_envs", "at_least", "workers"),
+    [(2, 64, 1, 1), (2, 64, 2, 2), (8, 64, 1, 4), (16, 64, 1, 8), (64, 8, 1, 8), (4, 1, 2, 1), (4, 9, 1, 3)],
+)
+def test_auto_workers_share_the_cars_equally(
+    cores: int, num_envs: int, at_least: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest divisor of the cars that is no more than the cores but one: of 64 cars on 8 cores, 4 workers."""
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    assert num_workers("auto", num_envs=num_envs, at_least=at_least) == workers
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (0, "collector.num_workers=0: auto or a number of at least 1 wanted"),
+        ("two", "collector.num_workers='two': auto or"),
+        (3, "env.num_envs=64: cannot be shared equally by collector.num_workers=3; use a multiple of it"),
+    ],
+)
+def test_wrong_numbers_of_workers_are_explained(wanted: int | str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        num_workers(wanted, num_envs=64)
+    assert message in str(caught.value)
+
+
+def collector_of(*overrides: str) -> SupervisedCollector:
+    settings = compose_settings(["experiment=cartpole_iqn", *overrides])
+    task = build_task(settings)
+    actor = build_actor(settings, task, device=torch.device("cpu"))
+    policy = build_policy(settings, actor)
+    return build_collector(settings, task, policy, device=torch.device("cpu"), log=print)
+
+
+@pytest.mark.parametrize("kind", ["multi_async", "MultiaSyncDataCollector", "MultiAsyncCollector"])
+def test_asynchronous_workers_by_all_their_names(kind: str) -> None:
+    collector = collector_of("collector=multi_async", f"collector.kind={kind}", "collector.num_workers=4")
+    assert (collector.kind, len(collector.make_env)) == ("multi_async", 4)
+    assert [make.keywords["first"] for make in collector.make_env] == [0, 2, 4, 6]  # type: ignore[attr-defined]
+    collector.shutdown()
+
+
+def test_asynchronous_workers_cannot_wait() -> None:
+    with pytest.raises(ConfigError, match=r"collector\.overlap=false: workers of multi_async always drive on"):
+        collector_of("collector=multi_async", "collector.overlap=false")
