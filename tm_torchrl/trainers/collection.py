@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
@@ -122,6 +123,8 @@ class SupervisedCollector:
         self._restart_times: deque[float] = deque()
         self._folder = Path(tempfile.mkdtemp(prefix="tm_torchrl_"))
         self._channels = [Channel(self._folder, worker) for worker in range(len(make_env))]
+        self._frames = [np.memmap(channel.frames, np.int64, mode="w+", shape=(1,)) for channel in self._channels]
+        self.num_frames = 0
         self._states: list[Tensor | None] = [None] * len(make_env)
         self._collector: Any = None
         self._iterator: Iterator[TensorDictBase] | None = None
@@ -156,6 +159,10 @@ class SupervisedCollector:
             with torch.no_grad():
                 for name, value in self._staged.items():
                     value.copy_(source[name])
+
+    def set_frames(self, num_frames: int) -> None:
+        """Frames played; rewards on schedules follow it in the batches that are asked for from now on."""
+        self.num_frames = num_frames
 
     def shutdown(self) -> None:
         """End all workers; never raises."""
@@ -254,6 +261,7 @@ class SupervisedCollector:
 
     def _next_batch(self) -> TensorDictBase:
         if self.kind == "single":
+            self._tell_frames()
             try:
                 return self._flat(next(self._iterator))  # type: ignore[arg-type]
             except Exception as error:
@@ -276,11 +284,16 @@ class SupervisedCollector:
         """Ask the workers for a batch with the weights that were pushed last."""
         self._acting.load_state_dict(self._staged)
         self._collector.update_policy_weights_()
+        self._tell_frames()
         return self._in_background(
             lambda: self._flat(next(self._iterator)),  # type: ignore[arg-type]
             self.hang_timeout_s,
             "step",
         )
+
+    def _tell_frames(self) -> None:
+        for frames in self._frames:
+            frames[0] = self.num_frames
 
     def _flat(self, batch: TensorDictBase) -> TensorDictBase:
         """``[N, T]``, the workers' lanes one after the other, not shared with any worker."""
