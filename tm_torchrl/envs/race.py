@@ -92,7 +92,6 @@ class Race:
         self.tracker.update(actions)
         self.observation = self.sensors.write().clone()
         self._remember()
-        self.num_frames += self.world.num_cars
         cause = self.tracker["end_cause"]
         is_finished = cause == EndCause.FINISHED
         step = Step(
@@ -107,6 +106,7 @@ class Race:
             layout=self.sensors.layout,
             num_frames=self.num_frames,
         )
+        self.num_frames += self.world.num_cars
         return Outcome(sum_terms(self.terms, step), is_finished, (cause != EndCause.NONE) & ~is_finished)
 
     def save(self) -> dict[str, Tensor]:

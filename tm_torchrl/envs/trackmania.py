@@ -178,6 +178,10 @@ class TrackManiaEnv(EnvBase):
     def _set_seed(self, seed: int | None) -> None:
         self.world.set_seed(int(torch.randint(2**31 - 1, ())) if seed is None else seed)
 
+    def set_frames(self, num_frames: int) -> None:
+        """Tell how many frames a training has played; rewards whose weights are schedules follow it."""
+        self.race.num_frames = num_frames
+
     def save(self) -> dict[str, torch.Tensor]:
         """Everything that the future depends on, copied: a save-game of all cars."""
         return self.race.save()

@@ -145,7 +145,9 @@ def build_replay(settings: Settings, task: Task, *, scratch: Path | None = None)
     )
 
 
-def build_schedules(settings: Settings, learner: Learner, replay: Replay) -> dict[str, tuple[Schedule, Any]]:
+def build_schedules(
+    settings: Settings, task: Task, learner: Learner, replay: Replay
+) -> dict[str, tuple[Schedule, Any]]:
     """What follows the frames played, besides exploration."""
     speed = settings["schedule_speed"]
     schedules: dict[str, tuple[Schedule, Callable[[float], None]]] = {
@@ -167,6 +169,8 @@ def build_schedules(settings: Settings, learner: Learner, replay: Replay) -> dic
             make_schedule(prioritized["beta"], name="replay.prioritized.beta", speed=speed),
             replay.set_beta,
         )
+    for name, schedule in task.schedules(speed=speed).items():
+        schedules[name] = (schedule, lambda value: None)  # environments follow it by themselves
     return schedules
 
 
@@ -226,7 +230,7 @@ def build_training(
     policy = build_policy(settings, actor)
     policy.module.to(device)
     replay = build_replay(settings, task)
-    schedules = build_schedules(settings, learner, replay)
+    schedules = build_schedules(settings, task, learner, replay)
     collector = build_collector(settings, task, policy, device=device, log=log)
     return Training(
         task=task,
@@ -239,4 +243,5 @@ def build_training(
         total_frames=settings["total_frames"],
         max_minutes=settings["max_minutes"],
         push_every=settings["collector"]["push_every"],
+        schedule_speed=settings["schedule_speed"],
     )

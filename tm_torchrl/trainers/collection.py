@@ -134,6 +134,7 @@ class SupervisedCollector:
         self._finished: SimpleQueue[tuple[Crew, Outcome]] = SimpleQueue()
         self._held: deque[tuple[Crew, Outcome]] = deque()  # taken from there, but not yet delivered
         self._staged: dict[str, Tensor] = {}  # the weights that were pushed last
+        self.num_frames = 0
         self._episode_of_lane: Tensor | None = None
         self._num_batches = 0
         self._loaded: dict[str, Any] = {}
@@ -155,7 +156,7 @@ class SupervisedCollector:
             else:
                 break
         if self.overlap or self.kind == "multi_async":
-            crew.ask(self._staged)
+            crew.ask(self._staged, num_frames=self.num_frames)
         self.wait_s += time.perf_counter() - begin
         self._num_batches += 1
         return self._numbered(crew, outcome)
@@ -166,6 +167,10 @@ class SupervisedCollector:
         with torch.no_grad():
             for name, value in self._staged.items():
                 value.copy_(source[name])
+
+    def set_frames(self, num_frames: int) -> None:
+        """Frames played; rewards on schedules follow it in the batches that are asked for from now on."""
+        self.num_frames = num_frames
 
     def shutdown(self) -> None:
         """End all workers; never raises."""
@@ -267,12 +272,12 @@ class SupervisedCollector:
         if self.kind == "single":
             crew = self._crews[0]
             try:
-                return crew, crew.drive()
+                return crew, crew.drive(num_frames=self.num_frames)
             except WorkerFailed as failure:
                 return crew, failure
         for crew in self._crews:
             if not crew.is_asked:
-                crew.ask(self._staged)
+                crew.ask(self._staged, num_frames=self.num_frames)
         return self._take()
 
     def _take(self) -> tuple[Crew, Outcome]:

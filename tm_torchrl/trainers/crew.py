@@ -15,6 +15,7 @@ from multiprocessing import resource_tracker
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
@@ -67,6 +68,7 @@ class Crew:
         self.make_env, self.channels, self.policy = list(make_env), list(channels), policy
         self.in_workers = in_workers
         self.lanes = lanes
+        self._frames = [np.memmap(channel.frames, np.int64, mode="w+", shape=(1,)) for channel in channels]
         self.num_steps = num_steps
         self.device = device
         self.seed = seed
@@ -84,16 +86,18 @@ class Crew:
         self._is_closed = False
         self._num_threads = torch.get_num_threads()
 
-    def ask(self, weights: Mapping[str, Tensor]) -> None:
-        """Drive a batch with these weights, in the background."""
+    def ask(self, weights: Mapping[str, Tensor], *, num_frames: int = 0) -> None:
+        """Drive a batch with these weights, in the background; rewards on schedules are those of ``num_frames``."""
+        self._tell_frames(num_frames)
         if self._acting is None or self._has_failed:
             self._acting = copy.deepcopy(self.policy)
         self._acting.load_state_dict(weights)
         self.is_asked = True
         threading.Thread(target=self._answer, daemon=True).start()
 
-    def drive(self) -> TensorDictBase:
+    def drive(self, *, num_frames: int = 0) -> TensorDictBase:
         """Drive a batch here and now, in this process; raises ``WorkerFailed``."""
+        self._tell_frames(num_frames)
         if self._has_failed:
             self._begin_anew()
         if self.collector is None:
@@ -105,6 +109,10 @@ class Crew:
             raise WorkerFailed(f"the environment raised {type(error).__name__}: {error}") from error
         self.num_batches += 1
         return batch
+
+    def _tell_frames(self, num_frames: int) -> None:
+        for frames in self._frames:
+            frames[0] = num_frames
 
     def tracebacks(self) -> str:
         """What the workers wrote of their ends."""

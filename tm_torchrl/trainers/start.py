@@ -27,6 +27,7 @@ from tm_torchrl.trainers.configuration import compose_settings, differences, res
 from tm_torchrl.trainers.construct import ConfigError, construct
 from tm_torchrl.trainers.display import Display, describe
 from tm_torchrl.trainers.evaluate import Evaluate
+from tm_torchrl.trainers.evaluation_log import EvaluationLog
 from tm_torchrl.trainers.loop import run_loop
 from tm_torchrl.trainers.memory import keep_freed_memory
 from tm_torchrl.trainers.metrics import LogMetrics
@@ -118,6 +119,7 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
         log=display.say,
     )
     loggers = make_loggers(run, **{name: wanted["log"][name] for name in ("tensorboard", "wandb", "mlflow")})
+    evaluation_log = EvaluationLog(loggers, log=display.say)
     metrics = LogMetrics(
         [run.metrics, *loggers, display],
         every_frames=wanted["log"]["every_frames"],
@@ -132,7 +134,7 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
         every_frames=wanted["evaluation"]["every_frames"],
         seed=wanted["evaluation"]["seed"],
         target_score=wanted["evaluation"]["target_score"],
-        listeners=[display.evaluated, keep_results(run, display.say), save.save_best],
+        listeners=[display.evaluated, keep_results(run, display.say), evaluation_log, save.save_best],
     )
     training.hooks = [metrics, evaluate, save, display]
     if wanted["soft_reset"] is not None:
@@ -150,6 +152,7 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
             evaluate.evaluate(training)
         display.refresh(training)
         save.finish(training)
+        evaluation_log.write_video(training, evaluate.rows)
     finally:
         training.collector.shutdown()
         for logger in loggers:

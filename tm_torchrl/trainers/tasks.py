@@ -15,11 +15,12 @@ from torchrl.envs import EnvBase
 
 from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.envs.gymnasium_batch import GymnasiumBatch
-from tm_torchrl.envs.rewards import RewardTerm
 from tm_torchrl.evaluation import drive_laps, evaluation_env, play_episodes
 from tm_torchrl.modules import Normalize
 from tm_torchrl.sim import Randomisation, Starts
 from tm_torchrl.tracks import DEFAULT_TRACK, generate_track, load_track
+from tm_torchrl.trainers.reward import Reward
+from tm_torchrl.trainers.schedules import Schedule
 from tm_torchrl.world.actions import NUM_ACTIONS
 from tm_torchrl.world.observation import observation_constants
 from tm_torchrl.world.tracker import Limits
@@ -60,6 +61,10 @@ class Task(Protocol):
         """How good results are; greater is better."""
         ...
 
+    def schedules(self, *, speed: float) -> dict[str, Schedule]:
+        """What environments change by themselves with the frames played, to be shown."""
+        ...
+
     def is_finished(self, batch: Mapping[Any, Any]) -> Tensor | None:
         """Which steps of a collected batch reached the goal; ``None`` where there is none."""
         ...
@@ -81,7 +86,7 @@ class TrackManiaTask:
         starts: where cars begin in training.
         limits: when an episode is cut short in training.
         evaluation_limits: the same in evaluation.
-        reward: terms; time and progress by default.
+        reward: weights of its terms; time and progress by default.
         randomisation: of the physics in training.
 
     Examples:
@@ -101,7 +106,7 @@ class TrackManiaTask:
     starts: Starts = field(default_factory=Starts)
     limits: Limits = field(default_factory=Limits)
     evaluation_limits: Limits = field(default_factory=Limits)
-    reward: Sequence[RewardTerm] | None = None
+    reward: Reward | None = None
     randomisation: Randomisation | None = None
 
     def __post_init__(self) -> None:
@@ -143,7 +148,7 @@ class TrackManiaTask:
             pixels=self.pixels,
             action_block=self.action_block,
             num_previous_actions=self.num_previous_actions,
-            reward=self.reward,
+            reward=None if self.reward is None else self.reward.terms(),
             limits=self.limits,
             starts=self.starts,
             randomisation=self.randomisation,
@@ -185,6 +190,11 @@ class TrackManiaTask:
         finished = sum(min(row["finish_rate"], MANY_FINISH) for row in seen) / len(seen)
         times = [row["median_lap_s"] for row in seen]
         return finished, -sum(1e4 if time is None else time for time in times) / len(times)
+
+    def schedules(self, *, speed: float) -> dict[str, Schedule]:
+        """Weights of the reward that change."""
+        found = {} if self.reward is None else self.reward.schedules(speed=speed)
+        return {f"reward_{name}": schedule for name, schedule in found.items()}
 
     def is_finished(self, batch: Mapping[Any, Any]) -> Tensor | None:
         """Steps that crossed the finish line."""
@@ -258,6 +268,10 @@ class GymnasiumTask:
     def score(self, rows: Sequence[Row]) -> tuple[float, float]:
         """The mean return."""
         return rows[0]["return_mean"], rows[0]["return_min"]
+
+    def schedules(self, *, speed: float) -> dict[str, Schedule]:
+        """They have none."""
+        return {}
 
     def is_finished(self, batch: Mapping[Any, Any]) -> Tensor | None:
         """Such tasks have no goal that they tell."""

@@ -31,6 +31,10 @@ class Collector(Protocol):
         """Let workers act with the present weights."""
         ...
 
+    def set_frames(self, num_frames: int) -> None:
+        """Let rewards on schedules follow the frames played."""
+        ...
+
     def shutdown(self) -> None:
         """End workers."""
         ...
@@ -68,6 +72,7 @@ class Training:
         max_minutes: when it is over at the latest, of training time; ``None`` for no limit.
         hooks: look at it after every batch.
         push_every: batches between pushes of weights to the workers.
+        schedule_speed: of the reward's schedules, which environments follow by themselves.
     """
 
     task: Task
@@ -81,6 +86,7 @@ class Training:
     max_minutes: float | None = None
     hooks: list[Hook] = field(default_factory=list)
     push_every: int = 1
+    schedule_speed: float = 1.0
 
     frames: int = 0
     num_batches: int = 0
@@ -107,6 +113,7 @@ class Training:
             self.scheduled[name] = schedule(self.frames)
             apply(self.scheduled[name])
         self.replay.set_frames(self.frames)
+        self.collector.set_frames(round(self.frames / self.schedule_speed))
 
     def stop(self, reason: str) -> None:
         """End after this batch."""

@@ -1,7 +1,7 @@
 """An environment in a worker process that shows it is alive, says what killed it, and can be continued.
 
 The files of a channel folder are all that worker and trainer share besides TorchRL's pipes: a heartbeat for each
-worker, its last traceback, and its state at the end of the last batch.
+worker, its last traceback, its state at the end of the last batch, and the trainer's count of frames.
 """
 
 from __future__ import annotations
@@ -46,6 +46,11 @@ class Channel:
     def beat(self) -> Path:
         """Counts steps: eight bytes."""
         return self.folder / f"beat_{self.worker}"
+
+    @property
+    def frames(self) -> Path:
+        """Played by the whole training when the present batch was asked for: eight bytes, the trainer's."""
+        return self.folder / f"frames_{self.worker}"
 
     @property
     def trace(self) -> Path:
@@ -116,6 +121,8 @@ class _Watch:
         self.env, self.function, self.channel = env, function, function.channel
         np.zeros(1, np.int64).tofile(self.channel.beat)
         self.beat = np.memmap(self.channel.beat, np.int64, mode="r+", shape=(1,))
+        self.tell = getattr(env, "set_frames", None)
+        self.frames = np.memmap(self.channel.frames, np.int64, mode="r", shape=(1,))
         self.step, self.reset = env._step, env._reset
         self.continued = None if function.state is None else load_bytes(function.state)
         self.held = TensorDict()  # actions that the exploration holds, which travel beside what the environment gives
@@ -124,6 +131,8 @@ class _Watch:
 
     def watched_step(self, tensordict: TensorDictBase) -> TensorDictBase:
         with _reported(self.channel):
+            if self.tell is not None:
+                self.tell(int(self.frames[0]))
             after = self.step(tensordict)
         self.held = tensordict.select(*HELD_KEYS, strict=False)
         self.beat[0] += 1
