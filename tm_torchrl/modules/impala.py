@@ -5,6 +5,8 @@ Shapes: B batch, C channels, H and W pixels, D features.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +14,7 @@ from tm_torchrl.modules.activations import Activation, growth_of, make_activatio
 from tm_torchrl.modules.initialization import HIDDEN_GAIN, orthogonal_
 from tm_torchrl.modules.layers import Initialization
 from tm_torchrl.modules.pooling import pooling_layers
-from tm_torchrl.modules.spectral_norm import Convolution, convolutions
+from tm_torchrl.modules.spectral_norm import Convolution, convolutions, norms_of, run_with
 
 CHANNELS = (16, 32, 32)  # of the three stages at width 1
 
@@ -52,9 +54,13 @@ class ResidualBlock(nn.Module):
             initialization(self.layers[1], HIDDEN_GAIN)
             initialization(self.layers[3], HIDDEN_GAIN)
 
-    def forward(self, maps_BCHW: Tensor) -> Tensor:
-        """The same shape."""
-        return maps_BCHW + self.layers(maps_BCHW)
+    def forward(self, maps_BCHW: Tensor, norms: Iterator[Tensor] | None = None) -> Tensor:
+        """The same shape; ``norms`` are those of normalised convolutions, if they are known already."""
+        norms = norms_of(self) if norms is None else norms
+        hidden_BCHW = maps_BCHW
+        for layer in self.layers:
+            hidden_BCHW = run_with(layer, hidden_BCHW, norms)
+        return maps_BCHW + hidden_BCHW
 
 
 class ImpalaEncoder(nn.Module):
@@ -117,5 +123,8 @@ class ImpalaEncoder(nn.Module):
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """``[B, D]`` from uint8 pixels, scaled to -1..1."""
-        scaled = (pixels_BCHW.float() - 128) / 128
-        return self.layers(scaled.contiguous(memory_format=torch.channels_last))
+        hidden = ((pixels_BCHW.float() - 128) / 128).contiguous(memory_format=torch.channels_last)
+        norms = norms_of(self)  # all at once
+        for layer in self.layers:
+            hidden = layer(hidden, norms) if isinstance(layer, ResidualBlock) else run_with(layer, hidden, norms)
+        return hidden

@@ -1,17 +1,16 @@
 """Convolutions divided by their spectral norm, which is computed from the weights alone: no state, no power iteration.
 
-Shapes: O outputs, K inputs times kernel area.
+Shapes: G weights of one size, O outputs, K inputs times kernel area.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 SMALLEST = 1e-12
-NUM_SQUARINGS = 6  # G^64
 CHOICES = ("residual", "all")
 
 Convolution = Callable[..., nn.Conv2d]
@@ -30,25 +29,40 @@ def spectral_norm(weight: Tensor) -> Tensor:
         >>> spectral_norm(torch.diag(torch.tensor([3.0, 2.0, 0.0])))
         tensor(3.)
     """
-    kind = weight.device.type
+    return spectral_norms([weight])[0]
+
+
+def spectral_norms(weights: Sequence[Tensor]) -> list[Tensor]:
+    """The spectral norm of each weight; those with the same number of outputs together, which is faster."""
+    kind = weights[0].device.type
     if torch.is_autocast_enabled(kind):  # asked first, since torch.export cannot save such a region with gradients off
         with torch.autocast(kind, enabled=False):
-            return _norm(weight.flatten(1))
-    return _norm(weight.flatten(1))
+            return _norms(weights)
+    return _norms(weights)
 
 
-def _norm(matrix: Tensor) -> Tensor:
-    with torch.no_grad():
-        power = _scaled(matrix @ matrix.T)
-        for _ in range(NUM_SQUARINGS):
-            power = _scaled(power @ power)
-        power = power / power.diagonal().sum().clamp(min=SMALLEST)
-    return (matrix * (power @ matrix)).sum().clamp(min=SMALLEST).sqrt()
+def _norms(weights: Sequence[Tensor]) -> list[Tensor]:
+    alike: dict[int, list[int]] = {}
+    for i, weight in enumerate(weights):
+        alike.setdefault(len(weight), []).append(i)
+    found: dict[int, Tensor] = {}
+    for places in alike.values():
+        matrices = [weights[i].flatten(1) for i in places]
+        gram_GOO = torch.stack([matrix @ matrix.T for matrix in matrices])
+        square_G = (_high_power(gram_GOO.detach()) * gram_GOO).sum((1, 2))
+        found |= zip(places, square_G.clamp(min=SMALLEST).sqrt().unbind(), strict=True)
+    return [found[i] for i in range(len(weights))]
 
 
-def _scaled(matrix: Tensor) -> Tensor:
-    """Of norm 1, so that powers neither vanish nor overflow."""
-    return matrix / matrix.norm().clamp(min=SMALLEST)
+@torch.no_grad()
+def _high_power(gram_GOO: Tensor) -> Tensor:
+    """The 64th power, divided by its trace; of zeros the unit matrix's."""
+    power = gram_GOO + SMALLEST * torch.eye(gram_GOO.shape[-1], dtype=gram_GOO.dtype, device=gram_GOO.device)
+    for _ in range(3):
+        power = power / power.norm(dim=(1, 2), keepdim=True)  # so that powers neither vanish nor overflow
+        power = power @ power
+        power = power @ power
+    return power / power.diagonal(dim1=1, dim2=2).sum(1).view(-1, 1, 1)
 
 
 class SpectralConv2d(nn.Conv2d):
@@ -67,10 +81,23 @@ class SpectralConv2d(nn.Conv2d):
         True
     """
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """As ``nn.Conv2d``."""
-        output: Tensor = self._conv_forward(inputs, self.weight / spectral_norm(self.weight), self.bias)
+    def forward(self, inputs: Tensor, norm: Tensor | None = None) -> Tensor:
+        """As ``nn.Conv2d``; with ``norm``, the spectral norm if it is known already."""
+        norm = spectral_norm(self.weight) if norm is None else norm
+        output: Tensor = self._conv_forward(inputs, self.weight / norm, self.bias)
         return output
+
+
+def norms_of(module: nn.Module) -> Iterator[Tensor]:
+    """The norms of all normalised convolutions of a module, in the order of their construction."""
+    weights = [layer.weight for layer in module.modules() if isinstance(layer, SpectralConv2d)]
+    return iter(spectral_norms(weights) if weights else [])
+
+
+def run_with(layer: nn.Module, inputs: Tensor, norms: Iterator[Tensor]) -> Tensor:
+    """A layer's output; a normalised convolution takes the next norm."""
+    output: Tensor = layer(inputs, next(norms)) if isinstance(layer, SpectralConv2d) else layer(inputs)
+    return output
 
 
 def convolutions(spectral_norm: str | None, *, has_residual_blocks: bool) -> tuple[Convolution, Convolution]:
