@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from statistics import NormalDist
+from typing import Any
 
 import pytest
 import torch
+import torchrl
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModuleBase, TensorDictSequential
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import one_hot
 from torchrl.data import Categorical
 from torchrl.envs import ExplorationType, set_exploration_type
@@ -24,6 +26,7 @@ from tm_torchrl.modules import (
     NoisyLinear,
     PerturbedValues,
     QuantileActor,
+    reset_noise,
 )
 
 NUM = 20_000
@@ -243,3 +246,48 @@ def test_held_actions_fill_blocks_and_one_hot_actions() -> None:
 def test_actions_last_a_step_at_least(mean_steps: float) -> None:
     with pytest.raises(ValueError, match="mean_steps"):
         EpsilonGreedy(0.1, mean_steps=mean_steps)
+
+
+def noisy_actor(**options: Any) -> QuantileActor:
+    return QuantileActor(small(MLPQRNetwork, linear=NoisyLinear, **options), spec=Categorical(3))
+
+
+def test_own_noise_for_each_row_by_hand() -> None:
+    layer, inputs = NoisyLinear(3, 2), torch.randn(4, 5, 3)
+    with set_exploration_type(ExplorationType.RANDOM), torch.no_grad():
+        layer.reset_noise(4)
+        assert layer.row_noise is not None
+        found = layer(inputs)
+        for row, (noise_in, noise_out) in enumerate(zip(*layer.row_noise, strict=True)):
+            weight = layer.weight_mu + layer.weight_sigma * torch.outer(noise_out, noise_in)
+            bias = layer.bias_mu + layer.bias_sigma * noise_out
+            assert torch.allclose(found[row], inputs[row] @ weight.T + bias, atol=1e-6)
+        with pytest.raises(ValueError, match=r"inputs: 3 rows, but noise was drawn for 4; call reset_noise\(3\)"):
+            layer(inputs[:3])
+        layer.reset_noise()
+        assert torch.equal(layer(inputs[:3]), nn.functional.linear(inputs[:3], layer.weight, layer.bias))
+    layer.reset_noise(4)
+    assert torch.equal(layer(inputs), nn.functional.linear(inputs, layer.weight_mu, layer.bias_mu))
+
+
+@pytest.mark.parametrize("per_car", [False, True])
+@pytest.mark.parametrize("shape", [[6], [2, 3]])
+def test_cars_share_noise_or_have_their_own(per_car: bool, shape: list[int]) -> None:
+    policy = NoisyExploration(noisy_actor(), per_car=per_car)
+    batch = TensorDict({"observation": torch.ones(*shape, 4)}, shape)
+    values = explored(policy, batch)["action_value"].reshape(6, 3)
+    assert len(values.unique(dim=0)) == (6 if per_car else 1)
+    assert list(policy.state_dict()) == list(NoisyExploration(noisy_actor()).state_dict())
+
+
+def test_the_value_output_may_stay_plain() -> None:
+    plain = noisy_actor(plain_value_output=True).quantile_module.network.head.decoder
+    assert [type(layer) for layer in plain.value] == [NoisyLinear, nn.LeakyReLU, nn.Linear]
+    assert [type(layer) for layer in plain.advantage] == [NoisyLinear, nn.LeakyReLU, NoisyLinear]
+
+
+def test_noise_of_torchrl_is_shared() -> None:
+    with pytest.raises(TypeError, match="num_rows: TorchRL's NoisyLinear has one noise for all rows"):
+        reset_noise(torchrl.modules.NoisyLinear(2, 2), num_rows=3)
+    with pytest.raises(ValueError, match=r"sigma_init=0.0: must be positive; for no noise use nn.Linear"):
+        NoisyLinear(2, 2, sigma_init=0.0)

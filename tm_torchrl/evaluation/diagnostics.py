@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torchrl.envs import ExplorationType, set_exploration_type
 
+from tm_torchrl.modules.activations import CReLU
 from tm_torchrl.modules.fractions import FractionProposal, midpoints
 from tm_torchrl.modules.network import QuantileNetwork
 
@@ -215,7 +216,7 @@ def _watched_activity(network: nn.Module) -> Iterator[list[Tensor]]:
     hooks = [
         module.register_forward_hook(lambda module, seen, out: found.append(unit_activity(out.detach())))
         for module in network.modules()
-        if isinstance(module, (nn.LeakyReLU, nn.ReLU, nn.GELU, nn.SiLU, nn.ELU, nn.Tanh))
+        if isinstance(module, (nn.LeakyReLU, nn.ReLU, CReLU, nn.GELU, nn.SiLU, nn.ELU, nn.Tanh))
     ]
     try:
         yield found

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tm_torchrl.modules.activations import CReLU
     from tm_torchrl.modules.actor import QuantileActor, QuantileModule
     from tm_torchrl.modules.conditioning import FiLM, Hadamard
     from tm_torchrl.modules.decoder import Decoder, DuelingDecoder
@@ -21,12 +22,16 @@ if TYPE_CHECKING:
         UniformFractions,
     )
     from tm_torchrl.modules.heads import FixedHead, ImplicitHead, MonotoneHead
+    from tm_torchrl.modules.impala import ImpalaEncoder
     from tm_torchrl.modules.initialization import orthogonal_
     from tm_torchrl.modules.mlp import MLPFQFNetwork, MLPIQNetwork, MLPNQNetwork, MLPQRNetwork
     from tm_torchrl.modules.network import QuantileNetwork, Quantiles
     from tm_torchrl.modules.noisy import NoisyLinear, reset_noise
+    from tm_torchrl.modules.spectral_norm import SpectralConv2d
+    from tm_torchrl.modules.trunk import ResidualTrunk
 
 _HOMES = {
+    "activations": ("CReLU",),
     "actor": ("QuantileActor", "QuantileModule"),
     "conditioning": ("FiLM", "Hadamard"),
     "decoder": ("Decoder", "DuelingDecoder"),
@@ -42,16 +47,20 @@ _HOMES = {
         "UniformFractions",
     ),
     "heads": ("FixedHead", "ImplicitHead", "MonotoneHead"),
+    "impala": ("ImpalaEncoder",),
     "initialization": ("orthogonal_",),
     "mlp": ("MLPFQFNetwork", "MLPIQNetwork", "MLPNQNetwork", "MLPQRNetwork"),
     "network": ("QuantileNetwork", "Quantiles"),
     "noisy": ("NoisyLinear", "reset_noise"),
+    "spectral_norm": ("SpectralConv2d",),
+    "trunk": ("ResidualTrunk",),
 }
 _FILE_OF = {name: file for file, names in _HOMES.items() for name in names}
 
 __all__ = [
     "CPW",
     "Boltzmann",
+    "CReLU",
     "CVaR",
     "CosineEmbedding",
     "Decoder",
@@ -63,6 +72,7 @@ __all__ = [
     "FractionProposal",
     "FractionSource",
     "Hadamard",
+    "ImpalaEncoder",
     "ImplicitHead",
     "MLPFQFNetwork",
     "MLPIQNetwork",
@@ -81,7 +91,9 @@ __all__ = [
     "QuantileModule",
     "QuantileNetwork",
     "Quantiles",
+    "ResidualTrunk",
     "RiskDistortion",
+    "SpectralConv2d",
     "StratifiedFractions",
     "UniformFractions",
     "Wang",

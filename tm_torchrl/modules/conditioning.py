@@ -6,12 +6,12 @@ Shapes: B batch, N fractions, E cosines, D features.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from tm_torchrl.modules.activations import Activation, leaky_relu
 from tm_torchrl.modules.initialization import HIDDEN_GAIN, orthogonal_
-from tm_torchrl.modules.layers import Initialization, LinearLayer, dense, leaky_relu
+from tm_torchrl.modules.layers import Initialization, LinearLayer, dense
 
 COSINE_GAIN = math.sqrt(2) * HIDDEN_GAIN  # a cosine has variance 1/2
 
@@ -23,7 +23,8 @@ class Hadamard(nn.Module):
         num_cosines: E.
         num_features: D.
         num_layers: of the projection, 1 in the paper.
-        activation: makes one activation.
+        hidden_size: of its layers but the last; ``None`` for D.
+        activation: makes one, or its name.
         layer_norm: normalise each layer before its activation.
         linear: makes one layer.
         initialization: of the weights.
@@ -40,15 +41,16 @@ class Hadamard(nn.Module):
         num_features: int,
         *,
         num_layers: int = 1,
-        activation: Callable[[], nn.Module] = leaky_relu,
+        hidden_size: int | None = None,
+        activation: Activation = leaky_relu,
         layer_norm: bool = False,
         linear: LinearLayer = nn.Linear,
         initialization: Initialization | None = orthogonal_,
     ) -> None:
         super().__init__()
         self.projection = dense(
-            [num_cosines] + [num_features] * num_layers,
-            hidden_gain=COSINE_GAIN,
+            [*_hidden(num_cosines, num_features, num_layers, hidden_size), num_features],
+            input_gain=COSINE_GAIN,
             activation=activation,
             layer_norm=layer_norm,
             linear=linear,
@@ -67,7 +69,8 @@ class FiLM(nn.Module):
         num_cosines: E.
         num_features: D.
         num_layers: of the projection.
-        activation: makes one activation.
+        hidden_size: of its layers but the last; ``None`` for D.
+        activation: makes one, or its name.
         layer_norm: normalise hidden layers before their activation.
         linear: makes one layer.
         initialization: of the weights.
@@ -84,16 +87,17 @@ class FiLM(nn.Module):
         num_features: int,
         *,
         num_layers: int = 1,
-        activation: Callable[[], nn.Module] = leaky_relu,
+        hidden_size: int | None = None,
+        activation: Activation = leaky_relu,
         layer_norm: bool = False,
         linear: LinearLayer = nn.Linear,
         initialization: Initialization | None = orthogonal_,
     ) -> None:
         super().__init__()
         self.projection = dense(
-            [num_cosines] + [num_features] * (num_layers - 1) + [2 * num_features],
+            [*_hidden(num_cosines, num_features, num_layers, hidden_size), 2 * num_features],
             output_gain=1.0,
-            hidden_gain=COSINE_GAIN,
+            input_gain=COSINE_GAIN,
             activation=activation,
             layer_norm=layer_norm,
             linear=linear,
@@ -104,3 +108,12 @@ class FiLM(nn.Module):
         """``[B, N, D]``."""
         scale_BND, shift_BND = self.projection(embedding_BNE).chunk(2, -1)
         return features_B1D * (1 + scale_BND) + shift_BND
+
+
+def _hidden(num_cosines: int, num_features: int, num_layers: int, hidden_size: int | None) -> list[int]:
+    """The sizes of a projection but the last."""
+    if num_layers < 1:
+        raise ValueError(f"num_layers={num_layers}: at least one layer projects the cosines")
+    if hidden_size is not None and num_layers < 2:
+        raise ValueError(f"hidden_size={hidden_size}: one layer has no hidden ones; give num_layers of 2 or more")
+    return [num_cosines] + [num_features if hidden_size is None else hidden_size] * (num_layers - 1)

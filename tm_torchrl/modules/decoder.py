@@ -6,13 +6,12 @@ without the K and the S that were not asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
+from tm_torchrl.modules.activations import Activation, leaky_relu
 from tm_torchrl.modules.initialization import orthogonal_
-from tm_torchrl.modules.layers import Initialization, LinearLayer, as_float, dense, leaky_relu
+from tm_torchrl.modules.layers import Initialization, LinearLayer, as_float, dense, linear_layer
 
 
 class Decoder(nn.Module):
@@ -25,9 +24,9 @@ class Decoder(nn.Module):
         num_outputs: K numbers for each action (quantiles of a fixed head); ``None`` for one without a dimension.
         hidden_size: of the hidden layers.
         num_hidden_layers: 1, or 0 for a single layer.
-        activation: makes one activation.
+        activation: makes one, or its name.
         layer_norm: normalise hidden layers before their activation.
-        linear: makes one layer.
+        linear: makes one layer, or its name: ``"linear"`` or ``"noisy"``.
         initialization: of the weights.
 
     Examples:
@@ -45,7 +44,7 @@ class Decoder(nn.Module):
         num_outputs: int | None = None,
         hidden_size: int = 512,
         num_hidden_layers: int = 1,
-        activation: Callable[[], nn.Module] = leaky_relu,
+        activation: Activation = leaky_relu,
         layer_norm: bool = False,
         linear: LinearLayer = nn.Linear,
         initialization: Initialization | None = orthogonal_,
@@ -76,8 +75,7 @@ class Decoder(nn.Module):
 class DuelingDecoder(Decoder):
     """Value plus centred advantages: ``V + A - mean of A over actions`` (Wang et al. 2016).
 
-    One value for each of K outputs, shared by the slots of a block. The noisy layers of BTR leave the value's output
-    plain: ``plain_value_output``.
+    One value for each of K outputs, shared by the slots of a block.
 
     Args:
         num_features: D.
@@ -86,9 +84,10 @@ class DuelingDecoder(Decoder):
         num_outputs: K numbers for each action (quantiles of a fixed head); ``None`` for one without a dimension.
         hidden_size: of the hidden layers, in each of the two streams.
         num_hidden_layers: 1, or 0 for a single layer.
-        activation: makes one activation.
+        activation: makes one, or its name.
         layer_norm: normalise hidden layers before their activation.
-        linear: makes one layer.
+        linear: makes one layer, or its name: ``"linear"`` or ``"noisy"``.
+        plain_value_output: the value's last layer is ``nn.Linear`` where the others are noisy.
         initialization: of the weights.
 
     Examples:
@@ -108,9 +107,10 @@ class DuelingDecoder(Decoder):
         num_outputs: int | None = None,
         hidden_size: int = 512,
         num_hidden_layers: int = 1,
-        activation: Callable[[], nn.Module] = leaky_relu,
+        activation: Activation = leaky_relu,
         layer_norm: bool = False,
         linear: LinearLayer = nn.Linear,
+        plain_value_output: bool = False,
         initialization: Initialization | None = orthogonal_,
     ) -> None:
         super().__init__(
@@ -125,6 +125,8 @@ class DuelingDecoder(Decoder):
             linear=linear,
             initialization=initialization,
         )
+        if plain_value_output and linear_layer(linear) is nn.Linear:
+            raise ValueError("plain_value_output=True: all layers are plain; leave it out, or give linear='noisy'")
         num_values = 1 if num_outputs is None else num_outputs
         self.value_shape = (*((num_outputs,) if num_outputs else ()), *((1,) if num_slots else ()), 1)
         self.value = dense(
@@ -133,6 +135,7 @@ class DuelingDecoder(Decoder):
             activation=activation,
             layer_norm=layer_norm,
             linear=linear,
+            output_linear=nn.Linear if plain_value_output else None,
             initialization=initialization,
         )
 

@@ -5,13 +5,16 @@ Shapes: B batch, F floats, D features, H and W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from tm_torchrl.modules.activations import Activation, leaky_relu, make_activation, outputs_before
 from tm_torchrl.modules.initialization import HIDDEN_GAIN, orthogonal_
-from tm_torchrl.modules.layers import Initialization, dense, leaky_relu
+from tm_torchrl.modules.layers import Initialization, dense
+from tm_torchrl.modules.pooling import pooling_layers
+from tm_torchrl.modules.spectral_norm import convolutions
 
 
 class Normalize(nn.Module):
@@ -52,7 +55,7 @@ class FloatEncoder(nn.Module):
         hidden_sizes: one for each layer; the last is D.
         normalize: first layer.
         layer_norm: normalise each layer before its activation.
-        activation: makes one activation.
+        activation: makes one, or its name.
         initialization: of the weights.
 
     Examples:
@@ -67,7 +70,7 @@ class FloatEncoder(nn.Module):
         hidden_sizes: Sequence[int] = (256, 256),
         normalize: Normalize | None = None,
         layer_norm: bool = False,
-        activation: Callable[[], nn.Module] = leaky_relu,
+        activation: Activation = leaky_relu,
         initialization: Initialization | None = orthogonal_,
     ) -> None:
         super().__init__()
@@ -87,14 +90,18 @@ class FloatEncoder(nn.Module):
 
 
 class PixelEncoder(nn.Module):
-    """The four convolutions of the Linesight agent over grey images, flattened.
+    """The four convolutions of the Linesight agent over grey images.
 
-    Channels 16, 32, 64, 32 with kernels 4, 4, 3, 3 and strides 2, 2, 2, 1; 512 features for 64 x 64 pixels.
+    Channels 16, 32, 64, 32 with kernels 4, 4, 3, 3 and strides 2, 2, 2, 1; 64 x 64 pixels become a map of 4 x 4, or
+    512 features.
 
     Args:
         image_size: H = W.
         channels: of the image.
-        activation: makes one activation.
+        pooling: ``"flatten"``, ``"max"``, ``"average"`` or ``"global_average"``.
+        pool_size: edge of what ``"max"`` and ``"average"`` leave; ``None`` for 6.
+        spectral_norm: ``None`` or ``"all"`` convolutions.
+        activation: makes one, or its name.
         initialization: of the weights.
 
     Examples:
@@ -107,21 +114,26 @@ class PixelEncoder(nn.Module):
         *,
         image_size: int = 64,
         channels: int = 1,
-        activation: Callable[[], nn.Module] = leaky_relu,
+        pooling: str = "flatten",
+        pool_size: int | None = None,
+        spectral_norm: str | None = None,
+        activation: Activation = leaky_relu,
         initialization: Initialization | None = orthogonal_,
     ) -> None:
         super().__init__()
+        convolution, _ = convolutions(spectral_norm, has_residual_blocks=False)
         layers: list[nn.Module] = []
         size, inputs = image_size, channels
         for outputs, kernel, stride in ((16, 4, 2), (32, 4, 2), (64, 3, 2), (32, 3, 1)):
-            layers += [nn.Conv2d(inputs, outputs, kernel, stride), activation()]
+            active = make_activation(activation, dim=1)
+            layers += [convolution(inputs, outputs_before(active, outputs), kernel, stride), active]
             if initialization is not None:
                 initialization(layers[-2], HIDDEN_GAIN)
             size, inputs = (size - kernel) // stride + 1, outputs
         if size < 1:
             raise ValueError(f"image_size={image_size}: too small for four convolutions; 34 is the least")
-        self.layers = nn.Sequential(*layers, nn.Flatten())
-        self.num_features = inputs * size * size
+        pool, self.num_features = pooling_layers(pooling, pool_size=pool_size, map_size=size, channels=inputs)
+        self.layers = nn.Sequential(*layers, *pool)
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """``[B, D]`` from uint8 pixels, scaled to -1..1."""
@@ -142,7 +154,7 @@ class PixelFloatEncoder(nn.Module):
         torch.Size([2, 768])
     """
 
-    def __init__(self, pixels: PixelEncoder | nn.Module, floats: FloatEncoder | nn.Module) -> None:
+    def __init__(self, pixels: nn.Module, floats: nn.Module) -> None:
         super().__init__()
         self.pixels = pixels
         self.floats = floats

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchrl.envs import ExplorationType
 from torchrl.envs.utils import exploration_type
 
-from tm_torchrl.modules.noisy import reset_noise
+from tm_torchrl.modules.noisy import is_noisy, reset_noise
 
 HELD_KEYS = ("held_action", "held_steps")
 
@@ -257,7 +257,7 @@ class Boltzmann(_Exploration):
 
 
 class NoisyExploration(TensorDictModuleBase):
-    """An actor with noisy layers that draws new noise before it acts, one draw for the whole batch.
+    """An actor with noisy layers that draws new noise before it acts.
 
     The greedy action of the noisy values is what such an actor means, so it counts as greedy; put ``EpsilonGreedy``
     behind it for BTR's combination.
@@ -265,6 +265,7 @@ class NoisyExploration(TensorDictModuleBase):
     Args:
         actor: with ``NoisyLinear`` layers.
         every: number of calls between draws.
+        per_car: noise of its own for each row of the batch, instead of one draw for all.
         is_greedy_key: written.
 
     Examples:
@@ -275,14 +276,25 @@ class NoisyExploration(TensorDictModuleBase):
         ['action', 'action_value', 'chosen_action_value', 'is_greedy']
     """
 
-    def __init__(self, actor: TensorDictModuleBase, *, every: int = 1, is_greedy_key: NestedKey = "is_greedy") -> None:
+    def __init__(
+        self,
+        actor: TensorDictModuleBase,
+        *,
+        every: int = 1,
+        per_car: bool = False,
+        is_greedy_key: NestedKey = "is_greedy",
+    ) -> None:
         super().__init__()
-        if not any(hasattr(module, "weight_epsilon") for module in actor.modules()):
-            raise ValueError("actor: it has no noisy layers; construct its network with linear=NoisyLinear")
+        if not is_noisy(actor):
+            raise ValueError(
+                "actor: it has no noisy layers; construct its network with linear=NoisyLinear "
+                "(objective.network.linear=noisy)"
+            )
         if every < 1:
             raise ValueError(f"every={every}: at least one call lies between draws")
         self.actor = actor
         self.every = every
+        self.per_car = per_car
         self.is_greedy_key = is_greedy_key
         self._num_calls = 0
         self.in_keys = actor.in_keys
@@ -297,7 +309,7 @@ class NoisyExploration(TensorDictModuleBase):
         """Act with fresh noise while exploring, without noise otherwise."""
         if exploration_type() is ExplorationType.RANDOM:
             if self._num_calls % self.every == 0:
-                reset_noise(self.actor)
+                reset_noise(self.actor, num_rows=tensordict.numel() if self.per_car else None)
             self._num_calls += 1
         tensordict = self.actor(tensordict)
         is_greedy = torch.ones(tensordict.batch_size, dtype=torch.bool, device=tensordict.device)

@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from tm_torchrl.modules.initialization import HIDDEN_GAIN, LEAKY_SLOPE, orthogonal_
+from tm_torchrl.modules.activations import Activation, leaky_relu, make_activation, outputs_before
+from tm_torchrl.modules.choices import chosen
+from tm_torchrl.modules.initialization import HIDDEN_GAIN, orthogonal_
+from tm_torchrl.modules.noisy import NoisyLinear
 
 Initialization = Callable[[nn.Module, float], None]
-LinearLayer = Callable[[int, int], nn.Module]
+LinearLayer = Callable[[int, int], nn.Module] | str
 
-
-def leaky_relu() -> nn.Module:
-    """The default activation; in place, since what it overwrites is used by nothing else."""
-    return nn.LeakyReLU(LEAKY_SLOPE, inplace=True)
+LINEAR_LAYERS: dict[str, Callable[[int, int], nn.Module]] = {"linear": nn.Linear, "noisy": NoisyLinear}
 
 
 class Dense(nn.Sequential):
@@ -54,10 +54,11 @@ def dense(
     sizes: Sequence[int],
     *,
     output_gain: float | None = None,
-    hidden_gain: float = HIDDEN_GAIN,
-    activation: Callable[[], nn.Module] = leaky_relu,
+    input_gain: float = HIDDEN_GAIN,
+    activation: Activation = leaky_relu,
     layer_norm: bool = False,
     linear: LinearLayer = nn.Linear,
+    output_linear: LinearLayer | None = None,
     initialization: Initialization | None = orthogonal_,
 ) -> Dense:
     """Linear layers of the given sizes, each followed by an activation.
@@ -65,10 +66,11 @@ def dense(
     Args:
         sizes: inputs, hidden sizes, outputs.
         output_gain: given, the last layer is an output layer: no activation, and weights of this gain.
-        hidden_gain: gain of the other layers' weights.
-        activation: makes one activation.
+        input_gain: gain of the first layer's weights, unless it is the output layer.
+        activation: makes one activation, or its name.
         layer_norm: normalise each hidden layer before its activation.
-        linear: makes one layer from its sizes: ``nn.Linear`` or ``NoisyLinear``.
+        linear: makes one layer from its sizes: ``nn.Linear`` or ``NoisyLinear``, or ``"linear"`` or ``"noisy"``.
+        output_linear: the same for the last layer; ``None`` for one as the others.
         initialization: called with each layer and its gain; ``None`` leaves the layer's own.
 
     Examples:
@@ -80,16 +82,28 @@ def dense(
         )
     """
     layers: list[nn.Module] = []
-    for i in range(len(sizes) - 1):
-        is_output = output_gain is not None and i == len(sizes) - 2
-        layer = linear(sizes[i], sizes[i + 1])
+    last = len(sizes) - 2
+    for i in range(last + 1):
+        is_output = output_gain is not None and i == last
+        active = None if is_output else make_activation(activation)
+        outputs = sizes[i + 1] if active is None else outputs_before(active, sizes[i + 1])
+        layer = linear_layer(output_linear if i == last and output_linear is not None else linear)(sizes[i], outputs)
         if initialization is not None:
-            initialization(layer, output_gain if is_output and output_gain is not None else hidden_gain)
+            gain = output_gain if is_output and output_gain is not None else input_gain if i == 0 else HIDDEN_GAIN
+            initialization(layer, gain)
         layers.append(layer)
-        if not is_output:
-            layers += [nn.LayerNorm(sizes[i + 1])] if layer_norm else []
-            layers.append(activation())
+        if active is not None:
+            layers += [nn.LayerNorm(outputs), active] if layer_norm else [active]
     return Dense(*layers)
+
+
+def linear_layer(linear: LinearLayer) -> Callable[[int, int], nn.Module]:
+    """What makes a layer from its sizes.
+
+    >>> linear_layer("noisy")(4, 2)
+    NoisyLinear(in_features=4, out_features=2, bias=True)
+    """
+    return chosen(linear, LINEAR_LAYERS, argument="linear") if isinstance(linear, str) else linear
 
 
 def as_float(values: Tensor) -> Tensor:

@@ -1,41 +1,52 @@
-"""Quantile networks for vector observations: IQN, QR-DQN, FQF and non-crossing, one family."""
+"""Quantile networks for floats, images or both: IQN, QR-DQN, FQF and non-crossing, one family."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from tm_torchrl.modules.activations import Activation, leaky_relu
+from tm_torchrl.modules.assembly import (
+    ModuleMaker,
+    count_features,
+    make_decoder,
+    make_encoder,
+    make_image_encoder,
+    make_trunk,
+)
 from tm_torchrl.modules.conditioning import FiLM, Hadamard
-from tm_torchrl.modules.decoder import Decoder, DuelingDecoder
 from tm_torchrl.modules.embedding import CosineEmbedding
 from tm_torchrl.modules.encoders import FloatEncoder, Normalize
 from tm_torchrl.modules.fractions import FractionProposal, FractionSource, StratifiedFractions
 from tm_torchrl.modules.heads import FixedHead, ImplicitHead, MonotoneHead
 from tm_torchrl.modules.initialization import orthogonal_
-from tm_torchrl.modules.layers import Initialization, LinearLayer, leaky_relu
+from tm_torchrl.modules.layers import Initialization, LinearLayer
 from tm_torchrl.modules.network import QuantileNetwork
 
 
 class _MLPQuantileNetwork(QuantileNetwork):
-    """Takes one vector of observations; can act by itself."""
+    """Takes an image, a vector of floats, or both; can act by itself."""
 
     @torch.no_grad()
-    def act(self, observation: Tensor) -> Tensor:
-        """The actions with the highest mean over fractions, for observations ``[*B, F]``."""
-        flat = observation.reshape(-1, observation.shape[-1])
-        action = self.quantiles(flat).mean().argmax(-1)
-        return action.reshape((*observation.shape[:-1], *action.shape[1:]))
+    def act(self, *observations: Tensor) -> Tensor:
+        """The actions with the highest mean over fractions, for images ``[*B, C, H, W]`` and floats ``[*B, F]``."""
+        num_own = [1] if isinstance(self.encoder, FloatEncoder) else [3, 1][: len(observations)]
+        shape = observations[0].shape[: -num_own[0]]
+        flat = [each.reshape(-1, *each.shape[-own:]) for each, own in zip(observations, num_own, strict=True)]
+        action = self.quantiles(*flat).mean().argmax(-1)
+        return action.reshape((*shape, *action.shape[1:]))
 
 
 class MLPIQNetwork(_MLPQuantileNetwork):
     """An implicit quantile network for vector observations (Dabney et al. 2018).
 
     Args:
-        num_inputs: F, the size of an observation.
+        num_inputs: F, the number of floats; ``None`` for images alone.
         num_actions: A.
-        hidden_sizes: of the encoder; the last one is D, the number of features.
+        hidden_sizes: of the floats' encoder; without image the last one is D, the number of features.
         head_size: hidden size of the head; the dueling head has two streams of it.
         num_cosines: of the fraction embedding.
         first_frequency: of the fraction embedding, 1 (Linesight) or 0 (the paper).
@@ -43,12 +54,17 @@ class MLPIQNetwork(_MLPQuantileNetwork):
         num_slots: S, the length of an action block; ``None`` for single actions.
         dueling: value and advantage streams.
         conditioning: ``Hadamard`` or ``FiLM``.
-        source: of fractions; ``None`` for stratified ones that a batch shares, which cost a third less and learn as
-            well (``benchmarks/shared_fractions.py``).
-        normalize: the encoder's first layer.
+        source: of fractions, or a function that makes it from D; ``None`` for stratified ones that a
+            batch shares, which cost a third less and learn as well (``benchmarks/shared_fractions.py``).
+        image: makes the encoder of images, the first observation: ``PixelEncoder`` or ``ImpalaEncoder``; ``None`` for
+            floats alone.
+        image_shape: ``(channels, edge, edge)``.
+        trunk: makes what stands behind the encoder from D: ``ResidualTrunk``; ``None`` for nothing.
+        normalize: the first layer over the floats.
         layer_norm: normalise hidden layers before their activation.
-        linear: makes the head's layers: ``nn.Linear`` or ``NoisyLinear``.
-        activation: makes one activation.
+        linear: makes the head's layers: ``nn.Linear`` or ``NoisyLinear``, or ``"linear"`` or ``"noisy"``.
+        plain_value_output: the value's last layer is ``nn.Linear`` where the others are noisy.
+        activation: makes one, or its name: ``"leaky_relu"``, ``"relu"``, ``"gelu"``, ``"crelu"``.
         initialization: of the weights; ``None`` for torch's own.
 
     Examples:
@@ -61,7 +77,7 @@ class MLPIQNetwork(_MLPQuantileNetwork):
 
     def __init__(
         self,
-        num_inputs: int,
+        num_inputs: int | None,
         num_actions: int,
         *,
         hidden_sizes: Sequence[int] = (256, 256),
@@ -72,15 +88,25 @@ class MLPIQNetwork(_MLPQuantileNetwork):
         num_slots: int | None = None,
         dueling: bool = True,
         conditioning: Callable[..., Hadamard | FiLM] = Hadamard,
-        source: FractionSource | FractionProposal | None = None,
+        source: FractionSource | FractionProposal | Callable[[int], FractionProposal] | None = None,
+        image: ModuleMaker | None = None,
+        image_shape: Sequence[int] | None = None,
+        trunk: ModuleMaker | None = None,
         normalize: Normalize | None = None,
         layer_norm: bool = False,
         linear: LinearLayer = nn.Linear,
-        activation: Callable[[], nn.Module] = leaky_relu,
+        plain_value_output: bool = False,
+        activation: Activation = leaky_relu,
         initialization: Initialization | None = orthogonal_,
     ) -> None:
-        num_features = hidden_sizes[-1]
-        encoder = FloatEncoder(
+        pixels = make_image_encoder(
+            image, image_shape, num_inputs=num_inputs, activation=activation, initialization=initialization
+        )
+        num_features = count_features(pixels, num_inputs, hidden_sizes)
+        if source is not None and not isinstance(source, (FractionSource, FractionProposal)):
+            source = source(num_features)
+        encoder = make_encoder(
+            pixels,
             num_inputs,
             hidden_sizes=hidden_sizes,
             normalize=normalize,
@@ -88,13 +114,15 @@ class MLPIQNetwork(_MLPQuantileNetwork):
             activation=activation,
             initialization=initialization,
         )
-        decoder = (DuelingDecoder if dueling else Decoder)(
+        decoder = make_decoder(
             num_features,
             num_actions,
+            dueling=dueling,
             num_slots=num_slots,
             hidden_size=head_size,
             layer_norm=layer_norm,
             linear=linear,
+            plain_value_output=plain_value_output,
             activation=activation,
             initialization=initialization,
         )
@@ -104,26 +132,38 @@ class MLPIQNetwork(_MLPQuantileNetwork):
             decoder,
         )
         source = StratifiedFractions(shared=True) if source is None else source
-        super().__init__(encoder, head, source=source, num_fractions=num_fractions, num_slots=num_slots)
+        super().__init__(
+            encoder,
+            head,
+            source=source,
+            num_fractions=num_fractions,
+            num_slots=num_slots,
+            trunk=make_trunk(trunk, num_features, activation, initialization),
+        )
 
 
 class MLPFQFNetwork(MLPIQNetwork):
     """An implicit network that proposes its own fractions for each state (Yang et al. 2019).
 
     Args:
-        num_inputs: F, the size of an observation.
+        num_inputs: F, the number of floats; ``None`` for images alone.
         num_actions: A.
-        hidden_sizes: of the encoder; the last one is D, the number of features.
+        hidden_sizes: of the floats' encoder; without image the last one is D, the number of features.
         head_size: hidden size of the head.
         num_cosines: of the fraction embedding.
         num_fractions: N, proposed for each state; 32 in the paper.
         num_slots: S, the length of an action block; ``None`` for single actions.
         dueling: value and advantage streams.
         conditioning: ``Hadamard`` or ``FiLM``.
-        normalize: the encoder's first layer.
+        image: makes the encoder of images, the first observation: ``PixelEncoder`` or ``ImpalaEncoder``; ``None`` for
+            floats alone.
+        image_shape: ``(channels, edge, edge)``.
+        trunk: makes what stands behind the encoder from D: ``ResidualTrunk``; ``None`` for nothing.
+        normalize: the first layer over the floats.
         layer_norm: normalise hidden layers before their activation.
-        linear: makes the head's layers: ``nn.Linear`` or ``NoisyLinear``.
-        activation: makes one activation.
+        linear: makes the head's layers: ``nn.Linear`` or ``NoisyLinear``, or ``"linear"`` or ``"noisy"``.
+        plain_value_output: the value's last layer is ``nn.Linear`` where the others are noisy.
+        activation: makes one, or its name: ``"leaky_relu"``, ``"relu"``, ``"gelu"``, ``"crelu"``.
         initialization: of the weights; ``None`` for torch's own.
 
     Examples:
@@ -133,7 +173,7 @@ class MLPFQFNetwork(MLPIQNetwork):
 
     def __init__(
         self,
-        num_inputs: int,
+        num_inputs: int | None,
         num_actions: int,
         *,
         hidden_sizes: Sequence[int] = (256, 256),
@@ -143,10 +183,14 @@ class MLPFQFNetwork(MLPIQNetwork):
         num_slots: int | None = None,
         dueling: bool = True,
         conditioning: Callable[..., Hadamard | FiLM] = Hadamard,
+        image: ModuleMaker | None = None,
+        image_shape: Sequence[int] | None = None,
+        trunk: ModuleMaker | None = None,
         normalize: Normalize | None = None,
         layer_norm: bool = False,
         linear: LinearLayer = nn.Linear,
-        activation: Callable[[], nn.Module] = leaky_relu,
+        plain_value_output: bool = False,
+        activation: Activation = leaky_relu,
         initialization: Initialization | None = orthogonal_,
     ) -> None:
         super().__init__(
@@ -159,10 +203,14 @@ class MLPFQFNetwork(MLPIQNetwork):
             num_slots=num_slots,
             dueling=dueling,
             conditioning=conditioning,
-            source=FractionProposal(hidden_sizes[-1], num_fractions),
+            source=partial(FractionProposal, num_fractions=num_fractions),
+            image=image,
+            image_shape=image_shape,
+            trunk=trunk,
             normalize=normalize,
             layer_norm=layer_norm,
             linear=linear,
+            plain_value_output=plain_value_output,
             activation=activation,
             initialization=initialization,
         )
@@ -172,17 +220,22 @@ class MLPQRNetwork(_MLPQuantileNetwork):
     """A QR-DQN for vector observations: one output for each of N fixed fractions (Dabney et al. 2018).
 
     Args:
-        num_inputs: F, the size of an observation.
+        num_inputs: F, the number of floats; ``None`` for images alone.
         num_actions: A.
-        hidden_sizes: of the encoder; the last one is D, the number of features.
+        hidden_sizes: of the floats' encoder; without image the last one is D, the number of features.
         head_size: hidden size of the head; ``None`` for a single layer, as in the paper.
         num_fractions: N; 200 in the paper.
         num_slots: S, the length of an action block; ``None`` for single actions.
         dueling: value and advantage streams.
-        normalize: the encoder's first layer.
+        image: makes the encoder of images, the first observation: ``PixelEncoder`` or ``ImpalaEncoder``; ``None`` for
+            floats alone.
+        image_shape: ``(channels, edge, edge)``.
+        trunk: makes what stands behind the encoder from D: ``ResidualTrunk``; ``None`` for nothing.
+        normalize: the first layer over the floats.
         layer_norm: normalise hidden layers before their activation.
-        linear: makes the head's layers: ``nn.Linear`` or ``NoisyLinear``.
-        activation: makes one activation.
+        linear: makes the head's layers: ``nn.Linear`` or ``NoisyLinear``, or ``"linear"`` or ``"noisy"``.
+        plain_value_output: the value's last layer is ``nn.Linear`` where the others are noisy.
+        activation: makes one, or its name: ``"leaky_relu"``, ``"relu"``, ``"gelu"``, ``"crelu"``.
         initialization: of the weights; ``None`` for torch's own.
 
     Examples:
@@ -195,7 +248,7 @@ class MLPQRNetwork(_MLPQuantileNetwork):
 
     def __init__(
         self,
-        num_inputs: int,
+        num_inputs: int | None,
         num_actions: int,
         *,
         hidden_sizes: Sequence[int] = (256, 256),
@@ -203,13 +256,22 @@ class MLPQRNetwork(_MLPQuantileNetwork):
         num_fractions: int = 32,
         num_slots: int | None = None,
         dueling: bool = True,
+        image: ModuleMaker | None = None,
+        image_shape: Sequence[int] | None = None,
+        trunk: ModuleMaker | None = None,
         normalize: Normalize | None = None,
         layer_norm: bool = False,
         linear: LinearLayer = nn.Linear,
-        activation: Callable[[], nn.Module] = leaky_relu,
+        plain_value_output: bool = False,
+        activation: Activation = leaky_relu,
         initialization: Initialization | None = orthogonal_,
     ) -> None:
-        encoder = FloatEncoder(
+        pixels = make_image_encoder(
+            image, image_shape, num_inputs=num_inputs, activation=activation, initialization=initialization
+        )
+        num_features = count_features(pixels, num_inputs, hidden_sizes)
+        encoder = make_encoder(
+            pixels,
             num_inputs,
             hidden_sizes=hidden_sizes,
             normalize=normalize,
@@ -217,19 +279,26 @@ class MLPQRNetwork(_MLPQuantileNetwork):
             activation=activation,
             initialization=initialization,
         )
-        decoder = (DuelingDecoder if dueling else Decoder)(
-            hidden_sizes[-1],
+        decoder = make_decoder(
+            num_features,
             num_actions,
+            dueling=dueling,
             num_slots=num_slots,
             num_outputs=num_fractions + self.num_extra_outputs,
-            hidden_size=head_size or 1,
-            num_hidden_layers=0 if head_size is None else 1,
+            hidden_size=head_size,
             layer_norm=layer_norm,
             linear=linear,
+            plain_value_output=plain_value_output,
             activation=activation,
             initialization=initialization,
         )
-        super().__init__(encoder, self.head_class(decoder), num_fractions=num_fractions, num_slots=num_slots)
+        super().__init__(
+            encoder,
+            self.head_class(decoder),
+            num_fractions=num_fractions,
+            num_slots=num_slots,
+            trunk=make_trunk(trunk, num_features, activation, initialization),
+        )
 
 
 class MLPNQNetwork(MLPQRNetwork):

@@ -1,4 +1,4 @@
-"""The quantile network: an encoder, a source of fractions, a head.
+"""The quantile network: an encoder, perhaps a trunk, a source of fractions, a head.
 
 Shapes: B batch, N fractions, D features, S slots of an action block, A actions.
 """
@@ -18,7 +18,7 @@ class Quantiles(NamedTuple):
 
     values: Tensor  # [B, N, A] or [B, N, S, A]
     fractions: Tensor  # [B, N]
-    features: Tensor  # [B, D], what the encoder made of the observations
+    features: Tensor  # [B, D], what encoder and trunk made of the observations
     edges: Tensor | None = None  # [B, N + 1], of proposed fractions
     entropy: Tensor | None = None  # [B], of proposed fractions
 
@@ -63,6 +63,7 @@ class QuantileNetwork(nn.Module):
         source: of fractions when none are given; ``None`` for a head that has its own.
         num_fractions: N, drawn from the source when none are given.
         num_slots: S, the length of an action block; ``None`` for single actions.
+        trunk: features to features, behind the encoder.
 
     Examples:
         >>> import torch
@@ -80,6 +81,7 @@ class QuantileNetwork(nn.Module):
         source: FractionSource | FractionProposal | None = None,
         num_fractions: int = 32,
         num_slots: int | None = None,
+        trunk: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if source is None and not hasattr(head, "fractions"):
@@ -98,6 +100,7 @@ class QuantileNetwork(nn.Module):
         if source is None or isinstance(source, FractionProposal):
             self.num_fractions = int((head if source is None else source).num_fractions)  # type: ignore[arg-type]
         self.num_slots = num_slots
+        self.trunk = trunk
 
     @property
     def takes_fractions(self) -> bool:
@@ -107,6 +110,8 @@ class QuantileNetwork(nn.Module):
     def quantiles(self, *observations: Tensor, fractions: Tensor | None = None) -> Quantiles:
         """Values at given fractions ``[B, N]``, or at those of the network's source."""
         features = self.encoder(*observations)
+        if self.trunk is not None:
+            features = self.trunk(features)
         if isinstance(self.source, FractionProposal) and fractions is None:
             proposal = self.source(features.detach())
             values = self.head(features, proposal.fractions.detach())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torchrl.modules import NoisyLinear as _TorchRLNoisyLinear
 
 
@@ -30,11 +31,69 @@ class NoisyLinear(_TorchRLNoisyLinear):
     """
 
     def __init__(self, in_features: int, out_features: int, sigma_init: float = 0.5) -> None:
+        if sigma_init <= 0:
+            raise ValueError(f"sigma_init={sigma_init}: must be positive; for no noise use nn.Linear")
+        self.row_noise: tuple[Tensor, Tensor] | None = None
         super().__init__(in_features, out_features, std_init=sigma_init)
 
+    def reset_noise(self, num_rows: int | None = None) -> None:
+        """Draw new noise.
 
-def reset_noise(module: nn.Module) -> None:
-    """Draw new noise in every noisy layer of a module, in place."""
+        Args:
+            num_rows: B, for noise of its own for each row of inputs ``[B, ..., in_features]``, or for each N of
+                ``[B * N, in_features]``; ``None`` for one draw
+                that all inputs share. Own noise is kept as its factors, ``[B, in]`` and ``[B, out]``: B matrices are
+                never made. It is in no state dict.
+        """
+        if num_rows is None:
+            self.row_noise = None
+            super().reset_noise()
+        else:
+            self.row_noise = (
+                self._scale_noise((num_rows, self.in_features)),
+                self._scale_noise((num_rows, self.out_features)),
+            )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """``[..., in_features]`` to ``[..., out_features]``."""
+        if self.row_noise is None or not self._should_use_noise():
+            return super().forward(inputs)
+        noise_in, noise_out = self.row_noise
+        rows = torch.unflatten(inputs, 0, (len(noise_in), -1)) if self._is_folded(inputs) else inputs
+        between = (1,) * (rows.ndim - 2)
+        noise_in, noise_out = (noise.view(len(noise), *between, -1) for noise in (noise_in, noise_out))
+        deviation = nn.functional.linear(rows * noise_in, self.weight_sigma, self.bias_sigma)
+        outputs = nn.functional.linear(rows, self.weight_mu, self.bias_mu) + deviation * noise_out
+        return outputs.reshape(*inputs.shape[:-1], self.out_features)
+
+    def _is_folded(self, inputs: Tensor) -> bool:
+        """Whether inputs are ``[B * N, in_features]``, as ``Dense`` gives them, not ``[B, ..., in_features]``."""
+        num, wanted = len(inputs), len(self.row_noise[0]) if self.row_noise is not None else 1
+        if num % wanted:
+            raise ValueError(f"inputs: {num} rows, but noise was drawn for {wanted}; call reset_noise({num})")
+        return num != wanted
+
+
+def reset_noise(module: nn.Module, *, num_rows: int | None = None) -> None:
+    """Draw new noise in every noisy layer of a module, in place.
+
+    Args:
+        module: with noisy layers.
+        num_rows: B, for noise of its own for each row of inputs; ``None`` for one draw that all share.
+    """
     for layer in module.modules():
-        if isinstance(layer, _TorchRLNoisyLinear):
+        if isinstance(layer, NoisyLinear):
+            layer.reset_noise(num_rows)
+        elif isinstance(layer, _TorchRLNoisyLinear):
+            if num_rows is not None:
+                raise TypeError("num_rows: TorchRL's NoisyLinear has one noise for all rows; use tm_torchrl's")
             layer.reset_noise()
+
+
+def is_noisy(module: nn.Module) -> bool:
+    """Whether there are noisy layers in it.
+
+    >>> is_noisy(nn.Sequential(nn.Linear(4, 2))), is_noisy(nn.Sequential(NoisyLinear(4, 2)))
+    (False, True)
+    """
+    return any(isinstance(layer, _TorchRLNoisyLinear) for layer in module.modules())

@@ -5,12 +5,11 @@ from __future__ import annotations
 from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
-from torchrl.modules import NoisyLinear
 
 from tm_torchrl.modules.actor import QuantileActor, QuantileModule
 from tm_torchrl.modules.fractions import FractionSource
 from tm_torchrl.modules.network import Quantiles
-from tm_torchrl.modules.noisy import reset_noise
+from tm_torchrl.modules.noisy import is_noisy, reset_noise
 from tm_torchrl.objectives.parameter_swap import ParameterSwap
 
 
@@ -40,7 +39,7 @@ class NetworkPass:
         self.source = source
         self.quantile_values_key = quantile_values_key
         self.fractions_key = fractions_key
-        self.is_noisy = any(isinstance(module, NoisyLinear) for module in network.modules())
+        self.is_noisy = is_noisy(network)
 
     @property
     def in_keys(self) -> list[NestedKey]:

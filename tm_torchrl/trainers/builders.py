@@ -111,6 +111,10 @@ def build_replay(settings: Settings, task: Task, *, scratch: Path | None = None)
     prioritized = replay["prioritized"]
     mini_race = None
     if replay["mini_race"] is not None:
+        if "observation" not in task.in_keys:
+            raise ConfigError(
+                "replay.mini_race: its clock stands in the floats, which env.floats=false hides; use true"
+            )
         mini_race = MiniRace(**replay["mini_race"])
     n_step = NStep(
         replay["num_steps"],

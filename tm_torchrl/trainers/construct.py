@@ -17,7 +17,8 @@ class ConfigError(ValueError):
 def construct(settings: Mapping[str, Any], *, name: str, **given: Any) -> Any:
     """What a mapping with ``_target_`` describes; mappings inside that have one too are constructed first.
 
-    With ``_partial_: true`` it is a function that waits for the remaining arguments.
+    With ``_partial_: true`` it is a function that waits for the remaining arguments; where it is called with one that
+    the settings name too, the settings win.
 
     Args:
         settings: ``_target_`` (a dotted name) and arguments.
@@ -39,7 +40,7 @@ def construct(settings: Mapping[str, Any], *, name: str, **given: Any) -> Any:
     _check_arguments(target, arguments, given, name)
     built = {key: _construct_inside(value, name=f"{name}.{key}") for key, value in arguments.items()}
     if settings.get("_partial_"):
-        return lambda *late, **more: _call(target, late, {**built, **given, **more}, name)
+        return lambda *late, **more: _call(target, late, {**more, **built, **given}, name)
     return _call(target, (), {**built, **given}, name)
 
 

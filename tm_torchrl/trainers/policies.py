@@ -8,6 +8,7 @@ from typing import Any
 from tensordict.nn import TensorDictModuleBase, TensorDictSequential
 
 from tm_torchrl.modules import Boltzmann, EpsilonGreedy, NoisyExploration, PerturbedValues, QuantileActor
+from tm_torchrl.modules.noisy import is_noisy
 from tm_torchrl.trainers.schedules import Schedule, make_schedule
 
 ScheduleLike = float | Schedule | Sequence[Any]
@@ -46,6 +47,7 @@ def epsilon_greedy(
         mean_steps: for which a random action is held.
         speed: of the schedule.
     """
+    _refuse_noise(actor)
     explore = EpsilonGreedy(1.0, mean_steps=mean_steps)
     schedule = make_schedule(epsilon, name="exploration.epsilon", speed=speed)
     return ExploringPolicy(TensorDictSequential(actor, explore), {"epsilon": (explore, schedule)})
@@ -70,6 +72,7 @@ def epsilon_boltzmann(
         mean_steps: for which a random action is held.
         speed: of the schedules.
     """
+    _refuse_noise(actor)
     perturb, explore = PerturbedValues(0.0, scale=scale), EpsilonGreedy(1.0, mean_steps=mean_steps)
     return ExploringPolicy(
         TensorDictSequential(actor, perturb, explore),
@@ -91,21 +94,41 @@ def boltzmann(
         epsilon: how often; 1 always.
         speed: of the schedule.
     """
+    _refuse_noise(actor)
     explore = Boltzmann(temperature)
     schedule = make_schedule(epsilon, name="exploration.epsilon", speed=speed)
     return ExploringPolicy(TensorDictSequential(actor, explore), {"epsilon": (explore, schedule)})
 
 
-def noisy(actor: QuantileActor, *, epsilon: ScheduleLike = 0.0, every: int = 1, speed: float = 1.0) -> ExploringPolicy:
+def noisy(
+    actor: QuantileActor,
+    *,
+    epsilon: ScheduleLike | None = None,
+    every: int = 1,
+    per_car: bool = False,
+    speed: float = 1.0,
+) -> ExploringPolicy:
     """Noisy layers, and epsilon on top, which BTR lets end.
 
     Args:
         actor: with noisy layers.
-        epsilon: number or schedule.
+        epsilon: number or schedule; ``None`` for noise alone.
         every: steps between draws of noise.
+        per_car: noise of its own for each car, instead of one draw for all.
         speed: of the schedule.
     """
+    noise = NoisyExploration(actor, every=every, per_car=per_car)
+    if epsilon is None:
+        return ExploringPolicy(noise, {})
     explore = EpsilonGreedy(1.0)
     schedule = make_schedule(epsilon, name="exploration.epsilon", speed=speed)
-    module = TensorDictSequential(NoisyExploration(actor, every=every), explore)
-    return ExploringPolicy(module, {"epsilon": (explore, schedule)})
+    return ExploringPolicy(TensorDictSequential(noise, explore), {"epsilon": (explore, schedule)})
+
+
+def _refuse_noise(actor: QuantileActor) -> None:
+    """Exploration by actions alone leaves noisy layers with one noise for ever."""
+    if is_noisy(actor):
+        raise ValueError(
+            "the network has noisy layers, but this exploration never draws their noise; give exploration=noisy (with "
+            "exploration.epsilon, if wanted), or objective.network.linear=linear"
+        )

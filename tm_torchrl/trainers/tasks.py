@@ -27,6 +27,7 @@ from tm_torchrl.world.tracker import Limits
 
 Row = dict[str, Any]
 
+IMAGE_SHAPE = (1, 64, 64)
 MANY_FINISH = 0.95
 
 
@@ -81,6 +82,7 @@ class TrackManiaTask:
         blind_tracks: further ones that are only evaluated, never trained on.
         num_envs: cars, over all workers together.
         pixels: whether the network sees the camera.
+        floats: whether the network sees the vector of floats.
         action_block: actions per decision, 1 or 5.
         num_previous_actions: in the observation.
         starts: where cars begin in training.
@@ -101,6 +103,7 @@ class TrackManiaTask:
     blind_tracks: Sequence[str | Path] = ()
     num_envs: int = 64
     pixels: bool = False
+    floats: bool = True
     action_block: int = 1
     num_previous_actions: int = 5
     starts: Starts = field(default_factory=Starts)
@@ -115,6 +118,8 @@ class TrackManiaTask:
             raise ValueError("env: track, tracks and generated_tracks exclude each other; give one of them")
         if self.num_envs < 1:
             raise ValueError(f"env: num_envs={self.num_envs}: at least one car is needed")
+        if not (self.pixels or self.floats):
+            raise ValueError("env: pixels=false, floats=false: the network sees nothing; give it one of them")
         if self.generated_tracks:
             names = [f"generated-{seed}" for seed in range(self.generated_tracks)]
             self._tracks = {
@@ -137,8 +142,8 @@ class TrackManiaTask:
 
     @property
     def in_keys(self) -> list[NestedKey]:
-        """Floats, and before them the camera's image."""
-        return ["pixels", "observation"] if self.pixels else ["observation"]
+        """The camera's image, and after it the floats."""
+        return [key for key, is_seen in (("pixels", self.pixels), ("observation", self.floats)) if is_seen]
 
     def make_env(self, *, num_envs: int, first: int = 0, seed: int = 0, device: torch.device | str = "cpu") -> EnvBase:
         """Cars ``first`` to ``first + num_envs - 1``; a car's races do not depend on the other cars' worker."""
@@ -158,13 +163,14 @@ class TrackManiaTask:
         )
 
     def network_arguments(self) -> dict[str, Any]:
-        """Floats, actions, slots, and the constants that normalise the floats."""
+        """What is seen, actions, slots, and the constants that normalise the floats."""
         mean, scale = (torch.from_numpy(x) for x in observation_constants(self.num_previous_actions))
         return {
-            "num_inputs": len(mean),
+            "num_inputs": len(mean) if self.floats else None,
             "num_actions": NUM_ACTIONS,
             "num_slots": None if self.action_block == 1 else self.action_block,
-            "normalize": Normalize(mean, scale),
+            "normalize": Normalize(mean, scale) if self.floats else None,
+            "image_shape": IMAGE_SHAPE if self.pixels else None,
         }
 
     def evaluate(self, policy: TensorDictModuleBase, *, num: int, seed: int) -> list[Row]:
@@ -254,6 +260,7 @@ class GymnasiumTask:
             "num_actions": env.action_spec.space.n,
             "num_slots": None,
             "normalize": normalize,
+            "image_shape": None,
         }
 
     def evaluate(self, policy: TensorDictModuleBase, *, num: int, seed: int) -> list[Row]:

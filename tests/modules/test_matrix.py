@@ -1,0 +1,194 @@
+"""Every encoder with every pooling, norm, head and family: builds, learns in every parameter; some are exported."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torch import nn
+
+from tm_torchrl.modules import (
+    FiLM,
+    Hadamard,
+    ImpalaEncoder,
+    MLPFQFNetwork,
+    MLPIQNetwork,
+    MLPNQNetwork,
+    MLPQRNetwork,
+    PixelEncoder,
+    QuantileActor,
+    QuantileModule,
+    QuantileNetwork,
+    ResidualTrunk,
+)
+from tm_torchrl.objectives import FQFLoss, IQNLoss, QRDQNLoss
+
+FAMILIES = {
+    "iqn": (MLPIQNetwork, IQNLoss),
+    "fqf": (MLPFQFNetwork, FQFLoss),
+    "qrdqn": (MLPQRNetwork, QRDQNLoss),
+    "nq": (MLPNQNetwork, QRDQNLoss),
+}
+POOLINGS = {
+    "flatten": {},
+    "max": {"pooling": "max", "pool_size": 2},
+    "average": {"pooling": "average", "pool_size": 2},
+    "global": {"pooling": "global_average"},
+}
+IMAGES = {
+    "classic": (PixelEncoder, 50, (None, "all")),  # the least edge whose map is 2 x 2
+    "impala": (ImpalaEncoder, 16, (None, "residual", "all")),
+}
+HEADS: dict[str, dict[str, Any]] = {
+    "dueling": {},
+    "single": {"dueling": False},
+    "noisy": {"linear": "noisy"},
+    "noisy_plain_value": {"linear": "noisy", "plain_value_output": True},
+}
+PRODUCT = [
+    (family, image, pooling, norm, layer_norm, head)
+    for family in FAMILIES
+    for image, (_, _, norms) in IMAGES.items()
+    for pooling in POOLINGS
+    for norm in norms
+    for layer_norm in (False, True)
+    for head in HEADS
+]
+# Each seventh always: 7 divides no number of choices, so they cover every pair. The others take two minutes.
+CELLS = [
+    pytest.param(*cell, id="-".join(map(str, cell)), marks=[] if i % 7 == 0 else [pytest.mark.slow])
+    for i, cell in enumerate(PRODUCT)
+]
+
+
+def image_of(name: str, pooling: str, norm: str | None) -> dict[str, Any]:
+    encoder, edge, _ = IMAGES[name]
+    return {"image": partial(encoder, spectral_norm=norm, **POOLINGS[pooling]), "image_shape": (1, edge, edge)}
+
+
+def small(family: str, *, num_inputs: int | None = 4, **options: Any) -> QuantileNetwork:
+    torch.manual_seed(0)
+    return FAMILIES[family][0](num_inputs, 3, **({"hidden_sizes": (8,), "head_size": 8, "num_fractions": 4} | options))
+
+
+def make_batch(keys: list[str], *, size: int = 4, edge: int = 16) -> TensorDict:
+    generator = torch.Generator().manual_seed(1)
+
+    def seen() -> dict[str, torch.Tensor]:
+        pixels = torch.randint(256, (size, 1, edge, edge), dtype=torch.uint8, generator=generator)
+        both = {"pixels": pixels, "observation": torch.randn(size, 4, generator=generator)}
+        return {key: both[key] for key in keys}
+
+    ends = torch.zeros(size, 1, dtype=torch.bool)
+    after = seen() | {"reward": torch.randn(size, 1, generator=generator), "done": ends, "terminated": ends.clone()}
+    action = torch.arange(size) % 3
+    return TensorDict({**seen(), "action": action, "next": TensorDict(after, [size])}, [size])
+
+
+def learn(family: str, network: QuantileNetwork, keys: list[str], *, edge: int = 16) -> None:
+    """One step down the gradient, which reaches every parameter."""
+    torch.manual_seed(0)
+    loss = FAMILIES[family][1](QuantileModule(network, in_keys=keys), action_space="categorical")
+    batch = make_batch(keys, edge=edge)
+    losses = loss(batch)
+    sum(losses[key] for key in loss.out_keys).backward()
+    gradients = {name: parameter.grad for name, parameter in loss.named_parameters()}
+    assert len(gradients) == len(list(network.parameters()))
+    assert [name for name, gradient in gradients.items() if gradient is None or not gradient.any()] == []
+    before = losses["loss"].item()
+    torch.optim.SGD([{**group, "lr": 1e-4 * group["lr_scale"]} for group in loss.parameter_groups()]).step()
+    torch.manual_seed(0)
+    assert loss(batch)["loss"].item() < before
+
+
+@pytest.mark.parametrize(("family", "image", "pooling", "norm", "layer_norm", "head"), CELLS)
+def test_matrix(family: str, image: str, pooling: str, norm: str | None, layer_norm: bool, head: str) -> None:
+    network = small(family, layer_norm=layer_norm, **image_of(image, pooling, norm), **HEADS[head])
+    learn(family, network, ["pixels", "observation"], edge=IMAGES[image][1])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("activation", ["leaky_relu", "relu", "gelu", "crelu"])
+@pytest.mark.parametrize("keys", [["observation"], ["pixels"], ["pixels", "observation"]], ids="+".join)
+@pytest.mark.parametrize("image", IMAGES)
+def test_what_is_seen_and_activations(family: str, activation: str, keys: list[str], image: str) -> None:
+    options = image_of(image, "max", None) if "pixels" in keys else {}
+    num_inputs = 4 if "observation" in keys else None
+    trunk = partial(ResidualTrunk, hidden_size=8, num_blocks=2)
+    network = small(family, num_inputs=num_inputs, activation=activation, trunk=trunk, head_size=16, **options)
+    learn(family, network, keys, edge=IMAGES[image][1])
+    single = make_batch(keys, edge=IMAGES[image][1])[0]
+    assert network.act(*(single[key] for key in keys)).shape == ()
+    assert network.act(*(single[key].expand(2, 5, *single[key].shape) for key in keys)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("family", ["iqn", "fqf"])
+@pytest.mark.parametrize("conditioning", [Hadamard, FiLM])
+@pytest.mark.parametrize(
+    "options", [{"num_layers": 2}, {"num_layers": 3, "hidden_size": 6, "layer_norm": True}], ids=str
+)
+def test_deeper_fraction_projections(family: str, conditioning: type[nn.Module], options: dict[str, Any]) -> None:
+    network = small(family, conditioning=partial(conditioning, **options))
+    layers = [layer for layer in network.head.conditioning.projection if isinstance(layer, nn.Linear)]
+    hidden = options.get("hidden_size", 8)
+    assert [layer.in_features for layer in layers] == [64] + [hidden] * (options["num_layers"] - 1)
+    learn(family, network, ["observation"])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("image", "pooling", "norm"),
+    [("classic", "flatten", "all"), ("impala", "max", "residual"), ("impala", "global", None)],
+)
+@pytest.mark.parametrize("head", ["dueling", "noisy_plain_value"])
+def test_export(family: str, image: str, pooling: str, norm: str | None, head: str) -> None:
+    from torchrl.data import Categorical
+
+    from tm_torchrl.trainers.export import GreedyPolicy
+
+    keys, edge = ["pixels", "observation"], IMAGES[image][1]
+    network = small(family, layer_norm=True, **image_of(image, pooling, norm), **HEADS[head])
+    policy = GreedyPolicy(QuantileActor(network, spec=Categorical(3), in_keys=keys)).eval()
+    states = tuple(make_batch(keys, size=8, edge=edge)[key] for key in keys)
+    rows = torch.export.Dim("batch", min=1, max=1024)
+    program = torch.export.export(policy, states, dynamic_shapes=(tuple({0: rows} for _ in states),)).module()
+    others = tuple(make_batch(keys, size=5, edge=edge)[key] for key in keys)
+    assert torch.equal(program(*others), policy(*others))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image": PixelEncoder}, "image_shape=None: there are no images for the image encoder"),
+        ({"image_shape": (1, 64, 64)}, r"image_shape=\(1, 64, 64\): nothing sees these images"),
+        ({"image": PixelEncoder, "image_shape": (1, 64, 32)}, r"image_shape=\(1, 64, 32\): \(channels, edge, edge\)"),
+        ({"num_inputs": None}, "num_inputs=None, image=None: the network sees nothing"),
+        ({"activation": "rellu"}, "activation='rellu': unknown; did you mean 'relu'?"),
+        (
+            {"activation": "crelu", "hidden_sizes": (7,)},
+            "activation=CReLU: makes 2 of each unit, so a layer of 7",
+        ),
+        ({"linear": "nosy"}, "linear='nosy': unknown; did you mean 'noisy'?"),
+        ({"plain_value_output": True}, "plain_value_output=True: all layers are plain"),
+        (
+            {"plain_value_output": True, "dueling": False, "linear": "noisy"},
+            "without dueling streams there is no value",
+        ),
+        ({"trunk": partial(ResidualTrunk, num_blocks=0)}, "num_blocks=0: at least 1 is needed"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_combinations_that_cannot_be(family: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small(family, **options)
+
+
+def test_projections_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match="num_layers=0: at least one layer"):
+        Hadamard(8, 16, num_layers=0)
+    with pytest.raises(ValueError, match="hidden_size=4: one layer has no hidden ones; give num_layers of 2 or more"):
+        FiLM(8, 16, hidden_size=4)

@@ -1,0 +1,119 @@
+"""Networks chosen in the configuration: they train from pixels, and what cannot be is refused in a line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.trainers.test_training import quiet, weights
+from tm_torchrl.modules import ImpalaEncoder, NoisyLinear, PixelEncoder, PixelFloatEncoder
+from tm_torchrl.trainers import ConfigError, compose_settings, load_agent
+from tm_torchrl.trainers.agent import make_agent
+from tm_torchrl.trainers.export import GreedyPolicy, disagreements, export_policy, visited_states
+
+FEW_UPDATES = [
+    "env.track=oval",
+    "env.num_envs=4",
+    "env.evaluation_limits.race_s=1",
+    "collector=single",
+    "collector.frames_per_batch=32",
+    "precision=float32",
+    "replay.learning_starts=64",
+    "replay.batch_size=8",
+    "replay.uses_per_transition=0.5",
+    "evaluation.every_frames=1000",
+    "evaluation.num=1",
+    "total_frames=128",
+    "log.tensorboard=false",
+]
+SIGHTS = {
+    "classic": (["network=classic", "env.pixels=true"], PixelFloatEncoder),
+    "classic-image-only": (["network=classic", "env.pixels=true", "env.floats=false"], PixelEncoder),
+    "impala": (["network=impala", "env.pixels=true", "objective=qrdqn"], PixelFloatEncoder),
+    "btr-image-only": (
+        [
+            "network=btr",
+            "exploration=noisy",
+            "exploration.per_car=true",
+            "env.pixels=true",
+            "env.floats=false",
+            "objective.network.image.width=1",
+        ],
+        ImpalaEncoder,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SIGHTS)
+def test_pixels_train_in_a_few_updates(name: str, tmp_path: Path) -> None:
+    settings, encoder_class = SIGHTS[name]
+    summary = quiet([*FEW_UPDATES, *settings], tmp_path / "run")
+    assert summary.frames == 128
+    agent = load_agent(summary.folder)
+    network = agent.actor.quantile_module.network
+    assert type(network.encoder) is encoder_class
+    torch.manual_seed(0)
+    fresh = make_agent(compose_settings([*FEW_UPDATES, *settings])).actor.quantile_module.network
+    assert network.state_dict().keys() == fresh.state_dict().keys()
+    learnt = weights(summary.folder)
+    assert any("encoder" in key and not key.endswith("epsilon") for key in learnt)
+    first = next(key for key in learnt if key.endswith("layers.0.weight"))
+    assert not torch.equal(learnt[first], fresh.state_dict()[first.partition("network.")[2]])
+    states = visited_states(agent, 5)
+    act = export_policy(GreedyPolicy(agent.actor), states, tmp_path / "policy.pt2")
+    assert disagreements(agent, act, states) == 0
+
+
+def test_floats_choose_layers_by_name() -> None:
+    settings = [
+        "objective.network.linear=noisy",
+        "objective.network.activation=gelu",
+        "objective.network.layer_norm=true",
+    ]
+    trunk = "objective.network.trunk={_target_: tm_torchrl.modules.ResidualTrunk, _partial_: true, num_blocks: 2}"
+    network = make_agent(compose_settings([*settings, trunk])).actor.quantile_module.network
+    kinds = [type(module) for module in network.modules()]
+    assert kinds.count(NoisyLinear) == 4
+    assert kinds.count(torch.nn.LayerNorm) == 2 + 2 + 2  # floats, trunk, two streams
+    assert torch.nn.LeakyReLU not in kinds
+
+
+def test_settings_of_a_part_win_over_what_the_network_hands_down() -> None:
+    settings = ["network=impala", "env.pixels=true", "+objective.network.image.activation=gelu"]
+    network = make_agent(compose_settings(settings)).actor.quantile_module.network
+    kinds = [type(module) for module in network.encoder.pixels.modules()]
+    assert torch.nn.GELU in kinds
+    assert torch.nn.ReLU not in kinds
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["network=classic"], "objective.network: image_shape=None: there are no images"),
+        (["env.pixels=true"], "objective.network: image_shape=(1, 64, 64): nothing sees these images"),
+        (["env.floats=false"], "env: pixels=false, floats=false: the network sees nothing"),
+        (
+            ["network=impala", "env.pixels=true", "objective.network.image.pool_size=9"],
+            "objective.network.image: pool_size=9: the last convolution leaves a map of 8 x 8",
+        ),
+        (["objective.network.activation=rellu"], "activation='rellu': unknown; did you mean 'relu'?"),
+        (["objective.network.linear=noisy"], "the network has noisy layers, but this exploration never draws"),
+        (["exploration=noisy"], "actor: it has no noisy layers"),
+        (
+            ["network=classic", "env.pixels=true", "env.floats=false", "replay.mini_race={num_actions: 140}"],
+            "replay.mini_race: its clock stands in the floats",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_networks_that_cannot_be(settings: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        quiet([*FEW_UPDATES, *settings], tmp_path / "run")
+    assert message in str(caught.value)
+
+
+def test_gymnasium_tasks_have_no_images() -> None:
+    with pytest.raises(ConfigError, match="image_shape=None: there are no images"):
+        make_agent(compose_settings(["network=impala", "env=gym"]))

@@ -1,0 +1,120 @@
+"""The parts of a network, made from its arguments and checked against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from torch import nn
+
+from tm_torchrl.modules.activations import Activation
+from tm_torchrl.modules.decoder import Decoder, DuelingDecoder
+from tm_torchrl.modules.encoders import FloatEncoder, Normalize, PixelFloatEncoder
+from tm_torchrl.modules.layers import Initialization, LinearLayer
+
+ModuleMaker = Callable[..., nn.Module]
+
+
+def make_image_encoder(
+    image: ModuleMaker | None,
+    image_shape: Sequence[int] | None,
+    *,
+    num_inputs: int | None,
+    activation: Activation,
+    initialization: Initialization | None,
+) -> nn.Module | None:
+    """The encoder of images that was asked for, for the images that there are."""
+    if image is None and image_shape is not None:
+        raise ValueError(
+            f"image_shape={tuple(image_shape)}: nothing sees these images; give image=PixelEncoder or ImpalaEncoder "
+            "(network=classic, impala or btr), or leave them out (env.pixels=false)"
+        )
+    if image is None:
+        if num_inputs is None:
+            raise ValueError("num_inputs=None, image=None: the network sees nothing; give one of them")
+        return None
+    if image_shape is None:
+        raise ValueError(
+            "image_shape=None: there are no images for the image encoder; give their shape (env.pixels=true), or "
+            "image=None (network=mlp)"
+        )
+    if len(image_shape) != 3 or image_shape[1] != image_shape[2]:
+        raise ValueError(f"image_shape={tuple(image_shape)}: (channels, edge, edge) wanted")
+    return image(
+        image_size=image_shape[1], channels=image_shape[0], activation=activation, initialization=initialization
+    )
+
+
+def count_features(pixels: nn.Module | None, num_inputs: int | None, hidden_sizes: Sequence[int]) -> int:
+    """D of an encoder that is still to be made."""
+    of_pixels = 0 if pixels is None else int(pixels.num_features)  # type: ignore[arg-type]
+    if num_inputs is None:
+        return of_pixels
+    if not hidden_sizes:
+        raise ValueError("hidden_sizes=(): at least one layer is needed")
+    return of_pixels + hidden_sizes[-1]
+
+
+def make_encoder(
+    pixels: nn.Module | None,
+    num_inputs: int | None,
+    *,
+    hidden_sizes: Sequence[int],
+    normalize: Normalize | None,
+    layer_norm: bool,
+    activation: Activation,
+    initialization: Initialization | None,
+) -> nn.Module:
+    """Of images, floats, or both."""
+    if num_inputs is None:
+        assert pixels is not None
+        if normalize is not None:
+            raise ValueError("normalize: there are no floats to normalise; leave it out, or give num_inputs")
+        return pixels
+    floats = FloatEncoder(
+        num_inputs,
+        hidden_sizes=hidden_sizes,
+        normalize=normalize,
+        layer_norm=layer_norm,
+        activation=activation,
+        initialization=initialization,
+    )
+    return floats if pixels is None else PixelFloatEncoder(pixels, floats)
+
+
+def make_decoder(
+    num_features: int,
+    num_actions: int,
+    *,
+    dueling: bool,
+    num_slots: int | None,
+    hidden_size: int | None,
+    layer_norm: bool,
+    linear: LinearLayer,
+    plain_value_output: bool,
+    activation: Activation,
+    initialization: Initialization | None,
+    num_outputs: int | None = None,
+) -> Decoder:
+    """With or without value and advantage streams."""
+    if plain_value_output and not dueling:
+        raise ValueError("plain_value_output=True: without dueling streams there is no value output; leave it out")
+    return (partial(DuelingDecoder, plain_value_output=plain_value_output) if dueling else Decoder)(
+        num_features,
+        num_actions,
+        num_slots=num_slots,
+        num_outputs=num_outputs,
+        hidden_size=hidden_size or 1,
+        num_hidden_layers=0 if hidden_size is None else 1,
+        layer_norm=layer_norm,
+        linear=linear,
+        activation=activation,
+        initialization=initialization,
+    )
+
+
+def make_trunk(
+    trunk: ModuleMaker | None, num_features: int, activation: Activation, initialization: Initialization | None
+) -> nn.Module | None:
+    """What stands behind the encoder."""
+    return None if trunk is None else trunk(num_features, activation=activation, initialization=initialization)
