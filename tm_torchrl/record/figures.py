@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from tm_torchrl.record.plots import FAINT, INK, MEDAL_COLOURS
 from tm_torchrl.tracks.medals import Medals, medals_of
@@ -72,6 +72,9 @@ def metric_curves(rows: Sequence[Row], names: Sequence[tuple[str, str]]) -> Figu
         axes.set_title(label, fontsize=9, color=INK, loc="left")
         if key in ("train/loss", "train/gradient_norm") and values and min(values) > 0:
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
         _style(axes)
         _frames_axis(axes, label=False)
     return figure
