@@ -1,7 +1,7 @@
 """The same work as the trainer's default, by hand in plain torch: what the trainer's comfort costs.
 
-64 cars, IQN 256-256 with shared fractions, Munchausen targets, uniform replay in flat arrays, Adam, soft target; no
-TensorDict, no TorchRL, no logging, no checkpoints.
+64 cars, held random actions, IQN 256-256 with shared fractions, Munchausen targets, uniform replay in flat arrays,
+Adam, soft target; no TensorDict, no TorchRL, no logging, no checkpoints.
 """
 
 from __future__ import annotations
@@ -51,9 +51,14 @@ class Network(nn.Module):
         """Quantile values ``[B, N, A]`` at shared fractions ``[N]``."""
         features = self.encoder((observation - self.mean) / self.scale)
         embedded = self.embedding(torch.cos(fractions[:, None] * self.frequencies))
-        both = features[:, None] * embedded
+        both = (features[:, None] * embedded).flatten(0, 1)
         advantage = self.advantage(both).float()
-        return self.value(both).float() + advantage - advantage.mean(-1, keepdim=True)
+        *before, last = self.value
+        for layer in before:
+            both = layer(both)
+        with torch.autocast("cpu", enabled=False):
+            value = last(both.float())
+        return (value + advantage - advantage.mean(-1, keepdim=True)).view(len(features), len(fractions), -1)
 
 
 @dataclass
@@ -72,8 +77,8 @@ class BareLoop:
 
     env: TrackManiaEnv
     capacity: int = 4_000
-    batch_size: int = 256
-    frames_per_update: float = 32.0
+    batch_size: int = 128
+    frames_per_update: float = 16.0
     learning_starts: int = 5_000
     half: bool = True
     seed: int = 0
@@ -89,6 +94,7 @@ class BareLoop:
     def __post_init__(self) -> None:
         torch.manual_seed(self.seed)
         self.cars = self.env.batch_size[0]
+        self.held, self.left = torch.zeros(2, self.cars, dtype=torch.int64)
         self.online = Network()
         self.target = copy.deepcopy(self.online)
         self.optimizer = torch.optim.Adam(self.online.parameters(), 1e-3, eps=1e-4, fused=True)
@@ -123,8 +129,12 @@ class BareLoop:
         values = self.online(seen, torch.rand(8)).mean(1)
         best = values.argmax(-1)
         near = (values + 0.02 * torch.randn_like(values)).argmax(-1)
-        action = torch.where(torch.rand(self.cars) < 0.3, near, best)
-        action = torch.where(torch.rand(self.cars) < 0.05, torch.randint(NUM_ACTIONS, (self.cars,)), action)
+        action = torch.where(torch.rand(self.cars) < 0.2, near, best)
+        is_begun = (self.left <= 0) & (torch.rand(self.cars) < 0.1 / (0.1 + 8.0 * 0.9))
+        self.held = torch.where(is_begun, torch.randint(NUM_ACTIONS, (self.cars,)), self.held)
+        self.left = torch.where(is_begun, torch.empty(self.cars).geometric_(1 / 8).long(), self.left)
+        action = torch.where(self.left > 0, self.held, action)
+        self.left = (self.left - 1).clamp(min=0)
         outcome = race.step(action)
         ended = outcome.terminated | outcome.truncated
         row = (seen, race.observation, action, outcome.reward, outcome.terminated, ended, action == best)
@@ -158,18 +168,18 @@ class BareLoop:
     def update(self) -> None:
         """One update."""
         before, action, reward, discount, after = self.sample()
-        size, number = self.batch_size, self.num_fractions
+        number = self.num_fractions
         halves = (torch.rand(3, number // 2) + torch.arange(number // 2)) / number
         online_at, target_at, _ = torch.cat([halves, 1 - halves], 1)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
-            with torch.no_grad():
-                both = self.target(torch.cat([before, after]), target_at)
-                policy = torch.log_softmax(both.mean(1) / self.temperature, -1)
-                bonus = self.alpha * (self.temperature * policy[:size].gather(1, action[:, None])).clamp(-1.0, 0.0)
-                after_policy = policy[size:, None]
-                soft = (after_policy.exp() * (both[size:] - self.temperature * after_policy)).sum(-1)
-                wanted = reward[:, None] + bonus + discount[:, None] * soft
             values = self.online(before, online_at)
+            with torch.no_grad():
+                policy = torch.log_softmax(values.mean(1) / self.temperature, -1)
+                bonus = self.alpha * (self.temperature * policy.gather(1, action[:, None])).clamp(-1.0, 0.0)
+                later = self.target(after, target_at)
+                after_policy = torch.log_softmax(later.mean(1) / self.temperature, -1)[:, None]
+                soft = (after_policy.exp() * (later - self.temperature * after_policy)).sum(-1)
+                wanted = reward[:, None] + bonus + discount[:, None] * soft
         chosen = values.gather(2, action[:, None, None].expand(-1, number, 1))[:, :, 0]
         error = wanted[:, None, :] - chosen[:, :, None]
         huber = F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=self.kappa) / self.kappa

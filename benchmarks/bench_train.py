@@ -29,6 +29,7 @@ from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.sim import Starts
 from tm_torchrl.trainers import Training, compose_settings
 from tm_torchrl.trainers.builders import build_task, build_training
+from tm_torchrl.trainers.memory import keep_freed_memory
 from tm_torchrl.world.tracker import Limits
 
 WARM_UP_FRAMES = 8_192
@@ -156,6 +157,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="keep the results")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as train() does
     logging.getLogger("torchrl").setLevel(logging.WARNING)
     name = "cartpole_cpu" if args.cartpole else "train_cpu"
     rows: dict[str, Any] = bench_cartpole(args.seeds) if args.cartpole else bench_loop(args.rounds)

@@ -128,7 +128,7 @@ def _loop_line(found: dict[str, Any]) -> str:
     row = found["rows"]["bfloat16"]
     return (
         f"The loop in one process plays {row['ours_frames_per_cpu_s']:,.0f} frames and makes "
-        f"{row['ours_updates_per_cpu_s']:.0f} updates of 256 per CPU second (bfloat16); "
+        f"{row['ours_updates_per_cpu_s']:.0f} updates of 128 per CPU second (bfloat16); "
         f"{row['share_in_simulator_network_and_loss']:.0%} of the time is simulator, network and loss, and it takes "
         f"{row['ours_time_over_bare']:.2f} times as long as the same work written by hand in plain torch "
         f"(`{found['command']}`)."
