@@ -20,10 +20,12 @@ from tm_torchrl.trainers.replay import Replay
 Build = Callable[..., SupervisedCollector]
 
 
-def make_replay() -> Replay:
+def make_replay(storage: str = "memory") -> Replay:
     return Replay(
-        lambda capacity: make_replay_buffer(capacity=capacity, batch_size=2, prioritized=False, seed=0),
-        n_step=NStep(3, gamma=1.0, extra_keys=[("collector", "lane")]),
+        lambda capacity: make_replay_buffer(
+            capacity=capacity, batch_size=2, prioritized=False, storage=storage, seed=0
+        ),
+        n_step=NStep(3, gamma=1.0, frame_ids=storage == "frames", extra_keys=[("collector", "lane")]),
         capacity=CapacitySchedule([(0, 10_000, 1)]),
         budget=ReuseBudget(uses_per_transition=1),
         batch_size=2,
@@ -131,10 +133,10 @@ def steps_of(lanes: range, first: int, num: int) -> TensorDict:
     )
 
 
-@pytest.mark.parametrize("saved_at", [None, 3])
-def test_lanes_are_written_apart_in_any_order_and_across_a_save(saved_at: int | None) -> None:
+@pytest.mark.parametrize(("saved_at", "storage"), [(None, "memory"), (3, "memory"), (None, "frames")])
+def test_lanes_are_written_apart_in_any_order_and_across_a_save(saved_at: int | None, storage: str) -> None:
     """Worker 0 has lanes 0 and 1, worker 1 lanes 2 to 4; they come in the order 0, 0, 1, 0, 1, 1, in batches of 5."""
-    replay, lanes, come = make_replay(), [range(2), range(2, 5)], [0, 0]
+    replay, lanes, come = make_replay(storage), [range(2), range(2, 5)], [0, 0]
     for number, worker in enumerate([0, 0, 1, 0, 1, 1]):
         if number == saved_at:
             rows, state = replay.buffer[:].clone(), replay.state_dict()
@@ -146,6 +148,8 @@ def test_lanes_are_written_apart_in_any_order_and_across_a_save(saved_at: int | 
     rows = replay.buffer[:]
     assert len(rows) == 2 * (15 - 2) + 3 * (15 - 2)  # 15 steps of five lanes, of which the last two wait
     check_transitions(rows, num_lanes=5)
+    if storage == "frames":
+        assert replay.buffer.storage.num_frames == 5 * (13 + 1 + 3)
 
 
 def test_lanes_that_are_grouped_anew_begin_anew() -> None:

@@ -240,6 +240,8 @@ class SupervisedCollector:
             self.log(f"the saved run had {len(before)} lanes, this one has {sum(lanes)}: new episodes begin")
         self._episode_of_lane = _first_episodes(before, sum(lanes))
         channels = [Channel(self._folder, worker) for worker in range(len(lanes))]
+        # Not TorchRL's MultiAsyncCollector: it does not tell whose batch came, ends all workers if one dies, and sends
+        # weights in the middle of a batch. Crews of one worker each share the supervision of the other kinds.
         crew_size = 1 if self.kind == "multi_async" else len(lanes)
         for first in range(0, len(lanes), crew_size):
             members = slice(first, first + crew_size)

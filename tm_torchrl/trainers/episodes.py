@@ -99,4 +99,5 @@ class EpisodeStatistics:
         self.last.extend((entry[0], entry[1], entry[2]) for entry in state["last"])
         self.num_episodes, self.num_terminated = state["num_episodes"], state["num_terminated"]
         self._returns, self._lengths = state["returns"].clone(), state["lengths"].clone()
-        self._trajectories = state["trajectories"].clone()
+        none = torch.full(self._lengths.shape, -1, dtype=torch.int64)  # in older runs
+        self._trajectories = state.get("trajectories", none).clone()

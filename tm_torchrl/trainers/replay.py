@@ -144,7 +144,9 @@ class Replay:
         if state["capacity"] != self.buffer.storage.max_size:
             self.buffer = self.make_buffer(state["capacity"])
         self.writers = {}
-        for start, stop, saved in state["writers"]:
+        for start, stop, saved in state.get(
+            "writers", []
+        ):  # older runs had one for all, whose pending steps are given up
             self._writer(range(start, stop)).set_extra_state(saved)
         self.budget.load_state_dict(state["budget"])
         if self.held_out is not None:
