@@ -110,7 +110,7 @@ def test_a_worker_that_raises_is_told_with_its_traceback_and_started_anew(
 @posix
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP"])
-@pytest.mark.parametrize("options", [{"kind": "multi_sync"}, *MULTI])
+@pytest.mark.parametrize("options", [pytest.param({"kind": "multi_sync"}, id="in_turns"), *MULTI])
 def test_a_worker_that_is_killed_or_stopped_is_started_anew(
     options: dict[str, object], name: str, build: Callable[..., SupervisedCollector]
 ) -> None:
