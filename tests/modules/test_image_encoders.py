@@ -242,7 +242,7 @@ def test_a_loss_with_a_normalised_encoder_compiles() -> None:
     gradients = [parameter.grad.clone() for parameter in loss.parameters()]
     loss.zero_grad()
     torch.compiler.reset()
-    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")  # inductor itself takes ten minutes
+    compiled = torch.compile(loss, fullgraph=True, backend="eager")  # inductor takes ten minutes
     found = compiled(batch.clone())["loss"]
     found.backward()
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
