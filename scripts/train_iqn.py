@@ -3,6 +3,7 @@
 python scripts/train_iqn.py                                  # the default track, on two cores, without the game
 python scripts/train_iqn.py env.track=oval seed=1
 python scripts/train_iqn.py objective=qrdqn                  # iqn | qrdqn | fqf | nq
+python scripts/train_iqn.py network=classic env.pixels=true  # mlp | classic | impala | btr
 python scripts/train_iqn.py experiment=cartpole_iqn
 python scripts/train_iqn.py env=gym env.name=Acrobot-v1
 python scripts/train_iqn.py resume=runs/hillside/2026-01-31_12-00-00

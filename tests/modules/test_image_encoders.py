@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from tests.modules.test_matrix import make_batch
-from tm_torchrl.modules import ImpalaEncoder, MLPIQNetwork, MLPQRNetwork, PixelEncoder, SpectralConv2d
+from tm_torchrl.modules import ImpalaEncoder, MLPIQNetwork, MLPQRNetwork, PixelEncoder, QuantileModule, SpectralConv2d
 from tm_torchrl.modules.activations import leaky_relu
 from tm_torchrl.modules.impala import ResidualBlock
 from tm_torchrl.modules.pooling import pooling_layers
@@ -226,3 +227,44 @@ def test_spectral_norm_compiles() -> None:
 def test_encoders_refuse(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.slow
+def test_a_loss_with_a_normalised_encoder_compiles() -> None:
+    torch.manual_seed(0)
+    keys = ["pixels", "observation"]
+    network = MLPQRNetwork(
+        4, 3, image=partial(ImpalaEncoder, spectral_norm="residual"), image_shape=(1, 16, 16), num_fractions=4
+    )
+    loss, batch = QRDQNLoss(QuantileModule(network, in_keys=keys), action_space="categorical"), make_batch(keys)
+    expected = loss(batch.clone())["loss"]
+    expected.backward()
+    gradients = [parameter.grad.clone() for parameter in loss.parameters()]
+    loss.zero_grad()
+    torch.compiler.reset()
+    compiled = torch.compile(loss, fullgraph=True, backend="eager")  # inductor takes ten minutes
+    found = compiled(batch.clone())["loss"]
+    found.backward()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    for parameter, gradient in zip(loss.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-3 * float(gradient.abs().max()))
+
+
+def test_the_network_of_btr_has_the_size_counted_by_hand() -> None:
+    # D = 64 * 6 * 6 + 256 = 2,560. Encoder 388,160 + floats 264 * 256 + 256 + 65,792 with two norms of 512.
+    # Projection 64 * D + D. Each stream: D * 512 + 512 twice (mean, deviation), its norm 1,024; advantages
+    # 512 * 12 + 12 twice, the plain value 513.
+    network = MLPIQNetwork(
+        264,
+        12,
+        image=partial(ImpalaEncoder, width=2, pooling="max", spectral_norm="residual"),
+        image_shape=(1, 64, 64),
+        head_size=512,
+        layer_norm=True,
+        linear="noisy",
+        plain_value_output=True,
+        activation="relu",
+    )
+    encoder, floats, projection = 388_160, 67_840 + 65_792 + 1_024, 166_400
+    stream = 2 * 1_311_232 + 1_024
+    assert num_parameters(network) == encoder + floats + projection + 2 * stream + 2 * 6_156 + 513 == 5_949_017

@@ -11,6 +11,7 @@ from tests.trainers.test_training import quiet, weights
 from tm_torchrl.modules import ImpalaEncoder, NoisyLinear, PixelEncoder, PixelFloatEncoder
 from tm_torchrl.trainers import ConfigError, compose_settings, load_agent
 from tm_torchrl.trainers.agent import make_agent
+from tm_torchrl.trainers.checkpoint import CheckpointError
 from tm_torchrl.trainers.export import GreedyPolicy, disagreements, export_policy, visited_states
 
 FEW_UPDATES = [
@@ -117,3 +118,20 @@ def test_networks_that_cannot_be(settings: list[str], message: str, tmp_path: Pa
 def test_gymnasium_tasks_have_no_images() -> None:
     with pytest.raises(ConfigError, match="image_shape=None: there are no images"):
         make_agent(compose_settings(["network=impala", "env=gym"]))
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    summary = quiet([*FEW_UPDATES, "objective.network.hidden_sizes=[8,8]"], tmp_path / "run")
+    config = summary.folder / "config.yaml"
+    text = config.read_text(encoding="utf-8")
+    changed = text.replace("layer_norm: false", "layer_norm: true").replace("head_size: 256", "head_size: 16")
+    assert text != changed
+    config.write_text(changed, encoding="utf-8")
+    with pytest.raises(CheckpointError) as caught:
+        load_agent(summary.folder)
+    # Norms move what lies behind them: layers 1 to 4 of the floats; 0 (another size) to 3 of each stream.
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "the checkpoint is of another architecture; 12 modules differ:"
+    where = "  quantile_module.network."
+    assert f"{where}encoder.layers.1: only here" in lines
+    assert f"{where}head.decoder.value.0: bias [16] here, [256] there; weight [16, 8] here, [256, 8] there" in lines

@@ -41,7 +41,7 @@ class _MLPQuantileNetwork(QuantileNetwork):
 
 
 class MLPIQNetwork(_MLPQuantileNetwork):
-    """An implicit quantile network for vector observations (Dabney et al. 2018).
+    """An implicit quantile network over floats, images or both (Dabney et al. 2018).
 
     Args:
         num_inputs: F, the number of floats; ``None`` for images alone.
@@ -217,7 +217,7 @@ class MLPFQFNetwork(MLPIQNetwork):
 
 
 class MLPQRNetwork(_MLPQuantileNetwork):
-    """A QR-DQN for vector observations: one output for each of N fixed fractions (Dabney et al. 2018).
+    """A QR-DQN over floats, images or both: one output for each of N fixed fractions (Dabney et al. 2018).
 
     Args:
         num_inputs: F, the number of floats; ``None`` for images alone.
@@ -302,7 +302,7 @@ class MLPQRNetwork(_MLPQuantileNetwork):
 
 
 class MLPNQNetwork(MLPQRNetwork):
-    """Non-crossing quantiles for vector observations: a ``MonotoneHead``, constructed as ``MLPQRNetwork``.
+    """Non-crossing quantiles over floats, images or both: a ``MonotoneHead``, constructed as ``MLPQRNetwork``.
 
     At its own ``num_fractions`` midpoints with ``QRDQNLoss``, or at sampled fractions with ``IQNLoss``.
 

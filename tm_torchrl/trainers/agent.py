@@ -15,6 +15,7 @@ from torchrl.envs import ExplorationType, set_exploration_type
 
 from tm_torchrl.modules import QuantileActor
 from tm_torchrl.modules.fractions import FractionProposal, midpoints
+from tm_torchrl.trainers.architecture import refuse_other_architecture
 from tm_torchrl.trainers.builders import Settings, build_actor, build_task, choose_device
 from tm_torchrl.trainers.checkpoint import CheckpointError, Checkpoints
 from tm_torchrl.trainers.tasks import Row, Task
@@ -155,6 +156,7 @@ def load_agent(run: str | Path, *, which: str = "best", device: str = "cpu", env
         if which == "latest":
             raise
         weights, manifest = _latest(checkpoints)
+    refuse_other_architecture(agent.actor, weights)
     agent.actor.load_state_dict(weights)
     agent.facts = dict(manifest)
     return agent

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tm_torchrl.evaluation import Diagnostics
 from tm_torchrl.modules import QuantileActor
+from tm_torchrl.trainers.architecture import refuse_other_architecture
 from tm_torchrl.trainers.episodes import EpisodeStatistics
 from tm_torchrl.trainers.learner import Learner
 from tm_torchrl.trainers.policies import ExploringPolicy
@@ -146,6 +147,7 @@ class Training:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
+        refuse_other_architecture(self.actor, state["actor"])
         self.frames, self.num_batches = state["frames"], state["num_batches"]
         self.seconds_before, self.started_at = state["seconds"], time.perf_counter()
         self.frames_before = self.frames
