@@ -177,6 +177,7 @@ def main() -> None:
     for title, (task, *asked) in TASKS.items():
         speeds = None if title in arguments.tasks else old.get("updates_per_cpu_s", {}).get(title)
         if speeds is None:
+            torch.compiler.reset()  # beyond eight versions of a function torch.compile gives up
             learners = learners_of(task, device=arguments.device, compiled=arguments.compile)
             rounds, round_s = (1, 0.3) if arguments.quick else (5, 2.0 if task.kind == "pixels" else 0.6)
             speeds = updates_per_s(learners, rounds=rounds, round_s=round_s)
