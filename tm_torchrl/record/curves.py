@@ -77,3 +77,6 @@ def _dress(axes: Any, medals: Any) -> None:
     if medals is not None:
         for name in ("author", "gold", "silver", "bronze"):
             axes.axhline(getattr(medals, f"{name}_s"), color=MEDAL_COLOURS[name], ls="--", lw=1.0, zorder=0)
+        top = 1.25 * medals.bronze_s  # the first laps take minutes, and nobody wants to see nothing else
+        if axes.get_ylim()[1] > top:
+            axes.set_ylim(top=top)
