@@ -100,13 +100,13 @@ def ours(
     task: Task,
     *,
     target: str = "double",
-    shared: bool = True,
+    shared: bool = False,
     bf16: bool = False,
     prioritized: bool = False,
     compiled: bool = False,
     device: str = "cpu",
 ) -> Callable[[], None]:
-    """Our loss, buffer and fused Adam; ``shared``: one set of fractions for a batch, our default for IQN."""
+    """Our loss, buffer and fused Adam; ``shared``: one set of fractions for a batch."""
     network = make_network(task, shared=shared).to(device)
     keys = ["observation"] if task.kind == "mlp" else ["pixels", "observation"]
     actor = QuantileActor(QuantileModule(network, in_keys=keys), spec=Categorical(task.num_actions))

@@ -1,5 +1,7 @@
 """Does IQN learn as well when a batch shares one set of fractions? CartPole-v1 to 475, both ways over the same seeds.
 
+Not quite: it needs more steps (see the results).
+
     python benchmarks/shared_fractions.py --seeds 10 --write
 
 Seeds that are in the results file already are not run again.

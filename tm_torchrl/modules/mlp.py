@@ -54,8 +54,7 @@ class MLPIQNetwork(_MLPQuantileNetwork):
         num_slots: S, the length of an action block; ``None`` for single actions.
         dueling: value and advantage streams.
         conditioning: ``Hadamard`` or ``FiLM``.
-        source: of fractions, or a function that makes it from D; ``None`` for stratified ones that a
-            batch shares, which cost a third less and learn as well (``benchmarks/shared_fractions.py``).
+        source: of fractions, or a function that makes it from D; ``None`` for ``StratifiedFractions``.
         image: makes the encoder of images, the first observation: ``PixelEncoder`` or ``ImpalaEncoder``; ``None`` for
             floats alone.
         image_shape: ``(channels, edge, edge)``.
@@ -131,7 +130,7 @@ class MLPIQNetwork(_MLPQuantileNetwork):
             conditioning(num_cosines, num_features, activation=activation, initialization=initialization),
             decoder,
         )
-        source = StratifiedFractions(shared=True) if source is None else source
+        source = StratifiedFractions() if source is None else source
         super().__init__(
             encoder,
             head,

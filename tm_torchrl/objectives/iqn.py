@@ -32,7 +32,7 @@ class IQNLoss(QuantileLoss):
         action_space: ``"categorical"``, ``"one_hot"`` or a spec; ``None`` to take the network's.
         num_fractions: N; 8 is as good as 64 from the start of training in the paper.
         num_target_fractions: M.
-        source: of the fractions; ``None`` for the network's own, else stratified and shared by the batch.
+        source: of the fractions; ``None`` for the network's own, else stratified.
         kappa: where the Huber loss turns from square to linear.
         delay_value: a target network apart from the online network.
         priority: written for each sample: ``"mean_difference"`` |mean of online - mean of target|, or ``"loss"``.
@@ -116,4 +116,4 @@ def _source(network: TensorDictModuleBase | QuantileNetwork) -> FractionSource:
     own = network.source if isinstance(network, QuantileNetwork) else module.network.source if module else None
     if isinstance(own, FractionProposal):
         raise ValueError("value_network: it proposes its own fractions; use FQFLoss, or give IQNLoss a source")
-    return StratifiedFractions(shared=True) if own is None else own
+    return StratifiedFractions() if own is None else own
