@@ -79,8 +79,9 @@ def loss_table() -> str:
     deviation = max(row[key] for row in parity["rows"] for key in ("value_deviation", "gradient_deviation"))
     facts = [
         "Equal networks, batches, numbers of quantiles and kinds of target (tianshou's are double, sb3-contrib's "
-        "greedy); sampling included. With shared fractions a batch has one set of them instead of one for each sample; that "
-        "needs more steps on CartPole (`benchmarks/shared_fractions.py`, 10 seeds), so it is an option. Compare within a row: rows were measured one after the other. Measured on "
+        "greedy); sampling included. With shared fractions a batch has one set of them instead of one for each sample; "
+        "that needs more steps on CartPole (`benchmarks/shared_fractions.py`, 10 seeds), so it is an option. Compare "
+        "within a row: rows were measured one after the other. Measured on "
         f"{cpu['date']}, {cpu['machine']}, torch {cpu['versions']['torch']}, commit {cpu['git']}: `{cpu['command']}`.",
         f"On equal numbers the loss and its gradient equal those of both within {deviation:.0e} "
         f"(`{parity['command']}`).",
