@@ -155,7 +155,7 @@ def test_networks_of_blocks_learn_in_every_parameter(family: str, mixer: str | N
     learn(family, network, KEYS, num_slots=NUM_SLOTS)
 
 
-@every_family
+@pytest.mark.parametrize("family", ["iqn", "qrdqn"])
 @every_mixer
 def test_export(family: str, mixer: str | None) -> None:
     network = small(family, num_slots=NUM_SLOTS, mixer=mixer, value_per_slot=mixer is not None)
