@@ -13,6 +13,7 @@ from torchrl.envs import ExplorationType, set_exploration_type
 
 from tests.modules.test_matrix import FAMILIES, learn, small
 from tm_torchrl.modules import (
+    CReLU,
     Decoder,
     DuelingDecoder,
     FixedHead,
@@ -252,3 +253,16 @@ def test_an_actor_of_blocks_values_each_slot() -> None:
     found = actor(TensorDict({"observation": STATES}, [6]))
     assert torch.equal(found["action"], found["action_value"].argmax(-1))
     assert found["action"].shape == (6, NUM_SLOTS)
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+@pytest.mark.parametrize("activation", ["leaky_relu", "crelu"])
+def test_activations_see_units_last(mixer: str, activation: str) -> None:
+    decoder = Decoder(4, 3, num_slots=NUM_SLOTS, hidden_size=8, mixer=mixer, activation=activation)
+    shapes: list[tuple[int, ...]] = []
+    for module in decoder.modules():
+        if isinstance(module, (nn.LeakyReLU, CReLU)):
+            module.register_forward_hook(lambda module, seen, out: shapes.append(tuple(out.shape)))
+    decoder(torch.zeros(7, 4))
+    of_slots = {"mlp": [(7, 64)] * NUM_SLOTS, "conv": [(7, NUM_SLOTS, 64)]}
+    assert shapes == [(7, 8), (7, NUM_SLOTS, 64), *of_slots.get(mixer, [])]

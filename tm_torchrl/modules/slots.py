@@ -116,15 +116,15 @@ class _Convolution(nn.Module):
         self, num_slots: int, size: int, activation: Activation, initialization: Initialization | None
     ) -> None:
         super().__init__()
-        self.activation = make_activation(activation, dim=1)
+        self.activation = make_activation(activation, in_place=False)  # of a view
         self.convolution = nn.Conv1d(size, outputs_before(self.activation, size), WIDTH, padding=WIDTH // 2)
         if initialization is not None:
             initialization(self.convolution, HIDDEN_GAIN)
 
     def forward(self, slots_RSM: Tensor) -> Tensor:
         """``[R, S, M]``."""
-        mixed: Tensor = self.activation(self.convolution(slots_RSM.transpose(1, 2)))
-        return mixed.transpose(1, 2)
+        mixed: Tensor = self.activation(self.convolution(slots_RSM.transpose(1, 2)).transpose(1, 2))
+        return mixed
 
 
 class _Recurrent(nn.Module):
