@@ -74,7 +74,7 @@ def small(family: str, *, num_inputs: int | None = 4, **options: Any) -> Quantil
     return FAMILIES[family][0](num_inputs, 3, **({"hidden_sizes": (8,), "head_size": 8, "num_fractions": 4} | options))
 
 
-def make_batch(keys: list[str], *, size: int = 4, edge: int = 16) -> TensorDict:
+def make_batch(keys: list[str], *, size: int = 4, edge: int = 16, num_slots: int | None = None) -> TensorDict:
     generator = torch.Generator().manual_seed(1)
 
     def seen() -> dict[str, torch.Tensor]:
@@ -85,14 +85,18 @@ def make_batch(keys: list[str], *, size: int = 4, edge: int = 16) -> TensorDict:
     ends = torch.zeros(size, 1, dtype=torch.bool)
     after = seen() | {"reward": torch.randn(size, 1, generator=generator), "done": ends, "terminated": ends.clone()}
     action = torch.arange(size) % 3
+    if num_slots is not None:
+        action = (action.unsqueeze(-1) + torch.arange(num_slots)) % 3
     return TensorDict({**seen(), "action": action, "next": TensorDict(after, [size])}, [size])
 
 
-def learn(family: str, network: QuantileNetwork, keys: list[str], *, edge: int = 16) -> None:
+def learn(
+    family: str, network: QuantileNetwork, keys: list[str], *, edge: int = 16, num_slots: int | None = None
+) -> None:
     """One step down the gradient, which reaches every parameter."""
     torch.manual_seed(0)
     loss = FAMILIES[family][1](QuantileModule(network, in_keys=keys), action_space="categorical")
-    batch = make_batch(keys, edge=edge)
+    batch = make_batch(keys, edge=edge, num_slots=num_slots)
     losses = loss(batch)
     sum(losses[key] for key in loss.out_keys).backward()
     gradients = {name: parameter.grad for name, parameter in loss.named_parameters()}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tm_torchrl.modules.mlp import MLPFQFNetwork, MLPIQNetwork, MLPNQNetwork, MLPQRNetwork
     from tm_torchrl.modules.network import QuantileNetwork, Quantiles
     from tm_torchrl.modules.noisy import NoisyLinear, reset_noise
+    from tm_torchrl.modules.slots import SlotMixer
     from tm_torchrl.modules.spectral_norm import SpectralConv2d
     from tm_torchrl.modules.trunk import ResidualTrunk
 
@@ -52,6 +53,7 @@ _HOMES = {
     "mlp": ("MLPFQFNetwork", "MLPIQNetwork", "MLPNQNetwork", "MLPQRNetwork"),
     "network": ("QuantileNetwork", "Quantiles"),
     "noisy": ("NoisyLinear", "reset_noise"),
+    "slots": ("SlotMixer",),
     "spectral_norm": ("SpectralConv2d",),
     "trunk": ("ResidualTrunk",),
 }
@@ -93,6 +95,7 @@ __all__ = [
     "Quantiles",
     "ResidualTrunk",
     "RiskDistortion",
+    "SlotMixer",
     "SpectralConv2d",
     "StratifiedFractions",
     "UniformFractions",

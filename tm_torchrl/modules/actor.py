@@ -136,7 +136,7 @@ class QuantileActor(TensorDictModuleBase):
         self.distortion = distortion
         self.action_value_key = action_value_key
         self.value_module = QValueModule(
-            spec=_unbatched(spec, action_key, has_slots=network.network.num_slots is not None),
+            spec=_unbatched(spec, action_key, num_slots=network.network.num_slots),
             action_value_key=action_value_key,
             out_keys=[action_key, action_value_key, chosen_action_value_key],
             strict_shape=False,  # it takes the slots of a block for a batch dimension
@@ -193,15 +193,21 @@ def flat(tensordict: TensorDictBase, keys: Sequence[NestedKey]) -> TensorDictBas
     return selected if selected.ndim == 1 else selected.reshape(-1)
 
 
-def _unbatched(spec: TensorSpec, action_key: NestedKey, *, has_slots: bool) -> TensorSpec:
+def _unbatched(spec: TensorSpec, action_key: NestedKey, *, num_slots: int | None) -> TensorSpec:
     """The spec of one action, or of one block of them."""
     if isinstance(spec, Composite):
         spec = spec[action_key]
     is_one_hot = _find_action_space(spec) != "categorical"
+    has_slots = num_slots is not None
     while spec.ndim > has_slots + is_one_hot:
         spec = spec[0]
     if spec.ndim < has_slots + is_one_hot:
         raise ValueError(
             f"spec of shape {tuple(spec.shape)}: the network decides blocks of actions, so one more dimension is needed"
+        )
+    if has_slots and spec.shape[0] != num_slots:
+        raise ValueError(
+            f"spec of shape {tuple(spec.shape)}: the network decides blocks of num_slots={num_slots} actions, the "
+            f"environment wants {spec.shape[0]}; construct it with num_slots={spec.shape[0]}"
         )
     return spec

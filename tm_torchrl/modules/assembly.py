@@ -8,7 +8,7 @@ from functools import partial
 from torch import nn
 
 from tm_torchrl.modules.activations import Activation
-from tm_torchrl.modules.decoder import Decoder, DuelingDecoder
+from tm_torchrl.modules.decoder import Decoder, DuelingDecoder, Mixer
 from tm_torchrl.modules.encoders import FloatEncoder, Normalize, PixelFloatEncoder
 from tm_torchrl.modules.layers import Initialization, LinearLayer
 
@@ -94,12 +94,17 @@ def make_decoder(
     plain_value_output: bool,
     activation: Activation,
     initialization: Initialization | None,
+    mixer: Mixer | None,
+    value_per_slot: bool,
     num_outputs: int | None = None,
 ) -> Decoder:
     """With or without value and advantage streams."""
     if plain_value_output and not dueling:
         raise ValueError("plain_value_output=True: without dueling streams there is no value output; leave it out")
-    return (partial(DuelingDecoder, plain_value_output=plain_value_output) if dueling else Decoder)(
+    if value_per_slot and not dueling:
+        raise ValueError("value_per_slot=True: without dueling streams there is no value; leave it out")
+    dueling_decoder = partial(DuelingDecoder, plain_value_output=plain_value_output, value_per_slot=value_per_slot)
+    return (dueling_decoder if dueling else Decoder)(
         num_features,
         num_actions,
         num_slots=num_slots,
@@ -110,6 +115,7 @@ def make_decoder(
         linear=linear,
         activation=activation,
         initialization=initialization,
+        mixer=mixer,
     )
 
 

@@ -6,12 +6,20 @@ without the K and the S that were not asked for.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from tm_torchrl.modules.activations import Activation, leaky_relu
+from tm_torchrl.modules.choices import chosen
 from tm_torchrl.modules.initialization import orthogonal_
-from tm_torchrl.modules.layers import Initialization, LinearLayer, as_float, dense, linear_layer
+from tm_torchrl.modules.layers import Dense, Initialization, LinearLayer, as_float, dense, linear_layer
+from tm_torchrl.modules.slots import MIXERS, SlotMixer
+
+Mixer = Callable[..., SlotMixer] | str
 
 
 class Decoder(nn.Module):
@@ -28,6 +36,8 @@ class Decoder(nn.Module):
         layer_norm: normalise hidden layers before their activation.
         linear: makes one layer, or its name: ``"linear"`` or ``"noisy"``.
         initialization: of the weights.
+        mixer: of the slots, before an output layer that they share: ``SlotMixer`` or one of its kinds by name; ``None``
+            for one output layer that gives all slots at once.
 
     Examples:
         >>> import torch
@@ -48,34 +58,50 @@ class Decoder(nn.Module):
         layer_norm: bool = False,
         linear: LinearLayer = nn.Linear,
         initialization: Initialization | None = orthogonal_,
+        mixer: Mixer | None = None,
     ) -> None:
         super().__init__()
         counts = {"num_actions": num_actions, "num_slots": num_slots, "num_outputs": num_outputs}
         for name, count in counts.items():
             if count is not None and count < 1:
                 raise ValueError(f"{name}={count}: at least 1 is needed")
+        self.num_slots = num_slots
         self.output_shape = tuple(n for n in (num_outputs, num_slots, num_actions) if n is not None)
-        outputs = 1
-        for n in self.output_shape:
-            outputs *= n
-        self.advantage = dense(
-            [num_features] + [hidden_size] * num_hidden_layers + [outputs],
-            output_gain=1.0,
+        self.is_mixed = mixer is not None
+        sizes = [num_features] + [hidden_size] * num_hidden_layers
+        layers = partial(
+            dense, activation=activation, layer_norm=layer_norm, linear=linear, initialization=initialization
+        )
+        if mixer is None:
+            self.advantage = layers([*sizes, math.prod(self.output_shape)], output_gain=1.0)
+            return
+        mixed = _make_mixer(mixer, num_slots)(
+            sizes[-1],
+            num_slots,
             activation=activation,
             layer_norm=layer_norm,
             linear=linear,
             initialization=initialization,
         )
+        output = layers([mixed.size, (num_outputs or 1) * num_actions], output_gain=1.0)
+        self.advantage = Dense(*layers(sizes), mixed, *output)
 
     def forward(self, features: Tensor) -> Tensor:
         """``[..., D]`` to ``[..., K, S, A]``."""
-        return _shaped(self.advantage.precise(features), self.output_shape)
+        return self._shaped_advantage(self.advantage.precise(features))
+
+    def _shaped_advantage(self, outputs: Tensor) -> Tensor:
+        """The last dimension as K, S, A; behind a mixer it holds S, K, A."""
+        if self.is_mixed and len(self.output_shape) == 3:
+            num_outputs, num_slots, num_actions = self.output_shape
+            return torch.unflatten(outputs, -1, (num_slots, num_outputs, num_actions)).transpose(-3, -2)
+        return torch.unflatten(outputs, -1, self.output_shape)
 
 
 class DuelingDecoder(Decoder):
     """Value plus centred advantages: ``V + A - mean of A over actions`` (Wang et al. 2016).
 
-    One value for each of K outputs, shared by the slots of a block.
+    One value for each of K outputs, shared by the slots of a block, or one for each slot too.
 
     Args:
         num_features: D.
@@ -89,6 +115,8 @@ class DuelingDecoder(Decoder):
         linear: makes one layer, or its name: ``"linear"`` or ``"noisy"``.
         plain_value_output: the value's last layer is ``nn.Linear`` where the others are noisy.
         initialization: of the weights.
+        mixer: of the advantages' slots: ``SlotMixer`` or one of its kinds by name; ``None`` for none.
+        value_per_slot: a value for each slot of a block instead of one that they share.
 
     Examples:
         >>> import torch
@@ -112,6 +140,8 @@ class DuelingDecoder(Decoder):
         linear: LinearLayer = nn.Linear,
         plain_value_output: bool = False,
         initialization: Initialization | None = orthogonal_,
+        mixer: Mixer | None = None,
+        value_per_slot: bool = False,
     ) -> None:
         super().__init__(
             num_features,
@@ -124,13 +154,19 @@ class DuelingDecoder(Decoder):
             layer_norm=layer_norm,
             linear=linear,
             initialization=initialization,
+            mixer=mixer,
         )
+        if value_per_slot and num_slots is None:
+            raise ValueError(
+                "value_per_slot=True, num_slots=None: single actions have no slots; give num_slots "
+                "(env.action_block=5), or leave it out"
+            )
         if plain_value_output and linear_layer(linear) is nn.Linear:
             raise ValueError("plain_value_output=True: all layers are plain; leave it out, or give linear='noisy'")
-        num_values = 1 if num_outputs is None else num_outputs
-        self.value_shape = (*((num_outputs,) if num_outputs else ()), *((1,) if num_slots else ()), 1)
+        num_values = None if num_slots is None else num_slots if value_per_slot else 1
+        self.value_shape = (*(n for n in (num_outputs, num_values) if n is not None), 1)
         self.value = dense(
-            [num_features] + [hidden_size] * num_hidden_layers + [num_values],
+            [num_features] + [hidden_size] * num_hidden_layers + [math.prod(self.value_shape)],
             output_gain=1.0,
             activation=activation,
             layer_norm=layer_norm,
@@ -141,11 +177,19 @@ class DuelingDecoder(Decoder):
 
     def forward(self, features: Tensor) -> Tensor:
         """``[..., D]`` to ``[..., K, S, A]``."""
-        advantage = _shaped(as_float(self.advantage(features)), self.output_shape)  # small: bfloat16 keeps their gaps
-        value = _shaped(self.value.precise(features), self.value_shape)
+        advantage = self._shaped_advantage(as_float(self.advantage(features)))  # small: bfloat16 keeps their gaps
+        value = torch.unflatten(self.value.precise(features), -1, self.value_shape)
         return value + (advantage - advantage.mean(-1, keepdim=True))
 
 
-def _shaped(outputs: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The last dimension as several."""
-    return torch.unflatten(outputs, -1, shape)
+def _make_mixer(mixer: Mixer, num_slots: int | None) -> Callable[..., SlotMixer]:
+    """The mixer that was asked for, for the slots that there are."""
+    if isinstance(mixer, str):
+        chosen(mixer, MIXERS, argument="mixer")
+    if num_slots is None or num_slots < 2:
+        named = repr(mixer) if isinstance(mixer, str) else "SlotMixer"
+        raise ValueError(
+            f"mixer={named}, num_slots={num_slots}: it mixes the slots of a block, so 2 or more are needed; give "
+            "num_slots (env.action_block=5), or mixer=None (objective.network.mixer=null)"
+        )
+    return partial(SlotMixer, kind=mixer) if isinstance(mixer, str) else mixer

@@ -18,6 +18,7 @@ from tm_torchrl.modules.assembly import (
     make_trunk,
 )
 from tm_torchrl.modules.conditioning import FiLM, Hadamard
+from tm_torchrl.modules.decoder import Mixer
 from tm_torchrl.modules.embedding import CosineEmbedding
 from tm_torchrl.modules.encoders import FloatEncoder, Normalize
 from tm_torchrl.modules.fractions import FractionProposal, FractionSource, StratifiedFractions
@@ -52,6 +53,8 @@ class MLPIQNetwork(_MLPQuantileNetwork):
         first_frequency: of the fraction embedding, 1 (Linesight) or 0 (the paper).
         num_fractions: drawn when none are given, so also for acting: the paper's K.
         num_slots: S, the length of an action block; ``None`` for single actions.
+        mixer: of the slots: ``SlotMixer``, or ``"embedding"``, ``"mlp"``, ``"conv"``, ``"gru"``, ``"attention"``.
+        value_per_slot: a value for each slot of a block instead of one that they share.
         dueling: value and advantage streams.
         conditioning: ``Hadamard`` or ``FiLM``.
         source: of fractions, or a function that makes it from D; ``None`` for ``StratifiedFractions``.
@@ -85,6 +88,8 @@ class MLPIQNetwork(_MLPQuantileNetwork):
         first_frequency: int = 1,
         num_fractions: int = 32,
         num_slots: int | None = None,
+        mixer: Mixer | None = None,
+        value_per_slot: bool = False,
         dueling: bool = True,
         conditioning: Callable[..., Hadamard | FiLM] = Hadamard,
         source: FractionSource | FractionProposal | Callable[[int], FractionProposal] | None = None,
@@ -118,6 +123,8 @@ class MLPIQNetwork(_MLPQuantileNetwork):
             num_actions,
             dueling=dueling,
             num_slots=num_slots,
+            mixer=mixer,
+            value_per_slot=value_per_slot,
             hidden_size=head_size,
             layer_norm=layer_norm,
             linear=linear,
@@ -152,6 +159,8 @@ class MLPFQFNetwork(MLPIQNetwork):
         num_cosines: of the fraction embedding.
         num_fractions: N, proposed for each state; 32 in the paper.
         num_slots: S, the length of an action block; ``None`` for single actions.
+        mixer: of the slots: ``SlotMixer``, or ``"embedding"``, ``"mlp"``, ``"conv"``, ``"gru"``, ``"attention"``.
+        value_per_slot: a value for each slot of a block instead of one that they share.
         dueling: value and advantage streams.
         conditioning: ``Hadamard`` or ``FiLM``.
         image: makes the encoder of images, the first observation: ``PixelEncoder`` or ``ImpalaEncoder``; ``None`` for
@@ -180,6 +189,8 @@ class MLPFQFNetwork(MLPIQNetwork):
         num_cosines: int = 64,
         num_fractions: int = 32,
         num_slots: int | None = None,
+        mixer: Mixer | None = None,
+        value_per_slot: bool = False,
         dueling: bool = True,
         conditioning: Callable[..., Hadamard | FiLM] = Hadamard,
         image: ModuleMaker | None = None,
@@ -200,6 +211,8 @@ class MLPFQFNetwork(MLPIQNetwork):
             num_cosines=num_cosines,
             num_fractions=num_fractions,
             num_slots=num_slots,
+            mixer=mixer,
+            value_per_slot=value_per_slot,
             dueling=dueling,
             conditioning=conditioning,
             source=partial(FractionProposal, num_fractions=num_fractions),
@@ -225,6 +238,8 @@ class MLPQRNetwork(_MLPQuantileNetwork):
         head_size: hidden size of the head; ``None`` for a single layer, as in the paper.
         num_fractions: N; 200 in the paper.
         num_slots: S, the length of an action block; ``None`` for single actions.
+        mixer: of the slots: ``SlotMixer``, or ``"embedding"``, ``"mlp"``, ``"conv"``, ``"gru"``, ``"attention"``.
+        value_per_slot: a value for each slot of a block instead of one that they share.
         dueling: value and advantage streams.
         image: makes the encoder of images, the first observation: ``PixelEncoder`` or ``ImpalaEncoder``; ``None`` for
             floats alone.
@@ -254,6 +269,8 @@ class MLPQRNetwork(_MLPQuantileNetwork):
         head_size: int | None = 256,
         num_fractions: int = 32,
         num_slots: int | None = None,
+        mixer: Mixer | None = None,
+        value_per_slot: bool = False,
         dueling: bool = True,
         image: ModuleMaker | None = None,
         image_shape: Sequence[int] | None = None,
@@ -283,6 +300,8 @@ class MLPQRNetwork(_MLPQuantileNetwork):
             num_actions,
             dueling=dueling,
             num_slots=num_slots,
+            mixer=mixer,
+            value_per_slot=value_per_slot,
             num_outputs=num_fractions + self.num_extra_outputs,
             hidden_size=head_size,
             layer_norm=layer_norm,

@@ -93,6 +93,9 @@ class QuantileNetwork(nn.Module):
             raise ValueError(
                 f"source={type(source).__name__}: a {type(head).__name__} has fixed fractions; leave the source out"
             )
+        decided = getattr(getattr(head, "decoder", None), "num_slots", num_slots)
+        if decided != num_slots:
+            raise ValueError(f"num_slots={num_slots}: the head's decoder has num_slots={decided}; give both the same")
         self.encoder = encoder
         self.head: Any = head
         self.source = source

@@ -37,7 +37,7 @@ class ExploringPolicy:
 
 
 def epsilon_greedy(
-    actor: QuantileActor, *, epsilon: ScheduleLike, mean_steps: float = 1.0, speed: float = 1.0
+    actor: QuantileActor, *, epsilon: ScheduleLike, mean_steps: float = 1.0, per_block: bool = False, speed: float = 1.0
 ) -> ExploringPolicy:
     """A random action with probability epsilon.
 
@@ -45,10 +45,16 @@ def epsilon_greedy(
         actor: acts.
         epsilon: number or schedule.
         mean_steps: for which a random action is held.
+        per_block: explore all slots of an action block or none; held actions always fill whole blocks.
         speed: of the schedule.
     """
     _refuse_noise(actor)
-    explore = EpsilonGreedy(1.0, mean_steps=mean_steps)
+    _refuse_single_actions(actor, per_block)
+    if per_block and mean_steps > 1:
+        raise ValueError(
+            f"per_block=true, mean_steps={mean_steps}: held actions fill whole blocks anyway; leave one of them out"
+        )
+    explore = EpsilonGreedy(1.0, mean_steps=mean_steps, per_block=per_block)
     schedule = make_schedule(epsilon, name="exploration.epsilon", speed=speed)
     return ExploringPolicy(TensorDictSequential(actor, explore), {"epsilon": (explore, schedule)})
 
@@ -60,6 +66,7 @@ def epsilon_boltzmann(
     perturbed: ScheduleLike,
     scale: float = 0.01,
     mean_steps: float = 1.0,
+    per_block: bool = False,
     speed: float = 1.0,
 ) -> ExploringPolicy:
     """The Linesight agent's: random with probability epsilon, the best of perturbed values with another.
@@ -70,10 +77,13 @@ def epsilon_boltzmann(
         perturbed: the other probability, of those steps that are not random.
         scale: of the perturbation, in units of value.
         mean_steps: for which a random action is held.
+        per_block: explore all slots of an action block or none; held actions always fill whole blocks.
         speed: of the schedules.
     """
     _refuse_noise(actor)
-    perturb, explore = PerturbedValues(0.0, scale=scale), EpsilonGreedy(1.0, mean_steps=mean_steps)
+    _refuse_single_actions(actor, per_block)
+    perturb = PerturbedValues(0.0, scale=scale, per_block=per_block)
+    explore = EpsilonGreedy(1.0, mean_steps=mean_steps, per_block=per_block)
     return ExploringPolicy(
         TensorDictSequential(actor, perturb, explore),
         {
@@ -84,7 +94,12 @@ def epsilon_boltzmann(
 
 
 def boltzmann(
-    actor: QuantileActor, *, temperature: float, epsilon: ScheduleLike = 1.0, speed: float = 1.0
+    actor: QuantileActor,
+    *,
+    temperature: float,
+    epsilon: ScheduleLike = 1.0,
+    per_block: bool = False,
+    speed: float = 1.0,
 ) -> ExploringPolicy:
     """A draw from the softmax of the values, with a probability that may follow a schedule.
 
@@ -92,10 +107,12 @@ def boltzmann(
         actor: acts.
         temperature: in units of value.
         epsilon: how often; 1 always.
+        per_block: explore all slots of an action block or none.
         speed: of the schedule.
     """
     _refuse_noise(actor)
-    explore = Boltzmann(temperature)
+    _refuse_single_actions(actor, per_block)
+    explore = Boltzmann(temperature, per_block=per_block)
     schedule = make_schedule(epsilon, name="exploration.epsilon", speed=speed)
     return ExploringPolicy(TensorDictSequential(actor, explore), {"epsilon": (explore, schedule)})
 
@@ -106,6 +123,7 @@ def noisy(
     epsilon: ScheduleLike | None = None,
     every: int = 1,
     per_car: bool = False,
+    per_block: bool = False,
     speed: float = 1.0,
 ) -> ExploringPolicy:
     """Noisy layers, and epsilon on top, which BTR lets end.
@@ -115,12 +133,18 @@ def noisy(
         epsilon: number or schedule; ``None`` for noise alone.
         every: steps between draws of noise.
         per_car: noise of its own for each car, instead of one draw for all.
+        per_block: explore all slots of an action block with a random action, or none.
         speed: of the schedule.
     """
     noise = NoisyExploration(actor, every=every, per_car=per_car)
+    _refuse_single_actions(actor, per_block)
     if epsilon is None:
+        if per_block:
+            raise ValueError(
+                "per_block=true, epsilon=null: noise alone draws no actions; give epsilon, or leave it out"
+            )
         return ExploringPolicy(noise, {})
-    explore = EpsilonGreedy(1.0)
+    explore = EpsilonGreedy(1.0, per_block=per_block)
     schedule = make_schedule(epsilon, name="exploration.epsilon", speed=speed)
     return ExploringPolicy(TensorDictSequential(noise, explore), {"epsilon": (explore, schedule)})
 
@@ -131,4 +155,12 @@ def _refuse_noise(actor: QuantileActor) -> None:
         raise ValueError(
             "the network has noisy layers, but this exploration never draws their noise; give exploration=noisy (with "
             "exploration.epsilon, if wanted), or objective.network.linear=linear"
+        )
+
+
+def _refuse_single_actions(actor: QuantileActor, per_block: bool) -> None:
+    """One draw for a block needs blocks."""
+    if per_block and actor.quantile_module.network.num_slots is None:
+        raise ValueError(
+            "per_block=true: the network decides single actions; give blocks (env.action_block=5), or per_block=false"
         )

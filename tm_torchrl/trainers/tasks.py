@@ -21,7 +21,7 @@ from tm_torchrl.sim import Randomisation, Starts
 from tm_torchrl.tracks import DEFAULT_TRACK, generate_track, load_track
 from tm_torchrl.trainers.reward import Reward
 from tm_torchrl.trainers.schedules import Schedule
-from tm_torchrl.world.actions import NUM_ACTIONS
+from tm_torchrl.world.actions import NUM_ACTIONS, TICKS_PER_ACTION
 from tm_torchrl.world.observation import observation_constants
 from tm_torchrl.world.tracker import Limits
 
@@ -120,6 +120,10 @@ class TrackManiaTask:
             raise ValueError(f"env: num_envs={self.num_envs}: at least one car is needed")
         if not (self.pixels or self.floats):
             raise ValueError("env: pixels=false, floats=false: the network sees nothing; give it one of them")
+        if self.action_block not in (1, TICKS_PER_ACTION):
+            raise ValueError(
+                f"env: action_block={self.action_block}: choose 1 (held 50 ms) or {TICKS_PER_ACTION} (10 ms each)"
+            )
         if self.generated_tracks:
             names = [f"generated-{seed}" for seed in range(self.generated_tracks)]
             self._tracks = {

@@ -1,0 +1,93 @@
+"""Action blocks chosen in the configuration: they train, explore as asked for, and what cannot be is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.trainers.test_networks import FEW_UPDATES
+from tests.trainers.test_training import quiet, weights
+from tm_torchrl.modules import EpsilonGreedy
+from tm_torchrl.modules.exploration import _Exploration
+from tm_torchrl.trainers import ConfigError, compose_settings, load_agent
+from tm_torchrl.trainers.agent import make_agent
+from tm_torchrl.trainers.builders import build_policy
+
+BLOCKS = ["env.action_block=5", "env.num_previous_actions=25"]
+SMALL = ["objective.network.hidden_sizes=[16]", "objective.network.head_size=16"]
+RUNS = {
+    "iqn": ["objective=iqn", "estimator=munchausen"],
+    "iqn-attention": ["objective=iqn", "estimator=munchausen", "objective.network.mixer=attention"],
+    "qrdqn-conv": ["objective=qrdqn", "estimator=double", "objective.network.mixer=conv", "exploration=epsilon"],
+    "fqf-mlp": ["objective=fqf", "estimator=greedy", "objective.network.mixer=mlp", "exploration=boltzmann"],
+    "nq-gru": ["objective=nq", "estimator=soft", "objective.network.mixer=gru", "exploration=epsilon_boltzmann"],
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_blocks_train_in_a_few_updates(name: str, tmp_path: Path) -> None:
+    settings = [*FEW_UPDATES, *BLOCKS, *SMALL, *RUNS[name], "exploration.per_block=true"]
+    if name != "iqn":
+        settings.append("objective.network.value_per_slot=true")
+    summary = quiet(settings, tmp_path / "run")
+    assert summary.frames == 128
+    agent, learnt = load_agent(summary.folder), weights(summary.folder)
+    assert agent.predict(torch.zeros(264)).shape == (5,)
+    torch.manual_seed(0)
+    fresh = make_agent(compose_settings(settings)).actor.quantile_module.network.state_dict()
+    heads = {key: value for key, value in learnt.items() if "head.decoder" in key}
+    assert len(heads) >= 8
+    assert [key for key, value in heads.items() if torch.equal(value, fresh[key.partition("network.")[2]])] == []
+
+
+@pytest.mark.parametrize("per_block", [False, True])
+@pytest.mark.parametrize("exploration", ["epsilon", "epsilon_boltzmann", "boltzmann", "perturbed", "noisy"])
+def test_every_exploration_has_a_draw_for_each_block(exploration: str, per_block: bool) -> None:
+    linear = "noisy" if exploration == "noisy" else "linear"
+    settings = compose_settings(
+        [
+            *BLOCKS,
+            *SMALL,
+            f"exploration={exploration}",
+            f"exploration.per_block={per_block}",
+            f"objective.network.linear={linear}",
+        ]
+    )
+    policy = build_policy(settings, make_agent(settings).actor)
+    found = [module for module in policy.module.modules() if isinstance(module, _Exploration)]
+    own = [module for module in found if not (isinstance(module, EpsilonGreedy) and module.mean_steps > 1)]
+    assert own
+    assert {module.per_block for module in own} == {per_block}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["env.action_block=3"], "action_block=3: choose 1 (held 50 ms) or 5 (10 ms each)"),
+        (["objective.network.mixer=gru"], "objective.network: mixer='gru', num_slots=None: it mixes the slots"),
+        ([*BLOCKS, "objective.network.mixer=atention"], "mixer='atention': unknown; did you mean 'attention'?"),
+        (["objective.network.value_per_slot=true"], "value_per_slot=True, num_slots=None: single actions"),
+        (["exploration.per_block=true"], "per_block=true: the network decides single actions"),
+        (
+            [*BLOCKS, "exploration=epsilon", "exploration.per_block=true", "+exploration.mean_steps=4"],
+            "per_block=true, mean_steps=4: held actions fill whole blocks anyway",
+        ),
+        (
+            [
+                *BLOCKS,
+                "objective.network.linear=noisy",
+                "exploration=noisy",
+                "exploration.epsilon=null",
+                "exploration.per_block=true",
+            ],
+            "per_block=true, epsilon=null: noise alone draws no actions",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_blocks_that_cannot_be(settings: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        quiet([*FEW_UPDATES, *settings], tmp_path / "run")
+    assert message in str(caught.value)
