@@ -227,8 +227,8 @@ def test_cells_of_the_table() -> None:
 @pytest.mark.slow
 def test_a_process_is_killed_and_the_same_command_goes_on(tmp_path: Path) -> None:
     """The whole program with the run that it started, killed outright when the run has its first checkpoint."""
-    command = [sys.executable, str(ROOT / "scripts" / "ablate.py"), "--baseline", "cartpole_iqn", "--seeds", "0"]
-    command += [NORM, "--out", str(tmp_path), "--with", *TINY, "total_frames=4096"]
+    command = [sys.executable, str(ROOT / "scripts" / "ablate.py"), NORM, "--baseline", "cartpole_iqn"]
+    command += ["--seeds", "0", "--out", str(tmp_path), "--with", *TINY, "total_frames=4096"]
     command += ["checkpoint.first_minutes=0.001", "checkpoint.every_minutes=0.001"]
     run = tmp_path / "cartpole_iqn" / "seed_0" / RUN
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
@@ -238,7 +238,11 @@ def test_a_process_is_killed_and_the_same_command_goes_on(tmp_path: Path) -> Non
         time.sleep(0.02)
     process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
     process.communicate()
-    time.sleep(5)  # the run notices, saves and ends
+    log = run.parent / "log.txt"
+    while "Ended after" not in log.read_text(errors="replace"):  # the run notices, saves and ends
+        assert time.monotonic() < deadline, log.read_text(errors="replace")
+        time.sleep(0.2)
+    assert "it was interrupted" in log.read_text(errors="replace")
     born = (run / "run.json").read_text()
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
