@@ -224,6 +224,22 @@ def test_cells_of_the_table() -> None:
     assert "| a | - | 4 of 5 | 2.50 [" in markdown([entry], seeds=range(5))
 
 
+@pytest.mark.parametrize(("is_starter_gone", "status"), [(False, 0), (True, STOPPED)])
+def test_a_process_ends_by_itself_or_with_its_starter(is_starter_gone: bool, status: int) -> None:
+    """Its work takes no time, or for ever until its starter is gone."""
+    work = "time.sleep(60)" if is_starter_gone else "0"
+    program = (
+        "import sys, time\nfrom tm_torchrl.trainers import ablation_run\n"
+        f"ablation_run.run_in = lambda folder: {work}\nsys.argv = ['', '.']\nablation_run.main()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    if is_starter_gone:
+        process.stdin.close()
+    assert process.wait(timeout=55) == status
+    process.stdin.close()
+
+
 @pytest.mark.slow
 def test_a_process_is_killed_and_the_same_command_goes_on(tmp_path: Path) -> None:
     """The whole program with the run that it started, killed outright when the run has its first checkpoint."""
@@ -232,7 +248,7 @@ def test_a_process_is_killed_and_the_same_command_goes_on(tmp_path: Path) -> Non
     command += ["checkpoint.first_minutes=0.001", "checkpoint.every_minutes=0.001"]
     run = tmp_path / "cartpole_iqn" / "seed_0" / RUN
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while not any((run / "checkpoints").glob("frames_*/manifest.json")):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
@@ -244,7 +260,7 @@ def test_a_process_is_killed_and_the_same_command_goes_on(tmp_path: Path) -> Non
         time.sleep(0.2)
     assert "it was interrupted" in log.read_text(errors="replace")
     born = (run / "run.json").read_text()
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert (run / "run.json").read_text() == born
     assert f"| {NORM} | cartpole_iqn | 1 of 1 |" in (tmp_path / "table.md").read_text()

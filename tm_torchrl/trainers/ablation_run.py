@@ -58,7 +58,8 @@ def run_in(folder: Path) -> int:
 
 
 def _stop_with_starter() -> None:
-    sys.stdin.buffer.read()  # ends when whoever holds the other end does
+    while os.read(0, 1024):  # nothing comes when whoever holds the other end is gone; sys.stdin would lock at exit
+        pass
     _thread.interrupt_main(signal.SIGTERM)
 
 
