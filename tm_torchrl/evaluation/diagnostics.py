@@ -16,7 +16,7 @@ from torchrl.envs import ExplorationType, set_exploration_type
 
 from tm_torchrl.modules.activations import CReLU
 from tm_torchrl.modules.fractions import FractionProposal, midpoints
-from tm_torchrl.modules.network import QuantileNetwork
+from tm_torchrl.modules.network import QuantileNetwork, Quantiles
 
 NUM_FRACTIONS = 32
 DORMANT = 0.025  # Sokar et al. 2023, section 3
@@ -128,6 +128,10 @@ def norms_by_layer(network: nn.Module) -> dict[str, float]:
     return found
 
 
+def _share_below(activity: Sequence[Tensor]) -> float:
+    return float((torch.cat(list(activity)) <= DORMANT).float().mean())
+
+
 class Diagnostics:
     """Looks at one network on the same states again and again; moves no random generator, leaves all as it was.
 
@@ -159,10 +163,7 @@ class Diagnostics:
         ``dormant_share`` counts the units of all activation layers together. The rank of features that are not
         finite is not a number.
         """
-        device = next(self.network.parameters()).device
-        inputs = [value.to(device) for value in self.inputs]
-        with _undisturbed(self.network, device), _watched_activity(self.network) as activity:
-            quantiles = self.network.quantiles(*inputs, fractions=self._fractions(len(inputs[0]), device))
+        quantiles, activity = self._look()
         values, features = quantiles.mean(), quantiles.features
         greedy = values.argmax(-1).cpu()
         found = {
@@ -173,11 +174,24 @@ class Diagnostics:
             "value_mean": float(values.amax(-1).mean()),
         }
         if activity:
-            found["dormant_share"] = float((torch.cat(activity) <= DORMANT).float().mean())
+            found["dormant_share"] = _share_below(activity)
         if self.greedy is not None:
             found["policy_churn"] = policy_churn(self.greedy, greedy)
         self.greedy = greedy
         return found | norms_by_layer(self.network)
+
+    @torch.no_grad()
+    def dormant_share(self) -> float | None:
+        """That measure alone, which leaves the churn to ``measure``; ``None`` for a network without activations."""
+        _, activity = self._look()
+        return _share_below(activity) if activity else None
+
+    def _look(self) -> tuple[Quantiles, list[Tensor]]:
+        device = next(self.network.parameters()).device
+        inputs = [value.to(device) for value in self.inputs]
+        with _undisturbed(self.network, device), _watched_activity(self.network) as activity:
+            quantiles = self.network.quantiles(*inputs, fractions=self._fractions(len(inputs[0]), device))
+        return quantiles, activity
 
     def _fractions(self, number: int, device: torch.device) -> Tensor | None:
         if not self.network.takes_fractions or isinstance(self.network.source, FractionProposal):

@@ -48,6 +48,8 @@ def choose_device(name: str) -> torch.device:
 
 def build_task(settings: Settings) -> Task:
     """What is trained on."""
+    if settings.get("missing"):
+        raise ConfigError(f"experiment: it needs {settings['missing']}, which this version does not have yet")
     task: Task = construct(settings["env"], name="env")
     return task
 
@@ -116,6 +118,9 @@ def build_replay(settings: Settings, task: Task, *, scratch: Path | None = None)
                 "replay.mini_race: its clock stands in the floats, which env.floats=false hides; use true"
             )
         mini_race = MiniRace(**replay["mini_race"])
+    augmentation = replay.get("augmentation")  # runs of before have none
+    if augmentation is not None and not is_pixels:
+        raise ConfigError("replay.augmentation: it changes images, and there are none; use env.pixels=true, or null")
     n_step = NStep(
         replay["num_steps"],
         gamma=gamma,
@@ -132,7 +137,10 @@ def build_replay(settings: Settings, task: Task, *, scratch: Path | None = None)
             alpha=prioritized["alpha"] if prioritized else 0.6,
             beta=make_schedule(prioritized["beta"], name="replay.prioritized.beta")(0) if prioritized else 0.4,
             storage=storage,
-            transforms=[] if mini_race is None else [mini_race],
+            transforms=[
+                *([] if mini_race is None else [mini_race]),
+                *([] if augmentation is None else [construct(augmentation, name="replay.augmentation")]),
+            ],
             scratch_dir=scratch if storage == "memmap" else None,
             seed=settings["seed"],
         )

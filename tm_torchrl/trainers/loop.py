@@ -11,6 +11,8 @@ from types import FrameType
 
 from tm_torchrl.trainers.training import Training
 
+INTERRUPTED = "it was interrupted"
+
 
 def run_loop(training: Training) -> Training:
     """Train until all frames are played, time is over, or somebody stops it (Ctrl-C stops after the present batch).
@@ -56,7 +58,7 @@ def stopped_by_interrupt(training: Training) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         if training.is_stopped:
             raise KeyboardInterrupt
-        training.stop("it was interrupted")
+        training.stop(INTERRUPTED)
 
     names = [signal.SIGINT, signal.SIGTERM]
     before = {name: signal.signal(name, stop) for name in names}

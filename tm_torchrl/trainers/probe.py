@@ -28,14 +28,19 @@ def random_transitions(task: Task, *, size: int, device: torch.device) -> Tensor
 
 def measure_network(training: Training) -> dict[str, float]:
     """Diagnostics of the network on states from the replay, the same ones all through a run."""
+    diagnostics = diagnostics_of(training)
+    return {} if diagnostics is None else diagnostics.measure()
+
+
+def diagnostics_of(training: Training) -> Diagnostics | None:
+    """What looks into the network; ``None`` while the replay has too few states."""
     if training.diagnostics is None:
         if len(training.replay) < PROBE_STATES:
-            return {}
+            return None
         buffer = training.replay.buffer
         rows = torch.linspace(0, len(buffer) - 1, PROBE_STATES).long()
         states = buffer[rows].select(*training.task.in_keys)
         training.diagnostics = Diagnostics(
             training.actor.quantile_module.network, [states[key] for key in training.task.in_keys]
         )
-    found: dict[str, float] = training.diagnostics.measure()
-    return found
+    return training.diagnostics

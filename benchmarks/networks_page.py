@@ -1,0 +1,155 @@
+"""Write ``docs/networks.md``: every network that the configuration builds, with its size, counted by building it.
+
+python benchmarks/networks_page.py
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tm_torchrl.trainers.builders import build_task
+from tm_torchrl.trainers.configuration import compose_settings
+from tm_torchrl.trainers.construct import ConfigError, construct
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "networks.md"
+PIXELS = "env.pixels=true"
+IMPALA = f"network=impala {PIXELS}"
+FILM = "{_target_: tm_torchrl.modules.FiLM, _partial_: true, num_layers: 2}"
+DEEP = "{_target_: tm_torchrl.modules.Hadamard, _partial_: true, num_layers: 2}"
+TRUNK = "{_target_: tm_torchrl.modules.ResidualTrunk, _partial_: true, num_blocks: 2}"
+
+STACKS = {
+    "What it sees": [
+        ("floats", "network=mlp"),
+        ("the Linesight agent's four convolutions, and floats", f"network=classic {PIXELS}"),
+        ("the same, without floats", f"network=classic {PIXELS} env.floats=false"),
+        ("IMPALA's residual convolutions, width 1, and floats", IMPALA),
+        ("width 2", f"{IMPALA} objective.network.image.width=2"),
+        ("width 4", f"{IMPALA} objective.network.image.width=4"),
+        ("BTR's: IMPALA of width 2, spectral and layer norm, noisy head", f"network=btr exploration=noisy {PIXELS}"),
+        ("more previous actions among the floats", "network=mlp env.num_previous_actions=25"),
+    ],
+    "Behind the convolutions": [
+        (
+            "everything, flat",
+            f"{IMPALA} objective.network.image.pooling=flatten objective.network.image.pool_size=null",
+        ),
+        ("maximum of 6 x 6 parts", f"{IMPALA} objective.network.image.pooling=max objective.network.image.pool_size=6"),
+        (
+            "mean of 4 x 4 parts",
+            f"{IMPALA} objective.network.image.pooling=average objective.network.image.pool_size=4",
+        ),
+        (
+            "one mean for each map",
+            f"{IMPALA} objective.network.image.pooling=global_average objective.network.image.pool_size=null",
+        ),
+        ("spectral norm of the residual blocks", f"{IMPALA} objective.network.image.spectral_norm=residual"),
+        ("spectral norm of all convolutions", f"{IMPALA} objective.network.image.spectral_norm=all"),
+        ("the same, of the plain ones", f"network=classic {PIXELS} objective.network.image.spectral_norm=all"),
+    ],
+    "Layers and activations": [
+        ("layer norm in the floats' layers and in the head", "objective.network.layer_norm=true"),
+        ("two residual blocks behind the encoder", f'"objective.network.trunk={TRUNK}"'),
+        ("other sizes", "objective.network.hidden_sizes=[128,128] objective.network.head_size=512"),
+        ("ReLU", "objective.network.activation=relu"),
+        ("GELU", "objective.network.activation=gelu"),
+        ("CReLU", "objective.network.activation=crelu"),
+    ],
+    "Quantiles": [
+        ("IQN: drawn fractions times the features", "objective=iqn"),
+        ("through two layers", f'"+objective.network.conditioning={DEEP}"'),
+        ("IQN: fractions scale and shift the features (FiLM)", f'"+objective.network.conditioning={FILM}"'),
+        (
+            "IQN: fractions drawn uniformly, as in the paper",
+            "objective.network.source._target_=tm_torchrl.modules.UniformFractions",
+        ),
+        ("QR-DQN: fixed fractions", "objective=qrdqn"),
+        ("non-crossing quantiles", "objective=nq"),
+        ("FQF: proposed fractions", "objective=fqf"),
+    ],
+    "Heads": [
+        ("value and advantages (the default)", "objective.network.head_size=256"),
+        ("one stream", "+objective.network.dueling=false"),
+        ("noisy layers", "objective.network.linear=noisy exploration=noisy"),
+        (
+            "noisy layers but the value's last",
+            "objective.network.linear=noisy objective.network.plain_value_output=true exploration=noisy",
+        ),
+        ("a block of five actions", "env.action_block=5 env.num_previous_actions=25"),
+    ],
+    "Presets": [
+        ("the baseline from pixels", "experiment=iqn_pixels"),
+        ("BTR, fitted to this project", "experiment=btr"),
+        ("BTR with its paper's numbers", "experiment=btr_paper"),
+        ("BTR for two cores", "experiment=btr_cpu"),
+    ],
+}
+ABSENT = ("exp_multi_action_mixer_v1", "exp_gru_latent_v1")
+
+INTRODUCTION = """\
+# Networks
+
+Every network is an encoder, an optional trunk, and a head of one quantile family; BTR is a set of choices in these
+slots. Each line names a choice and the settings that build it. Settings of different parts combine freely; what cannot
+be is refused when the network is built, with the reason. Features are those behind the encoder. Parameters are those of
+the whole network; a noisy layer has two for each weight.
+
+This page is written by `python benchmarks/networks_page.py`, which builds every line; a test compares.
+
+Try one: `python scripts/train_iqn.py SETTINGS`. The parts can be used without configuration: `tm_torchrl.modules`.
+"""
+
+
+def overrides_of(settings: str) -> list[str]:
+    """The words of a command line, as a shell reads them.
+
+    >>> overrides_of('a=1 "b={c: 2}"')
+    ['a=1', 'b={c: 2}']
+    """
+    return shlex.split(settings)
+
+
+def describe(settings: str) -> tuple[int, int]:
+    """Features behind the encoder, and parameters of the network."""
+    composed = compose_settings(overrides_of(settings))
+    arguments = build_task(composed).network_arguments()
+    network = construct(composed["objective"]["network"], name="objective.network", **arguments)()
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return int(network.encoder.num_features), parameters
+
+
+def absent(preset: str) -> str:
+    """Why a preset cannot be built."""
+    try:
+        build_task(compose_settings([f"experiment={preset}"]))
+    except ConfigError as error:
+        return str(error).removeprefix("experiment: it needs ").partition(", which this version")[0]
+    raise SystemExit(f"{preset} can be built now: move it into STACKS")
+
+
+def page() -> str:
+    """The whole text."""
+    lines = [INTRODUCTION]
+    for title, stacks in STACKS.items():
+        lines += [f"## {title}", "", "| network | settings | features | parameters |", "|---|---|---:|---:|"]
+        for name, settings in stacks:
+            features, parameters = describe(settings)
+            lines.append(f"| {name} | `{settings}` | {features:,} | {parameters:,} |")
+        lines.append("")
+    lines += ["## Not there yet", "", *(f"- {absent(preset)} (`experiment={preset}`)" for preset in ABSENT)]
+    lines += ["- transformers over images and floats, pretrained vision backbones, and actor-critic heads"]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Write it."""
+    PAGE.write_text(page(), encoding="utf-8")
+    print("wrote", PAGE)
+
+
+if __name__ == "__main__":
+    main()
