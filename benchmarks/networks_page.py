@@ -22,6 +22,7 @@ FILM = "{_target_: tm_torchrl.modules.FiLM, _partial_: true, num_layers: 2}"
 DEEP = "{_target_: tm_torchrl.modules.Hadamard, _partial_: true, num_layers: 2}"
 TRUNK = "{_target_: tm_torchrl.modules.ResidualTrunk, _partial_: true, num_blocks: 2}"
 
+BLOCK = "env.action_block=5 env.num_previous_actions=25"
 STACKS = {
     "What it sees": [
         ("floats", "network=mlp"),
@@ -79,7 +80,13 @@ STACKS = {
             "noisy layers but the value's last",
             "objective.network.linear=noisy objective.network.plain_value_output=true exploration=noisy",
         ),
-        ("a block of five actions", "env.action_block=5 env.num_previous_actions=25"),
+        ("a block of five actions", BLOCK),
+        ("its slots told apart by an embedding", f"{BLOCK} objective.network.mixer=embedding"),
+        ("its slots through layers of their own", f"{BLOCK} objective.network.mixer=mlp"),
+        ("its slots mixed by a convolution", f"{BLOCK} objective.network.mixer=conv"),
+        ("its slots mixed by a GRU", f"{BLOCK} objective.network.mixer=gru"),
+        ("its slots mixed by attention", f"{BLOCK} objective.network.mixer=attention"),
+        ("a value for each slot", f"{BLOCK} objective.network.value_per_slot=true"),
     ],
     "Presets": [
         ("the baseline from pixels", "experiment=iqn_pixels"),
@@ -88,7 +95,7 @@ STACKS = {
         ("BTR for two cores", "experiment=btr_cpu"),
     ],
 }
-ABSENT = ("exp_multi_action_mixer_v1", "exp_gru_latent_v1")
+ABSENT = ("exp_gru_latent_v1",)
 
 INTRODUCTION = """\
 # Networks

@@ -43,13 +43,12 @@ CHANGES = {  # the only settings that an experiment may change against the basel
     "exp_noisy_heads_v1": ["exploration", "objective.network.linear", "objective.network.plain_value_output"],
     "exp_residual_trunk_v1": ["objective.network.trunk"],
     "exp_film_conditioning_v1": ["objective.network.conditioning"],
-    "exp_multi_action_mixer_v1": ["env.action_block", "env.num_previous_actions", "missing"],
+    "exp_multi_action_mixer_v1": ["env.action_block", "env.num_previous_actions", "objective.network.mixer"],
     "exp_nq_network_v1": ["objective"],
     "exp_fqf_v1": ["objective"],
     "exp_gru_latent_v1": ["missing"],
 }
 MISSING = {
-    "exp_multi_action_mixer_v1": "experiment: it needs a head whose layers mix the actions of a block, which this",
     "exp_gru_latent_v1": "experiment: it needs recurrent layers, and a replay of sequences for them, which this",
 }
 LAYERS = {  # how many of them

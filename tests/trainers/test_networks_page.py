@@ -8,6 +8,7 @@ import pytest
 
 from tm_torchrl.modules.activations import ACTIVATIONS
 from tm_torchrl.modules.pooling import _POOLS
+from tm_torchrl.modules.slots import MIXERS
 from tm_torchrl.trainers.configuration import config_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +31,7 @@ def test_every_choice_is_on_the_page(group: str) -> None:
 def test_every_slot_is_on_the_page() -> None:
     assert [name for name in ACTIVATIONS if name != "leaky_relu" and f"activation={name}" not in TEXT] == []
     assert [name for name in _POOLS if f"pooling={name}" not in TEXT] == []
+    assert [name for name in MIXERS if f"mixer={name}" not in TEXT] == []
     assert [name for name in ("residual", "all") if f"spectral_norm={name}" not in TEXT] == []
 
 
