@@ -61,7 +61,6 @@ LATER = [
     ("learner.compile=abc", "learner: compile='abc': true, false or one of"),
     ("estimator.name=munch", "estimator.name='munch': Unknown value estimator alias"),
     ("exploration.epsilon=2", "exploration: epsilon=2.0: a probability lies in [0, 1]"),
-    ("target_update.tau=abc", "target_update.tau='abc': a number"),
     ("env.name=CartPool-v1", "env: name='CartPool-v1': gymnasium cannot make it"),
     ("env.name=5", "env.name=5: a text wanted"),
     ("env.num_envs=0", "env.num_envs=0: at least 1 is needed"),
