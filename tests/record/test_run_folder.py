@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 from pathlib import Path
 
@@ -130,3 +131,26 @@ def test_facts_tell_what_made_the_run(run: RunFolder):
     assert facts["seed"] == 3 and facts["packages"]["torch"].startswith("2.")
     assert {"started", "git", "python", "platform", "command"} <= facts.keys()
     assert "Spaß" in (run.path / "config.yaml").read_text(encoding="utf-8")
+
+
+def test_a_full_disk_leaves_the_configuration_that_was_there(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resumed run writes it again; without it nobody could read the run any more."""
+    run.write_config("seed: 1\n")
+    write_text = Path.write_text
+
+    def fill(path: Path, text: str, **options: str) -> int:
+        write_text(path, text[:3], **options)
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_text", fill)
+    with pytest.raises(OSError, match="No space left"):
+        run.write_config("seed: 2\n")
+    assert (run.path / "config.yaml").read_text(encoding="utf-8") == "seed: 1\n"
+
+
+def test_a_line_of_metrics_that_is_only_a_number_is_left_out(run: RunFolder) -> None:
+    run.metrics.write(frames=512, seconds=1.5, values={"train/loss": 0.25})
+    with open(run.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write("25\nnull\n")
+    assert [row["frames"] for row in read_metrics(run.path)] == [512]
+    run.truncate_after(512)

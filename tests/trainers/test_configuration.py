@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tm_torchrl.trainers.agent import run_settings
 from tm_torchrl.trainers.configuration import compose_settings, config_folder, differences, run_name
 from tm_torchrl.trainers.construct import ConfigError, construct
 from tm_torchrl.trainers.nearest import nearest_name
@@ -122,3 +123,20 @@ class Outer:
 
     def __init__(self, inner: Inner) -> None:
         self.inner = inner
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"env: [1\n", "config.yaml is damaged: "),
+        (b"\xff\xfe\n", "config.yaml is damaged: "),
+        (b"", "config.yaml is damaged, or not a run's: no env, objective, replay in it"),
+        (b"env: {}\n", "config.yaml is damaged, or not a run's: no objective, replay in it"),
+    ],
+)
+def test_a_damaged_configuration_of_a_run_is_named(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        run_settings(tmp_path)
+    assert message in str(caught.value)
+    assert str(tmp_path) in str(caught.value)

@@ -116,8 +116,10 @@ class RunFolder:
         return self.path / "report.html"
 
     def write_config(self, text: str) -> None:
-        """The resolved configuration."""
-        (self.path / "config.yaml").write_text(text, encoding="utf-8")
+        """The resolved configuration; whole or not at all, for without it nobody can read the run."""
+        partial = self.path / "config.partial"
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, self.path / "config.yaml")
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """``run.json``: where, when and with which versions; and further facts."""
@@ -229,9 +231,11 @@ def read_lines(path: Path) -> list[Row]:
     rows = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
             continue
+        if isinstance(row, dict):  # the end of a line that was cut may be a number
+            rows.append(row)
     return rows
 
 

@@ -18,7 +18,10 @@ from tm_torchrl.modules.fractions import FractionProposal, midpoints
 from tm_torchrl.trainers.architecture import refuse_other_architecture
 from tm_torchrl.trainers.builders import Settings, build_actor, build_task, choose_device
 from tm_torchrl.trainers.checkpoint import CheckpointError, Checkpoints
+from tm_torchrl.trainers.construct import ConfigError
 from tm_torchrl.trainers.tasks import Row, Task
+
+_HELP = "write it anew with the run's settings, for instance from a run like it; its checkpoints are untouched"
 
 Observation = Tensor | np.ndarray | Mapping[str, Tensor | np.ndarray]
 
@@ -164,12 +167,18 @@ def load_agent(run: str | Path, *, which: str = "best", device: str = "cpu", env
 
 def run_settings(folder: str | Path) -> dict[str, Any]:
     """The settings that a run was made with."""
-    path = Path(folder) / "config.yaml"
+    path = Path(str(folder)) / "config.yaml"
     try:
-        found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist: {folder} is no run folder (they lie in runs/)") from None
-    return found
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is damaged: {' '.join(str(error).split())}; {_HELP}") from None
+    missing = [name for name in ("env", "objective", "replay") if not isinstance(found, dict) or name not in found]
+    if missing:
+        raise ConfigError(f"{path} is damaged, or not a run's: no {', '.join(missing)} in it; {_HELP}")
+    settings: dict[str, Any] = found
+    return settings
 
 
 def _latest(checkpoints: Checkpoints) -> tuple[dict[str, Any], dict[str, Any]]:

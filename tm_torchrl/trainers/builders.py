@@ -15,7 +15,7 @@ from tm_torchrl.data import CapacitySchedule, HeldOut, MiniRace, NStep, ReuseBud
 from tm_torchrl.modules import QuantileActor
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
 from tm_torchrl.trainers.collection import SupervisedCollector, collector_kind
-from tm_torchrl.trainers.construct import ConfigError, construct
+from tm_torchrl.trainers.construct import ConfigError, construct, named
 from tm_torchrl.trainers.learner import Learner
 from tm_torchrl.trainers.policies import ExploringPolicy
 from tm_torchrl.trainers.replay import Buffer, Replay
@@ -39,8 +39,10 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise ConfigError(f"device={name!r}: auto, cpu or cuda wanted") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device={name!r}: auto, cpu or cuda wanted")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device={name!r}: this torch sees no CUDA device; use device=cpu or auto")
     return device
@@ -51,16 +53,19 @@ def build_task(settings: Settings) -> Task:
     if settings.get("missing"):
         raise ConfigError(f"experiment: it needs {settings['missing']}, which this version does not have yet")
     task: Task = construct(settings["env"], name="env")
+    if task.num_envs < 1:
+        raise ConfigError(f"env.num_envs={task.num_envs}: at least 1 is needed")
     return task
 
 
 def build_actor(settings: Settings, task: Task, *, device: torch.device) -> QuantileActor:
     """The network, as an actor."""
     objective = settings["objective"]
-    arguments = task.network_arguments()
-    network = construct(objective["network"], name="objective.network", **arguments)()
-    env = task.make_env(num_envs=1)
+    with named("env"):
+        arguments = task.network_arguments()
+        env = task.make_env(num_envs=1)
     try:
+        network = construct(objective["network"], name="objective.network", **arguments)()
         return QuantileActor(
             network.to(device),
             spec=env.action_spec,
@@ -81,19 +86,18 @@ def build_loss(settings: Settings, actor: QuantileActor) -> QuantileLoss:
         loss.make_value_estimator(kind, gamma=gamma, **estimator)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"estimator: {error}") from error
+    except KeyError as error:  # TorchRL's, for a name that it does not know
+        raise ConfigError(f"estimator.name={kind!r}: {error.args[0]}") from None
     return loss
 
 
 def build_learner(settings: Settings, actor: QuantileActor, *, precision: str) -> Learner:
     """Loss, optimiser and target network."""
     loss = build_loss(settings, actor)
-    return Learner(
-        loss,
-        construct(settings["optimizer"], name="optimizer"),
-        target=construct(settings["target_update"], name="target_update")(loss),
-        precision=precision,
-        **settings["learner"],
-    )
+    optimizer = construct(settings["optimizer"], name="optimizer")
+    target = construct(settings["target_update"], name="target_update")(loss)
+    with named("learner"):
+        return Learner(loss, optimizer, target=target, precision=precision, **settings["learner"])
 
 
 def build_policy(settings: Settings, actor: QuantileActor) -> ExploringPolicy:
@@ -101,6 +105,10 @@ def build_policy(settings: Settings, actor: QuantileActor) -> ExploringPolicy:
     policy: ExploringPolicy = construct(settings["exploration"], name="exploration")(
         actor, speed=settings["schedule_speed"]
     )
+    with named("exploration"):
+        for module, schedule in policy.schedules.values():
+            for _, value in schedule.points:
+                module.epsilon = value  # which refuses what is no probability
     return policy
 
 
@@ -117,7 +125,8 @@ def build_replay(settings: Settings, task: Task, *, scratch: Path | None = None)
             raise ConfigError(
                 "replay.mini_race: its clock stands in the floats, which env.floats=false hides; use true"
             )
-        mini_race = MiniRace(**replay["mini_race"])
+        with named("replay.mini_race"):
+            mini_race = MiniRace(**replay["mini_race"])
     augmentation = replay.get("augmentation")  # runs of before have none
     if augmentation is not None and not is_pixels:
         raise ConfigError("replay.augmentation: it changes images, and there are none; use env.pixels=true, or null")
@@ -209,7 +218,8 @@ def build_collector(
 ) -> SupervisedCollector:
     """Workers with their shares of the cars."""
     collector = settings["collector"]
-    kind = collector_kind(collector["kind"])
+    with named("collector"):
+        kind = collector_kind(collector["kind"])
     if kind == "multi_async" and not collector["overlap"]:
         raise ConfigError("collector.overlap=false: workers of multi_async always drive on; use collector=multi_sync")
     workers = 1
@@ -241,7 +251,8 @@ def build_training(
     learner = build_learner(settings, actor, precision=precision)
     policy = build_policy(settings, actor)
     policy.module.to(device)
-    replay = build_replay(settings, task)
+    with named("replay"):
+        replay = build_replay(settings, task)
     schedules = build_schedules(settings, task, learner, replay)
     collector = build_collector(settings, task, policy, device=device, log=log)
     return Training(

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
-from collections.abc import Mapping
+import math
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from tm_torchrl.trainers.nearest import nearest_name
@@ -33,6 +38,8 @@ def construct(settings: Mapping[str, Any], *, name: str, **given: Any) -> Any:
         Traceback (most recent call last):
         tm_torchrl.trainers.construct.ConfigError: replay.budget.uses: ReuseBudget takes no such setting; ...
     """
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"{name}={settings!r}: a mapping with _target_, which says what to build, wanted")
     if "_target_" not in settings:
         raise ConfigError(f"{name}: no _target_ says what to build; it holds {', '.join(settings) or 'nothing'}")
     target = _find(str(settings["_target_"]), name)
@@ -44,13 +51,26 @@ def construct(settings: Mapping[str, Any], *, name: str, **given: Any) -> Any:
     return _call(target, (), {**built, **given}, name)
 
 
-def _call(target: Any, positional: tuple[Any, ...], arguments: dict[str, Any], name: str) -> Any:
+@contextlib.contextmanager
+def named(name: str) -> Iterator[None]:
+    """What cannot be meant so inside is a ``ConfigError`` that names the setting.
+
+    >>> with named("replay"):
+    ...     raise ValueError("batch_size=0: at least 1 is needed")
+    Traceback (most recent call last):
+    tm_torchrl.trainers.construct.ConfigError: replay: batch_size=0: at least 1 is needed
+    """
     try:
-        return target(*positional, **arguments)
+        yield
+    except ConfigError:
+        raise
     except (ValueError, TypeError) as error:
-        if isinstance(error, ConfigError):
-            raise
         raise ConfigError(f"{name}: {error}") from error
+
+
+def _call(target: Any, positional: tuple[Any, ...], arguments: dict[str, Any], name: str) -> Any:
+    with named(name):
+        return target(*positional, **arguments)
 
 
 def _construct_inside(value: Any, *, name: str) -> Any:
@@ -83,3 +103,32 @@ def _check_arguments(target: Any, arguments: Mapping[str, Any], given: Mapping[s
         if key not in known:
             what = getattr(target, "__name__", str(target))
             raise ConfigError(f"{name}.{key}: {what} takes no such setting{nearest_name(key, known)}")
+    try:
+        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except (NameError, TypeError, AttributeError):  # annotations that hold only for a type checker
+        return
+    for key, value in arguments.items():
+        kinds = _kinds_of(hints.get(key))
+        if kinds and not any(_is_of(value, kind) for kind in kinds):
+            wanted = " or ".join(dict.fromkeys(_WORDS[kind] for kind in kinds))
+            raise ConfigError(f"{name}.{key}={value!r}: {wanted} wanted")
+
+
+_WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text",
+                          Path: "a path", type(None): "null"}  # fmt: skip
+
+
+def _kinds_of(hint: Any) -> list[Any]:
+    """Of an annotation that holds nothing but simple kinds; of any other, none."""
+    kinds = list(typing.get_args(hint)) if isinstance(hint, types.UnionType) else [hint]
+    if typing.get_origin(hint) is typing.Union:
+        kinds = list(typing.get_args(hint))
+    return kinds if all(kind in _WORDS for kind in kinds) else []
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    if kind is float:
+        return isinstance(value, (int, float)) and not math.isnan(value)
+    return isinstance(value, (str, Path) if kind is Path else kind)

@@ -253,6 +253,7 @@ class Crew:
         for process in processes:
             with contextlib.suppress(ValueError, OSError, AssertionError):
                 process.join(2.0)
+        ender.join(STOP_TIMEOUT_S)  # if it waited for them
 
 
 class _Workers(MultiSyncCollector):
@@ -272,4 +273,8 @@ def _kill(processes: Sequence[Any]) -> None:
 def _shut_down(collector: Any, num_threads: int) -> None:
     with contextlib.suppress(Exception):  # TorchRL's collectors raise when they are shut down after a failure
         collector.shutdown()
+    # TorchRL leaves these to the end of the interpreter, where they start a thread that never comes if none ran before.
+    for sender in (getattr(collector, "_weight_sync_schemes", None) or {}).values():
+        with contextlib.suppress(Exception):
+            sender.shutdown()
     torch.set_num_threads(num_threads)  # which TorchRL raised

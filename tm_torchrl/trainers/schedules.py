@@ -103,6 +103,8 @@ def make_schedule(value: float | Schedule | Sequence[Any], *, name: str, speed: 
     if isinstance(value, Schedule):
         return value
     if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise ValueError(f"{name}={value}: a finite number wanted")
         return Staircase([(0, value)])
     if isinstance(value, Sequence) and not isinstance(value, str) and value and isinstance(value[0], str):
         kind, points = value[0], value[1:]

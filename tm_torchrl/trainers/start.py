@@ -22,6 +22,7 @@ from tm_torchrl.record.run_folder import RunFolder, best_laps, load_time, save_l
 from tm_torchrl.trainers.agent import Agent, run_settings
 from tm_torchrl.trainers.builders import Settings, build_actor, build_learner, build_task, build_training, choose_device
 from tm_torchrl.trainers.checkpoint import Checkpoints
+from tm_torchrl.trainers.checks import checked
 from tm_torchrl.trainers.collection import WorkerError
 from tm_torchrl.trainers.configuration import compose_settings, differences, resumed_settings, run_name
 from tm_torchrl.trainers.construct import ConfigError, construct
@@ -84,6 +85,7 @@ def train(
         wanted = compose_settings(list(settings), config_name=config_name)
         if wanted["resume"]:
             wanted = resumed_settings(wanted, list(settings), run_settings(wanted["resume"]))
+    wanted = checked(wanted)
     if wanted["resume"]:
         folder = Path(wanted["resume"])
     torch.set_num_threads(int(wanted["num_threads"]))

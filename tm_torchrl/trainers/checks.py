@@ -1,0 +1,223 @@
+"""Plain settings, those that are no argument of a ``_target_``: their kinds and ranges, before anything is made."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tm_torchrl.trainers.construct import ConfigError
+from tm_torchrl.trainers.nearest import nearest_name
+from tm_torchrl.trainers.schedules import make_schedule
+
+LARGEST_SEED = 2**31 - 1
+_STORAGES = ("auto", "frames", "memmap", "memory")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number in a range; one that must be whole may be written as 1e6.
+
+    Args:
+        least: the smallest that is meant.
+        most: the greatest.
+        is_whole: whether it counts something.
+        is_above: whether ``least`` itself is not meant.
+        is_optional: whether ``null`` is meant too.
+    """
+
+    least: float = -math.inf
+    most: float = math.inf
+    is_whole: bool = False
+    is_above: bool = False
+    is_optional: bool = False
+
+    def __call__(self, value: Any) -> Any:
+        """The number, whole ones as ``int``; raises ``ValueError`` with what was wanted."""
+        if value is None and self.is_optional:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ValueError(self.wanted)
+        is_low = value <= self.least if self.is_above else value < self.least
+        if is_low or value > self.most or (self.is_whole and value != int(value)):
+            raise ValueError(self.wanted)
+        return int(value) if self.is_whole else value
+
+    @property
+    def wanted(self) -> str:
+        """In words."""
+        text = "a whole number" if self.is_whole else "a number"
+        if self.least > -math.inf:
+            text += f" {'above' if self.is_above else 'of at least'} {self.least:g}"
+        if self.most < math.inf:
+            text += f" and at most {self.most:,g}" if self.most < 1e6 else f" and at most {int(self.most)}"
+        return f"{text}{', or null,' if self.is_optional else ''} wanted"
+
+
+@dataclass(frozen=True)
+class Follows:
+    """A number, or a schedule whose values lie in a range.
+
+    Args:
+        name: of the setting, for messages.
+        values: their range.
+    """
+
+    name: str
+    values: Number
+
+    def __call__(self, value: Any) -> Any:
+        """The same; raises ``ValueError``."""
+        for _, number in make_schedule(value, name=self.name).points:
+            try:
+                self.values(number)
+            except ValueError as error:
+                raise ValueError(f"{self.name}={shown(value)}: {number:g}, but {error}") from None
+        return value
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """A word of a few."""
+
+    words: tuple[str, ...]
+
+    def __call__(self, value: Any) -> Any:
+        """The same; raises ``ValueError``."""
+        if value not in self.words:
+            raise ValueError(f"no such choice{nearest_name(str(value), self.words)}")
+        return value
+
+
+def _flag(value: Any) -> Any:
+    if not isinstance(value, bool):
+        raise ValueError("true or false wanted")
+    return value
+
+
+def _text_or_null(value: Any) -> Any:
+    if not isinstance(value, (str, type(None))):
+        raise ValueError("a text, or null, wanted; quotes around it make it one")
+    return value
+
+
+def _capacity(value: Any) -> Any:
+    if not isinstance(value, list):
+        return _COUNT(value)
+    if not value or not all(isinstance(stage, list) and len(stage) == 3 for stage in value):
+        raise ValueError("a whole number, or stages [[frames, capacity, learning_starts], ...], wanted")
+    return [[_NOT_NEGATIVE(stage[0]), _COUNT(stage[1]), _NOT_NEGATIVE(stage[2])] for stage in value]
+
+
+_COUNT = Number(1, is_whole=True)
+_NOT_NEGATIVE = Number(0, is_whole=True)
+_SEED = Number(0, LARGEST_SEED, is_whole=True)
+_POSITIVE = Number(0, is_above=True)
+_LIMIT = Number(0, is_above=True, is_optional=True)
+_SHARE = Number(0, 1)
+
+CHECKS: dict[str, Callable[[Any], Any]] = {
+    "name": _text_or_null,
+    "seed": _SEED,
+    "precision": OneOf(("auto", "float32", "bfloat16")),
+    "num_threads": _COUNT,
+    "total_frames": _COUNT,
+    "max_minutes": _LIMIT,
+    "schedule_speed": _POSITIVE,
+    "gamma": Follows("gamma", _SHARE),
+    "learning_rate": Follows("learning_rate", Number(0)),
+    "learner.clip_norm": _LIMIT,
+    "learner.clip_value": _LIMIT,
+    "learner.decay_per_learning_rate": Number(0),
+    "learner.max_skipped": _NOT_NEGATIVE,
+    "evaluation.every_frames": _COUNT,
+    "evaluation.num": _COUNT,
+    "evaluation.seed": _SEED,
+    "evaluation.target_score": Number(is_optional=True),
+    "log.every_frames": _COUNT,
+    "log.diagnostics_every": _COUNT,
+    "log.tensorboard": _flag,
+    "log.wandb": _text_or_null,
+    "log.mlflow": _text_or_null,
+    "checkpoint.first_minutes": _POSITIVE,
+    "checkpoint.every_minutes": _POSITIVE,
+    "checkpoint.keep": _COUNT,
+    "checkpoint.replay_every_minutes": _LIMIT,
+    "replay.capacity": _capacity,
+    "replay.learning_starts": _NOT_NEGATIVE,
+    "replay.batch_size": _COUNT,
+    "replay.uses_per_transition": _POSITIVE,
+    "replay.num_steps": _COUNT,
+    "replay.cut_at_exploration": _flag,
+    "replay.storage": OneOf(_STORAGES),
+    "replay.held_out_share": _SHARE,
+    "replay.prioritized.alpha": Number(0),
+    "replay.prioritized.beta": Follows("replay.prioritized.beta", Number(0)),
+    "collector.frames_per_batch": _COUNT,
+    "collector.overlap": _flag,
+    "collector.push_every": _COUNT,
+    "collector.hang_timeout_s": _POSITIVE,
+    "collector.max_restarts": _NOT_NEGATIVE,
+}
+
+
+def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with whole numbers as such (1e6 is 1000000); raises ``ConfigError`` for the first that is wrong.
+
+    Args:
+        settings: composed; what a run of an older version lacks is not asked for.
+
+    Examples:
+        >>> checked({"total_frames": 1e6, "evaluation": {"num": 4}})
+        {'total_frames': 1000000, 'evaluation': {'num': 4}}
+        >>> checked({"evaluation": {"num": 0}})
+        Traceback (most recent call last):
+        tm_torchrl.trainers.construct.ConfigError: evaluation.num=0: a whole number of at least 1 wanted
+    """
+    found: dict[str, Any] = _copied(settings)
+    for name, check in CHECKS.items():
+        room, last = _room_of(found, name)
+        if last not in room:
+            continue
+        try:
+            room[last] = check(room[last])
+        except ValueError as error:
+            text = str(error)
+            raise ConfigError(text if text.startswith(name) else f"{name}={shown(room[last])}: {text}") from None
+    replay = found.get("replay", {})
+    capacity, begin = replay.get("capacity"), replay.get("learning_starts", 0)
+    if isinstance(capacity, int) and begin > capacity:
+        raise ConfigError(
+            f"replay.learning_starts={begin}: replay.capacity={capacity} never holds so many; nothing would be learnt"
+        )
+    return found
+
+
+def _room_of(settings: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
+    """The settings among which a setting stands, and its own name; none where they are absent or null."""
+    *rooms, last = name.split(".")
+    for depth, room in enumerate(rooms):
+        inner = settings.get(room)
+        if inner is None:
+            return {}, last
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{'.'.join(rooms[: depth + 1])}={shown(inner)}: settings of its own belong there")
+        settings = inner
+    return settings, last
+
+
+def shown(value: Any) -> str:
+    """A value as it is written on the command line, nearly: ``null`` and ``true``, not ``None`` and ``True``.
+
+    >>> shown(None), shown(True), shown("abc"), shown([1, "a"])
+    ('null', 'true', "'abc'", '[1, a]')
+    """
+    if isinstance(value, list):
+        return f"[{', '.join(part if isinstance(part, str) else shown(part) for part in value)}]"
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+
+
+def _copied(value: Any) -> Any:
+    return {key: _copied(part) for key, part in value.items()} if isinstance(value, Mapping) else value
