@@ -59,7 +59,7 @@ def loss_table() -> str:
     cpu = json.loads((RESULTS / "loss_cpu.json").read_text())
     rows = [
         "| updates per CPU second, one thread | tianshou | sb3-contrib (greedy) | ours, double | ours, greedy "
-        "| ours, own fractions | ours, bf16 | ours, bf16, compiled | ours, prioritised |",
+        "| ours, bf16 | ours, bf16, compiled | ours, prioritised | ours, shared fractions |",
         "|---|" + "--:|" * 8,
     ]
     columns = (
@@ -67,10 +67,10 @@ def loss_table() -> str:
         "sb3-contrib",
         "ours",
         "ours, greedy",
-        "ours, own fractions",
         "ours, bf16",
         "ours, bf16, compiled",
         "ours, prioritised",
+        "ours, shared fractions",
     )
     for task, speeds in cpu["updates_per_cpu_s"].items():
         cells = (f"{speeds[name]:.3g}" if name in speeds else "" for name in columns)
