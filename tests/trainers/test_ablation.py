@@ -184,7 +184,8 @@ def test_changes_carry_over() -> None:
 
 
 def test_measures_of_laps(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("env: {evaluation_limits: {race_s: 120.0}}")
+    settings = "env: {evaluation_limits: {race_s: 120.0}}\nobjective: {}\nreplay: {}\n"
+    (tmp_path / "config.yaml").write_text(settings)
     row = {
         "track": "oval",
         "frames": 1,
@@ -227,7 +228,7 @@ def test_cells_of_the_table() -> None:
 @pytest.mark.parametrize(("is_starter_gone", "status"), [(False, 0), (True, STOPPED)])
 def test_a_process_ends_by_itself_or_with_its_starter(is_starter_gone: bool, status: int) -> None:
     """Its work takes no time, or for ever until its starter is gone."""
-    work = "time.sleep(60)" if is_starter_gone else "0"
+    work = "[time.sleep(0.05) for _ in range(1200)]" if is_starter_gone else "0"
     program = (
         "import sys, time\nfrom tm_torchrl.trainers import ablation_run\n"
         f"ablation_run.run_in = lambda folder: {work}\nsys.argv = ['', '.']\nablation_run.main()"
