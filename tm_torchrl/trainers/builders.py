@@ -121,9 +121,10 @@ def build_replay(settings: Settings, task: Task, *, scratch: Path | None = None)
     prioritized = replay["prioritized"]
     mini_race = None
     if replay["mini_race"] is not None:
-        if "observation" not in task.in_keys:
+        floats = settings["env"].get("floats", True)
+        if not (floats if isinstance(floats, bool) else "clock" in floats):
             raise ConfigError(
-                "replay.mini_race: its clock stands in the floats, which env.floats=false hides; use true"
+                f"replay.mini_race: its clock stands in the floats, and env.floats={floats} hides it; use true"
             )
         with named("replay.mini_race"):
             mini_race = MiniRace(**replay["mini_race"])

@@ -19,10 +19,11 @@ from tm_torchrl.evaluation import drive_laps, evaluation_env, play_episodes
 from tm_torchrl.modules import Normalize
 from tm_torchrl.sim import Randomisation, Starts
 from tm_torchrl.tracks import DEFAULT_TRACK, generate_track, load_track
+from tm_torchrl.trainers.nearest import nearest_name
 from tm_torchrl.trainers.reward import Reward
 from tm_torchrl.trainers.schedules import Schedule
 from tm_torchrl.world.actions import NUM_ACTIONS, TICKS_PER_ACTION
-from tm_torchrl.world.observation import observation_constants
+from tm_torchrl.world.observation import observation_constants, observation_layout
 from tm_torchrl.world.tracker import Limits
 
 Row = dict[str, Any]
@@ -82,7 +83,7 @@ class TrackManiaTask:
         blind_tracks: further ones that are only evaluated, never trained on.
         num_envs: cars, over all workers together.
         pixels: whether the network sees the camera.
-        floats: whether the network sees the vector of floats.
+        floats: whether the network sees the vector of floats, or the names of those fields of it that it sees.
         action_block: actions per decision, 1 or 5.
         num_previous_actions: in the observation.
         starts: where cars begin in training.
@@ -103,7 +104,7 @@ class TrackManiaTask:
     blind_tracks: Sequence[str | Path] = ()
     num_envs: int = 64
     pixels: bool = False
-    floats: bool = True
+    floats: bool | Sequence[str] = True
     action_block: int = 1
     num_previous_actions: int = 5
     starts: Starts = field(default_factory=Starts)
@@ -115,14 +116,15 @@ class TrackManiaTask:
     def __post_init__(self) -> None:
         named = [self.track is not None, self.tracks is not None, self.generated_tracks > 0]
         if sum(named) > 1:
-            raise ValueError("env: track, tracks and generated_tracks exclude each other; give one of them")
+            raise ValueError("track, tracks and generated_tracks exclude each other; give one of them")
         if self.num_envs < 1:
-            raise ValueError(f"env: num_envs={self.num_envs}: at least one car is needed")
+            raise ValueError(f"num_envs={self.num_envs}: at least one car is needed")
         if not (self.pixels or self.floats):
-            raise ValueError("env: pixels=false, floats=false: the network sees nothing; give it one of them")
+            raise ValueError("pixels=false, floats=false: the network sees nothing; give it one of them")
+        self._columns = None if isinstance(self.floats, bool) else seen_columns(self.floats, self.num_previous_actions)
         if self.action_block not in (1, TICKS_PER_ACTION):
             raise ValueError(
-                f"env: action_block={self.action_block}: choose 1 (held 50 ms) or {TICKS_PER_ACTION} (10 ms each)"
+                f"action_block={self.action_block}: choose 1 (held 50 ms) or {TICKS_PER_ACTION} (10 ms each)"
             )
         if self.generated_tracks:
             names = [f"generated-{seed}" for seed in range(self.generated_tracks)]
@@ -132,7 +134,7 @@ class TrackManiaTask:
         else:
             chosen = self.tracks if self.tracks is not None else [self.track or DEFAULT_TRACK]
             if not chosen:
-                raise ValueError("env: tracks=[]: at least one track is needed")
+                raise ValueError("tracks=[]: at least one track is needed")
             names = [str(name) for name in chosen]
             self._tracks = {name: load_track(name) for name in names}
         self._names = names
@@ -173,7 +175,7 @@ class TrackManiaTask:
             "num_inputs": len(mean) if self.floats else None,
             "num_actions": NUM_ACTIONS,
             "num_slots": None if self.action_block == 1 else self.action_block,
-            "normalize": Normalize(mean, scale) if self.floats else None,
+            "normalize": Normalize(mean, scale, columns=self._columns) if self.floats else None,
             "image_shape": IMAGE_SHAPE if self.pixels else None,
         }
 
@@ -210,6 +212,20 @@ class TrackManiaTask:
         """Steps that crossed the finish line."""
         found: Tensor = batch["next", "terminated"]
         return found
+
+
+def seen_columns(names: Sequence[str], num_previous_actions: int) -> list[int]:
+    """Where the named fields stand in the float observation.
+
+    >>> seen_columns(["velocity", "gear"], 5)
+    [34, 56, 57, 58]
+    """
+    layout = observation_layout(num_previous_actions)
+    for name in names:
+        if name not in layout.names():
+            nearest = nearest_name(str(name), layout.names())
+            raise ValueError(f"floats: {name!r} is no field of the observation{nearest}")
+    return sorted(column for name in set(names) for column in range(layout.size)[layout[name]])
 
 
 @dataclass
