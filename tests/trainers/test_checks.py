@@ -100,3 +100,14 @@ def test_every_setting_that_is_checked_exists() -> None:
         for part in name.split("."):
             assert part in node, name
             node = node[part]
+
+
+@pytest.mark.parametrize(("given", "found"), [(0, "0"), ("runs/a", "runs/a"), (Path("a"), "a"), (None, None)])
+def test_a_run_folder_may_be_named_by_a_number(given: object, found: str | None) -> None:
+    assert checked({"resume": given}) == {"resume": found}
+
+
+@pytest.mark.parametrize("given", [True, "", [1]])
+def test_what_is_no_folder(given: object) -> None:
+    with pytest.raises(ConfigError, match=r"^resume=.*: a run folder, or null, wanted"):
+        checked({"resume": given})

@@ -15,7 +15,7 @@ from tm_torchrl.data import CapacitySchedule, HeldOut, MiniRace, NStep, ReuseBud
 from tm_torchrl.modules import QuantileActor
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
 from tm_torchrl.trainers.collection import SupervisedCollector, collector_kind
-from tm_torchrl.trainers.construct import ConfigError, construct, named
+from tm_torchrl.trainers.construct import ConfigError, check_arguments, construct, named
 from tm_torchrl.trainers.learner import Learner
 from tm_torchrl.trainers.policies import ExploringPolicy
 from tm_torchrl.trainers.replay import Buffer, Replay
@@ -83,11 +83,13 @@ def build_loss(settings: Settings, actor: QuantileActor) -> QuantileLoss:
     kind = estimator.pop("name")
     gamma = make_schedule(settings["gamma"], name="gamma")(0)
     try:
-        loss.make_value_estimator(kind, gamma=gamma, **estimator)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"estimator: {error}") from error
+        loss.make_value_estimator(kind, gamma=gamma)
     except KeyError as error:  # TorchRL's, for a name that it does not know
         raise ConfigError(f"estimator.name={kind!r}: {error.args[0]}") from None
+    with named("estimator"):
+        given = ("evaluate", "num_fractions", "is_one_hot", "gamma", "device")
+        check_arguments(type(loss.value_estimator), estimator, given, "estimator")
+        loss.make_value_estimator(kind, gamma=gamma, **estimator)
     return loss
 
 

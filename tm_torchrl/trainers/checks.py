@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -103,6 +104,12 @@ def _text_or_null(value: Any) -> Any:
     return value
 
 
+def _folder_or_null(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (str, int, os.PathLike, type(None))) or value == "":
+        raise ValueError("a run folder, or null, wanted")
+    return None if value is None else str(value)  # those of several runs at once are named 0, 1, ...
+
+
 def _capacity(value: Any) -> Any:
     if not isinstance(value, list):
         return _COUNT(value)
@@ -120,6 +127,7 @@ _SHARE = Number(0, 1)
 
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "name": _text_or_null,
+    "resume": _folder_or_null,
     "seed": _SEED,
     "precision": OneOf(("auto", "float32", "bfloat16")),
     "num_threads": _COUNT,
