@@ -19,6 +19,7 @@ from tm_torchrl.trainers.ablation import ROADMAP, Ablation, apply_changes, chang
 from tm_torchrl.trainers.ablation_run import RUN, SETTINGS, STOPPED, run_in
 from tm_torchrl.trainers.ablation_table import Entry, better, markdown, measure
 from tm_torchrl.trainers.configuration import config_folder
+from tm_torchrl.trainers.hardships import judge_hardships, read_hardships
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -265,3 +266,22 @@ def test_a_process_is_killed_and_the_same_command_goes_on(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert (run / "run.json").read_text() == born
     assert f"| {NORM} | cartpole_iqn | 1 of 1 |" in (tmp_path / "table.md").read_text()
+
+
+def test_finished_runs_are_judged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a track: three conditions, whose finish rates stand in the table; greedy laps replace the last evaluation's."""
+    monkeypatch.setattr("tm_torchrl.trainers.start.write_report", lambda run: None)
+    monkeypatch.setattr("tm_torchrl.trainers.hardships.NUM_LAPS", 3)
+    limits = ["env.limits.no_progress_s=0.1", "env.evaluation_limits.no_progress_s=0.1", "env.track=oval"]
+    options = {"names": [], "baseline": "short_drive", "seeds": [0], "overrides": [*TINY, *limits]}
+    entry = ablation(tmp_path, judge=judge_hardships, **options).run()[0]
+    assert entry.failures == {}
+    run = tmp_path / "short_drive" / "seed_0" / RUN
+    assert list(read_hardships(run)) == ["greedy", "epsilon", "noise"]
+    assert entry.measures[0]["finish_rate_epsilon"] == entry.measures[0]["finish_rate_noise"] == 0.0
+    (run / "hardships.json").write_text(
+        '{"greedy": {"finish_rate": 0.75, "median_lap_s": 31.5}, "noise": {"finish_rate": 0.5}}'
+    )
+    entry = ablation(tmp_path, judge=judge_hardships, **options).run()[0]
+    assert entry.measures[0]["finish_rate"] == 0.75 and entry.measures[0]["final_lap_s"] == 31.5
+    assert entry.measures[0]["finish_rate_noise"] == 0.5 and "finish_rate_epsilon" not in entry.measures[0]
