@@ -279,9 +279,8 @@ def test_finished_runs_are_judged_once(tmp_path: Path, monkeypatch: pytest.Monke
     run = tmp_path / "short_drive" / "seed_0" / RUN
     assert list(read_hardships(run)) == ["greedy", "epsilon", "noise"]
     assert entry.measures[0]["finish_rate_epsilon"] == entry.measures[0]["finish_rate_noise"] == 0.0
-    (run / "hardships.json").write_text(
-        '{"greedy": {"finish_rate": 0.75, "median_lap_s": 31.5}, "noise": {"finish_rate": 0.5}}'
-    )
+    rows = {"greedy": {"finish_rate": 0.75, "median_lap_s": 31.5}, "noise": {"finish_rate": 0.5}}
+    (run / "hardships.json").write_text(json.dumps(rows))
     entry = ablation(tmp_path, judge=judge_hardships, **options).run()[0]
     assert entry.measures[0]["finish_rate"] == 0.75 and entry.measures[0]["final_lap_s"] == 31.5
     assert entry.measures[0]["finish_rate_noise"] == 0.5 and "finish_rate_epsilon" not in entry.measures[0]
