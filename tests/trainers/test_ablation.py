@@ -269,7 +269,7 @@ def test_a_process_is_killed_and_the_same_command_goes_on(tmp_path: Path) -> Non
 
 
 def test_finished_runs_are_judged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a track: three conditions, whose finish rates stand in the table; greedy laps replace the last evaluation's."""
+    """Three conditions, whose finish rates stand in the table; greedy laps replace those of the last evaluation."""
     monkeypatch.setattr("tm_torchrl.trainers.start.write_report", lambda run: None)
     monkeypatch.setattr("tm_torchrl.trainers.hardships.NUM_LAPS", 3)
     limits = ["env.limits.no_progress_s=0.1", "env.evaluation_limits.no_progress_s=0.1", "env.track=oval"]
