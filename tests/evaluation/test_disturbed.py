@@ -61,3 +61,18 @@ def test_the_same_seed_slips_alike() -> None:
 def test_a_share_lies_between_0_and_1(epsilon: float) -> None:
     with pytest.raises(ValueError, match=f"epsilon={epsilon}: a share"):
         Disturbed(policy_of(torch.zeros_like), num_actions=2, epsilon=epsilon)
+
+
+def test_wrong_images_are_seen_and_not_kept() -> None:
+    bank = torch.arange(1, 4, dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 1, 2, 2)
+    shown: list[Tensor] = []
+
+    def look(seen: Tensor) -> Tensor:
+        shown.append(seen.clone())
+        return torch.zeros(len(seen), dtype=torch.int64)
+
+    steps = TensorDict({"pixels": torch.zeros(300, 1, 2, 2, dtype=torch.uint8)}, batch_size=300)
+    Disturbed(policy_of(look, "pixels"), num_actions=2, images=bank)(steps)
+    assert not steps["pixels"].any()
+    assert shown[0][:, 0, 0, 0].unique().tolist() == [1, 2, 3] and shown[0].dtype == torch.uint8
+    assert torch.equal(shown[0], shown[0][:, :, :1, :1].expand_as(shown[0]))

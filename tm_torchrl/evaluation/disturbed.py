@@ -1,6 +1,6 @@
 """A policy whose hand slips, or who sees badly: how far does what it learnt carry?
 
-Shapes: B cars, S slots of an action block, F floats.
+Shapes: B cars, S slots of an action block, F floats, K images.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from torch import Tensor
 
 
 class Disturbed(TensorDictModuleBase):
-    """Another policy with random actions, or with noise on the floats that it sees.
+    """Another policy with random actions, with noise on the floats that it sees, or with wrong images.
 
     Args:
         policy: acts.
         num_actions: to choose random ones from.
         epsilon: share of random actions; of blocks, each slot's own.
         noise: standard deviation of what is added to each float, ``[F]``; none by default.
+        images: shown instead of the right ones, drawn at random for each car and step, uint8 ``[K, 1, H, W]``.
         seed: of the disturbances.
 
     Examples:
@@ -38,6 +39,7 @@ class Disturbed(TensorDictModuleBase):
         num_actions: int,
         epsilon: float = 0.0,
         noise: Tensor | None = None,
+        images: Tensor | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -47,6 +49,7 @@ class Disturbed(TensorDictModuleBase):
         self.num_actions = num_actions
         self.epsilon = epsilon
         self.noise = noise
+        self.images = images
         self.in_keys, self.out_keys = policy.in_keys, policy.out_keys
         self._random = torch.Generator().manual_seed(seed)
 
@@ -57,6 +60,10 @@ class Disturbed(TensorDictModuleBase):
             floats = seen["observation"]
             shift = torch.randn(floats.shape, generator=self._random).to(floats) * self.noise.to(floats)
             seen["observation"] = floats + shift
+        if self.images is not None:
+            right = seen["pixels"]
+            wrong = torch.randint(len(self.images), right.shape[:-3], generator=self._random)
+            seen["pixels"] = self.images[wrong].to(right)
         action: Tensor = self.policy(seen)["action"]
         slips = torch.rand(action.shape, generator=self._random) < self.epsilon
         others = torch.randint(self.num_actions, action.shape, generator=self._random)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tm_torchrl.modules.activations import Activation, leaky_relu, make_activation, outputs_before
+from tm_torchrl.modules.images import scaled_images
 from tm_torchrl.modules.initialization import HIDDEN_GAIN, orthogonal_
 from tm_torchrl.modules.layers import Initialization, dense
 from tm_torchrl.modules.pooling import pooling_layers
@@ -157,8 +158,7 @@ class PixelEncoder(nn.Module):
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """``[B, D]`` from uint8 pixels, scaled to -1..1."""
-        scaled = (pixels_BCHW.float() - 128) / 128
-        return self.layers(scaled.contiguous(memory_format=torch.channels_last))
+        return self.layers(scaled_images(pixels_BCHW))
 
 
 class PixelFloatEncoder(nn.Module):
