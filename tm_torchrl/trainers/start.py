@@ -31,7 +31,7 @@ from tm_torchrl.trainers.display import Display, describe
 from tm_torchrl.trainers.evaluate import Evaluate
 from tm_torchrl.trainers.evaluation_log import EvaluationLog
 from tm_torchrl.trainers.learner import NonFiniteLossError
-from tm_torchrl.trainers.loop import run_loop
+from tm_torchrl.trainers.loop import INTERRUPTED, run_loop
 from tm_torchrl.trainers.memory import keep_freed_memory
 from tm_torchrl.trainers.metrics import LogMetrics
 from tm_torchrl.trainers.precision import probe_precision
@@ -262,6 +262,17 @@ def _resume(
         display.say(f"the replay was not restored ({error}): it fills anew before learning goes on")
 
 
+def _more(summary: Summary) -> str:
+    """What ended the run, doubled; nothing if it was interrupted."""
+    settings = summary.settings
+    if summary.frames >= settings["total_frames"]:
+        return f" total_frames={2 * summary.frames}"
+    minutes, target = settings["max_minutes"], settings["evaluation"]["target_score"]
+    if minutes is not None and summary.seconds >= 60 * minutes:
+        return f" max_minutes={2 * minutes:g}"
+    return "" if target is None or summary.reason == INTERRUPTED else " evaluation.target_score=null"
+
+
 def summary_text(summary: Summary) -> str:
     """What a person reads at the end."""
     minutes = summary.seconds / 60
@@ -277,6 +288,6 @@ def summary_text(summary: Summary) -> str:
         f"  report:    {folder / 'report.html'}",
         f"  evaluate:  python scripts/evaluate.py {shown}",
         *([f"  watch:     python scripts/watch.py {shown}"] if "track" in summary.rows[0] else []),
-        f"  go on:     python scripts/train_iqn.py {shlex.quote(resume)} total_frames={2 * summary.frames}",
+        f"  go on:     python scripts/train_iqn.py {shlex.quote(resume)}{_more(summary)}",
     ]
     return "\n".join(lines)
