@@ -13,6 +13,14 @@ from tm_torchrl.trainers.checks import CHECKS, checked
 from tm_torchrl.trainers.construct import construct
 
 WRONG = [
+    ("env.tracks=oval", "env.tracks='oval': a list wanted"),
+    ("env.blind_tracks=oval", "env.blind_tracks='oval': a list wanted, such as [oval, ring]"),
+    ("env.generated_tracks=-1", "env.generated_tracks=-1: a whole number of at least 0 wanted"),
+    ("env.reward.further=abc", "env.reward.further='abc': a list of settings with _target_ wanted"),
+    ("env.randomisation=abc", "env.randomisation='abc': settings with _target_, or null, wanted"),
+    ("soft_reset=abc", "soft_reset='abc': settings with _target_, or null, wanted"),
+    ("objective.num_acting_fractions=0", "objective.num_acting_fractions=0: a whole number of at least 1 wanted"),
+    ("target_update.tau=2", "target_update.tau=2: a number of at least 0 and at most 1 wanted"),
     ("evaluation.num=0", "evaluation.num=0: a whole number of at least 1 wanted"),
     ("evaluation.every_frames=abc", "evaluation.every_frames='abc': a whole number of at least 1 wanted"),
     ("log.every_frames=0", "log.every_frames=0: a whole number of at least 1 wanted"),
