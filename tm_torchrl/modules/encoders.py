@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tm_torchrl.modules.activations import Activation, leaky_relu, make_activation, outputs_before
+from tm_torchrl.modules.choices import require_count, require_sizes
 from tm_torchrl.modules.initialization import HIDDEN_GAIN, orthogonal_
 from tm_torchrl.modules.layers import Initialization, dense
 from tm_torchrl.modules.pooling import pooling_layers
@@ -74,8 +75,8 @@ class FloatEncoder(nn.Module):
         initialization: Initialization | None = orthogonal_,
     ) -> None:
         super().__init__()
-        if not hidden_sizes:
-            raise ValueError("hidden_sizes=(): at least one layer is needed")
+        require_count(num_inputs, argument="num_inputs")
+        require_sizes(hidden_sizes, argument="hidden_sizes")
         if normalize is not None and len(normalize.mean) != num_inputs:
             raise ValueError(f"normalize has {len(normalize.mean)} constants; num_inputs={num_inputs}")
         self.num_features = hidden_sizes[-1]
@@ -121,6 +122,9 @@ class PixelEncoder(nn.Module):
         initialization: Initialization | None = orthogonal_,
     ) -> None:
         super().__init__()
+        for name, value in (("image_size", image_size), ("channels", channels)):
+            require_count(value, argument=name)
+        self.image_size = image_size
         convolution, _ = convolutions(spectral_norm, has_residual_blocks=False)
         layers: list[nn.Module] = []
         size, inputs = image_size, channels

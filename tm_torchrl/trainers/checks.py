@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tm_torchrl.trainers.construct import ConfigError
+from tm_torchrl.trainers.construct import ConfigError, shown
 from tm_torchrl.trainers.nearest import nearest_name
 from tm_torchrl.trainers.schedules import make_schedule
 
@@ -206,17 +205,6 @@ def _room_of(settings: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
             raise ConfigError(f"{'.'.join(rooms[: depth + 1])}={shown(inner)}: settings of its own belong there")
         settings = inner
     return settings, last
-
-
-def shown(value: Any) -> str:
-    """A value as it is written on the command line, nearly: ``null`` and ``true``, not ``None`` and ``True``.
-
-    >>> shown(None), shown(True), shown("abc"), shown([1, "a"])
-    ('null', 'true', "'abc'", '[1, a]')
-    """
-    if isinstance(value, list):
-        return f"[{', '.join(part if isinstance(part, str) else shown(part) for part in value)}]"
-    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
 def _copied(value: Any) -> Any:

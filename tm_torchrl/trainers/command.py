@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -44,6 +45,8 @@ def _run(config: DictConfig) -> None:
             settings = resumed_settings(settings, asked, run_settings(settings["resume"]))
         summary = train(settings, folder=folder)
     except (ConfigError, OSError) as error:  # OSError: a folder that is missing, unwritable or full
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # Hydra made it; if there is something in it, it stays
         fail(str(error))
     except (NonFiniteLossError, WorkerError) as error:
         fail(f"{error}\nThe run ended; its checkpoints are whole: resume={folder} goes on from the last one")

@@ -115,14 +115,14 @@ class TrackManiaTask:
     def __post_init__(self) -> None:
         named = [self.track is not None, self.tracks is not None, self.generated_tracks > 0]
         if sum(named) > 1:
-            raise ValueError("env: track, tracks and generated_tracks exclude each other; give one of them")
+            raise ValueError("track, tracks and generated_tracks exclude each other; give one of them")
         if self.num_envs < 1:
-            raise ValueError(f"env: num_envs={self.num_envs}: at least one car is needed")
+            raise ValueError(f"num_envs={self.num_envs}: at least one car is needed")
         if not (self.pixels or self.floats):
-            raise ValueError("env: pixels=false, floats=false: the network sees nothing; give it one of them")
+            raise ValueError("pixels=false, floats=false: the network sees nothing; give it one of them")
         if self.action_block not in (1, TICKS_PER_ACTION):
             raise ValueError(
-                f"env: action_block={self.action_block}: choose 1 (held 50 ms) or {TICKS_PER_ACTION} (10 ms each)"
+                f"action_block={self.action_block}: choose 1 (held 50 ms) or {TICKS_PER_ACTION} (10 ms each)"
             )
         if self.generated_tracks:
             names = [f"generated-{seed}" for seed in range(self.generated_tracks)]
@@ -132,7 +132,7 @@ class TrackManiaTask:
         else:
             chosen = self.tracks if self.tracks is not None else [self.track or DEFAULT_TRACK]
             if not chosen:
-                raise ValueError("env: tracks=[]: at least one track is needed")
+                raise ValueError("tracks=[]: at least one track is needed")
             names = [str(name) for name in chosen]
             self._tracks = {name: load_track(name) for name in names}
         self._names = names
