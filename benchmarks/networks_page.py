@@ -73,7 +73,9 @@ STACKS = {
         ),
         ("QR-DQN: fixed fractions", "objective=qrdqn"),
         ("non-crossing quantiles", "objective=nq"),
+        ("the same, trained at sampled fractions", "objective=nq_sampled"),
         ("FQF: proposed fractions", "objective=fqf"),
+        ("DQN: one value", "objective=dqn estimator=double"),
     ],
     "Heads": [
         ("value and advantages (the default)", "objective.network.head_size=256"),
