@@ -32,6 +32,7 @@ STACKS = {
         ("the Linesight agent's four convolutions, and floats", f"network=classic {PIXELS}"),
         ("the same, without floats", f"network=classic {PIXELS} env.floats=false"),
         ("IMPALA's residual convolutions, width 1, and floats", IMPALA),
+        ("one convolution, for small images, and floats", f"network=small_image {PIXELS}"),
         ("width 2", f"{IMPALA} objective.network.image.width=2"),
         ("width 4", f"{IMPALA} objective.network.image.width=4"),
         ("BTR's: IMPALA of width 2, spectral and layer norm, noisy head", f"network=btr exploration=noisy {PIXELS}"),

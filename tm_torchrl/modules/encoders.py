@@ -145,6 +145,47 @@ class PixelEncoder(nn.Module):
         return self.layers(scaled.contiguous(memory_format=torch.channels_last))
 
 
+class SmallPixelEncoder(nn.Module):
+    """One convolution of 16 channels, 3 x 3, over images of a few pixels (Young and Tian 2019, MinAtar).
+
+    Args:
+        image_size: H = W.
+        channels: of the image.
+        activation: makes one, or its name.
+        initialization: of the weights.
+
+    Examples:
+        >>> SmallPixelEncoder(image_size=10, channels=4)(torch.zeros(2, 4, 10, 10, dtype=torch.uint8)).shape
+        torch.Size([2, 1024])
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 10,
+        channels: int = 4,
+        activation: Activation = "relu",
+        initialization: Initialization | None = orthogonal_,
+    ) -> None:
+        super().__init__()
+        for name, value in (("image_size", image_size), ("channels", channels)):
+            require_count(value, argument=name)
+        if image_size < 3:
+            raise ValueError(f"image_size={image_size}: too small for a convolution of 3 x 3; 3 is the least")
+        self.image_size = image_size
+        active = make_activation(activation, dim=1)
+        convolution = nn.Conv2d(channels, outputs_before(active, 16), 3)
+        if initialization is not None:
+            initialization(convolution, HIDDEN_GAIN)
+        self.layers = nn.Sequential(convolution, active, nn.Flatten())
+        self.num_features = 16 * (image_size - 2) ** 2
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        """``[B, D]`` from uint8 pixels, scaled to -1..1."""
+        scaled = (pixels_BCHW.float() - 128) / 128
+        return self.layers(scaled.contiguous(memory_format=torch.channels_last))
+
+
 class PixelFloatEncoder(nn.Module):
     """Features of an image and of a vector, side by side.
 
