@@ -63,10 +63,11 @@ class Suite:
         self.tuned: dict[str, dict[str, list[str]]] = found["tuned"]
         self.grids: dict[str, list[dict[str, Any]]] = found["grids"]
         self._environments: dict[str, dict[str, Any]] = found["environments"]
+        self._composed: dict[tuple[str, str, tuple[str, ...]], dict[str, Any]] = {}
 
     def environment(self, name: str) -> dict[str, Any]:
         """What is known of an environment; what it does not say itself is that of the one that it is like."""
-        own = known(name, self._environments, kind="environment")
+        own: dict[str, Any] = known(name, self._environments, kind="environment")
         if "like" not in own:
             return own
         base = self.environment(own["like"])
@@ -119,11 +120,17 @@ class Suite:
 
     def settings(self, cell: Cell) -> dict[str, Any]:
         """Of a cell's run; for a peer those of the environment, and which peer it is."""
+        key = (cell.algorithm, cell.environment, cell.overrides)
+        if key not in self._composed:
+            self._composed[key] = self._compose(cell)
+        return {**self._composed[key], "seed": cell.seed}
+
+    def _compose(self, cell: Cell) -> dict[str, Any]:
         environment, algorithm = self.environment(cell.environment), self.algorithms[cell.algorithm]
         parts = [each for part in algorithm.get("parts", []) for each in environment.get("parts", {}).get(part, [])]
         tuned = self.tuned.get(cell.environment, {}).get(cell.algorithm, [])
         own = [*algorithm.get("overrides", []), *parts, *tuned, *cell.overrides]
-        settings = compose_settings(merged([*self.all, *environment["overrides"], *own, f"seed={cell.seed}"]))
+        settings = compose_settings(merged([*self.all, *environment["overrides"], *own]))
         peer = self.peer(cell)
         return settings if peer is None else {**settings, "peer": peer, "environment": cell.environment}
 
