@@ -92,11 +92,8 @@ def _make(task: PeerTask, kind: str, *, num_fractions: int, pace: Pace) -> tuple
     trunk = Net(state_shape=(task.num_inputs,), hidden_sizes=[HIDDEN, HIDDEN])
     if kind == "iqn":
         implicit = ImplicitQuantileNetwork(preprocess_net=trunk, action_shape=shape, hidden_sizes=[HIDDEN])
-        sizes: dict[str, Any] = {
-            "sample_size": num_fractions,
-            "online_sample_size": num_fractions,
-            "target_sample_size": num_fractions,
-        }
+        names = ("sample_size", "online_sample_size", "target_sample_size")
+        sizes: dict[str, Any] = dict.fromkeys(names, num_fractions)
         sampling = IQNPolicy(model=implicit, action_space=space, **sizes)
         return IQN(policy=sampling, num_quantiles=num_fractions, **both), sampling, implicit
     full = FullQuantileFunction(preprocess_net=trunk, action_shape=shape, hidden_sizes=[HIDDEN])
