@@ -170,7 +170,7 @@ class Runner:
     def _started(self, cell: Cell) -> Process | None:
         """The process of a cell; none if its result lies there already, or it cannot be started."""
         folder, settings = self.folder(cell), self.suite.settings(cell)
-        if self.fresh and folder.exists():
+        if self.fresh and folder.exists() and cell.name not in self._killed:
             shutil.rmtree(folder)
         refused = prepare(folder, settings)
         if refused:
