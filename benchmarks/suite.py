@@ -141,8 +141,10 @@ class Runner:
         """All cells that are to be done; returns why cells failed, by name."""
         plan = self.plan()
         for cell in plan["skipped"]:
-            lacking = ", ".join(self.suite.lacking(cell))
-            self.display.say(f"{cell.name}: skipped, {lacking} is not installed: {INSTALL}")
+            lacking = self.suite.lacking(cell)
+            modules = ", ".join(name for name in lacking if name != "cuda")
+            why = f"{modules} is not installed: {INSTALL}" if modules else "it needs a CUDA device"
+            self.display.say(f"{cell.name}: skipped, {why}")
         waiting, running = deque(plan["open"]), dict[str, tuple[Cell, Process]]()
         self.display.begin(done=len(plan["done"]), skipped=len(plan["skipped"]), open_cells=len(waiting))
         try:
@@ -222,9 +224,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", nargs="?", default="quick", help="quick | standard | extended | gpu (quick)")
     parser.add_argument("--cells", nargs="+", default=[], help="only these: ALGORITHM[/ENVIRONMENT[/SEED]]")
-    parser.add_argument(
-        "--workers", type=int, default=default_workers(), help="processes at a time (one for each core)"
-    )
+    parser.add_argument("--workers", type=int, help="processes at a time (one for each core; 1 for the grid gpu)")
     parser.add_argument("--out", type=Path, default=Path("runs/suite"), help="folder of the run folders (runs/suite)")
     parser.add_argument("--results", type=Path, default=RESULTS / "suite", help="folder of the tables")
     parser.add_argument("--list", action="store_true", help="say what is done and what is not")
@@ -241,7 +241,7 @@ def main() -> None:
             suite.chosen(cells, args.cells) if args.cells else cells,
             results=Results(args.results),
             out=args.out,
-            workers=args.workers,
+            workers=default_workers(args.grid) if args.workers is None else args.workers,
             facts={**describe_run(device="cpu")},
             display=display,
             mixed=args.mixed,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from tm_torchrl.trainers import ConfigError, compose_settings
@@ -106,12 +107,12 @@ class Suite:
         return found
 
     def lacking(self, cell: Cell) -> list[str]:
-        """Modules that a cell needs and that are not installed."""
+        """Modules that a cell needs and that are not installed; ``cuda`` is a device."""
         needs = [
             *self.environment(cell.environment).get("needs", []),
             *self.algorithms[cell.algorithm].get("needs", []),
         ]
-        return [name for name in needs if importlib.util.find_spec(name) is None]
+        return [name for name in needs if not is_there(name)]
 
     def peer(self, cell: Cell) -> str | None:
         """``module:function`` that plays a foreign library's part; ``None`` for our trainer."""
@@ -133,6 +134,15 @@ class Suite:
         settings = compose_settings(merged([*self.all, *environment["overrides"], *own]))
         peer = self.peer(cell)
         return settings if peer is None else {**settings, "peer": peer, "environment": cell.environment}
+
+
+def is_there(name: str) -> bool:
+    """Whether a module is installed, or a CUDA device at hand.
+
+    >>> is_there("json"), is_there("no_such_module")
+    (True, False)
+    """
+    return torch.cuda.is_available() if name == "cuda" else importlib.util.find_spec(name) is not None
 
 
 def known(name: str, names: Mapping[str, Any], *, kind: str) -> Any:

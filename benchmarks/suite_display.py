@@ -16,9 +16,13 @@ from tm_torchrl.trainers.own_process import RUN
 LOOK_EVERY_S = 2.0
 
 
-def default_workers() -> int:
-    """One process for each core, since each has one thread."""
-    return os.cpu_count() or 1
+def default_workers(grid: str) -> int:
+    """One process for each core, since each has one thread; one alone where all would share a GPU.
+
+    >>> default_workers("grid=gpu")
+    1
+    """
+    return 1 if grid.endswith("gpu") else os.cpu_count() or 1
 
 
 class SuiteDisplay:

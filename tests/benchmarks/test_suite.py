@@ -211,6 +211,14 @@ def test_what_is_not_installed_is_skipped_with_the_line_that_installs_it(
     assert line in said(made)
 
 
+def test_cells_for_a_gpu_are_skipped_without_one(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.suite_cells.is_there", lambda name: name != "cuda")
+    suite.grids["gpu"] = [{"environments": ["atari_pong"], "algorithms": ["iqn"], "seeds": 1}]
+    made = runner(suite, tmp_path, World(), grid="gpu")
+    assert made.run() == {}
+    assert "iqn/atari_pong/0: skipped, it needs a CUDA device" in said(made)
+
+
 def test_peers_run_with_their_own_program(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite, "lacking", lambda cell: [])
     world = World()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import doctest
+import importlib
 
 import pytest
 import torch
@@ -83,8 +84,7 @@ def test_unknown_names_are_refused() -> None:
 
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "Box2D" else found(name))
+    monkeypatch.setattr("benchmarks.suite_cells.is_there", lambda name: name != "Box2D")
     assert SUITE.lacking(Cell("iqn", "lunarlander", 0)) == ["Box2D"]
     assert SUITE.lacking(Cell("iqn", "cartpole", 0)) == []
 
@@ -94,3 +94,10 @@ def test_later_overrides_win_and_settings_have_names() -> None:
     one, other = (SUITE.settings(Cell("iqn", "cartpole", seed)) for seed in (0, 1))
     assert digest(one) != digest(other)
     assert SUITE.settings(Cell("iqn", "cartpole", 0, ("total_frames=7",)))["total_frames"] == 7
+
+
+@pytest.mark.parametrize("name", ["suite_cells", "suite_display", "suite_results", "suite_statistics", "report"])
+def test_examples(name: str) -> None:
+    module = importlib.import_module(f"benchmarks.{name}")
+    found = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert found.attempted > 0 and found.failed == 0
