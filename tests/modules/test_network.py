@@ -191,7 +191,7 @@ def test_film_network() -> None:
 
 
 def test_encoders_refuse() -> None:
-    with pytest.raises(ValueError, match=r"hidden_sizes=\(\): at least one layer"):
+    with pytest.raises(ValueError, match=r"hidden_sizes=\(\): a list of whole numbers"):
         FloatEncoder(4, hidden_sizes=())
     with pytest.raises(ValueError, match="normalize has 3 constants; num_inputs=4"):
         FloatEncoder(4, normalize=Normalize([0.0] * 3, [1.0] * 3))

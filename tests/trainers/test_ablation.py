@@ -16,10 +16,10 @@ import yaml
 from tm_torchrl.record.run_folder import read_evaluations
 from tm_torchrl.trainers import ConfigError, train
 from tm_torchrl.trainers.ablation import ROADMAP, Ablation, apply_changes, changes, compose_experiment
-from tm_torchrl.trainers.ablation_run import RUN, SETTINGS, STOPPED, run_in
 from tm_torchrl.trainers.ablation_table import Entry, better, markdown, measure
 from tm_torchrl.trainers.configuration import config_folder
 from tm_torchrl.trainers.hardships import judge_hardships, read_hardships
+from tm_torchrl.trainers.own_process import RUN, SETTINGS, STOPPED, run_in
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -231,8 +231,8 @@ def test_a_process_ends_by_itself_or_with_its_starter(is_starter_gone: bool, sta
     """Its work takes no time, or for ever until its starter is gone."""
     work = "[time.sleep(0.05) for _ in range(1200)]" if is_starter_gone else "0"
     program = (
-        "import sys, time\nfrom tm_torchrl.trainers import ablation_run\n"
-        f"ablation_run.run_in = lambda folder: {work}\nsys.argv = ['', '.']\nablation_run.main()"
+        "import sys, time\nfrom tm_torchrl.trainers import own_process\n"
+        f"own_process.run_in = lambda folder: {work}\nsys.argv = ['', '.']\nown_process.main()"
     )
     process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.PIPE)
     assert process.stdin is not None

@@ -37,7 +37,10 @@ def test_every_choice_composes(choice: str) -> None:
     [
         ("sed=1", "sed=1: no such setting; did you mean seed?"),
         ("env.trak=oval", "env.trak=oval: no such setting; did you mean track?"),
-        ("objective=iqnn", "objective=iqnn: no such choice; did you mean iqn? There are: fqf, iqn, nq, qrdqn"),
+        (
+            "objective=iqnn",
+            "objective=iqnn: no such choice; did you mean iqn? There are: dqn, fqf, iqn, nq, nq_sampled, qrdqn",
+        ),
         ("objective.loss.kapa=1", "did you mean kappa?"),
         ("experiment=cartpole", "did you mean cartpole_iqn?"),
         ("env.starts.zon=1", "did you mean zone?"),

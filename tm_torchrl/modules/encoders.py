@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tm_torchrl.modules.activations import Activation, leaky_relu, make_activation, outputs_before
+from tm_torchrl.modules.choices import require_count, require_sizes
 from tm_torchrl.modules.images import scaled_images
 from tm_torchrl.modules.initialization import HIDDEN_GAIN, orthogonal_
 from tm_torchrl.modules.layers import Initialization, dense
@@ -94,8 +95,8 @@ class FloatEncoder(nn.Module):
         initialization: Initialization | None = orthogonal_,
     ) -> None:
         super().__init__()
-        if not hidden_sizes:
-            raise ValueError("hidden_sizes=(): at least one layer is needed")
+        require_count(num_inputs, argument="num_inputs")
+        require_sizes(hidden_sizes, argument="hidden_sizes")
         if normalize is not None and len(normalize.mean) != num_inputs:
             raise ValueError(f"normalize has {len(normalize.mean)} constants; num_inputs={num_inputs}")
         self.num_features = hidden_sizes[-1]
@@ -142,6 +143,9 @@ class PixelEncoder(nn.Module):
         initialization: Initialization | None = orthogonal_,
     ) -> None:
         super().__init__()
+        for name, value in (("image_size", image_size), ("channels", channels)):
+            require_count(value, argument=name)
+        self.image_size = image_size
         convolution, _ = convolutions(spectral_norm, has_residual_blocks=False)
         layers: list[nn.Module] = []
         size, inputs = image_size, channels
@@ -155,6 +159,46 @@ class PixelEncoder(nn.Module):
             raise ValueError(f"image_size={image_size}: too small for four convolutions; 34 is the least")
         pool, self.num_features = pooling_layers(pooling, pool_size=pool_size, map_size=size, channels=inputs)
         self.layers = nn.Sequential(*layers, *pool)
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        """``[B, D]`` from uint8 pixels, scaled to -1..1."""
+        return self.layers(scaled_images(pixels_BCHW))
+
+
+class SmallPixelEncoder(nn.Module):
+    """One convolution of 16 channels, 3 x 3, over images of a few pixels (Young and Tian 2019, MinAtar).
+
+    Args:
+        image_size: H = W.
+        channels: of the image.
+        activation: makes one, or its name.
+        initialization: of the weights.
+
+    Examples:
+        >>> SmallPixelEncoder(image_size=10, channels=4)(torch.zeros(2, 4, 10, 10, dtype=torch.uint8)).shape
+        torch.Size([2, 1024])
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 10,
+        channels: int = 4,
+        activation: Activation = "relu",
+        initialization: Initialization | None = orthogonal_,
+    ) -> None:
+        super().__init__()
+        for name, value in (("image_size", image_size), ("channels", channels)):
+            require_count(value, argument=name)
+        if image_size < 3:
+            raise ValueError(f"image_size={image_size}: too small for a convolution of 3 x 3; 3 is the least")
+        self.image_size = image_size
+        active = make_activation(activation, dim=1)
+        convolution = nn.Conv2d(channels, outputs_before(active, 16), 3)
+        if initialization is not None:
+            initialization(convolution, HIDDEN_GAIN)
+        self.layers = nn.Sequential(convolution, active, nn.Flatten())
+        self.num_features = 16 * (image_size - 2) ** 2
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """``[B, D]`` from uint8 pixels, scaled to -1..1."""

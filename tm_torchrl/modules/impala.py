@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from tm_torchrl.modules.activations import Activation, growth_of, make_activation
+from tm_torchrl.modules.choices import require_count
 from tm_torchrl.modules.images import scaled_images
 from tm_torchrl.modules.initialization import HIDDEN_GAIN, orthogonal_
 from tm_torchrl.modules.layers import Initialization
@@ -100,8 +101,8 @@ class ImpalaEncoder(nn.Module):
     ) -> None:
         super().__init__()
         for name, value in (("image_size", image_size), ("channels", channels), ("width", width)):
-            if value < 1:
-                raise ValueError(f"{name}={value}: at least 1 is needed")
+            require_count(value, argument=name)
+        self.image_size = image_size
         plain, residual = convolutions(spectral_norm, has_residual_blocks=True)
         layers: list[nn.Module] = []
         size, inputs = image_size, channels

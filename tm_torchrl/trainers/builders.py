@@ -66,12 +66,13 @@ def build_actor(settings: Settings, task: Task, *, device: torch.device) -> Quan
         env = task.make_env(num_envs=1)
     try:
         network = construct(objective["network"], name="objective.network", **arguments)()
-        return QuantileActor(
-            network.to(device),
-            spec=env.action_spec,
-            in_keys=task.in_keys,
-            num_fractions=objective["num_acting_fractions"],
-        ).to(device)
+        with named("objective.num_acting_fractions"):
+            return QuantileActor(
+                network.to(device),
+                spec=env.action_spec,
+                in_keys=task.in_keys,
+                num_fractions=objective["num_acting_fractions"],
+            ).to(device)
     finally:
         env.close()
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tm_torchrl.trainers.construct import ConfigError
+from tm_torchrl.trainers.construct import ConfigError, shown
 from tm_torchrl.trainers.nearest import nearest_name
 from tm_torchrl.trainers.schedules import make_schedule
 
@@ -153,7 +152,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "env.blind_tracks": _names,
     "env.reward.further": _parts,
     "env.randomisation": _part_or_null,
-    "objective.num_acting_fractions": _COUNT,
+    "objective.num_acting_fractions": Number(1, is_whole=True, is_optional=True),  # null: of fixed fractions
     "target_update.tau": _SHARE,
     "soft_reset": _part_or_null,
     "name": _text_or_null,
@@ -244,17 +243,6 @@ def _room_of(settings: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
             raise ConfigError(f"{'.'.join(rooms[: depth + 1])}={shown(inner)}: settings of its own belong there")
         settings = inner
     return settings, last
-
-
-def shown(value: Any) -> str:
-    """A value as it is written on the command line, nearly: ``null`` and ``true``, not ``None`` and ``True``.
-
-    >>> shown(None), shown(True), shown("abc"), shown([1, "a"])
-    ('null', 'true', "'abc'", '[1, a]')
-    """
-    if isinstance(value, list):
-        return f"[{', '.join(part if isinstance(part, str) else shown(part) for part in value)}]"
-    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
 def _copied(value: Any) -> Any:

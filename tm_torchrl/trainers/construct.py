@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import json
 import math
 import types
 import typing
@@ -48,6 +49,9 @@ def construct(settings: Mapping[str, Any], *, name: str, **given: Any) -> Any:
     built = {key: _construct_inside(value, name=f"{name}.{key}") for key, value in arguments.items()}
     if settings.get("_partial_"):
         return lambda *late, **more: _call(target, late, {**more, **built, **given}, name)
+    absent = _absent_arguments(target, {**built, **given})
+    if absent:
+        raise ConfigError(f"{name}: {absent} is still to be given by what uses it; add _partial_: true")
     return _call(target, (), {**built, **given}, name)
 
 
@@ -66,6 +70,17 @@ def named(name: str) -> Iterator[None]:
         raise
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{name}: {error}") from error
+
+
+def shown(value: Any) -> str:
+    """A value as it is written on the command line, nearly: ``null`` and ``true``, not ``None`` and ``True``.
+
+    >>> shown(None), shown(True), shown("abc"), shown([1, "a"])
+    ('null', 'true', "'abc'", '[1, a]')
+    """
+    if isinstance(value, list):
+        return f"[{', '.join(part if isinstance(part, str) else shown(part) for part in value)}]"
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
 def _call(target: Any, positional: tuple[Any, ...], arguments: dict[str, Any], name: str) -> Any:
@@ -125,7 +140,17 @@ def check_arguments(target: Any, arguments: Mapping[str, Any], given: Container[
         kinds = _kinds_of(hints.get(key))
         if kinds and not any(_is_of(value, kind) for kind in kinds):
             wanted = " or ".join(dict.fromkeys(_WORDS[kind] for kind in kinds))
-            raise ConfigError(f"{name}.{key}={value!r}: {wanted} wanted")
+            raise ConfigError(f"{name}.{key}={shown(value)}: {wanted} wanted")
+
+
+def _absent_arguments(target: Any, arguments: Mapping[str, Any]) -> str:
+    """Arguments without a default that nobody gave."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return ", ".join(
+        key
+        for key, parameter in inspect.signature(target).parameters.items()
+        if parameter.kind in kinds and parameter.default is inspect.Parameter.empty and key not in arguments
+    )
 
 
 _WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text",

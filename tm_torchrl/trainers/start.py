@@ -21,7 +21,15 @@ from tm_torchrl.record.loggers import make_loggers
 from tm_torchrl.record.report import write_report
 from tm_torchrl.record.run_folder import RunFolder, best_laps, load_time, save_lap
 from tm_torchrl.trainers.agent import Agent, run_settings
-from tm_torchrl.trainers.builders import Settings, build_actor, build_learner, build_task, build_training, choose_device
+from tm_torchrl.trainers.builders import (
+    Settings,
+    build_actor,
+    build_learner,
+    build_policy,
+    build_task,
+    build_training,
+    choose_device,
+)
 from tm_torchrl.trainers.checkpoint import Checkpoints
 from tm_torchrl.trainers.checks import checked
 from tm_torchrl.trainers.collection import WorkerError
@@ -93,6 +101,7 @@ def train(
     torch.set_num_threads(int(wanted["num_threads"]))
     keep_freed_memory()
     task = build_task(wanted)
+    refuse_bad_parts(wanted, task)
     if wanted["resume"] is not None:
         claimed = claim(Path(wanted["resume"]))
     elif folder is None:
@@ -101,6 +110,19 @@ def train(
         claimed = claim_new(Path(folder), may_rename=not is_folder_fixed)
     with claimed as path, Display(f"tm_torchrl: {task.label}", is_quiet=is_quiet) as display:
         return _train_in(RunFolder(path), wanted, task, display)
+
+
+def refuse_bad_parts(settings: Settings, task: Task) -> None:
+    """Raise ``ConfigError`` for parts that cannot be built or do not fit each other, before a folder is made.
+
+    Args:
+        settings: composed.
+        task: what is trained on.
+    """
+    with torch.random.fork_rng(devices=[]):
+        actor = build_actor(settings, task, device=torch.device("cpu"))
+        build_learner(settings, actor, precision="float32")
+        build_policy(settings, actor)
 
 
 def default_folder(name: str) -> Path:

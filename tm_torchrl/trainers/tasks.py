@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from tm_torchrl.evaluation import drive_laps, evaluation_env, play_episodes
 from tm_torchrl.modules import Normalize
 from tm_torchrl.sim import Randomisation, Starts
 from tm_torchrl.tracks import DEFAULT_TRACK, generate_track, load_track
+from tm_torchrl.tracks.generate import HELD_OUT_SEEDS
 from tm_torchrl.trainers.nearest import nearest_name
 from tm_torchrl.trainers.reward import Reward
 from tm_torchrl.trainers.schedules import Schedule
@@ -81,6 +83,7 @@ class TrackManiaTask:
         tracks: several of these, drawn at each reset; one named twice is drawn twice as often.
         generated_tracks: number of generated tracks to train on, instead.
         blind_tracks: further ones that are only evaluated, never trained on.
+        blind_generated_tracks: number of generated ones, of the held-out seeds from 10,000 up, that are so too.
         num_envs: cars, over all workers together.
         pixels: whether the network sees the camera.
         floats: whether the network sees the vector of floats, or the names of those fields of it that it sees.
@@ -102,6 +105,7 @@ class TrackManiaTask:
     tracks: Sequence[str | Path] | None = None
     generated_tracks: int = 0
     blind_tracks: Sequence[str | Path] = ()
+    blind_generated_tracks: int = 0
     num_envs: int = 64
     pixels: bool = False
     floats: bool | Sequence[str] = True
@@ -138,7 +142,11 @@ class TrackManiaTask:
             names = [str(name) for name in chosen]
             self._tracks = {name: load_track(name) for name in names}
         self._names = names
+        if not 0 <= self.blind_generated_tracks <= len(HELD_OUT_SEEDS):
+            raise ValueError(f"blind_generated_tracks={self.blind_generated_tracks}: 0 to {len(HELD_OUT_SEEDS)} wanted")
         self._blind = {str(name): load_track(name) for name in self.blind_tracks}
+        held_out = HELD_OUT_SEEDS[: self.blind_generated_tracks]
+        self._blind |= {f"generated-{seed}": generate_track(seed) for seed in held_out}
 
     @property
     def label(self) -> str:
@@ -236,6 +244,7 @@ class GymnasiumTask:
         name: its id, such as ``CartPole-v1``.
         num_envs: copies, over all workers together.
         options: for ``gymnasium.make``.
+        evaluation_options: further ones in evaluation.
         mean: of each observation, taken off by the network's first layer.
         scale: of each observation, which that layer divides by.
 
@@ -247,6 +256,7 @@ class GymnasiumTask:
     name: str
     num_envs: int = 8
     options: Mapping[str, Any] | None = None
+    evaluation_options: Mapping[str, Any] | None = None
     mean: Sequence[float] | None = None
     scale: Sequence[float] | None = None
 
@@ -255,10 +265,20 @@ class GymnasiumTask:
         """The id's last part."""
         return self.name.split("/")[-1].split(":")[-1]
 
+    @cached_property
+    def _shown(self) -> tuple[str, torch.Size, int]:
+        """The key of what it shows, its shape, and the number of actions."""
+        env = self.make_env(num_envs=1)
+        try:
+            (key,) = env.observation_spec.keys()
+            return key, env.observation_spec[key].shape[1:], int(env.action_spec.space.n)
+        finally:
+            env.close()
+
     @property
     def in_keys(self) -> list[NestedKey]:
-        """Floats."""
-        return ["observation"]
+        """Floats, or images for a task that shows them."""
+        return [self._shown[0]]
 
     def make_env(self, *, num_envs: int, first: int = 0, seed: int = 0, device: torch.device | str = "cpu") -> EnvBase:
         """Copies in one process, seeded by their number."""
@@ -268,24 +288,27 @@ class GymnasiumTask:
 
     def network_arguments(self) -> dict[str, Any]:
         """Sizes, and the constants that were given."""
-        env = self.make_env(num_envs=1)
-        num_inputs = env.observation_spec["observation"].shape[-1]
+        key, shape, num_actions = self._shown
+        is_image, num_inputs = key == "pixels", shape[-1]
         normalize = None
+        if is_image and (self.mean is not None or self.scale is not None):
+            raise ValueError("mean, scale: they are for floats, and this task shows images; leave them null")
         if self.mean is not None or self.scale is not None:
             mean = [0.0] * num_inputs if self.mean is None else list(self.mean)
             scale = [1.0] * num_inputs if self.scale is None else list(self.scale)
             normalize = Normalize(mean, scale)
         return {
-            "num_inputs": num_inputs,
-            "num_actions": env.action_spec.space.n,
+            "num_inputs": None if is_image else num_inputs,
+            "num_actions": num_actions,
             "num_slots": None,
             "normalize": normalize,
-            "image_shape": None,
+            "image_shape": tuple(shape) if is_image else None,
         }
 
     def evaluate(self, policy: TensorDictModuleBase, *, num: int, seed: int) -> list[Row]:
         """Whole greedy episodes."""
-        env = self.make_env(num_envs=num, seed=seed + 1_000)
+        options = {**(self.options or {}), **(self.evaluation_options or {})}
+        env = GymnasiumBatch(self.name, num_envs=num, options=options, seed=(seed + 1_000) * 10_000)
         try:
             episodes = play_episodes(env, policy, num_episodes=num)
         finally:
