@@ -19,7 +19,7 @@ WRONG = [
     ("env.reward.further=abc", "env.reward.further='abc': a list of settings with _target_ wanted"),
     ("env.randomisation=abc", "env.randomisation='abc': settings with _target_, or null, wanted"),
     ("soft_reset=abc", "soft_reset='abc': settings with _target_, or null, wanted"),
-    ("objective.num_acting_fractions=0", "objective.num_acting_fractions=0: a whole number of at least 1, or null, wanted"),
+    ("objective.num_acting_fractions=0", "objective.num_acting_fractions=0: a whole number of at least 1, or null,"),
     ("target_update.tau=2", "target_update.tau=2: a number of at least 0 and at most 1 wanted"),
     ("evaluation.num=0", "evaluation.num=0: a whole number of at least 1 wanted"),
     ("evaluation.every_frames=abc", "evaluation.every_frames='abc': a whole number of at least 1 wanted"),
