@@ -17,7 +17,7 @@ import yaml
 from tm_torchrl.data import ReplayLog
 from tm_torchrl.evaluation import Laps
 from tm_torchrl.record.folder_claim import claim, claim_new
-from tm_torchrl.record.loggers import make_loggers
+from tm_torchrl.record.loggers import make_loggers, require_loggers
 from tm_torchrl.record.report import write_report
 from tm_torchrl.record.run_folder import RunFolder, best_laps, load_time, save_lap
 from tm_torchrl.trainers.agent import Agent, run_settings
@@ -102,6 +102,10 @@ def train(
     keep_freed_memory()
     task = build_task(wanted)
     refuse_bad_parts(wanted, task)
+    try:
+        require_loggers(wandb=wanted["log"]["wandb"], mlflow=wanted["log"]["mlflow"])
+    except ImportError as error:
+        raise ConfigError(str(error)) from error
     if wanted["resume"] is not None:
         claimed = claim(Path(wanted["resume"]))
     elif folder is None:
