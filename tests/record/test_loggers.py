@@ -112,6 +112,8 @@ def test_a_missing_package_is_named_before_anything_is_made(tmp_path: Path, monk
     ):
         make_loggers(run, wandb="project")
     assert not run.tensorboard.exists()
+    assert [type(log) for log in make_loggers(run)] == [TensorBoard]
+    assert make_loggers(run, tensorboard=False) == []
 
 
 def test_half_of_a_package_is_not_enough(monkeypatch: pytest.MonkeyPatch):
@@ -120,5 +122,3 @@ def test_half_of_a_package_is_not_enough(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
     with pytest.raises(ImportError, match=r"log\.mlflow=laps: .*sqlalchemy.*; pip install mlflow"):
         require_loggers(mlflow="laps")
-    assert [type(log) for log in make_loggers(run)] == [TensorBoard]
-    assert make_loggers(run, tensorboard=False) == []
