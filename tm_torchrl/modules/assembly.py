@@ -38,11 +38,11 @@ def make_image_encoder(
             "image_shape=None: there are no images for the image encoder; give their shape (env.pixels=true), or "
             "image=None (network=mlp)"
         )
-    if len(image_shape) != 3 or image_shape[1] != image_shape[2]:
-        raise ValueError(f"image_shape={tuple(image_shape)}: (channels, edge, edge) wanted")
-    return image(
-        image_size=image_shape[1], channels=image_shape[0], activation=activation, initialization=initialization
-    )
+    if len(image_shape) != 3:
+        raise ValueError(f"image_shape={tuple(image_shape)}: (channels, height, width) wanted")
+    channels, height, width = image_shape
+    size = height if height == width else (height, width)
+    return image(image_size=size, channels=channels, activation=activation, initialization=initialization)
 
 
 def count_features(pixels: nn.Module | None, num_inputs: int | None, hidden_sizes: Sequence[int]) -> int:
