@@ -1,0 +1,44 @@
+"""Replays: a kept lap, and its script, give the same rows to the last bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tm_torchrl.evaluation import drive_laps, evaluation_env
+from tm_torchrl.evaluation.replays import replay
+from tm_torchrl.sim import Simulator
+from tm_torchrl.tracks import load_track
+from tm_torchrl.world.input_scripts import actions_of, parse_script, script_of
+from tm_torchrl.world.tracker import Limits
+
+
+@pytest.mark.parametrize("action_block", [1, 5])
+def test_a_lap_from_a_perturbed_start_is_driven_again(action_block: int) -> None:
+    env = evaluation_env("oval", num_cars=3, seed=4, action_block=action_block, limits=Limits(race_s=3.0))
+    generator = torch.Generator().manual_seed(1)
+    shape = (3,) if action_block == 1 else (3, action_block)
+
+    def policy(observation: torch.Tensor) -> torch.Tensor:
+        return torch.randint(3, shape, generator=generator)  # gas, left or right
+
+    laps = drive_laps(env, policy, num_laps=3)
+    world = Simulator(load_track("oval"), num_cars=1)
+    again = replay(world, laps.actions, start=laps.start)
+    assert np.array_equal(again.rows, laps.rows)
+    assert again.time_s is None
+    actions = actions_of(parse_script(script_of(np.concatenate([laps.actions, np.zeros_like(laps.actions[:1])]))))
+    assert np.array_equal(replay(world, actions[:-1], start=laps.start).rows, laps.rows)
+    assert not np.array_equal(replay(world, laps.actions).rows, laps.rows), "from the line it is another drive"
+
+
+def test_a_finish_is_timed() -> None:
+    from tm_torchrl.tracks.medals import medals_of
+
+    track = load_track("oval")
+    medals = medals_of("oval")
+    assert medals is not None
+    assert replay(Simulator(track, num_cars=1), np.zeros(4, np.int64)).time_s is None
+    with pytest.raises(ValueError, match="world has 2 cars"):
+        replay(Simulator(track, num_cars=2), np.zeros(4, np.int64))
