@@ -100,9 +100,25 @@ class TMInterface2Client:
         self._picture: tuple[int, int, np.ndarray] | None = None  # of the present moment
 
     @property
-    def port(self) -> int:
-        """Of the game instance."""
+    def address(self) -> int:
+        """The port."""
         return self._link.port
+
+    def at(self, address: int | str) -> TMInterface2Client:
+        """An equal client of the instance at another port."""
+        if not isinstance(address, int):
+            raise ValueError(f"address={address!r}: TMInterface 2.x listens at a port, a whole number")
+        return TMInterface2Client(
+            port=address,
+            host=self._link.host,
+            map_path=self.map_path,
+            timeout_s=self.timeout_s,
+            connect_timeout_s=self.connect_timeout_s,
+            hold_s=self.hold_s,
+            speed=self.speed,
+            setup=self.setup,
+            camera=self.camera,
+        )
 
     @property
     def is_connected(self) -> bool:
@@ -126,7 +142,7 @@ class TMInterface2Client:
             message = self._link.read(INT)[0]
             if message != Message.ON_CONNECT:
                 raise ProtocolError(
-                    f"{self._link.host}:{self.port} greets with {message}, not with {Message.ON_CONNECT.value}: "
+                    f"{self._link.host}:{self.address} greets with {message}, not with {Message.ON_CONNECT.value}: "
                     "another program listens there, or the plugin is of another version"
                 )
             self._link.send(
@@ -139,7 +155,9 @@ class TMInterface2Client:
             self._period_ms = TICK_MS * 5
             is_in_menus = bool(self._link.read(INT)[0])
             if is_in_menus and self.map_path is None:
-                raise GameError(f"the game at port {self.port} stands in its menus: open a map in it, or give map_path")
+                raise GameError(
+                    f"the game at port {self.address} stands in its menus: open a map in it, or give map_path"
+                )
             begin = request(Message.GIVE_UP) if self.map_path is None else execute(f"map {_quoted(self.map_path)}")
             self._link.send(begin + request(Message.ON_CONNECT))
             self._await_start(is_before_start_enough=True)
