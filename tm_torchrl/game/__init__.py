@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tm_torchrl.game.client import Client, Moment, Passed
     from tm_torchrl.game.errors import CallRefused, GameError, GameGone, GameTimeout, ProtocolError
+    from tm_torchrl.game.tminterface2 import TMInterface2Client
     from tm_torchrl.game.world import GameWorld
 
 _HOMES = {
@@ -23,6 +24,7 @@ _HOMES = {
     "Moment": "client",
     "Passed": "client",
     "ProtocolError": "errors",
+    "TMInterface2Client": "tminterface2",
 }
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "Moment",
     "Passed",
     "ProtocolError",
+    "TMInterface2Client",
 ]
 
 

@@ -48,6 +48,21 @@ class Client(Protocol):
     """
 
     @property
+    def address(self) -> int | str:
+        """Of the game instance: a port (2.x) or a channel's name (1.x)."""
+        ...
+
+    @property
+    def timeout_s(self) -> float:
+        """Of calls without one of their own."""
+        ...
+
+    @property
+    def connect_timeout_s(self) -> float:
+        """Of those in which maps are loaded."""
+        ...
+
+    @property
     def has_frames(self) -> bool:
         """Whether this protocol delivers pictures."""
         ...
@@ -55,6 +70,10 @@ class Client(Protocol):
     @property
     def is_connected(self) -> bool:
         """Whether the other calls may be made."""
+        ...
+
+    def at(self, address: int | str) -> Client:
+        """An equal client of another instance, not connected."""
         ...
 
     def connect(self, *, timeout_s: float | None = None) -> None:

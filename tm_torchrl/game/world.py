@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tm_torchrl.game.client import Client, Moment, Passed
+from tm_torchrl.game.past_states import PastStates
 from tm_torchrl.game.state_layout import check_state, row_from_state
 from tm_torchrl.tracks import Track
 from tm_torchrl.tracks.zones import NUM_AFTER, NUM_BEFORE
@@ -33,11 +35,22 @@ class GameWorld:
         client: of the game; connected when it is first needed, so that a worker process can make its own connection.
         track: the reference line, checkpoints and finish of the map.
         image_size: edge of the camera image in pixels; ``None`` for no camera.
+        past_starts: share of the episodes that begin in a state of an earlier one, drawn evenly from the way driven so
+            far, but not from its last seconds, which led to its end.
+        seed: of these draws.
     """
 
     num_cars = 1
 
-    def __init__(self, client: Client, track: Track, *, image_size: int | None = None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        track: Track,
+        *,
+        image_size: int | None = None,
+        past_starts: float = 0.0,
+        seed: int = 0,
+    ) -> None:
         if image_size is not None and not client.has_frames:
             raise ValueError(
                 f"image_size={image_size}: {type(client).__name__} has no pictures; TMInterface2Client has, or drive "
@@ -45,7 +58,12 @@ class GameWorld:
             )
         if image_size is not None and not 8 <= image_size <= 1024:
             raise ValueError(f"image_size={image_size}: choose 8 to 1024 pixels")
+        if not 0.0 <= past_starts <= 1.0:
+            raise ValueError(f"past_starts={past_starts}: a share from 0 to 1 wanted")
         self.client = client
+        self.past_starts = past_starts
+        self._random = random.Random(seed)
+        self._past = PastStates() if past_starts else None
         self.tracks = (track,)
         self.image_size = image_size
         self.device = torch.device("cpu")
@@ -66,7 +84,12 @@ class GameWorld:
         self._connect()
         if self._start is None:
             self._start = self.client.restart().state
-        self._go_to(self._start, None)
+        start = self._start
+        if self._past is not None:
+            self._past.end_episode()
+            if len(self._past) and self._random.random() < self.past_starts:
+                start = self._past.draw(self._random)
+        self._go_to(start, None)
         self._start_zone[0] = self._zone_near(self._row[CAR_ROW["position"]])
         return self._start_zone
 
@@ -80,6 +103,8 @@ class GameWorld:
             self._arrive(self.client.drive(ACTIONS[slot], num_ticks=TICKS_PER_ACTION // len(slots)))
             has_lateral_contact = max(has_lateral_contact, float(self._row[_LATERAL]))
         self._row[_LATERAL] = has_lateral_contact  # any touch within the step counts
+        if self._past is not None:
+            self._past.add(self._state, zone=self._zone_near(self._row[CAR_ROW["position"]]))
 
     def rows(self) -> Tensor:
         """The car row ``[1, CAR_ROW.size]``; the next step writes over it."""
@@ -94,7 +119,8 @@ class GameWorld:
         return self._frames
 
     def set_seed(self, seed: int) -> None:
-        """The game has no randomness: nothing to do."""
+        """Key the draws of past starts; the game itself has no randomness."""
+        self._random.seed(seed)
 
     def save(self) -> Tensor:
         """The game's state and the last checkpoint passed, uint8 ``[1, n]``."""

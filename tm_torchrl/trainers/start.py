@@ -158,6 +158,7 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
         evaluation_log.write_video(training, evaluate.rows)
     finally:
         training.collector.shutdown()
+        task.close()
         for logger in loggers:
             logger.close()
         run.close()
