@@ -18,6 +18,11 @@ class Launched(Protocol):
         """Whether its process lives."""
         ...
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it has run so long that it should be started anew when an episode ends."""
+        ...
+
     def stop(self) -> None:
         """End it, and nothing else; never raises, and may be called twice."""
         ...

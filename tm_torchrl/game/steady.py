@@ -124,6 +124,7 @@ class SteadyClient:
 
     def rewind(self, state: bytes, *, timeout_s: float | None = None) -> None:
         """Go back to a state."""
+        self._reboot_if_due()
         self._steadily(lambda: self.client.rewind(state, timeout_s=timeout_s))
         self._state = state
 
@@ -174,6 +175,15 @@ class SteadyClient:
         self.client.connect(timeout_s=timeout_s)
         if self._state is not None:
             self.client.rewind(self._state)
+
+    def _reboot_if_due(self) -> None:
+        """Between two episodes a game that has run for long is ended; the next call starts it anew."""
+        if self._launched is not None and self._launched.is_due:
+            self._tell(f"game {self.instance}: it has run for long, and is started anew.")
+            self.client.close()
+            self._stop_game()
+            self._state = None
+            self.num_relaunches += 1
 
     def _stop_game(self) -> None:
         if self._launched is not None:

@@ -62,6 +62,11 @@ class EmulatorProcess:
         """Whether its process lives."""
         return self._process.poll() is None
 
+    @property
+    def is_due(self) -> bool:
+        """An emulator may run for ever."""
+        return False
+
     def stop(self) -> None:
         """End it."""
         with contextlib.suppress(OSError):
