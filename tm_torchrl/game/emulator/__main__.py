@@ -26,6 +26,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--protocol", type=int, choices=sorted(PROTOCOLS), default=2, help="of TMInterface 1.x or 2.x")
     parser.add_argument("--track", default=DEFAULT_TRACK, help="a built-in track or a .npz file")
     parser.add_argument("--port", type=int, default=8478, help="0 lets the system choose; protocol 1 has channels")
+    parser.add_argument("--channel", help="of protocol 1, such as TMInterface0; one that nobody else has without")
     parser.add_argument("--host", default="127.0.0.1", help="anything else than loopback lets others in: no password")
     parser.add_argument("--countdown-ms", type=int, default=2600, help="before the start signal")
     parser.add_argument("--in-menus", action="store_true", help="begin without a map, as the game does")
