@@ -49,8 +49,10 @@ def examine(args: argparse.Namespace) -> list[Finding]:
 
 def make_client(args: argparse.Namespace) -> Client:
     """Of the game that runs."""
-    from tm_torchrl.game import TMInterface2Client
+    from tm_torchrl.game import TMInterface1Client, TMInterface2Client
 
+    if args.channel is not None:
+        return TMInterface1Client(channel=args.channel, map_path=args.map)
     return TMInterface2Client(port=args.port, map_path=args.map)
 
 
@@ -72,6 +74,8 @@ def main() -> None:
         return
     if not args.timeout > 0:
         raise SystemExit(f"--timeout {args.timeout}: must be positive")
+    if args.port is not None and args.channel is not None:
+        raise SystemExit(f"--port {args.port} --channel {args.channel}: a game has one of them")
     if args.port is not None and not 1 <= args.port <= 65535:
         raise SystemExit(f"--port {args.port}: 1 to 65535 wanted")
     found = examine(args)

@@ -1,4 +1,4 @@
-"""The ways to drive a track: each a context manager that opens an environment. A new one needs an entry here, no more."""
+"""The ways to drive a track: each a context manager that opens an environment. A new one needs only an entry here."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from tm_torchrl.envs import TrackManiaEnv
-from tm_torchrl.game import GameWorld, TMInterface2Client
+from tm_torchrl.game import GameWorld, TMInterface1Client, TMInterface2Client
+from tm_torchrl.game.emulator.protocol1 import Protocol1Server
 from tm_torchrl.game.emulator.protocol2 import Protocol2Server
 from tm_torchrl.tracks import Track, load_track
 
@@ -59,7 +62,34 @@ def emulator2(track: str, *, pixels: bool = False, image_size: int = 64, **optio
             world.close()
 
 
+@contextlib.contextmanager
+def served1(track: Track, **options: Any) -> Iterator[Protocol1Server]:
+    """An emulator of protocol 1 in a thread of this process."""
+    server = Protocol1Server(track, **options)
+    thread = threading.Thread(target=server.serve, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        thread.join(10.0)
+        assert not thread.is_alive(), "the emulator does not end"
+
+
+@contextlib.contextmanager
+def emulator1(track: str, **options: Any) -> Iterator[TrackManiaEnv]:
+    pytest.importorskip("tminterface")
+    with served1(load_track(track)) as server:
+        client = TMInterface1Client(channel=server.address, timeout_s=TIMEOUT_S, connect_timeout_s=TIMEOUT_S)
+        world = GameWorld(client, load_track(track))
+        try:
+            yield TrackManiaEnv(1, world=world, **{"pixels": False, **options})
+        finally:
+            world.close()
+
+
 WAYS = {
     "simulator": Way(simulator, has_frames=True),
+    "emulator1": Way(emulator1, has_frames=False),
     "emulator2": Way(emulator2, has_frames=True),
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tm_torchrl.game.client import Client, Moment, Passed
     from tm_torchrl.game.errors import CallRefused, GameError, GameGone, GameTimeout, ProtocolError
+    from tm_torchrl.game.tminterface1 import TMInterface1Client
     from tm_torchrl.game.tminterface2 import TMInterface2Client
     from tm_torchrl.game.world import GameWorld
 
@@ -24,6 +25,7 @@ _HOMES = {
     "Moment": "client",
     "Passed": "client",
     "ProtocolError": "errors",
+    "TMInterface1Client": "tminterface1",
     "TMInterface2Client": "tminterface2",
 }
 
@@ -37,6 +39,7 @@ __all__ = [
     "Moment",
     "Passed",
     "ProtocolError",
+    "TMInterface1Client",
     "TMInterface2Client",
 ]
 

@@ -174,8 +174,8 @@ class Channel:
             file = os.open(self.path, flags, 0o600)
         except FileNotFoundError:
             raise GameGone(
-                f"there is no channel {self.name}: no game with TMInterface 1.x runs, or this one speaks 2.x, which has "
-                "ports (game=tmi2)"
+                f"there is no channel {self.name}: no game with TMInterface 1.x runs, or this one speaks 2.x, "
+                "which has ports (game=tmi2)"
             ) from None
         try:
             if self.is_server:

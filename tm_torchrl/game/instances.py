@@ -17,8 +17,8 @@ class Instances:
     Args:
         client: the pattern that clients are made after.
         num: instances to train in.
-        first_address: port of the first, the others' follow; or the first channel's number with TMInterface 1.x. 0
-            leaves the choice to the system, where a launcher starts them.
+        first_address: port of the first, the others' follow; or with TMInterface 1.x the first channel's name, such as
+            ``TMInterface0``. 0 leaves the choice to the system, where a launcher starts them.
         launcher: starts them; ``None`` where they run already.
         has_evaluation_instance: whether there is one more, the last, for evaluations. Without it they are driven in the
             only instance, between two batches, which needs ``num=1`` and ``collector=single``.
@@ -34,7 +34,7 @@ class Instances:
 
     client: Client
     num: int = 1
-    first_address: int = 8478
+    first_address: int | str = 8478
     launcher: Launcher | None = None
     has_evaluation_instance: bool = True
     pauses_s: Sequence[float] = (0.1, 1.0, 2.0, 4.0, 8.0)
@@ -45,6 +45,8 @@ class Instances:
             raise ValueError(f"num={self.num}: at least one instance is needed to train in")
         if self.first_address == 0 and self.launcher is None:
             raise ValueError("first_address=0: where nobody starts the games, the port of the first is needed")
+        if isinstance(self.first_address, str) and not self.first_address[-1:].isdigit():
+            raise ValueError(f"first_address={self.first_address!r}: a port, or a name that ends in a number, wanted")
         if not self.has_evaluation_instance and self.num > 1:
             raise ValueError(
                 f"num={self.num}, has_evaluation_instance=false: which of them would be evaluated in? Give one more"
@@ -62,11 +64,16 @@ class Instances:
 
     def client_of(self, instance: int) -> SteadyClient:
         """A client of one of them, not connected."""
-        address = self.first_address and self.first_address + instance
         return SteadyClient(
-            self.client.at(address),
+            self.client.at(self._address_of(instance)),
             instance=instance,
             launcher=self.launcher,
             pauses_s=self.pauses_s,
             relaunch_after=self.relaunch_after,
         )
+
+    def _address_of(self, instance: int) -> int | str:
+        if isinstance(self.first_address, str):
+            stem = self.first_address.rstrip("0123456789")
+            return f"{stem}{int(self.first_address[len(stem) :]) + instance}"
+        return self.first_address and self.first_address + instance

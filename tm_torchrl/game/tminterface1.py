@@ -44,7 +44,7 @@ NO_KEYS = Inputs(gas=False, brake=False, left=False, right=False)
 RETRY_S = 0.2  # between looks for a channel
 GOODBYE_S = 0.5  # that a game has to take note that we leave
 _STATES_AT = HEAD_BYTES - 4
-INSTALL = "pip install tminterface"
+INSTALL = "pip install 'tm_torchrl[tmi1]'"
 
 
 class Place(Enum):
@@ -269,8 +269,8 @@ class TMInterface1Client:
                 self._wait_for_response()
             except GameTimeout as error:
                 raise GameTimeout(
-                    f"{error}: nobody registers us at {self.channel}. Does a game with TMInterface 1.x run? 2.x does not "
-                    "know this channel (use game=tmi2)" + (_WINDOWS_HINT if sys.platform == "win32" else "")
+                    f"{error}: nobody registers us at {self.channel}. Does a game with TMInterface 1.x run? 2.x does "
+                    "not know this channel (use game=tmi2)" + (_WINDOWS_HINT if sys.platform == "win32" else "")
                 ) from None
             error_code = self._memory.error
             self._memory.clear()
@@ -388,7 +388,9 @@ def _interface(memory: Channel, deadline: Any) -> Any:
     try:
         from tminterface.interface import TMInterface
     except ImportError as error:
-        raise GameError(f"TMInterface 1.x is spoken with the package tminterface, which is missing: {INSTALL}") from error
+        raise GameError(
+            f"TMInterface 1.x is spoken with the package tminterface, which is missing: {INSTALL}"
+        ) from error
 
     class Interface(TMInterface):
         """Sends what it always sends, and waits as we do; no thread of its own is ever started."""
