@@ -1,7 +1,8 @@
 """A piece of memory that two programs share, through which TMInterface 1.x and its client say one message at a time.
 
 On Windows it is a named mapping, as the game makes it; elsewhere a file that lies in memory, on which the server holds
-a lock as long as it lives, so that a client sees whether anybody is there.
+a lock as long as it lives, so that a client sees whether anybody is there. The channel cannot tell clients apart: two
+of them would read each other's answers. So a client holds a lock too, which ends with its process.
 
 A message is its kind with a mark (``0xFF00 | kind``), an error, and content. It counts when the mark is there, which is
 written last. The kind with its mark is read and written as one number: in halves one could see the mark of the last
@@ -24,7 +25,9 @@ from pathlib import Path
 
 from tm_torchrl.game.errors import GameError, GameGone, GameTimeout
 
-if sys.platform != "win32":
+if sys.platform == "win32":
+    import msvcrt
+else:
     import fcntl
 
 SIZE = 65535  # of the game's; its /serversize would change it
@@ -71,7 +74,12 @@ class Channel:
         self.size = size
         self.is_server = is_server
         self._file: int | None = None
-        self.memory = self._tagged() if sys.platform == "win32" else self._in_file()
+        self._seat = None if is_server else _take_seat(name)
+        try:
+            self.memory = self._tagged() if sys.platform == "win32" else self._in_file()
+        except BaseException:
+            self._leave_seat()
+            raise
         if is_server:
             self.memory[:] = bytes(size)
 
@@ -164,6 +172,13 @@ class Channel:
             with contextlib.suppress(OSError):
                 os.close(self._file)
             self._file = None
+        self._leave_seat()
+
+    def _leave_seat(self) -> None:
+        if self._seat is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._seat)
+            self._seat = None
 
     def _tagged(self) -> mmap.mmap:
         return mmap.mmap(-1, self.size, tagname=self.name)  # type: ignore[call-arg, unused-ignore]
@@ -195,3 +210,21 @@ class Channel:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise GameError(f"channel {self.name} is in use by another game; choose another name") from None
+
+
+def _take_seat(name: str) -> int:
+    """The client's lock on a channel."""
+    path = Path(tempfile.gettempdir()) / f"tm_torchrl_client_of_{name}.lock"
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise GameError(
+            f"another client drives the game at {name}: a game has one client; end the other training, or use another "
+            "game instance"
+        ) from None
+    return file

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tm_torchrl.game.channel import MARK, Channel
+from tm_torchrl.game.channel import CONTENT, MARK, Channel
 from tm_torchrl.game.client import Moment, Passed
 from tm_torchrl.game.errors import CallRefused, GameError, GameGone, GameTimeout, ProtocolError
 from tm_torchrl.game.messages1 import (
@@ -350,6 +350,10 @@ class TMInterface1Client:
         (num_times,) = INT.unpack(memory.read(INT.size, at=HEAD_BYTES + 4 * num_states))
         if not 0 <= num_times <= MAX_CHECKPOINTS:
             raise ProtocolError(f"a state that tells of {num_times} checkpoint times: out of step")
+        if SMALLEST + 4 * num_states + 8 * num_times > memory.size - CONTENT:
+            raise ProtocolError(
+                f"a state of {num_states} checkpoints and {num_times} times: it does not fit; out of step"
+            )
         state = memory.read(SMALLEST + 4 * num_states + 8 * num_times)
         memory.clear()
         check_state(state)

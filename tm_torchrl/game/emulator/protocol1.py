@@ -38,6 +38,7 @@ from tm_torchrl.world.actions import TICK_MS, Inputs
 
 _LOG = logging.getLogger(__name__)
 AFTER_REGISTER_S = 0.01  # the client clears all the memory after it has read the answer; a call in it would be lost
+LAST_WORDS_S = 0.2  # for a client in the middle of a call, when the emulator ends: an answer must not fail to come
 AFTER_FINISH_TICKS = 300  # that the game plays on behind a finish nobody prevented, before it shows a dialog
 _ANSWERED = {  # requests that change nothing here, and are answered
     Kind.RESPAWN,
@@ -214,7 +215,7 @@ class Protocol1Server:
             if header & MARK == MARK and header & 0xFF >= FIRST_OF_CLIENT:
                 return header & 0xFF
             now = time.monotonic()
-            if self._stopping.is_set():
+            if self._stopping.is_set() and now >= waiting_since + LAST_WORDS_S:
                 raise ClientGone("the emulator ends")
             if self._timeout_ms != FOREVER_MS and now >= begin + self._timeout_ms / 1000.0:
                 self._channel.clear()
