@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tm_torchrl.game.channel import CONTENT, MARK, Channel
+from tm_torchrl.game.channel import MARK, Channel
 from tm_torchrl.game.client import Moment, Passed
 from tm_torchrl.game.errors import CallRefused, GameError, GameGone, GameTimeout, ProtocolError
 from tm_torchrl.game.messages1 import (
@@ -28,22 +28,14 @@ from tm_torchrl.game.messages1 import (
     TWO_INTS,
     Kind,
 )
-from tm_torchrl.game.state_layout import (
-    HEAD_BYTES,
-    MAX_CHECKPOINTS,
-    NOT_PASSED,
-    SMALLEST,
-    check_state,
-    checkpoint_times,
-    race_time_of,
-)
+from tm_torchrl.game.shared_state import read_state
+from tm_torchrl.game.state_layout import NOT_PASSED, check_state, checkpoint_times, race_time_of
 from tm_torchrl.world.actions import TICK_MS, Inputs
 
 SETUP = ("set unfocused_fps_limit false", "set autorewind false")
 NO_KEYS = Inputs(gas=False, brake=False, left=False, right=False)
 RETRY_S = 0.2  # between looks for a channel
 GOODBYE_S = 0.5  # that a game has to take note that we leave
-_STATES_AT = HEAD_BYTES - 4
 INSTALL = "pip install 'tm_torchrl[tmi1]'"
 
 
@@ -207,14 +199,6 @@ class TMInterface1Client:
         """Always refused."""
         raise CallRefused("frame: TMInterface 1.x has no pictures; TMInterface2Client has, or drive by floats alone")
 
-    def execute(self, command: str, *, timeout_s: float | None = None) -> None:
-        """Run a line of the game's console."""
-        self._require("execute")
-        if not command.isascii():
-            raise ValueError(f"command={command!r}: TMInterface 1.x takes ASCII only")
-        with self._talking(timeout_s or self.timeout_s):
-            self._interface.execute_command(command)
-
     def close(self) -> None:
         """Let the game go on at its own speed, and leave."""
         if self._place is Place.RUN_STEP and self._memory is not None:
@@ -344,19 +328,8 @@ class TMInterface1Client:
         self._wait_for_response()
         if memory.error == NO_PLAYER:
             raise ProtocolError(f"{self.channel}: the game has no state to give; it stands in its menus or loads a map")
-        (num_states,) = INT.unpack(memory.read(INT.size, at=_STATES_AT))
-        if not 0 <= num_states <= MAX_CHECKPOINTS or SMALLEST + 4 * num_states > memory.size:
-            raise ProtocolError(f"a state that tells of {num_states} checkpoints: out of step")
-        (num_times,) = INT.unpack(memory.read(INT.size, at=HEAD_BYTES + 4 * num_states))
-        if not 0 <= num_times <= MAX_CHECKPOINTS:
-            raise ProtocolError(f"a state that tells of {num_times} checkpoint times: out of step")
-        if SMALLEST + 4 * num_states + 8 * num_times > memory.size - CONTENT:
-            raise ProtocolError(
-                f"a state of {num_states} checkpoints and {num_times} times: it does not fit; out of step"
-            )
-        state = memory.read(SMALLEST + 4 * num_states + 8 * num_times)
+        state = read_state(memory)
         memory.clear()
-        check_state(state)
         return state
 
     def _processed(self, kind: int) -> None:

@@ -32,7 +32,8 @@ from tm_torchrl.game.messages1 import (
     TWO_INTS,
     Kind,
 )
-from tm_torchrl.game.state_layout import HEAD_BYTES, SMALLEST, head_of
+from tm_torchrl.game.shared_state import read_state
+from tm_torchrl.game.state_layout import HEAD_BYTES, SMALLEST
 from tm_torchrl.tracks import Track, load_track
 from tm_torchrl.world.actions import TICK_MS, Inputs
 
@@ -271,18 +272,8 @@ class Protocol1Server:
         self._begins_step = True  # touches of walls are collected from one decision to the next
 
     def _rewind(self) -> None:
-        head = self._channel.read(SMALLEST)
-        num_states = int(head_of(head)["num_checkpoint_states"])
-        room = self._channel.size - SMALLEST - 8
-        if not 0 <= 4 * num_states <= room:
-            _LOG.warning("rewind: %d checkpoints", num_states)
-            return
-        (num_times,) = INT.unpack(self._channel.read(INT.size, at=HEAD_BYTES + 4 * num_states))
-        if not 0 <= 8 * num_times <= room - 4 * num_states:
-            _LOG.warning("rewind: %d times", num_times)
-            return
         try:
-            self.race.rewind(self._channel.read(SMALLEST + 4 * num_states + 8 * num_times))
+            self.race.rewind(read_state(self._channel))
         except (ValueError, ProtocolError) as error:
             _LOG.warning("rewind: %s", error)
             return
