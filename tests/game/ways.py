@@ -1,4 +1,4 @@
-"""The ways to drive a track: each a context manager that opens an environment. A new one needs only an entry here."""
+"""The ways to drive a track: each a context manager that opens an environment. A new one needs an entry here."""
 
 from __future__ import annotations
 

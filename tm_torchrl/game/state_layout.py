@@ -10,6 +10,7 @@ its own there, an emulator those parts of its simulator's state that the game's 
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Final
 
 import numpy as np
@@ -74,6 +75,10 @@ SMALLEST: Final = HEAD_BYTES + 4
 NOT_PASSED: Final = -1
 MAX_CHECKPOINTS: Final = 100_000  # more than any map has; a greater number is no number of checkpoints
 MATERIAL_MASK: Final = 0xFFFF  # the game keeps flags above
+
+_INT: Final = Struct("<i")
+_RACE_TIME_AT: Final = int(HEAD.fields["race_time"][1])  # type: ignore[index]
+_IS_FINISHED_AT: Final = int(HEAD.fields["is_finished"][1])  # type: ignore[index]
 
 # Every quantity lies on a multiple of four bytes: a row is gathered from the head's words, read as floats or as ints.
 _MOTION = ("position", "rotation", "velocity", "angular_velocity")
@@ -168,7 +173,12 @@ def checkpoint_times(state: bytes | bytearray | memoryview) -> np.ndarray:
 
 def race_time_of(state: bytes | bytearray | memoryview) -> int:
     """Race time in ms; negative in the countdown."""
-    return int(head_of(state)["race_time"])
+    return int(_INT.unpack_from(state, _RACE_TIME_AT)[0])
+
+
+def is_finished(state: bytes | bytearray | memoryview) -> bool:
+    """Whether the game holds the race for finished."""
+    return bool(_INT.unpack_from(state, _IS_FINISHED_AT)[0])
 
 
 def row_from_state(state: bytes | bytearray | memoryview, *, out: np.ndarray | None = None) -> np.ndarray:

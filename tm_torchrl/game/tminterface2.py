@@ -24,7 +24,14 @@ from tm_torchrl.game.messages2 import (
     set_inputs,
     set_speed,
 )
-from tm_torchrl.game.state_layout import NOT_PASSED, check_state, checkpoint_times, race_time_of
+from tm_torchrl.game.state_layout import (
+    NOT_PASSED,
+    check_state,
+    checkpoint_times,
+    head_of,
+    is_finished,
+    race_time_of,
+)
 from tm_torchrl.world.actions import TICK_MS, Inputs
 
 SETUP = (
@@ -328,7 +335,13 @@ class TMInterface2Client:
             if message == Message.RUN_STEP:
                 self._time_ms = self._link.read(INT)[0]
                 self._place = Place.RUN_STEP
-                return self._read_state()
+                state = self._read_state()
+                if is_finished(state):  # without its message: the clock would stand until the finish is taken back
+                    total = int(head_of(state)["checkpoint_count"])
+                    passed.append(Passed(total, total, _time_of_last(state)))
+                    self._link.send(_without_finish(state))
+                    state = bytes(_taken_back(state))
+                return state
             if message not in (Message.CHECKPOINT, Message.LAP):
                 raise ProtocolError(f"message {message} came where a run step or a checkpoint was expected")
             count, total = self._link.read(TWO_INTS)
@@ -403,12 +416,15 @@ def _time_of_last(state: bytes) -> int:
 
 def _without_finish(state: bytes) -> bytes:
     """Requests that keep a finish from ending the race."""
+    return rewind_to(_taken_back(state)) if len(checkpoint_times(state)) else request(Message.PREVENT_FINISH)
+
+
+def _taken_back(state: bytes) -> bytearray:
+    """The same state with the last checkpoint still to come."""
     patched = bytearray(state)
-    times = checkpoint_times(patched)
-    if not len(times):
-        return request(Message.PREVENT_FINISH)
-    times[-1] = NOT_PASSED
-    return rewind_to(patched)
+    checkpoint_times(patched)[-1:] = NOT_PASSED
+    head_of(patched)["is_finished"] = 0
+    return patched
 
 
 def grey_of(picture: bytes, *, width: int, height: int) -> np.ndarray:

@@ -157,7 +157,8 @@ class GameWorld:
         if moment.passed:
             self._passed = moment.passed[-1]
         row_from_state(moment.state, out=self._row)
-        if self._passed is not None:  # the state forgets a finish that was prevented from ending the race
+        # The state forgets a finish that was prevented from ending the race.
+        if self._passed is not None and self._passed.count >= self._row[_COUNT]:
             self._row[_COUNT] = self._passed.count
             self._row[_TIME] = self._passed.time_ms
             self._row[_FINISHED] = float(self._passed.count == self._passed.total)
