@@ -153,14 +153,12 @@ class Channel:
 
     def has_server(self) -> bool:
         """Whether somebody lives at the other end; always true where the system does not tell."""
-        if sys.platform == "win32" or self._file is None:
-            return True
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        fcntl.flock(self._file, fcntl.LOCK_UN)
-        return False
+        if sys.platform != "win32" and self._file is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+                return False
+        return True
 
     def close(self) -> None:
         """Give the memory back; a server removes it."""
@@ -207,7 +205,8 @@ class Channel:
 
     def _lock(self, file: int) -> None:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if sys.platform != "win32":
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise GameError(f"channel {self.name} is in use by another game; choose another name") from None
 

@@ -114,20 +114,20 @@ class OwnedProcesses:
                 yield int(entry.name)
 
     def _signal(self, number: int) -> None:
-        if not _PROC.is_dir():
-            if _has_group(self._process.pid):
+        if sys.platform != "win32":
+            if not _PROC.is_dir():
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(self._process.pid, number)
-            return
-        wanted = f"{MARK}={self._mark}".encode()
-        for pid in list(self._pids()):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                handle = os.pidfd_open(pid)
-                try:
-                    if wanted in _environment_of(_PROC / str(pid)):  # the handle is of the process that was meant
-                        signal.pidfd_send_signal(handle, number)
-                finally:
-                    os.close(handle)
+                return
+            wanted = f"{MARK}={self._mark}".encode()
+            for pid in list(self._pids()):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    handle = os.pidfd_open(pid)
+                    try:
+                        if wanted in _environment_of(_PROC / str(pid)):  # the handle is of the process that was meant
+                            signal.pidfd_send_signal(handle, number)
+                    finally:
+                        os.close(handle)
 
 
 def _environment_of(entry: Path) -> list[bytes]:
@@ -139,15 +139,13 @@ def _environment_of(entry: Path) -> list[bytes]:
 
 
 def _has_group(pid: int) -> bool:
-    if sys.platform == "win32":
-        return False
-    try:
-        os.killpg(pid, 0)
-    except PermissionError:
-        return True
-    except ProcessLookupError:
-        return False
-    return True
+    """Whether a process group lives."""
+    if sys.platform != "win32":
+        with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(PermissionError):
+                os.killpg(pid, 0)
+            return True
+    return False
 
 
 # Windows. A job that is closed ends its members (JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE), so games end with the trainer.
@@ -182,7 +180,7 @@ class _Accounting(ctypes.Structure):
 
 
 def _kernel() -> Any:
-    kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]
+    kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined, unused-ignore]
     kernel.CreateJobObjectW.restype = ctypes.c_void_p
     return kernel
 
@@ -193,15 +191,15 @@ def _make_job() -> Any:
     limits = _ExtendedLimits()
     limits.basic.flags = _KILL_ON_CLOSE
     if not kernel.SetInformationJobObject(job, _EXTENDED_LIMITS, ctypes.byref(limits), ctypes.sizeof(limits)):
-        raise OSError(f"no job object could be made: Windows says {ctypes.get_last_error()}")  # type: ignore[attr-defined]
+        raise OSError(f"no job object could be made: Windows says {ctypes.get_last_error()}")  # type: ignore[attr-defined, unused-ignore]
     return job
 
 
 def _join_job(job: Any, process: subprocess.Popen[bytes]) -> None:
-    handle = ctypes.c_void_p(int(process._handle))  # type: ignore[attr-defined]
+    handle = ctypes.c_void_p(int(process._handle))  # type: ignore[attr-defined, unused-ignore]
     if not _kernel().AssignProcessToJobObject(job, handle):
         process.kill()
-        raise OSError(f"the game could not be put into a job: Windows says {ctypes.get_last_error()}")  # type: ignore[attr-defined]
+        raise OSError(f"the game could not be put into a job: Windows says {ctypes.get_last_error()}")  # type: ignore[attr-defined, unused-ignore]
 
 
 def _num_in_job(job: Any) -> int:
