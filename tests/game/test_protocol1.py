@@ -271,7 +271,14 @@ def test_pictures_and_calls_in_the_wrong_place_are_refused() -> None:
             TMInterface1Client(**options)  # type: ignore[arg-type]
 
 
-def test_instances_count_channels() -> None:
+def test_instances_count_channels_or_leave_the_choice_to_the_launcher() -> None:
+    class Launches:
+        def launch(self, instance: int, *, address: int | str) -> None:
+            raise GameError(f"asked for {address!r}")
+
+    free = Instances(TMInterface1Client(), num=2, first_address=0, launcher=Launches(), pauses_s=())  # type: ignore[arg-type]
+    with pytest.raises(GameError, match="asked for 0"):
+        free.client_of(1).connect()
     instances = Instances(TMInterface1Client(), num=2, first_address="TMInterface9")
     assert [instances.client_of(i).address for i in range(3)] == ["TMInterface9", "TMInterface10", "TMInterface11"]
     with pytest.raises(ValueError, match="a name that ends in a number"):

@@ -64,8 +64,10 @@ class Instances:
 
     def client_of(self, instance: int) -> SteadyClient:
         """A client of one of them, not connected."""
+        address = self._address_of(instance)
         return SteadyClient(
-            self.client.at(self._address_of(instance)),
+            self.client.at(address),
+            address=address,
             instance=instance,
             launcher=self.launcher,
             pauses_s=self.pauses_s,
