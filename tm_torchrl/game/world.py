@@ -103,7 +103,7 @@ class GameWorld:
             self._arrive(self.client.drive(ACTIONS[slot], num_ticks=TICKS_PER_ACTION // len(slots)))
             has_lateral_contact = max(has_lateral_contact, float(self._row[_LATERAL]))
         self._row[_LATERAL] = has_lateral_contact  # any touch within the step counts
-        if self._past is not None:
+        if self._past is not None and self.past_starts:
             self._past.add(self._state, zone=self._zone_near(self._row[CAR_ROW["position"]]))
 
     def rows(self) -> Tensor:

@@ -53,6 +53,8 @@ class GameTask(Driving):
     def __post_init__(self) -> None:
         if not isinstance(self.game, Instances):
             raise ValueError(f"env: game={self.game!r}: say which game, such as game=emulator2 or game=tmi2")
+        if not 0.0 <= self.past_starts <= 1.0:
+            raise ValueError(f"env: past_starts={self.past_starts}: a share from 0 to 1 wanted")
         if self.evaluation_laps < 1:
             raise ValueError(f"env: evaluation_laps={self.evaluation_laps}: at least one lap is needed")
         self._check_senses()
@@ -104,7 +106,8 @@ class GameTask(Driving):
         """The car of instance ``first``."""
         if num_envs != 1:
             raise ValueError(f"num_envs={num_envs}: a game instance has one car")
-        world = self._world(first, past_starts=self.past_starts, seed=seed + first)
+        world = self._world(first)
+        world.set_seed(seed + first)
         return _GameEnv(self, world, limits=self.limits)
 
     def env_to_look_at(self, *, num_envs: int = 1) -> EnvBase:
@@ -131,13 +134,12 @@ class GameTask(Driving):
             world.close()
         self._worlds.clear()
 
-    def _world(self, instance: int, *, past_starts: float = 0.0, seed: int = 0) -> GameWorld:
+    def _world(self, instance: int) -> GameWorld:
         """The world of an instance, one for all uses of this process."""
         if instance not in self._worlds:
             size = IMAGE_SHAPE[-1] if self.pixels else None
-            self._worlds[instance] = GameWorld(
-                self.game.client_of(instance), self._track, image_size=size, past_starts=past_starts, seed=seed
-            )
+            client = self.game.client_of(instance)
+            self._worlds[instance] = GameWorld(client, self._track, image_size=size, past_starts=self.past_starts)
         return self._worlds[instance]
 
     def _options(self, world: GameWorld, limits: Limits) -> dict[str, Any]:
