@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tm_torchrl.game import TMInterface2Client
+from tm_torchrl.game import TMInterface1Client, TMInterface2Client
 from tm_torchrl.game.doctor.connection import GameChecks, check_port, check_port_is_free
 from tm_torchrl.game.doctor.failures import FAILURES
 from tm_torchrl.game.doctor.finding import Finding, Level, exit_code, run_checks
@@ -34,6 +34,7 @@ from tm_torchrl.game.doctor.machine import (
     check_warp,
 )
 from tm_torchrl.game.emulator.process import EmulatorProcess
+from tm_torchrl.game.emulator.protocol1 import Protocol1Server
 from tm_torchrl.game.emulator.protocol2 import Protocol2Server
 from tm_torchrl.game.ports import free_port
 from tm_torchrl.tracks import load_track
@@ -156,6 +157,23 @@ def test_a_game_that_runs_is_measured(emulator: EmulatorProcess) -> None:
         assert findings[name]["level"] == "ok", findings[name]
     assert "decisions a second" in findings["speed"]["text"]
     assert done.returncode == 0
+
+
+def test_a_game_with_tminterface_1_is_measured_without_pictures() -> None:
+    pytest.importorskip("tminterface")
+    server = Protocol1Server(load_track("oval"))
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        client = TMInterface1Client(channel=server.address)
+        found = run_checks(GameChecks(client, timeout_s=5.0).checks())
+        client.close()
+    finally:
+        server.stop()
+        thread.join()
+    assert [each.level for each in found] == [Level.OK] * 3, found
+    assert found[2].text == "TMInterface1Client has none; drive by floats"
+    assert doctor("--port", 8478, "--channel", "TMInterface0").stderr.strip().endswith("a game has one of them")
 
 
 def test_a_game_that_does_not_run_is_explained() -> None:
