@@ -1,6 +1,6 @@
 """Drives a lap with the package's own client class, untouched; only its module's mmap is replaced where there is none.
 
-Command: python tests/game/stock_client.py CHANNEL TRACK; prints what it saw as JSON.
+Command: python tests/game/stock_client.py CHANNEL TRACK [MILLISECONDS OF A DECISION]; prints what it saw as JSON.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ def open_shared(fileno: int, size: int, *, tagname: str) -> mmap.mmap:
 class Driver(Client):  # type: ignore[misc]
     """The author's lap; then back to 1 s, from where it is driven on for a while."""
 
-    def __init__(self, track: str) -> None:
+    def __init__(self, track: str, *, decision_ms: int) -> None:
         super().__init__()
+        self.decision_ms = decision_ms
         actions = author_actions(track)
         assert actions is not None
         self.actions = [ACTIONS[int(action)] for action in actions]
@@ -66,7 +67,7 @@ class Driver(Client):  # type: ignore[misc]
             return
         if _time == 1050:
             self.fifth = bytes(iface.get_simulation_state().data)
-        if _time < 0 or _time % 50:
+        if _time < 0 or _time % self.decision_ms:
             return
         if _time == 0:
             self.began = time.perf_counter()
@@ -103,10 +104,10 @@ class Driver(Client):  # type: ignore[misc]
 
 
 def main() -> None:
-    channel, track = sys.argv[1:]
+    channel, track, *more = sys.argv[1:]
     if sys.platform != "win32":
         tminterface.interface.mmap = SimpleNamespace(mmap=open_shared)
-    driver = Driver(track)
+    driver = Driver(track, decision_ms=int(more[0]) if more else 50)
     interface = TMInterface(channel)
     interface.register(driver)
     end = time.monotonic() + 60.0

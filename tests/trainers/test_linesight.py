@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import pickle
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.trainers.test_training import quiet
@@ -239,3 +244,23 @@ def test_what_cannot_be_imported_leaves_nothing(tmp_path: Path) -> None:
     refused(BLIND, "make another network", with_own_constants=True, settings=["objective.network.head_size=16"])
     with pytest.raises(WeightsError, match="exists; give a folder that does not"):
         import_linesight(tmp_path / "w.torch", folder=tmp_path)
+
+
+SMALL = LinesightShape(184, 12, 8, 8, 4, None)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=4), st.floats(0, 1))
+def test_damaged_files_are_weights_or_a_typed_error(flips: list[tuple[float, int]], kept: float) -> None:
+    buffer = io.BytesIO()
+    torch.save(linesight_like(SMALL), buffer)
+    content = bytearray(buffer.getvalue())
+    for where, value in flips:
+        content[int(where * (len(content) - 1))] = value
+    if kept < 0.5:
+        del content[int(2 * kept * len(content)) :]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "w.torch"
+        path.write_bytes(content)
+        with contextlib.suppress(WeightsError):
+            assert linesight_shape(read_linesight(path)) == SMALL

@@ -54,7 +54,8 @@ class OwnedProcesses:
                 stdin=subprocess.DEVNULL,
                 stdout=self._words,
                 stderr=subprocess.STDOUT,
-                start_new_session=sys.platform != "win32",
+                start_new_session=sys.platform != "win32",  # Ctrl-C is for the trainer, which ends its games itself
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
         except BaseException:
             self._words.close()
