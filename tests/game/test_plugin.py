@@ -1,21 +1,28 @@
-"""The plugin inside the game: it compiles against stubs, says the client's numbers, and is put in its place."""
+"""The plugin inside the game: compiled, driven in a little game of our own, and put in its place."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tm_torchrl.game import GameGone, TMInterface2Client
 from tm_torchrl.game.messages2 import DEFAULT_PORT, DEFAULT_TIMEOUT_MS, Message
 from tm_torchrl.game.plugin import PLUGIN, install_plugin, plugin_folders
+from tm_torchrl.game.state_layout import head_of, race_time_of
+from tm_torchrl.world.actions import ACTIONS, FORWARD
 
 SOURCE = PLUGIN.read_text(encoding="utf-8")
-CHECKER = Path(__file__).resolve().parent / "angelscript" / "compile_plugin.cpp"
+LITTLE_GAME = Path(__file__).resolve().parent / "angelscript" / "little_game.cpp"
 CALLED_BY_THE_GAME = (
     "PluginInfo@ GetPluginInfo()",
     "void Main()",
@@ -28,13 +35,13 @@ CALLED_BY_THE_GAME = (
 
 
 @pytest.fixture(scope="module")
-def compiler(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A program that compiles AngelScript; needs a C++ compiler and Debian's angelscript-dev."""
+def game(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The little game; needs a C++ compiler and Debian's angelscript-dev."""
     if sys.platform != "linux" or shutil.which("g++") is None:
-        pytest.skip("the plugin is compiled on Linux with g++, which is not here")
-    program = tmp_path_factory.mktemp("angelscript") / "compile_plugin"
+        pytest.skip("the little game is built on Linux with g++, which is not here")
+    program = tmp_path_factory.mktemp("angelscript") / "little_game"
     libraries = ["-Wl,--start-group", "-langelscript-addon", "-langelscript", "-Wl,--end-group", "-lpthread"]
-    command = ["g++", "-std=c++17", "-O0", "-DAS_USE_NAMESPACE", str(CHECKER), "-o", str(program), *libraries]
+    command = ["g++", "-std=c++17", "-O0", "-DAS_USE_NAMESPACE", str(LITTLE_GAME), "-o", str(program), *libraries]
     probe = subprocess.run(
         ["g++", "-x", "c++", "-E", "-"], input="#include <angelscript.h>\n", capture_output=True, text=True, check=False
     )
@@ -45,14 +52,14 @@ def compiler(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
-def compile_plugin(compiler: Path, source: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def compile_plugin(game: Path, source: str, folder: Path) -> subprocess.CompletedProcess[str]:
     file = folder / "plugin.as"
     file.write_text(source, encoding="utf-8")
-    return subprocess.run([compiler, file, *CALLED_BY_THE_GAME], capture_output=True, text=True, check=False)
+    return subprocess.run([game, file, "--check", *CALLED_BY_THE_GAME], capture_output=True, text=True, check=False)
 
 
-def test_it_compiles_without_a_word(compiler: Path, tmp_path: Path) -> None:
-    done = compile_plugin(compiler, SOURCE, tmp_path)
+def test_it_compiles_without_a_word(game: Path, tmp_path: Path) -> None:
+    done = compile_plugin(game, SOURCE, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -66,11 +73,88 @@ def test_it_compiles_without_a_word(compiler: Path, tmp_path: Path) -> None:
         ("    return;\n", "    return\n", "Expected"),
     ],
 )
-def test_the_compiler_finds_mistakes(compiler: Path, tmp_path: Path, right: str, wrong: str, words: str) -> None:
+def test_the_compiler_finds_mistakes(game: Path, tmp_path: Path, right: str, wrong: str, words: str) -> None:
     assert right in SOURCE
-    done = compile_plugin(compiler, SOURCE.replace(right, wrong, 1), tmp_path)
+    done = compile_plugin(game, SOURCE.replace(right, wrong, 1), tmp_path)
     assert done.returncode == 1
     assert words in done.stdout
+
+
+@pytest.fixture
+def port(game: Path) -> Iterator[int]:
+    """The little game with our plugin, playing."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        found = unused.getsockname()[1]
+    process = subprocess.Popen([game, PLUGIN, "--play", str(found)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    yield found
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        assert process.wait(10.0) == 0
+    finally:
+        process.kill()
+
+
+def connected(port: int, **options: float) -> TMInterface2Client:
+    client = TMInterface2Client(port=port, timeout_s=10.0, connect_timeout_s=10.0, **options)  # type: ignore[arg-type]
+    client.connect()
+    return client
+
+
+def metres(state: bytes) -> float:
+    return float(head_of(state)["position"][2])
+
+
+def test_our_client_drives_it_through_a_race(port: int) -> None:
+    client = connected(port)
+    start = client.restart()
+    assert (race_time_of(start.state), metres(start.state)) == (0, 0.0)
+    moments = [client.drive(ACTIONS[FORWARD], num_ticks=5) for _ in range(30)]
+    # 0.05 m a tick, gates at 2, 4 and 6 m: passed in ticks 40, 80 and 120 but for the rounding of the sums.
+    passed = [event for moment in moments for event in moment.passed]
+    assert [(event.count, event.total) for event in passed] == [(1, 3), (2, 3), (3, 3)]
+    assert [abs(event.time_ms - wanted) <= 10 for event, wanted in zip(passed, (400, 800, 1200), strict=True)] == [
+        True
+    ] * 3
+    assert [race_time_of(moment.state) for moment in moments] == list(range(50, 1501, 50))
+    assert metres(moments[-1].state) == pytest.approx(7.5, abs=1e-4), "it drives on behind the finish"
+    assert not client.is_finished() and not client.is_in_menus()
+    assert client.inputs_text() == "0.00 press up\n"
+    picture = client.frame(width=64, height=48)
+    assert picture.shape == (48, 64) and set(np.unique(picture)) == {150}  # 20 grey levels a metre
+    client.rewind(start.state)
+    assert metres(client.state()) == 0.0
+    assert set(np.unique(client.frame(width=8, height=8))) == {0}
+    assert metres(client.drive(ACTIONS[FORWARD], num_ticks=5).state) == pytest.approx(0.25, abs=1e-6)
+    client.close()
+
+
+def test_a_new_client_takes_over_from_one_that_died_while_the_game_waits_for_it(port: int) -> None:
+    dead = connected(port, hold_s=600.0)
+    dead.frame(width=8, height=8)  # the game is frozen, and waits in the picture
+    other = connected(port)
+    assert race_time_of(other.restart().state) == 0
+    assert metres(other.drive(ACTIONS[FORWARD], num_ticks=5).state) > 0.2
+    with pytest.raises(GameGone):
+        dead.drive(ACTIONS[FORWARD], num_ticks=5)
+    other.close()
+
+
+def test_a_silent_client_is_dropped_in_time(port: int) -> None:
+    client = connected(port, hold_s=0.2)
+    time.sleep(0.6)
+    with pytest.raises(GameGone):
+        client.drive(ACTIONS[FORWARD], num_ticks=5)
+    again = connected(port)
+    assert race_time_of(again.restart().state) == 0
+    again.close()
+
+
+def test_a_stream_out_of_step_is_dropped(port: int) -> None:
+    client = connected(port)
+    client._link.send(b"\x63\0\0\0")  # 99
+    with pytest.raises(GameGone):
+        client.state()
 
 
 def test_its_numbers_are_the_client_s() -> None:
