@@ -8,7 +8,8 @@
 // kinder than in the community's plugin: a client that goes away leaves the game at its own speed, not frozen, and a new
 // client may take over while the game still waits for one that has died.
 //
-// Of TMInterface's interface only names were used that other public plugins use. Not run in the game yet.
+// Of TMInterface's interface only names were used that other public plugins use. Not run in the game yet, only in a little
+// game of our own (tests/game/angelscript).
 
 const string HOST = "127.0.0.1";
 const int DEFAULT_PORT = 8478;
