@@ -5,12 +5,15 @@ python benchmarks/networks_page.py
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.results_file import RESULTS
 from tm_torchrl.trainers.builders import build_task
 from tm_torchrl.trainers.configuration import compose_settings
 from tm_torchrl.trainers.construct import ConfigError, construct
@@ -29,6 +32,7 @@ STACKS = {
         ("the Linesight agent's four convolutions, and floats", f"network=classic {PIXELS}"),
         ("the same, without floats", f"network=classic {PIXELS} env.floats=false"),
         ("IMPALA's residual convolutions, width 1, and floats", IMPALA),
+        ("one convolution, for small images, and floats", f"network=small_image {PIXELS}"),
         ("width 2", f"{IMPALA} objective.network.image.width=2"),
         ("width 4", f"{IMPALA} objective.network.image.width=4"),
         ("BTR's: IMPALA of width 2, spectral and layer norm, noisy head", f"network=btr exploration=noisy {PIXELS}"),
@@ -70,7 +74,9 @@ STACKS = {
         ),
         ("QR-DQN: fixed fractions", "objective=qrdqn"),
         ("non-crossing quantiles", "objective=nq"),
+        ("the same, trained at sampled fractions", "objective=nq_sampled"),
         ("FQF: proposed fractions", "objective=fqf"),
+        ("DQN: one value", "objective=dqn estimator=double"),
     ],
     "Heads": [
         ("value and advantages (the default)", "objective.network.head_size=256"),
@@ -138,6 +144,57 @@ def absent(preset: str) -> str:
     raise SystemExit(f"{preset} can be built now: move it into STACKS")
 
 
+def cost_of_update() -> list[str]:
+    """What an update of BTR costs, from ``network_cpu.json`` and, where it exists, ``network_cuda.json``."""
+    found = {name: json.loads(path.read_text()) for name in ("cpu", "cuda") if (path := result_of(name)).exists()}
+    cpu = found["cpu"]
+    lines = ["## What an update costs", "", "One update of `experiment=btr`, milliseconds:", ""]
+    lines += ["| | B=256 | B=512 |", "|---|--:|--:|"]
+    for way in cpu["updates"]["B=256"]:
+        lines.append(f"| CPU, one thread, {way} | {' | '.join(_ms(cpu, size, way) for size in cpu['updates'])} |")
+    for way in CUDA_WAYS:
+        cells = [_cuda_cell(found.get("cuda"), size, way) for size in cpu["updates"]]
+        lines.append(f"| CUDA, {way}; peak memory | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Times as long with a part as without it (B=256; median, least and most of the rounds):",
+    ]
+    lines += ["", "| | fp32 | bf16 | at most |", "|---|--:|--:|--:|"]
+    for part, costs in cpu["costs"].items():
+        cells = [f"{cost['ratio']:.2f} ({cost['range'][0]:.2f} to {cost['range'][1]:.2f})" for cost in costs.values()]
+        lines.append(f"| {WITHOUT[part]} | {' | '.join(cells)} | {costs['fp32']['asked']:.2f} |")
+    lines += [
+        "",
+        f"Measured on {cpu['date']}, {cpu['machine']}, torch {cpu['versions']['torch']}, commit {cpu['git']}:",
+    ]
+    return [*lines, f"`{cpu['command']}`, CPU seconds.", ""]
+
+
+WITHOUT = {
+    "spectral norm": "spectral norm of the residual blocks",
+    "noisy layers": "noisy layers in the head",
+    "Munchausen, online policy": "Munchausen targets, policy of the online network, over double ones",
+    "Munchausen, target policy (the paper's)": "Munchausen targets, policy of the target network, over double ones",
+}
+CUDA_WAYS = ("fp32", "bf16", "bf16, channels_last", "bf16, compiled", "bf16, CUDA graphs, channels_last")
+
+
+def result_of(device: str) -> Path:
+    """Where ``bench_network.py`` leaves its measurements."""
+    return RESULTS / f"network_{device}.json"
+
+
+def _ms(found: dict[str, Any], size: str, way: str) -> str:
+    return f"{found['updates'][size][way]['ms']:,.0f}"
+
+
+def _cuda_cell(found: dict[str, Any] | None, size: str, way: str) -> str:
+    if found is None:
+        return "not measured"
+    row = found["updates"][size][way]
+    return f"{row['ms']:,.1f}; {row['peak_mb']:,.0f} MB"
+
+
 def page() -> str:
     """The whole text."""
     lines = [INTRODUCTION]
@@ -147,6 +204,7 @@ def page() -> str:
             features, parameters = describe(settings)
             lines.append(f"| {name} | `{settings}` | {features:,} | {parameters:,} |")
         lines.append("")
+    lines += cost_of_update()
     lines += ["## Not there yet", "", *(f"- {absent(preset)} (`experiment={preset}`)" for preset in ABSENT)]
     lines += ["- transformers over images and floats, pretrained vision backbones, and actor-critic heads"]
     return "\n".join(lines) + "\n"

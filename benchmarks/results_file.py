@@ -20,8 +20,11 @@ PACKAGES = ("torch", "torchrl", "tensordict", "warp-lang", "numpy", "gymnasium")
 
 def describe_run(*, device: str) -> dict[str, Any]:
     """Date, command, git hash, versions and processor."""
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=RESULTS, capture_output=True, text=True)
-    dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=RESULTS, capture_output=True, text=True)
+    git = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=RESULTS.parents[1], capture_output=True, text=True
+    )
+    changed = ["git", "status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results"]  # results are no code
+    dirty = subprocess.run(changed, cwd=RESULTS.parents[1], capture_output=True, text=True)
     return {
         "date": dt.date.today().isoformat(),
         "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),

@@ -60,6 +60,12 @@ def test_blocks_of_five_actions(way: str) -> None:
         require_equal_drives(env, yardstick, blocks)
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_blocks_into_the_wall(way: str) -> None:
+    with WAYS[way].open("hillside", action_block=5) as env, WAYS["simulator"].open("hillside", action_block=5) as same:
+        require_equal_drives(env, same, [[0] * 5] * 160)
+
+
 @pytest.mark.parametrize("way", WITH_FRAMES)
 @pytest.mark.parametrize("image_size", [64, 32])
 def test_pictures(way: str, image_size: int) -> None:

@@ -48,6 +48,36 @@ def test_a_lap_has_the_simulator_s_bits_tick_by_tick_or_step_by_step(race: Emula
     assert checkpoint_times(race.state())[-1] == sim.rows()[0, CAR_ROW["last_checkpoint_time_ms"]]
 
 
+def test_a_touch_of_a_wall_counts_in_the_whole_step_however_it_is_cut() -> None:
+    track = load_track("hillside")
+    sim, game = Simulator(track, num_cars=1), to_start(EmulatedRace(track))
+    game.press(ACTIONS[0])
+    in_midst = 0
+    for _ in range(160):
+        touched = []
+        game.begin_step()
+        for _ in range(5):
+            game.advance(1)
+            touched.append(head_of(game.state())["has_lateral_contact"])
+        in_midst += touched != [touched[-1]] * 5
+        sim.step(torch.tensor([0]))
+        assert row_from_state(game.state()).tobytes() == sim.rows()[0].numpy().tobytes()
+        assert touched == sorted(touched), "a touch was forgotten within the step"
+    assert in_midst > 0, "no touch began within a step: the test shows nothing"
+
+
+def test_the_state_tells_the_attitude_twice_as_the_game_does(race: EmulatedRace) -> None:
+    to_start(race)
+    race.press(ACTIONS[1])
+    race.advance(200)
+    w, x, y, z = head_of(race.state())["quaternion"]
+    # First column of the rotation of a unit quaternion, by hand: 1 - 2 (y^2 + z^2), 2 (xy + wz), 2 (xz - wy).
+    wanted = [1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)]
+    rotation = head_of(race.state())["rotation"].reshape(3, 3)
+    np.testing.assert_allclose(rotation[:, 0], wanted, atol=2e-6)
+    assert abs(rotation[0, 0]) < 0.999, "the car has not turned: the test shows nothing"
+
+
 def test_the_clock_stops_where_a_checkpoint_is_passed(race: EmulatedRace) -> None:
     assert LAP is not None
     to_start(race)

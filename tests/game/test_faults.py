@@ -21,8 +21,8 @@ from tm_torchrl.tracks import load_track
 from tm_torchrl.world.tracker import Limits
 
 OVAL = load_track("oval")
-FREEZE_S = 0.3
-TIMEOUT_S = 0.15
+FREEZE_S = 1.0
+TIMEOUT_S = 0.5
 ALL_BUT_MENUS = [fault for fault in Fault if fault is not Fault.MENUS]
 
 
@@ -34,7 +34,7 @@ def faulty(
     thread = threading.Thread(target=server.serve, daemon=True)
     thread.start()
     client = TMInterface2Client(
-        port=server.port, timeout_s=TIMEOUT_S, connect_timeout_s=1.0, map_path="oval.Challenge.Gbx"
+        port=server.port, timeout_s=TIMEOUT_S, connect_timeout_s=3.0, map_path="oval.Challenge.Gbx"
     )
     world = GameWorld(SteadyClient(client, pauses_s=[0.0] * num_attempts), OVAL, image_size=32 if pixels else None)
     try:
@@ -95,7 +95,7 @@ def test_a_game_that_stays_away_is_told_in_time() -> None:
         with pytest.raises(GameError):  # noqa: PT012  (what was sent before may still be answered)
             for _ in range(20):
                 env.race.step(torch.tensor([0]))
-        assert time.monotonic() - begin < 4.0  # three attempts of a second at most
+        assert time.monotonic() - begin < 15.0  # three attempts of three seconds and a half at most
         assert not env.world.client.is_connected  # type: ignore[attr-defined]
 
 

@@ -225,6 +225,20 @@ def test_a_picture_that_is_withdrawn_does_not_come(server: Protocol2Server) -> N
     assert talk.ints(2) == (1, 100)
 
 
+def test_a_rewind_in_a_picture_counts_the_state_s_step_as_told(server: Protocol2Server) -> None:
+    talk = Talk(server)
+    talk.to_start()
+    start = talk.state()
+    talk.say(17, 16, 16, 1)  # at speed 1: the picture comes behind the ticks, before the run step of 50 ms
+    assert talk.ints() == (4,)
+    talk.bytes(16 * 16 * 4)
+    talk.say(7, len(start), rest=start)
+    talk.say(4)
+    assert talk.ints(2) == (1, 50), "not the run step of the state itself, at 0"
+    talk.say(1)
+    assert talk.ints(2) == (1, 100)
+
+
 def test_a_silent_client_is_dropped_and_the_next_one_is_served(server: Protocol2Server) -> None:
     talk = Talk(server)
     talk.to_start()

@@ -34,7 +34,7 @@ def server() -> Iterator[Protocol2Server]:
 
 @pytest.fixture
 def client(server: Protocol2Server) -> Iterator[TMInterface2Client]:
-    found = TMInterface2Client(port=server.port, timeout_s=5.0, connect_timeout_s=5.0)
+    found = TMInterface2Client(port=server.port, timeout_s=20.0, connect_timeout_s=20.0)
     yield found
     found.close()
 
@@ -53,14 +53,21 @@ def game_that(play: Callable[[socket.socket], None]) -> int:
     return int(listener.getsockname()[1])
 
 
+def hear_until(connection: socket.socket, *numbers: int) -> None:
+    """Read until what has come ends in these numbers, and no byte more: the rest belongs to what comes then."""
+    heard, end = b"", struct.pack(f"<{len(numbers)}i", *numbers)
+    while not heard.endswith(end):
+        heard += connection.recv(1)
+
+
 def greeting(connection: socket.socket) -> None:
     """What a game does until its first run step, in the countdown."""
     connection.sendall(struct.pack("<i", 5))
-    connection.recv(65536)  # the setup, which ends in a question about menus
+    hear_until(connection, 22)  # the setup ends in a question about menus
     connection.sendall(struct.pack("<i", 0))
-    connection.recv(65536)
+    hear_until(connection, 5, 9)
     tell_step(connection, -100)
-    connection.recv(65536)  # camera and interface
+    hear_until(connection, 21, 0)  # camera and interface
 
 
 def tell_step(connection: socket.socket, time_ms: int, *, state: bytes | None = None) -> None:
@@ -68,14 +75,14 @@ def tell_step(connection: socket.socket, time_ms: int, *, state: bytes | None = 
     connection.sendall(struct.pack("<3i", 1, time_ms, len(state)) + state)
 
 
-def connected(play: Callable[[socket.socket], None]) -> TMInterface2Client:
+def connected(play: Callable[[socket.socket], None], *, timeout_s: float = 20.0) -> TMInterface2Client:
     """A client of such a game, connected; the script goes on from there."""
 
     def whole(connection: socket.socket) -> None:
         greeting(connection)
         play(connection)
 
-    client = TMInterface2Client(port=game_that(whole), timeout_s=TIMEOUT_S, connect_timeout_s=2.0)
+    client = TMInterface2Client(port=game_that(whole), timeout_s=timeout_s, connect_timeout_s=20.0)
     client.connect()
     return client
 
@@ -151,13 +158,13 @@ def test_nobody_there_is_told_in_time_with_a_cure() -> None:
     begin = time.monotonic()
     with pytest.raises(GameGone, match=rf"custom_port {port}"):
         TMInterface2Client(port=port).connect(timeout_s=0.3)
-    assert time.monotonic() - begin < 2.0
+    assert time.monotonic() - begin < 5.0
 
 
 def test_another_program_at_the_port_is_recognised() -> None:
     port = game_that(lambda connection: connection.sendall(b"SSH-2.0-server\r\n"))
     with pytest.raises(ProtocolError, match="another program"):
-        TMInterface2Client(port=port).connect(timeout_s=2.0)
+        TMInterface2Client(port=port).connect(timeout_s=20.0)
 
 
 def test_a_game_that_accepts_and_says_nothing_is_given_up() -> None:
@@ -166,7 +173,7 @@ def test_a_game_that_accepts_and_says_nothing_is_given_up() -> None:
     begin = time.monotonic()
     with pytest.raises(GameTimeout, match=r"did not send 4 bytes \(0 came\) within 0.3 s"):
         client.connect(timeout_s=0.3)
-    assert 0.25 < time.monotonic() - begin < 1.5
+    assert 0.25 < time.monotonic() - begin < 5.0
     assert not client.is_connected
 
 
@@ -183,11 +190,11 @@ def test_a_map_that_does_not_start_is_named() -> None:
 
 
 def test_a_frozen_game_is_given_up_after_the_timeout() -> None:
-    client = connected(wait_for_end)
+    client = connected(wait_for_end, timeout_s=TIMEOUT_S)
     begin = time.monotonic()
     with pytest.raises(GameTimeout):
         client.drive(GAS, num_ticks=5)
-    assert TIMEOUT_S * 0.9 < time.monotonic() - begin < TIMEOUT_S + 1.0
+    assert TIMEOUT_S * 0.9 < time.monotonic() - begin < TIMEOUT_S + 5.0  # less than the other timeouts here
     with pytest.raises(CallRefused):
         client.drive(GAS, num_ticks=5)
 
@@ -197,12 +204,12 @@ def test_every_call_takes_a_deadline_of_its_own() -> None:
     begin = time.monotonic()
     with pytest.raises(GameTimeout, match=r"within 0\.05 s"):
         client.drive(GAS, num_ticks=5, timeout_s=0.05)
-    assert time.monotonic() - begin < 0.5
+    assert time.monotonic() - begin < 5.0
 
 
 def test_half_a_state_and_an_end_is_a_lost_game() -> None:
     def play(connection: socket.socket) -> None:
-        connection.recv(65536)
+        hear_until(connection, 1, 9)
         connection.sendall(struct.pack("<3i", 1, -50, 8404) + bytes(4000))
 
     client = connected(play)
@@ -212,7 +219,7 @@ def test_half_a_state_and_an_end_is_a_lost_game() -> None:
 
 def test_bytes_that_come_one_by_one_are_put_together() -> None:
     def play(connection: socket.socket) -> None:
-        connection.recv(65536)
+        hear_until(connection, 1, 9)
         state = bytes(new_state(num_checkpoints=4))
         message = struct.pack("<3i", 1, -50, len(state)) + state
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -222,7 +229,7 @@ def test_bytes_that_come_one_by_one_are_put_together() -> None:
         wait_for_end(connection)
 
     client = connected(play)
-    assert len(client.drive(GAS, num_ticks=5, timeout_s=3.0).state) == len(new_state(num_checkpoints=4))
+    assert len(client.drive(GAS, num_ticks=5, timeout_s=20.0).state) == len(new_state(num_checkpoints=4))
     client.close()
 
 
@@ -240,7 +247,7 @@ def test_bytes_that_come_one_by_one_are_put_together() -> None:
 )
 def test_a_stream_out_of_step_is_given_up(content: bytes, words: str) -> None:
     def play(connection: socket.socket) -> None:
-        connection.recv(65536)
+        hear_until(connection, 1, 9)
         connection.sendall(content)
         wait_for_end(connection)
 
@@ -269,12 +276,12 @@ def test_menus_without_a_map_say_what_to_do() -> None:
     with served(OVAL, is_in_menus=True) as server:
         client = TMInterface2Client(port=server.port)
         with pytest.raises(GameError, match="stands in its menus: open a map in it, or give map_path"):
-            client.connect(timeout_s=3.0)
+            client.connect(timeout_s=20.0)
 
 
 def test_a_map_is_loaded_from_the_menus_and_from_a_race() -> None:
     with served(OVAL, is_in_menus=True, countdown_ms=200) as server:
-        client = TMInterface2Client(port=server.port, map_path="My Maps\\ring.Challenge.Gbx", connect_timeout_s=5.0)
+        client = TMInterface2Client(port=server.port, map_path="My Maps\\ring.Challenge.Gbx", connect_timeout_s=20.0)
         client.connect()
         assert server.race.track.name == "ring"
         assert client.time_ms < 0 and not client.is_in_menus()
@@ -327,7 +334,7 @@ def test_a_rewind_in_a_picture_is_exact(client: TMInterface2Client) -> None:
 
 
 def test_a_game_left_frozen_runs_for_the_next_client(server: Protocol2Server) -> None:
-    client = TMInterface2Client(port=server.port, connect_timeout_s=5.0)
+    client = TMInterface2Client(port=server.port, connect_timeout_s=20.0)
     client.connect()
     client.restart()
     client.frame(width=64, height=64)  # speed 0 now

@@ -16,9 +16,10 @@ import yaml
 from tm_torchrl.record.run_folder import read_evaluations
 from tm_torchrl.trainers import ConfigError, train
 from tm_torchrl.trainers.ablation import ROADMAP, Ablation, apply_changes, changes, compose_experiment
-from tm_torchrl.trainers.ablation_run import RUN, SETTINGS, STOPPED, run_in
 from tm_torchrl.trainers.ablation_table import Entry, better, markdown, measure
 from tm_torchrl.trainers.configuration import config_folder
+from tm_torchrl.trainers.hardships import judge_hardships, read_hardships
+from tm_torchrl.trainers.own_process import RUN, SETTINGS, STOPPED, run_in
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -230,8 +231,8 @@ def test_a_process_ends_by_itself_or_with_its_starter(is_starter_gone: bool, sta
     """Its work takes no time, or for ever until its starter is gone."""
     work = "[time.sleep(0.05) for _ in range(1200)]" if is_starter_gone else "0"
     program = (
-        "import sys, time\nfrom tm_torchrl.trainers import ablation_run\n"
-        f"ablation_run.run_in = lambda folder: {work}\nsys.argv = ['', '.']\nablation_run.main()"
+        "import sys, time\nfrom tm_torchrl.trainers import own_process\n"
+        f"own_process.run_in = lambda folder: {work}\nsys.argv = ['', '.']\nown_process.main()"
     )
     process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.PIPE)
     assert process.stdin is not None
@@ -265,3 +266,21 @@ def test_a_process_is_killed_and_the_same_command_goes_on(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert (run / "run.json").read_text() == born
     assert f"| {NORM} | cartpole_iqn | 1 of 1 |" in (tmp_path / "table.md").read_text()
+
+
+def test_finished_runs_are_judged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three conditions, whose finish rates stand in the table; greedy laps replace those of the last evaluation."""
+    monkeypatch.setattr("tm_torchrl.trainers.start.write_report", lambda run: None)
+    monkeypatch.setattr("tm_torchrl.trainers.hardships.NUM_LAPS", 3)
+    limits = ["env.limits.no_progress_s=0.1", "env.evaluation_limits.no_progress_s=0.1", "env.track=oval"]
+    options = {"names": [], "baseline": "short_drive", "seeds": [0], "overrides": [*TINY, *limits]}
+    entry = ablation(tmp_path, judge=judge_hardships, **options).run()[0]
+    assert entry.failures == {}
+    run = tmp_path / "short_drive" / "seed_0" / RUN
+    assert list(read_hardships(run)) == ["greedy", "epsilon", "noise"]
+    assert entry.measures[0]["finish_rate_epsilon"] == entry.measures[0]["finish_rate_noise"] == 0.0
+    rows = {"greedy": {"finish_rate": 0.75, "median_lap_s": 31.5}, "noise": {"finish_rate": 0.5}}
+    (run / "hardships.json").write_text(json.dumps(rows))
+    entry = ablation(tmp_path, judge=judge_hardships, **options).run()[0]
+    assert entry.measures[0]["finish_rate"] == 0.75 and entry.measures[0]["final_lap_s"] == 31.5
+    assert entry.measures[0]["finish_rate_noise"] == 0.5 and "finish_rate_epsilon" not in entry.measures[0]

@@ -62,11 +62,13 @@ def quantile_spread(values_BNA: Tensor) -> float:
 
 
 def crossing_rate(values_BNA: Tensor, fractions_BN: Tensor) -> float:
-    """Share of neighbouring quantiles that fall as their fraction rises.
+    """Share of neighbouring quantiles that fall as their fraction rises; 0 for a single quantile.
 
     >>> crossing_rate(torch.tensor([[[0.0], [2.0], [1.0]]]), torch.tensor([[0.1, 0.5, 0.9]]))
     0.5
     """
+    if fractions_BN.shape[1] < 2:
+        return 0.0
     order = fractions_BN.argsort(1)
     order = order.view(*order.shape, *(1,) * (values_BNA.ndim - 2)).expand_as(values_BNA)
     return float((values_BNA.gather(1, order).diff(dim=1) < 0).float().mean())

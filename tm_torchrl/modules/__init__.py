@@ -12,7 +12,13 @@ if TYPE_CHECKING:
     from tm_torchrl.modules.decoder import Decoder, DuelingDecoder
     from tm_torchrl.modules.distortion import CPW, CVaR, Power, RiskDistortion, Wang
     from tm_torchrl.modules.embedding import CosineEmbedding
-    from tm_torchrl.modules.encoders import FloatEncoder, Normalize, PixelEncoder, PixelFloatEncoder
+    from tm_torchrl.modules.encoders import (
+        FloatEncoder,
+        Normalize,
+        PixelEncoder,
+        PixelFloatEncoder,
+        SmallPixelEncoder,
+    )
     from tm_torchrl.modules.exploration import Boltzmann, EpsilonGreedy, NoisyExploration, PerturbedValues
     from tm_torchrl.modules.fractions import (
         FractionProposal,
@@ -38,7 +44,7 @@ _HOMES = {
     "decoder": ("Decoder", "DuelingDecoder"),
     "distortion": ("CPW", "CVaR", "Power", "RiskDistortion", "Wang"),
     "embedding": ("CosineEmbedding",),
-    "encoders": ("FloatEncoder", "Normalize", "PixelEncoder", "PixelFloatEncoder"),
+    "encoders": ("FloatEncoder", "Normalize", "PixelEncoder", "PixelFloatEncoder", "SmallPixelEncoder"),
     "exploration": ("Boltzmann", "EpsilonGreedy", "NoisyExploration", "PerturbedValues"),
     "fractions": (
         "FractionProposal",
@@ -96,6 +102,7 @@ __all__ = [
     "ResidualTrunk",
     "RiskDistortion",
     "SlotMixer",
+    "SmallPixelEncoder",
     "SpectralConv2d",
     "StratifiedFractions",
     "UniformFractions",

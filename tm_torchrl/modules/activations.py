@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from tm_torchrl.modules.choices import chosen
+from tm_torchrl.modules.choices import maker
 from tm_torchrl.modules.initialization import LEAKY_SLOPE
 
 Activation = Callable[[], nn.Module] | str
@@ -63,8 +63,7 @@ def make_activation(activation: Activation, *, dim: int = -1, in_place: bool = T
         >>> make_activation("crelu", dim=1)(torch.zeros(2, 8, 4, 4)).shape
         torch.Size([2, 16, 4, 4])
     """
-    make = chosen(activation, ACTIVATIONS, argument="activation") if isinstance(activation, str) else activation
-    made = make()
+    made: nn.Module = maker(activation, ACTIVATIONS, argument="activation")()
     if isinstance(made, CReLU):
         made.dim = dim
     if not in_place and getattr(made, "inplace", False):

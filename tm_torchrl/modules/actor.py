@@ -14,6 +14,7 @@ from torchrl.envs import ExplorationType
 from torchrl.envs.utils import exploration_type
 from torchrl.modules import QValueModule
 
+from tm_torchrl.modules.choices import require_count
 from tm_torchrl.modules.distortion import RiskDistortion
 from tm_torchrl.modules.fractions import FractionProposal, midpoints
 from tm_torchrl.modules.network import QuantileNetwork, Quantiles, mean_over_fractions
@@ -128,10 +129,14 @@ class QuantileActor(TensorDictModuleBase):
         if not isinstance(network, QuantileModule):
             network = QuantileModule(network, in_keys=in_keys)
         self.quantile_module = network
-        self.num_fractions = network.network.num_fractions if num_fractions is None else num_fractions
-        if not network.takes_fractions and self.num_fractions != network.network.num_fractions:
+        own = network.network.num_fractions
+        self.num_fractions = own if num_fractions is None else num_fractions
+        require_count(self.num_fractions, argument="num_fractions")
+        if not network.takes_fractions and self.num_fractions != own:
+            raise ValueError(f"num_fractions={num_fractions}: the network has {own} fixed fractions; leave it out")
+        if isinstance(network.network.source, FractionProposal) and self.num_fractions != own:
             raise ValueError(
-                f"num_fractions={num_fractions}: the network has {network.network.num_fractions} fixed fractions"
+                f"num_fractions={num_fractions}: the network acts at the {own} that it proposes; leave it out"
             )
         self.distortion = distortion
         self.action_value_key = action_value_key

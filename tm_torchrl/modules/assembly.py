@@ -8,6 +8,7 @@ from functools import partial
 from torch import nn
 
 from tm_torchrl.modules.activations import Activation
+from tm_torchrl.modules.choices import maker, require_count, require_sizes
 from tm_torchrl.modules.decoder import Decoder, DuelingDecoder, Mixer
 from tm_torchrl.modules.encoders import FloatEncoder, Normalize, PixelFloatEncoder
 from tm_torchrl.modules.layers import Initialization, LinearLayer
@@ -42,7 +43,13 @@ def make_image_encoder(
         raise ValueError(f"image_shape={tuple(image_shape)}: (channels, height, width) wanted")
     channels, height, width = image_shape
     size = height if height == width else (height, width)
-    return image(image_size=size, channels=channels, activation=activation, initialization=initialization)
+    made: nn.Module = maker(image, {}, argument="image")(
+        image_size=size, channels=channels, activation=activation, initialization=initialization
+    )
+    own = getattr(made, "image_size", size)
+    if own != size:
+        raise ValueError(f"image_size={own}: the images are {height} x {width}; leave it out, it follows them")
+    return made
 
 
 def count_features(pixels: nn.Module | None, num_inputs: int | None, hidden_sizes: Sequence[int]) -> int:
@@ -50,8 +57,7 @@ def count_features(pixels: nn.Module | None, num_inputs: int | None, hidden_size
     of_pixels = 0 if pixels is None else int(pixels.num_features)  # type: ignore[arg-type]
     if num_inputs is None:
         return of_pixels
-    if not hidden_sizes:
-        raise ValueError("hidden_sizes=(): at least one layer is needed")
+    require_sizes(hidden_sizes, argument="hidden_sizes")
     return of_pixels + hidden_sizes[-1]
 
 
@@ -103,6 +109,8 @@ def make_decoder(
         raise ValueError("plain_value_output=True: without dueling streams there is no value output; leave it out")
     if value_per_slot and not dueling:
         raise ValueError("value_per_slot=True: without dueling streams there is no value; leave it out")
+    if hidden_size is not None:
+        require_count(hidden_size, argument="head_size")
     dueling_decoder = partial(DuelingDecoder, plain_value_output=plain_value_output, value_per_slot=value_per_slot)
     return (dueling_decoder if dueling else Decoder)(
         num_features,
@@ -123,4 +131,9 @@ def make_trunk(
     trunk: ModuleMaker | None, num_features: int, activation: Activation, initialization: Initialization | None
 ) -> nn.Module | None:
     """What stands behind the encoder."""
-    return None if trunk is None else trunk(num_features, activation=activation, initialization=initialization)
+    if trunk is None:
+        return None
+    made: nn.Module = maker(trunk, {}, argument="trunk")(
+        num_features, activation=activation, initialization=initialization
+    )
+    return made

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from tm_torchrl.modules.activations import Activation, leaky_relu, make_activation, outputs_before
+from tm_torchrl.modules.choices import require_count, require_sizes
+from tm_torchrl.modules.images import scaled_images
 from tm_torchrl.modules.initialization import HIDDEN_GAIN, orthogonal_
 from tm_torchrl.modules.layers import Initialization, dense
 from tm_torchrl.modules.pooling import pooling_layers
@@ -23,28 +25,47 @@ class Normalize(nn.Module):
     Args:
         mean: for each input.
         scale: for each input, positive.
+        columns: of the inputs that go on; the others are hidden from the network. All by default.
 
     Examples:
         >>> Normalize([1.0, 2.0], [1.0, 4.0])(torch.tensor([2.0, 4.0]))
         tensor([1.0000, 0.5000])
+        >>> Normalize([1.0, 2.0], [1.0, 4.0], columns=[1])(torch.tensor([2.0, 4.0]))
+        tensor([0.5000])
     """
 
     mean: Tensor
     scale: Tensor
+    columns: Tensor | None
 
-    def __init__(self, mean: Sequence[float] | Tensor, scale: Sequence[float] | Tensor) -> None:
+    def __init__(
+        self,
+        mean: Sequence[float] | Tensor,
+        scale: Sequence[float] | Tensor,
+        *,
+        columns: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
         mean, scale = (torch.as_tensor(x, dtype=torch.float32).clone() for x in (mean, scale))
         if mean.ndim != 1 or mean.shape != scale.shape:
             raise ValueError(f"mean {tuple(mean.shape)} and scale {tuple(scale.shape)}: two vectors of one size wanted")
         if not bool((scale > 0).all()):
             raise ValueError(f"scale[{int((scale > 0).int().argmin())}]={float(scale.min())}: scales must be positive")
+        if columns is not None and not (columns and all(0 <= column < len(mean) for column in columns)):
+            raise ValueError(f"columns={list(columns)}: at least one, each in 0..{len(mean) - 1}, wanted")
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
+        self.register_buffer("columns", None if columns is None else torch.tensor(columns), persistent=False)
+
+    @property
+    def num_outputs(self) -> int:
+        """Inputs that go on."""
+        return len(self.mean if self.columns is None else self.columns)
 
     def forward(self, values: Tensor) -> Tensor:
-        """The same shape, normalised."""
-        return (values - self.mean) / self.scale
+        """The same shape but for hidden columns, normalised."""
+        normal = (values - self.mean) / self.scale
+        return normal if self.columns is None else normal.index_select(-1, self.columns)
 
 
 class FloatEncoder(nn.Module):
@@ -74,14 +95,15 @@ class FloatEncoder(nn.Module):
         initialization: Initialization | None = orthogonal_,
     ) -> None:
         super().__init__()
-        if not hidden_sizes:
-            raise ValueError("hidden_sizes=(): at least one layer is needed")
+        require_count(num_inputs, argument="num_inputs")
+        require_sizes(hidden_sizes, argument="hidden_sizes")
         if normalize is not None and len(normalize.mean) != num_inputs:
             raise ValueError(f"normalize has {len(normalize.mean)} constants; num_inputs={num_inputs}")
         self.num_features = hidden_sizes[-1]
         self.normalize = normalize
+        num_seen = num_inputs if normalize is None else normalize.num_outputs
         self.layers = dense(
-            [num_inputs, *hidden_sizes], layer_norm=layer_norm, activation=activation, initialization=initialization
+            [num_seen, *hidden_sizes], layer_norm=layer_norm, activation=activation, initialization=initialization
         )
 
     def forward(self, floats_BF: Tensor) -> Tensor:
@@ -123,9 +145,12 @@ class PixelEncoder(nn.Module):
         initialization: Initialization | None = orthogonal_,
     ) -> None:
         super().__init__()
+        height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
+        for name, value in (("image_size", height), ("image_size", width), ("channels", channels)):
+            require_count(value, argument=name)
+        self.image_size = image_size
         convolution, _ = convolutions(spectral_norm, has_residual_blocks=False)
         layers: list[nn.Module] = []
-        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         if height != width and pooling != "flatten":
             raise ValueError(f"image_size={image_size}: pooling={pooling!r} is for squares; give pooling='flatten'")
         inputs = channels
@@ -145,8 +170,47 @@ class PixelEncoder(nn.Module):
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """``[B, D]`` from uint8 pixels, scaled to -1..1."""
-        scaled = (pixels_BCHW.float() - 128) / 128
-        return self.layers(scaled.contiguous(memory_format=torch.channels_last))
+        return self.layers(scaled_images(pixels_BCHW))
+
+
+class SmallPixelEncoder(nn.Module):
+    """One convolution of 16 channels, 3 x 3, over images of a few pixels (Young and Tian 2019, MinAtar).
+
+    Args:
+        image_size: H = W.
+        channels: of the image.
+        activation: makes one, or its name.
+        initialization: of the weights.
+
+    Examples:
+        >>> SmallPixelEncoder(image_size=10, channels=4)(torch.zeros(2, 4, 10, 10, dtype=torch.uint8)).shape
+        torch.Size([2, 1024])
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 10,
+        channels: int = 4,
+        activation: Activation = "relu",
+        initialization: Initialization | None = orthogonal_,
+    ) -> None:
+        super().__init__()
+        for name, value in (("image_size", image_size), ("channels", channels)):
+            require_count(value, argument=name)
+        if image_size < 3:
+            raise ValueError(f"image_size={image_size}: too small for a convolution of 3 x 3; 3 is the least")
+        self.image_size = image_size
+        active = make_activation(activation, dim=1)
+        convolution = nn.Conv2d(channels, outputs_before(active, 16), 3)
+        if initialization is not None:
+            initialization(convolution, HIDDEN_GAIN)
+        self.layers = nn.Sequential(convolution, active, nn.Flatten())
+        self.num_features = 16 * (image_size - 2) ** 2
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        """``[B, D]`` from uint8 pixels, scaled to -1..1."""
+        return self.layers(scaled_images(pixels_BCHW))
 
 
 class PixelFloatEncoder(nn.Module):

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
 
 from tm_torchrl.modules.activations import Activation, growth_of, make_activation
+from tm_torchrl.modules.choices import require_count
+from tm_torchrl.modules.images import scaled_images
 from tm_torchrl.modules.initialization import HIDDEN_GAIN, orthogonal_
 from tm_torchrl.modules.layers import Initialization
 from tm_torchrl.modules.pooling import pooling_layers
@@ -99,11 +100,11 @@ class ImpalaEncoder(nn.Module):
         initialization: Initialization | None = orthogonal_,
     ) -> None:
         super().__init__()
-        if not isinstance(image_size, int):
+        if isinstance(image_size, tuple):
             raise ValueError(f"image_size={image_size}: square images are wanted; PixelEncoder takes others")
         for name, value in (("image_size", image_size), ("channels", channels), ("width", width)):
-            if value < 1:
-                raise ValueError(f"{name}={value}: at least 1 is needed")
+            require_count(value, argument=name)
+        self.image_size = image_size
         plain, residual = convolutions(spectral_norm, has_residual_blocks=True)
         layers: list[nn.Module] = []
         size, inputs = image_size, channels
@@ -125,7 +126,7 @@ class ImpalaEncoder(nn.Module):
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """``[B, D]`` from uint8 pixels, scaled to -1..1."""
-        hidden = ((pixels_BCHW.float() - 128) / 128).contiguous(memory_format=torch.channels_last)
+        hidden = scaled_images(pixels_BCHW)
         norms = norms_of(self)  # all at once
         for layer in self.layers:
             hidden = layer(hidden, norms) if isinstance(layer, ResidualBlock) else run_with(layer, hidden, norms)

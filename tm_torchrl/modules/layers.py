@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tm_torchrl.modules.activations import Activation, leaky_relu, make_activation, outputs_before
-from tm_torchrl.modules.choices import chosen
+from tm_torchrl.modules.choices import maker
 from tm_torchrl.modules.initialization import HIDDEN_GAIN, orthogonal_
 from tm_torchrl.modules.noisy import NoisyLinear
 
@@ -103,7 +103,8 @@ def linear_layer(linear: LinearLayer) -> Callable[[int, int], nn.Module]:
     >>> linear_layer("noisy")(4, 2)
     NoisyLinear(in_features=4, out_features=2, bias=True)
     """
-    return chosen(linear, LINEAR_LAYERS, argument="linear") if isinstance(linear, str) else linear
+    made: Callable[[int, int], nn.Module] = maker(linear, LINEAR_LAYERS, argument="linear")
+    return made
 
 
 def as_float(values: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from tm_torchrl.modules.choices import require_count
 from tm_torchrl.modules.fractions import FractionProposal, FractionSource
 from tm_torchrl.modules.heads import FixedHead, ImplicitHead, MonotoneHead
 
@@ -102,6 +103,7 @@ class QuantileNetwork(nn.Module):
         self.num_fractions = num_fractions
         if source is None or isinstance(source, FractionProposal):
             self.num_fractions = int((head if source is None else source).num_fractions)  # type: ignore[arg-type]
+        require_count(self.num_fractions, argument="num_fractions")
         self.num_slots = num_slots
         self.trunk = trunk
 

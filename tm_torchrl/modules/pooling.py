@@ -39,7 +39,7 @@ def pooling_layers(pooling: str, *, pool_size: int | None, map_size: int, channe
     if pool is None:
         return [nn.Flatten()], channels * map_size * map_size
     size = 1 if not takes_size else DEFAULT_SIZE if pool_size is None else pool_size
-    if not 1 <= size <= map_size:
+    if not isinstance(size, int) or not 1 <= size <= map_size:
         raise ValueError(
             f"pool_size={size}: the last convolution leaves a map of {map_size} x {map_size}; give 1 to {map_size}, "
             "larger images, or pooling='flatten'"

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tm_torchrl.objectives.dqn import DQNLoss
     from tm_torchrl.objectives.fqf import FQFLoss
     from tm_torchrl.objectives.iqn import IQNLoss
     from tm_torchrl.objectives.qrdqn import QRDQNLoss
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "DQNLoss": "dqn",
     "DoubleEstimator": "value_estimators",
     "FQFLoss": "fqf",
     "GreedyEstimator": "value_estimators",
@@ -35,6 +37,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "DQNLoss",
     "DoubleEstimator",
     "FQFLoss",
     "GreedyEstimator",

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tm_torchrl.trainers.ablation_run import LOG, RESULT, RUN, SETTINGS, STOPPED
 from tm_torchrl.trainers.ablation_table import Entry, Settings, better, measure, write_table
-from tm_torchrl.trainers.configuration import compose_settings, differences
+from tm_torchrl.trainers.configuration import compose_settings
 from tm_torchrl.trainers.construct import ConfigError
+from tm_torchrl.trainers.own_process import RUN, STOPPED, failure, folder_name, is_done, prepare, start_process
 
 ROADMAP = (  # from free and safe to daring
     "exp_enable_augmentation_v1",
@@ -88,27 +84,6 @@ def apply_changes(settings: Mapping[str, Any], wanted: Sequence[Change]) -> Sett
     return found
 
 
-def start_process(folder: Path) -> int:
-    """Run what a folder's settings say in a new process; returns its exit status, negative for a signal."""
-    home = str(Path(__file__).resolve().parents[2])
-    paths = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "tm_torchrl.trainers.ablation_run", str(folder)]
-    with open(folder / LOG, "ab") as log:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": paths}
-        )
-        try:
-            return process.wait()
-        except BaseException:
-            assert process.stdin is not None
-            process.stdin.close()  # it saves and ends
-            process.wait()
-            raise
-        finally:
-            if process.stdin is not None:
-                process.stdin.close()
-
-
 class Ablation:
     """Runs experiments, one process at a time, and writes the table after each.
 
@@ -124,6 +99,7 @@ class Ablation:
         accumulate: each experiment is added to the best so far, and kept if it is better.
         log: for messages.
         start: runs what a folder's settings say and returns an exit status.
+        judge: looks at a finished run once more before it is measured; ``judge_hardships`` does.
     """
 
     def __init__(
@@ -137,6 +113,7 @@ class Ablation:
         accumulate: bool = False,
         log: Callable[[str], None] = lambda message: None,
         start: Callable[[Path], int] = start_process,
+        judge: Callable[[Path], object] = lambda run: None,
     ) -> None:
         everything = [baseline, *names]
         folders = [folder_name(name) for name in everything]
@@ -153,6 +130,7 @@ class Ablation:
         self.accumulate = accumulate
         self.log = log
         self.start = start
+        self.judge = judge
         self.entries: list[Entry] = []
 
     def run(self) -> list[Entry]:
@@ -189,24 +167,20 @@ class Ablation:
     def _run_seed(self, entry: Entry, seed: int) -> None:
         assert entry.settings is not None
         folder = self.out / folder_name(entry.name) / f"seed_{seed}"
-        settings = {**entry.settings, "seed": seed}
-        path = folder / SETTINGS
-        if path.exists():
-            changed = differences(settings, yaml.safe_load(path.read_text(encoding="utf-8")))
-            if changed:
-                entry.failures[seed] = f"{folder} has other settings ({changed[0]}): remove it, or give another --out"
-                return
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        if not (folder / RESULT).exists():
+        refused = prepare(folder, {**entry.settings, "seed": seed})
+        if refused:
+            entry.failures[seed] = refused
+            return
+        if not is_done(folder):
             self.log(f"{entry.name}, seed {seed}: runs")
             status = self.start(folder)
             if status == STOPPED:
                 raise KeyboardInterrupt
-            if status or not (folder / RESULT).exists():
-                entry.failures[seed] = f"exit status {status}: {last_line(folder / LOG)} ({folder / LOG})"
+            if failed := failure(folder, status):
+                entry.failures[seed] = failed
                 return
         try:
+            self.judge(folder / RUN)
             entry.measures[seed] = measure(folder / RUN)
         except (ValueError, OSError) as error:
             entry.failures[seed] = f"its results cannot be read: {error}"
@@ -216,18 +190,3 @@ class Ablation:
 
     def _write(self) -> None:
         write_table(self.out, self.entries, seeds=self.seeds)
-
-
-def folder_name(name: str) -> str:
-    """A name that every file system takes.
-
-    >>> folder_name("exp_a+replay.alpha=0.4")
-    'exp_a_replay.alpha=0.4'
-    """
-    return re.sub(r"[^\w.=-]+", "_", name)
-
-
-def last_line(path: Path) -> str:
-    """Of a log; empty if there is none."""
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "nothing was logged")

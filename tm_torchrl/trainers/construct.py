@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import json
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,13 @@ def construct(settings: Mapping[str, Any], *, name: str, **given: Any) -> Any:
         raise ConfigError(f"{name}: no _target_ says what to build; it holds {', '.join(settings) or 'nothing'}")
     target = _find(str(settings["_target_"]), name)
     arguments = {key: value for key, value in settings.items() if not key.startswith("_")}
-    _check_arguments(target, arguments, given, name)
+    check_arguments(target, arguments, given, name)
     built = {key: _construct_inside(value, name=f"{name}.{key}") for key, value in arguments.items()}
     if settings.get("_partial_"):
         return lambda *late, **more: _call(target, late, {**more, **built, **given}, name)
+    absent = _absent_arguments(target, {**built, **given})
+    if absent:
+        raise ConfigError(f"{name}: {absent} is still to be given by what uses it; add _partial_: true")
     return _call(target, (), {**built, **given}, name)
 
 
@@ -68,9 +72,26 @@ def named(name: str) -> Iterator[None]:
         raise ConfigError(f"{name}: {error}") from error
 
 
+def shown(value: Any) -> str:
+    """A value as it is written on the command line, nearly: ``null`` and ``true``, not ``None`` and ``True``.
+
+    >>> shown(None), shown(True), shown("abc"), shown([1, "a"])
+    ('null', 'true', "'abc'", '[1, a]')
+    """
+    if isinstance(value, list):
+        return f"[{', '.join(part if isinstance(part, str) else shown(part) for part in value)}]"
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+
+
 def _call(target: Any, positional: tuple[Any, ...], arguments: dict[str, Any], name: str) -> Any:
     with named(name):
-        return target(*positional, **arguments)
+        try:
+            return target(*positional, **arguments)
+        except TypeError as error:
+            plain = [
+                f"{key}={value!r}" for key, value in arguments.items() if isinstance(value, (str, int, float, list))
+            ]
+            raise TypeError(f"{', '.join(plain)}: {error}" if plain else str(error)) from error
 
 
 def _construct_inside(value: Any, *, name: str) -> Any:
@@ -94,7 +115,15 @@ def _find(path: str, name: str) -> Any:
         raise ConfigError(f"{name}._target_={path}: {home} has no {last}{nearest_name(last, known)}") from None
 
 
-def _check_arguments(target: Any, arguments: Mapping[str, Any], given: Mapping[str, Any], name: str) -> None:
+def check_arguments(target: Any, arguments: Mapping[str, Any], given: Container[str], name: str) -> None:
+    """Settings against the parameters that they are for: that they exist, and of their kind where it is a simple one.
+
+    Args:
+        target: will be called.
+        arguments: settings.
+        given: names of parameters that settings may not name.
+        name: of the settings, for messages.
+    """
     parameters = inspect.signature(target).parameters
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
@@ -111,7 +140,17 @@ def _check_arguments(target: Any, arguments: Mapping[str, Any], given: Mapping[s
         kinds = _kinds_of(hints.get(key))
         if kinds and not any(_is_of(value, kind) for kind in kinds):
             wanted = " or ".join(dict.fromkeys(_WORDS[kind] for kind in kinds))
-            raise ConfigError(f"{name}.{key}={value!r}: {wanted} wanted")
+            raise ConfigError(f"{name}.{key}={shown(value)}: {wanted} wanted")
+
+
+def _absent_arguments(target: Any, arguments: Mapping[str, Any]) -> str:
+    """Arguments without a default that nobody gave."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return ", ".join(
+        key
+        for key, parameter in inspect.signature(target).parameters.items()
+        if parameter.kind in kinds and parameter.default is inspect.Parameter.empty and key not in arguments
+    )
 
 
 _WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text",

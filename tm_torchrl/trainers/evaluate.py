@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -61,10 +62,17 @@ class Evaluate:
 
     def evaluate(self, training: Training) -> list[Row]:
         """Evaluate now."""
+        begin = time.process_time()
         with torch.random.fork_rng(devices=[]):
             rows = self.task.evaluate(self.actor, num=self.num, seed=self.seed)
+        training.evaluation_cpu_s += time.process_time() - begin
         for row in rows:
-            row.update(frames=training.frames, seconds=training.seconds, updates=training.learner.num_updates)
+            row.update(
+                frames=training.frames,
+                seconds=training.seconds,
+                cpu_s=training.cpu_s,
+                updates=training.learner.num_updates,
+            )
         self.rows = rows
         score = self.task.score(rows)
         is_best = self.best is None or score > self.best

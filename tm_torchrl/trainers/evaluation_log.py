@@ -77,7 +77,7 @@ def evaluation_values(row: Row) -> dict[str, float]:
     for name, value in row.items():
         if name in ("medal", "medal_of_median"):
             found[name] = float(MEDALS.index(value))
-        elif isinstance(value, (int, float)) and name not in ("frames", "seconds", "updates", "is_blind"):
+        elif isinstance(value, (int, float)) and name not in ("frames", "seconds", "cpu_s", "updates", "is_blind"):
             found[name] = float(value)
     return {f"evaluation/{row.get('track', row.get('task'))}/{name}": value for name, value in found.items()}
 

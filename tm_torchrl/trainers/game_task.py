@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ class GameTask(Driving):
         track: the map's reference line, checkpoints and finish: a ``.npz`` file, or a built-in name for emulators.
         past_starts: share of training episodes that begin where an earlier one came along; the rest at the start.
         pixels: whether the network sees the game's picture.
-        floats: whether the network sees the vector of floats.
+        floats: whether the network sees the vector of floats, or the names of those fields of it that it sees.
         action_block: actions per decision, 1 or 5.
         num_previous_actions: in the observation.
         limits: when an episode is cut short in training.
@@ -42,7 +43,7 @@ class GameTask(Driving):
     track: str | Path | None = None
     past_starts: float = 0.0
     pixels: bool = False
-    floats: bool = True
+    floats: bool | Sequence[str] = True
     action_block: int = 1
     num_previous_actions: int = 5
     limits: Limits = field(default_factory=Limits)
@@ -52,15 +53,15 @@ class GameTask(Driving):
 
     def __post_init__(self) -> None:
         if not isinstance(self.game, Instances):
-            raise ValueError(f"env: game={self.game!r}: say which game, such as game=emulator2 or game=tmi2")
+            raise ValueError(f"game={self.game!r}: say which game, such as game=emulator2 or game=tmi2")
         if not 0.0 <= self.past_starts <= 1.0:
-            raise ValueError(f"env: past_starts={self.past_starts}: a share from 0 to 1 wanted")
+            raise ValueError(f"past_starts={self.past_starts}: a share from 0 to 1 wanted")
         if self.evaluation_laps < 1:
-            raise ValueError(f"env: evaluation_laps={self.evaluation_laps}: at least one lap is needed")
+            raise ValueError(f"evaluation_laps={self.evaluation_laps}: at least one lap is needed")
         self._check_senses()
         if self.pixels and not self.game.client.has_frames:
             raise ValueError(
-                f"env: pixels=true, but {type(self.game.client).__name__} has no pictures; use game=tmi2 or emulator2"
+                f"pixels=true, but {type(self.game.client).__name__} has no pictures; use game=tmi2 or emulator2"
             )
         self._track = load_track(self.track or DEFAULT_TRACK)
         self._worlds: dict[int, GameWorld] = {}  # of this process

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,10 +20,12 @@ from tm_torchrl.evaluation import drive_laps, evaluation_env, play_episodes
 from tm_torchrl.modules import Normalize
 from tm_torchrl.sim import Randomisation, Starts
 from tm_torchrl.tracks import DEFAULT_TRACK, generate_track, load_track
+from tm_torchrl.tracks.generate import HELD_OUT_SEEDS
+from tm_torchrl.trainers.nearest import nearest_name
 from tm_torchrl.trainers.reward import Reward
 from tm_torchrl.trainers.schedules import Schedule
 from tm_torchrl.world.actions import NUM_ACTIONS, TICKS_PER_ACTION
-from tm_torchrl.world.observation import observation_constants
+from tm_torchrl.world.observation import observation_constants, observation_layout
 from tm_torchrl.world.tracker import Limits
 
 Row = dict[str, Any]
@@ -83,7 +86,7 @@ class Driving:
     """What driving in the simulator and in the game have in common, for networks and judges."""
 
     pixels: bool
-    floats: bool
+    floats: bool | Sequence[str]
     action_block: int
     num_previous_actions: int
     reward: Reward | None
@@ -91,10 +94,11 @@ class Driving:
     def _check_senses(self) -> None:
         """Refuse what cannot be seen or done."""
         if not (self.pixels or self.floats):
-            raise ValueError("env: pixels=false, floats=false: the network sees nothing; give it one of them")
+            raise ValueError("pixels=false, floats=false: the network sees nothing; give it one of them")
+        self._columns = None if isinstance(self.floats, bool) else seen_columns(self.floats, self.num_previous_actions)
         if self.action_block not in (1, TICKS_PER_ACTION):
             raise ValueError(
-                f"env: action_block={self.action_block}: choose 1 (held 50 ms) or {TICKS_PER_ACTION} (10 ms each)"
+                f"action_block={self.action_block}: choose 1 (held 50 ms) or {TICKS_PER_ACTION} (10 ms each)"
             )
 
     @property
@@ -109,7 +113,7 @@ class Driving:
             "num_inputs": len(mean) if self.floats else None,
             "num_actions": NUM_ACTIONS,
             "num_slots": None if self.action_block == 1 else self.action_block,
-            "normalize": Normalize(mean, scale) if self.floats else None,
+            "normalize": Normalize(mean, scale, columns=self._columns) if self.floats else None,
             "image_shape": IMAGE_SHAPE if self.pixels else None,
         }
 
@@ -143,9 +147,10 @@ class TrackManiaTask(Driving):
         tracks: several of these, drawn at each reset; one named twice is drawn twice as often.
         generated_tracks: number of generated tracks to train on, instead.
         blind_tracks: further ones that are only evaluated, never trained on.
+        blind_generated_tracks: number of generated ones, of the held-out seeds from 10,000 up, that are so too.
         num_envs: cars, over all workers together.
         pixels: whether the network sees the camera.
-        floats: whether the network sees the vector of floats.
+        floats: whether the network sees the vector of floats, or the names of those fields of it that it sees.
         action_block: actions per decision, 1 or 5.
         num_previous_actions: in the observation.
         starts: where cars begin in training.
@@ -164,9 +169,10 @@ class TrackManiaTask(Driving):
     tracks: Sequence[str | Path] | None = None
     generated_tracks: int = 0
     blind_tracks: Sequence[str | Path] = ()
+    blind_generated_tracks: int = 0
     num_envs: int = 64
     pixels: bool = False
-    floats: bool = True
+    floats: bool | Sequence[str] = True
     action_block: int = 1
     num_previous_actions: int = 5
     starts: Starts = field(default_factory=Starts)
@@ -178,9 +184,9 @@ class TrackManiaTask(Driving):
     def __post_init__(self) -> None:
         named = [self.track is not None, self.tracks is not None, self.generated_tracks > 0]
         if sum(named) > 1:
-            raise ValueError("env: track, tracks and generated_tracks exclude each other; give one of them")
+            raise ValueError("track, tracks and generated_tracks exclude each other; give one of them")
         if self.num_envs < 1:
-            raise ValueError(f"env: num_envs={self.num_envs}: at least one car is needed")
+            raise ValueError(f"num_envs={self.num_envs}: at least one car is needed")
         self._check_senses()
         if self.generated_tracks:
             names = [f"generated-{seed}" for seed in range(self.generated_tracks)]
@@ -190,11 +196,15 @@ class TrackManiaTask(Driving):
         else:
             chosen = self.tracks if self.tracks is not None else [self.track or DEFAULT_TRACK]
             if not chosen:
-                raise ValueError("env: tracks=[]: at least one track is needed")
+                raise ValueError("tracks=[]: at least one track is needed")
             names = [str(name) for name in chosen]
             self._tracks = {name: load_track(name) for name in names}
         self._names = names
+        if not 0 <= self.blind_generated_tracks <= len(HELD_OUT_SEEDS):
+            raise ValueError(f"blind_generated_tracks={self.blind_generated_tracks}: 0 to {len(HELD_OUT_SEEDS)} wanted")
         self._blind = {str(name): load_track(name) for name in self.blind_tracks}
+        held_out = HELD_OUT_SEEDS[: self.blind_generated_tracks]
+        self._blind |= {f"generated-{seed}": generate_track(seed) for seed in held_out}
 
     @property
     def label(self) -> str:
@@ -241,6 +251,20 @@ class TrackManiaTask(Driving):
         return rows
 
 
+def seen_columns(names: Sequence[str], num_previous_actions: int) -> list[int]:
+    """Where the named fields stand in the float observation.
+
+    >>> seen_columns(["velocity", "gear"], 5)
+    [34, 56, 57, 58]
+    """
+    layout = observation_layout(num_previous_actions)
+    for name in names:
+        if name not in layout.names():
+            nearest = nearest_name(str(name), layout.names())
+            raise ValueError(f"floats: {name!r} is no field of the observation{nearest}")
+    return sorted(column for name in set(names) for column in range(layout.size)[layout[name]])
+
+
 @dataclass
 class GymnasiumTask:
     """Any gymnasium task with discrete actions.
@@ -249,6 +273,7 @@ class GymnasiumTask:
         name: its id, such as ``CartPole-v1``.
         num_envs: copies, over all workers together.
         options: for ``gymnasium.make``.
+        evaluation_options: further ones in evaluation.
         mean: of each observation, taken off by the network's first layer.
         scale: of each observation, which that layer divides by.
 
@@ -260,6 +285,7 @@ class GymnasiumTask:
     name: str
     num_envs: int = 8
     options: Mapping[str, Any] | None = None
+    evaluation_options: Mapping[str, Any] | None = None
     mean: Sequence[float] | None = None
     scale: Sequence[float] | None = None
 
@@ -268,10 +294,20 @@ class GymnasiumTask:
         """The id's last part."""
         return self.name.split("/")[-1].split(":")[-1]
 
+    @cached_property
+    def _shown(self) -> tuple[str, torch.Size, int]:
+        """The key of what it shows, its shape, and the number of actions."""
+        env = self.make_env(num_envs=1)
+        try:
+            (key,) = env.observation_spec.keys()
+            return key, env.observation_spec[key].shape[1:], int(env.action_spec.space.n)
+        finally:
+            env.close()
+
     @property
     def in_keys(self) -> list[NestedKey]:
-        """Floats."""
-        return ["observation"]
+        """Floats, or images for a task that shows them."""
+        return [self._shown[0]]
 
     def make_env(self, *, num_envs: int, first: int = 0, seed: int = 0, device: torch.device | str = "cpu") -> EnvBase:
         """Copies in one process, seeded by their number."""
@@ -285,24 +321,27 @@ class GymnasiumTask:
 
     def network_arguments(self) -> dict[str, Any]:
         """Sizes, and the constants that were given."""
-        env = self.make_env(num_envs=1)
-        num_inputs = env.observation_spec["observation"].shape[-1]
+        key, shape, num_actions = self._shown
+        is_image, num_inputs = key == "pixels", shape[-1]
         normalize = None
+        if is_image and (self.mean is not None or self.scale is not None):
+            raise ValueError("mean, scale: they are for floats, and this task shows images; leave them null")
         if self.mean is not None or self.scale is not None:
             mean = [0.0] * num_inputs if self.mean is None else list(self.mean)
             scale = [1.0] * num_inputs if self.scale is None else list(self.scale)
             normalize = Normalize(mean, scale)
         return {
-            "num_inputs": num_inputs,
-            "num_actions": env.action_spec.space.n,
+            "num_inputs": None if is_image else num_inputs,
+            "num_actions": num_actions,
             "num_slots": None,
             "normalize": normalize,
-            "image_shape": None,
+            "image_shape": tuple(shape) if is_image else None,
         }
 
     def evaluate(self, policy: TensorDictModuleBase, *, num: int, seed: int) -> list[Row]:
         """Whole greedy episodes."""
-        env = self.make_env(num_envs=num, seed=seed + 1_000)
+        options = {**(self.options or {}), **(self.evaluation_options or {})}
+        env = GymnasiumBatch(self.name, num_envs=num, options=options, seed=(seed + 1_000) * 10_000)
         try:
             episodes = play_episodes(env, policy, num_episodes=num)
         finally:

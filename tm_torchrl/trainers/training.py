@@ -98,6 +98,9 @@ class Training:
     seconds_before: float = 0.0
     frames_before: int = 0
     started_at: float = field(default_factory=time.perf_counter)
+    cpu_before_s: float = 0.0
+    cpu_started_at: float = field(default_factory=time.process_time)
+    evaluation_cpu_s: float = 0.0
     busy_s: dict[str, float] = field(default_factory=lambda: {"collect": 0.0, "learn": 0.0, "watch": 0.0})
     scheduled: dict[str, float] = field(default_factory=dict)
     diagnostics: Diagnostics | None = None
@@ -106,6 +109,11 @@ class Training:
     def seconds(self) -> float:
         """Since the start of training, over all its sessions, evaluations included."""
         return self.seconds_before + time.perf_counter() - self.started_at
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds of this process since the start of training, over all its sessions, evaluations left out."""
+        return self.cpu_before_s + time.process_time() - self.cpu_started_at - self.evaluation_cpu_s
 
     def set_schedules(self) -> None:
         """Set what follows the frames played."""
@@ -134,6 +142,7 @@ class Training:
             "frames": self.frames,
             "num_batches": self.num_batches,
             "seconds": self.seconds,
+            "cpu_s": self.cpu_s,
             "learner": self.learner.state_dict(),
             "actor": dict(self.actor.state_dict()),
             "policy": dict(self.policy.module.state_dict()),
@@ -150,6 +159,8 @@ class Training:
         refuse_other_architecture(self.actor, state["actor"])
         self.frames, self.num_batches = state["frames"], state["num_batches"]
         self.seconds_before, self.started_at = state["seconds"], time.perf_counter()
+        self.cpu_before_s, self.cpu_started_at = state.get("cpu_s", 0.0), time.process_time()  # older ones have none
+        self.evaluation_cpu_s = 0.0
         self.frames_before = self.frames
         self.learner.load_state_dict(state["learner"])
         self.policy.module.load_state_dict(state["policy"])

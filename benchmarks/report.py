@@ -1,0 +1,261 @@
+"""Write benchmarks/README.md and its pictures from the suite's tables; nothing in them is typed by hand.
+
+    python benchmarks/report.py              # from benchmarks/results/suite
+    python benchmarks/report.py --check      # changes nothing, exit 1 if the page is out of date
+    python benchmarks/report.py --results FOLDER --out FOLDER
+
+Results of several versions or machines are refused, unless --mixed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import suite_statistics as statistics
+from benchmarks.report_figures import curves_figure, profiles_figure
+from benchmarks.results_file import PACKAGES, RESULTS
+from benchmarks.suite_cells import Suite
+from benchmarks.suite_results import DONE, HELD_OUT, MEDALS, SEEN, Results
+
+HOME = Path(__file__).resolve().parent
+BASELINE = "qrdqn"
+ENOUGH_RUNS = 5  # for a sentence about who learns better
+INTRODUCTION = """\
+# Benchmarks
+
+Written by `python benchmarks/report.py` from the tables in `benchmarks/results/suite`, which
+`python benchmarks/suite.py` fills cell by cell; `benchmarks/suite.yaml` says what a cell is. Scores are 0 for the worst
+and 1 for the best that an environment pays; on tracks a score is the mean of the author's time over the lap's, 0 for a
+lap that did not finish. A run's final score is the mean of the last fifth of its evaluations, its area the mean of all.
+Numbers over runs are interquartile means with 95 % stratified bootstrap intervals; "better" is the probability that a
+run's final score beats one of QR-DQN's. CPU seconds are those of training, one thread, evaluations left out.
+"""
+
+
+class Page:
+    """The page and its pictures.
+
+    Args:
+        suite: names and thresholds.
+        results: tables.
+        mixed: take several versions and machines together.
+    """
+
+    def __init__(self, suite: Suite, results: Results, *, mixed: bool = False) -> None:
+        self.suite, self.results = suite, results
+        self.environments = [name for name in suite.environments if results.cells(name)]
+        self.rows = {name: results.cells(name) for name in self.environments}
+        self.curves = {name: self._done(name) for name in self.environments}
+        self.titles = {name: about["title"] for name, about in suite.algorithms.items()}
+        if not self.environments:
+            raise SystemExit(f"{results.folder}: no results in it; python benchmarks/suite.py makes some")
+        measured = self._measured_with()
+        if len(measured) > 1 and not mixed:
+            listed = "\n  ".join(measured)
+            raise SystemExit(
+                f"{results.folder} holds results of several versions or machines:\n  {listed}\n"
+                "--mixed takes them together; python benchmarks/suite.py --fresh measures the older ones again"
+            )
+
+    def _done(self, environment: str) -> list[dict[str, Any]]:
+        done = {(row["algorithm"], row["seed"]) for row in self.rows[environment] if row["status"] == DONE}
+        return [row for row in self.results.curves(environment) if (row["algorithm"], row["seed"]) in done]
+
+    def _measured_with(self) -> list[str]:
+        """Versions of what all cells have, and machines; each once."""
+        found = set()
+        for rows in self.rows.values():
+            for row in rows:
+                versions = [part for part in row["versions"].split(", ") if part.split(" ")[0] in PACKAGES]
+                found.add(f"{', '.join(versions)}, Python {row['python']}, {row['machine']}")
+        return sorted(found)
+
+    def algorithms(self, environment: str) -> list[str]:
+        """Those that have a finished run, in the order of ``suite.yaml``."""
+        have = {row["algorithm"] for row in self.curves[environment]}
+        return [name for name in self.titles if name in have]
+
+    def text(self) -> str:
+        """The whole page."""
+        commits = sorted({row["git"] for rows in self.rows.values() for row in rows})
+        parts = [INTRODUCTION, f"Measured with {'; '.join(self._measured_with())}; commits {', '.join(commits)}.\n"]
+        parts += [self._overall()] if len(self.environments) > 1 else []
+        parts += [self._environment(name) for name in self.environments if self.curves[name]]
+        return "\n".join([*parts, self._findings(), self._failures()]).rstrip() + "\n"
+
+    def _finals(self, algorithm: str, environment: str) -> list[float]:
+        return statistics.finals(self.curves[environment], algorithm)
+
+    def _everywhere(self) -> list[str]:
+        """Algorithms that have runs in every environment where the baseline has some."""
+        places = self._places()
+        return [name for name in self.titles if places and all(self._finals(name, place) for place in places)]
+
+    def _places(self) -> list[str]:
+        return [name for name in self.environments if self._finals(BASELINE, name)]
+
+    def _overall(self) -> str:
+        """Over environments."""
+        places = self._places()
+        lines = ["## All environments together", "", f"{len(places)} of them: {', '.join(places)}.", ""]
+        lines += ["| algorithm | final score | better than QR-DQN |", "|---|--:|--:|"]
+        theirs = [self._finals(BASELINE, place) for place in places]
+        for name in self._everywhere():
+            ours = [self._finals(name, place) for place in places]
+            better = "-" if name == BASELINE else statistics.probability_of_improvement(ours, theirs).text()
+            lines.append(f"| {self.titles[name]} | {statistics.over_environments(ours).text()} | {better} |")
+        return "\n".join([*lines, "", "![Performance profiles](images/profiles.png)", ""])
+
+    def _environment(self, environment: str) -> str:
+        about = self.suite.environment(environment)
+        lines = [f"## {about['title'][0].upper()}{about['title'][1:]}", ""]
+        lines += [f"![Learning curves](images/{environment}.png)", ""]
+        lines += self._learning(environment, about)
+        if any(row["finish_rate"] is not None for row in self.curves[environment]):
+            lines += ["", *self._laps(environment)]
+        return "\n".join([*lines, "", *self._networks(environment), ""])
+
+    def _learning(self, environment: str, about: Mapping[str, Any]) -> list[str]:
+        threshold = threshold_of(about)
+        lines = [
+            f"| algorithm | seeds | final score | area | better | frames to {threshold:.2f} | CPU s to it |",
+            "|---|--:|--:|--:|--:|--:|--:|",
+        ]
+        theirs = self._finals(BASELINE, environment)
+        for name in self.algorithms(environment):
+            ours = self._finals(name, environment)
+            better = "-"
+            if theirs and name != BASELINE:
+                better = statistics.probability_of_improvement([ours], [theirs]).text()
+            cells = [str(len(ours)), statistics.estimate(ours).text()]
+            cells += [statistics.estimate(statistics.areas(self.curves[environment], name)).text(), better]
+            for key in ("frames", "cpu_s"):
+                middle, reached, of = statistics.median_to(self.curves[environment], name, threshold, key)
+                cells.append(f"{'never' if middle is None else f'{middle:,.0f}'} ({reached} of {of})")
+            lines.append(f"| {self.titles[name]} | {' | '.join(cells)} |")
+        return lines
+
+    def _laps(self, environment: str) -> list[str]:
+        """What laps were like at the end."""
+        kinds = [kind for kind in (SEEN, HELD_OUT) if any(row["which"] == kind for row in self.curves[environment])]
+        lines = [
+            "| algorithm | tracks | score | finish rate | median lap | medals of median laps |",
+            "|---|---|--:|--:|--:|---|",
+        ]
+        for name in self.algorithms(environment):
+            for kind in kinds:
+                rows = self.curves[environment]
+                score = statistics.estimate(statistics.finals(rows, name, which=kind)).text()
+                rate = statistics.estimate(statistics.finals(rows, name, which=kind, key="finish_rate")).text()
+                laps = statistics.finals(rows, name, which=kind, key="median_lap_s")
+                lap = f"{statistics.estimate(laps).text()} s" if laps else "-"
+                last = [runs[-1]["medal"] for runs in statistics.runs_of(rows, name, which=kind).values()]
+                medals = ", ".join(f"{last.count(medal)} {medal}" for medal in MEDALS if medal in last) or "-"
+                lines.append(f"| {self.titles[name]} | {kind} | {score} | {rate} | {lap} | {medals} |")
+        return lines
+
+    def _networks(self, environment: str) -> list[str]:
+        """What networks were like, and what they cost."""
+        names = ("action gap", "policy churn", "crossing", "parameters", "updates per CPU s", "memory, MB")
+        lines = [f"| algorithm | {' | '.join(names)} |", f"|---|{'--:|' * len(names)}"]
+        for name in self.algorithms(environment):
+            rows = [row for row in self.rows[environment] if row["algorithm"] == name and row["status"] == DONE]
+            cells = [_middle(row[key] for row in rows) for key in ("action_gap", "policy_churn", "crossing_rate")]
+            cells += [_middle((row["parameters"] for row in rows), "{:,.0f}")]
+            speeds = (row["updates"] / row["cpu_s"] if row["updates"] and row["cpu_s"] else None for row in rows)
+            cells += [_middle(speeds, "{:,.0f}"), _middle((row["memory_mb"] for row in rows), "{:,.0f}")]
+            lines.append(f"| {self.titles[name]} | {' | '.join(cells)} |")
+        return lines
+
+    def _findings(self) -> str:
+        """A sentence for each algorithm in each environment beside QR-DQN."""
+        lines = ["## Findings", ""]
+        for environment in self._places():
+            theirs = self._finals(BASELINE, environment)
+            for name in self.algorithms(environment):
+                if name == BASELINE:
+                    continue
+                ours = self._finals(name, environment)
+                found = statistics.probability_of_improvement([ours], [theirs])
+                if min(len(ours), len(theirs)) < ENOUGH_RUNS:
+                    beside = f"{self.titles[name]} beside {self.titles[BASELINE]} on {environment}"
+                    lines.append(f"- {beside}: {len(ours)} and {len(theirs)} runs are too few to tell.")
+                    continue
+                told = "better than" if found.low > 0.5 else "worse than" if found.high < 0.5 else "not told apart from"
+                lines.append(
+                    f"- {self.titles[name]} is {told} {self.titles[BASELINE]} on {environment}: {found.text()}."
+                )
+        return "\n".join([*lines, ""]) if len(lines) > 2 else ""
+
+    def _failures(self) -> str:
+        failed = [
+            f"- {row['algorithm']}/{environment}/{row['seed']}: {row['why']}"
+            for environment, rows in self.rows.items()
+            for row in rows
+            if row["status"] != DONE
+        ]
+        return "\n".join(["## Failed cells", "", *failed]) if failed else ""
+
+    def draw(self, out: Path) -> None:
+        """The pictures, into a folder."""
+        out.mkdir(parents=True, exist_ok=True)
+        for environment in self.environments:
+            curves, about = self.curves[environment], self.suite.environment(environment)
+            if not curves:
+                continue
+            which = HELD_OUT if any(row["which"] == HELD_OUT for row in curves) else SEEN
+            figure = curves_figure(
+                curves, titles=self.titles, which=which, title=about["title"], threshold=threshold_of(about)
+            )
+            figure.savefig(out / f"{environment}.png", dpi=100)
+        if len(self.environments) > 1:
+            places = self._places()
+            scores = {name: [s for place in places for s in self._finals(name, place)] for name in self._everywhere()}
+            profiles_figure(scores, titles=self.titles).savefig(out / "profiles.png", dpi=100)
+
+
+def threshold_of(about: Mapping[str, Any]) -> float:
+    """As a score.
+
+    >>> threshold_of({"measure": "return_mean", "worst": -100.0, "best": 100.0, "threshold": 50.0})
+    0.75
+    """
+    if about["measure"] != "return_mean":
+        return float(about["threshold"])
+    return float((about["threshold"] - about["worst"]) / (about["best"] - about["worst"]))
+
+
+def _middle(values: Any, form: str = "{:.3g}") -> str:
+    """The median, of those that there are."""
+    found: Sequence[float] = sorted(value for value in values if value is not None)
+    if not found:
+        return "-"
+    return form.format((found[(len(found) - 1) // 2] + found[len(found) // 2]) / 2)
+
+
+def main() -> None:
+    """Write or check."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=RESULTS / "suite", help="folder of the tables")
+    parser.add_argument("--out", type=Path, default=HOME, help="folder of README.md and images/ (benchmarks)")
+    parser.add_argument("--check", action="store_true", help="change nothing, exit 1 if the page is out of date")
+    parser.add_argument("--mixed", action="store_true", help="take several versions and machines together")
+    args = parser.parse_args()
+    page = Page(Suite(), Results(args.results), mixed=args.mixed)
+    path, text = args.out / "README.md", page.text()
+    if args.check:
+        is_right = path.exists() and path.read_text(encoding="utf-8") == text
+        sys.exit(0 if is_right else f"{path} is out of date: run python benchmarks/report.py")
+    page.draw(args.out / "images")
+    path.write_text(text, encoding="utf-8")
+    print(f"wrote {path} and its images")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""What came of the suite's cells: two small tables for each environment, one row a cell and one row an evaluation.
+
+``ENVIRONMENT_cells.csv`` says how a run ended, what it cost, and where and with what it was measured;
+``ENVIRONMENT_curves.csv`` what its evaluations found. A score is 0 for the worst that an environment pays and 1 for the
+best; on tracks it is the mean of the author's time over the lap's, 0 for a lap that did not finish.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tm_torchrl.record.run_folder import read_evaluations, read_metrics
+from tm_torchrl.tracks.medals import medals_of
+from tm_torchrl.trainers.own_process import RESULT, RUN
+
+CELL_COLUMNS = (
+    *("algorithm", "seed", "status", "why", "frames", "updates", "cpu_s", "seconds", "parameters", "memory_mb"),
+    *("action_gap", "policy_churn", "crossing_rate"),
+    *("settings", "versions", "python", "machine", "git", "date", "command"),
+)
+CURVE_COLUMNS = (
+    *("algorithm", "seed", "which", "frames", "updates", "cpu_s", "seconds", "score"),
+    *("return_mean", "finish_rate", "median_lap_s", "best_lap_s", "medal"),
+)
+TEXTS = (
+    *("algorithm", "which", "status", "why", "medal"),
+    *("settings", "versions", "python", "machine", "git", "date", "command"),
+)
+DONE, FAILED = "done", "failed"
+SEEN, HELD_OUT = "seen", "held out"
+MEDALS = ("author", "gold", "silver", "bronze")
+
+Row = dict[str, Any]
+
+
+class Results:
+    """The tables of a folder.
+
+    Args:
+        folder: made when something is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def cells(self, environment: str) -> list[Row]:
+        """A row for each cell; numbers as numbers, what is absent as ``None``."""
+        return read_table(self.folder / f"{environment}_cells.csv")
+
+    def curves(self, environment: str) -> list[Row]:
+        """A row for each evaluation."""
+        return read_table(self.folder / f"{environment}_curves.csv")
+
+    def cell(self, environment: str, algorithm: str, seed: int) -> Row | None:
+        """The row of one cell, if there is one."""
+        rows = (row for row in self.cells(environment) if (row["algorithm"], row["seed"]) == (algorithm, seed))
+        return next(rows, None)
+
+    def put(self, environment: str, cell: Row, curve: Sequence[Row]) -> None:
+        """Add a cell and its evaluations, or exchange those of before."""
+        of = (cell["algorithm"], cell["seed"])
+        others = [row for row in self.cells(environment) if (row["algorithm"], row["seed"]) != of]
+        points = [row for row in self.curves(environment) if (row["algorithm"], row["seed"]) != of]
+        keyed = [{"algorithm": of[0], "seed": of[1], **row} for row in curve]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_table(self.folder / f"{environment}_curves.csv", CURVE_COLUMNS, _ordered([*points, *keyed]))
+        write_table(self.folder / f"{environment}_cells.csv", CELL_COLUMNS, _ordered([*others, cell]))
+
+
+def _ordered(rows: Iterable[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: (row["algorithm"], row["seed"]))  # stable: evaluations stay in their order
+
+
+def read_table(path: Path) -> list[Row]:
+    """Rows of a CSV file; none if there is no file."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{key: _value(key, text) for key, text in row.items()} for row in csv.DictReader(file)]
+
+
+def _value(key: str, text: str) -> Any:
+    if key in TEXTS or text == "":
+        return text or None
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    raise ValueError(f"{key}={text}: a number is wanted there")
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """A CSV file, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    with open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: _text(row.get(key)) for key in columns} for row in rows)
+    os.replace(partial, path)
+
+
+def _text(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def curve_of(run: Path, environment: Mapping[str, Any]) -> list[Row]:
+    """The evaluations of a run, those of several tracks taken together.
+
+    Args:
+        run: its folder.
+        environment: of ``suite.yaml``.
+    """
+    groups: dict[tuple[int, str], list[Row]] = {}
+    for row in read_evaluations(run):
+        groups.setdefault((row["frames"], HELD_OUT if row.get("is_blind") else SEEN), []).append(row)
+    return [
+        {"which": which, "frames": frames, **{key: rows[0].get(key) for key in ("updates", "cpu_s", "seconds")}}
+        | (_task(rows[0], environment) if "task" in rows[0] else _laps(rows, environment))
+        for (frames, which), rows in groups.items()
+    ]
+
+
+def _task(row: Row, environment: Mapping[str, Any]) -> Row:
+    worst, best = environment["worst"], environment["best"]
+    return {"return_mean": row["return_mean"], "score": (row["return_mean"] - worst) / (best - worst)}
+
+
+def _laps(rows: Sequence[Row], environment: Mapping[str, Any]) -> Row:
+    shares = [lap_score(row, reference_speed=environment.get("reference_speed")) for row in rows]
+    found = {
+        "score": sum(shares) / len(shares),
+        "finish_rate": sum(row["finish_rate"] for row in rows) / len(rows),
+        "return_mean": sum(row["return_mean"] for row in rows) / len(rows),
+    }
+    if len(rows) == 1:
+        found |= {key: rows[0][key] for key in ("median_lap_s", "best_lap_s")}
+        found["medal"] = rows[0]["medal_of_median"]
+    return found
+
+
+def lap_score(row: Mapping[str, Any], *, reference_speed: float | None = None) -> float:
+    """The mean over laps of the author's time over the lap's; 0 for laps that did not finish.
+
+    Args:
+        row: of an evaluation.
+        reference_speed: m/s, which stands for the author's where a track has no medals.
+
+    Examples:
+        >>> lap_score({"track": "oval", "lap_times_s": [20.56, None, 41.12, None], "progress_m": [0, 0, 0, 0]})
+        0.375
+        >>> lap_score({"track": "x", "lap_times_s": [10.0], "progress_m": [125.0]}, reference_speed=25.0)
+        0.5
+    """
+    medals, total = medals_of(row["track"]), 0.0
+    for time_s, metres in zip(row["lap_times_s"], row["progress_m"], strict=True):
+        if time_s is None:
+            continue
+        if medals is None and reference_speed is None:
+            raise ValueError(f"{row['track']}: it has no medals; give reference_speed in suite.yaml")
+        total += (medals.author_s if medals else metres / (reference_speed or 1.0)) / time_s
+    return total / len(row["lap_times_s"])
+
+
+def costs_of(folder: Path) -> Row:
+    """What a finished run cost and what its network looked like at the end.
+
+    Args:
+        folder: of the cell, with its result.
+    """
+    result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    evaluations, metrics = read_evaluations(folder / RUN), read_metrics(folder / RUN)
+    if not evaluations:
+        raise ValueError(f"{folder}: no evaluations in it")
+    found = {key: evaluations[-1].get(key) for key in ("frames", "updates", "cpu_s", "seconds")}
+    found |= {key: result.get(key) for key in ("parameters", "memory_mb")}
+    memory = [row["memory/rss_mb"] for row in metrics if "memory/rss_mb" in row]
+    if memory:
+        found["memory_mb"] = max(memory)
+    for key in ("action_gap", "crossing_rate", "policy_churn"):
+        values = [row[f"diagnostics/{key}"] for row in metrics if row.get(f"diagnostics/{key}") is not None]
+        if values:
+            found[key] = sum(values) / len(values) if key == "policy_churn" else values[-1]
+    return found

@@ -1,0 +1,151 @@
+"""Numbers over the suite's runs: final scores, areas, probability of improvement, profiles, the way to a threshold.
+
+Intervals are 95 % bootstrap intervals, runs drawn again for each environment apart (Agarwal et al. 2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.suite_results import SEEN
+from tm_torchrl.evaluation import bootstrap_interval, interquartile_mean
+
+LAST_SHARE = 0.2  # of the evaluations, over which a final score is the mean
+RESAMPLES = 2_000
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def text(self, digits: int = 2) -> str:
+        """``0.52 [0.41, 0.60]``.
+
+        >>> Estimate(0.5, 0.25, 0.75).text()
+        '0.50 [0.25, 0.75]'
+        """
+        return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+
+
+def runs_of(curves: Sequence[Row], algorithm: str, *, which: str = SEEN) -> dict[int, list[Row]]:
+    """The evaluations of an algorithm's runs in their order, by seed."""
+    found: dict[int, list[Row]] = {}
+    for row in curves:
+        if row["algorithm"] == algorithm and row["which"] == which:
+            found.setdefault(row["seed"], []).append(row)
+    return {seed: sorted(rows, key=lambda row: row["frames"]) for seed, rows in sorted(found.items())}
+
+
+def final_of(rows: Sequence[Row], key: str = "score") -> float | None:
+    """The mean of the last fifth of a run's evaluations; of those that have the number.
+
+    >>> final_of([{"score": score} for score in (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 2.0)])
+    1.5
+    """
+    last = rows[-max(1, round(LAST_SHARE * len(rows))) :]
+    values = [row[key] for row in last if row.get(key) is not None]
+    return sum(values) / len(values) if values else None
+
+
+def finals(curves: Sequence[Row], algorithm: str, *, which: str = SEEN, key: str = "score") -> list[float]:
+    """Of each run, in the order of seeds."""
+    found = [final_of(rows, key) for rows in runs_of(curves, algorithm, which=which).values()]
+    return [value for value in found if value is not None]
+
+
+def areas(curves: Sequence[Row], algorithm: str) -> list[float]:
+    """The mean score over all evaluations of each run: the area under its curve."""
+    return [sum(row["score"] for row in rows) / len(rows) for rows in runs_of(curves, algorithm).values()]
+
+
+def estimate(values: Sequence[float], *, num_resamples: int = RESAMPLES) -> Estimate:
+    """The interquartile mean."""
+    return Estimate(interquartile_mean(values), *bootstrap_interval(values, num_resamples=num_resamples))
+
+
+def over_environments(scores: Sequence[Sequence[float]]) -> Estimate:
+    """The interquartile mean over all runs of several environments, as many of each.
+
+    Args:
+        scores: of the runs, for each environment.
+    """
+    num = min(map(len, scores))
+    table = np.array([list(each[:num]) for each in scores]).T
+    return Estimate(interquartile_mean(table), *bootstrap_interval(table, num_resamples=RESAMPLES))
+
+
+def better_share(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Share of pairs in which ours is greater; equal ones count half.
+
+    >>> better_share(np.array([1.0, 2.0]), np.array([1.0, 0.0]))
+    0.875
+    """
+    pairs = np.sign(ours[:, None] - theirs[None, :])
+    return float((pairs + 1.0).mean() / 2.0)
+
+
+def probability_of_improvement(
+    ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]], *, seed: int = 0
+) -> Estimate:
+    """That a run of ours is better than one of theirs, the mean over environments.
+
+    Args:
+        ours: scores of the runs, for each environment.
+        theirs: the same, in the same order.
+        seed: of the bootstrap's draws.
+
+    Examples:
+        >>> probability_of_improvement([[1.0, 2.0]], [[0.0, 0.5]])
+        Estimate(value=1.0, low=1.0, high=1.0)
+    """
+    pairs = [(np.asarray(a, float), np.asarray(b, float)) for a, b in zip(ours, theirs, strict=True)]
+    draws = np.random.default_rng(seed)
+
+    def again(values: np.ndarray) -> np.ndarray:
+        drawn: np.ndarray = values[draws.integers(0, len(values), len(values))]
+        return drawn
+
+    value = float(np.mean([better_share(a, b) for a, b in pairs]))
+    found = [np.mean([better_share(again(a), again(b)) for a, b in pairs]) for _ in range(RESAMPLES)]
+    low, high = np.quantile(found, [0.025, 0.975])
+    return Estimate(value, float(low), float(high))
+
+
+def profile(scores: Sequence[float], thresholds: np.ndarray) -> np.ndarray:
+    """Share of runs above each threshold.
+
+    >>> profile([0.2, 0.6], np.array([0.0, 0.5, 1.0])).tolist()
+    [1.0, 0.5, 0.0]
+    """
+    found: np.ndarray = (np.asarray(scores)[:, None] > thresholds[None, :]).mean(0)
+    return found
+
+
+def first_at(rows: Sequence[Row], threshold: float, key: str) -> float | None:
+    """Frames or seconds of the first evaluation whose score reaches a threshold.
+
+    >>> first_at([{"score": 0.1, "frames": 10}, {"score": 0.9, "frames": 20}], 0.5, "frames")
+    20
+    """
+    return next((row[key] for row in rows if row["score"] >= threshold), None)
+
+
+def median_to(curves: Sequence[Row], algorithm: str, threshold: float, key: str) -> tuple[float | None, int, int]:
+    """The median over runs of what it takes to reach a threshold, how many reached it, and of how many.
+
+    Runs that never reach it count as longer than all others; with too many of them there is no median.
+    """
+    found = [first_at(rows, threshold, key) for rows in runs_of(curves, algorithm).values()]
+    times = sorted(float("inf") if value is None else float(value) for value in found)
+    middle = (times[(len(times) - 1) // 2] + times[len(times) // 2]) / 2
+    return (None if middle == float("inf") else middle), sum(value is not None for value in found), len(found)

@@ -1,0 +1,108 @@
+"""The suite's page: what it says of results made up by hand, what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.report import Page, main, threshold_of
+from benchmarks.suite_cells import Suite
+from benchmarks.suite_results import Results
+
+VERSIONS = "torch 2.13.0, torchrl 0.14.1"
+
+
+def put(results: Results, algorithm: str, seed: int, scores: list[float], **facts: Any) -> None:
+    cell = {
+        "algorithm": algorithm,
+        "seed": seed,
+        "status": "done",
+        "frames": 20,
+        "updates": 100,
+        "cpu_s": 50.0,
+        "parameters": 1_000,
+        "memory_mb": 400.0,
+        "action_gap": 0.5,
+        "policy_churn": 0.25,
+        "crossing_rate": 0.125,
+        "versions": VERSIONS,
+        "python": "3.11",
+        "machine": "here",
+        "git": "abc1234",
+        **facts,
+    }
+    points = [
+        {"which": "seen", "frames": 10 * (i + 1), "cpu_s": 25.0 * (i + 1), "score": score, "updates": 1}
+        for i, score in enumerate(scores)
+    ]
+    results.put("cartpole", cell, points)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    """QR-DQN ends at 0.2 to 0.6, IQN at 0.7 to 1.1, both with five seeds; FQF has one, NQ failed."""
+    found = Results(tmp_path / "results")
+    for seed in range(5):
+        put(found, "qrdqn", seed, [0.0, 0.2 + 0.1 * seed])
+        put(found, "iqn", seed, [0.0, 0.7 + 0.1 * seed])
+    put(found, "fqf", 0, [0.0, 1.0])
+    found.put("cartpole", {"algorithm": "nq", "seed": 0, "status": "failed", "why": "too large", "versions": VERSIONS,
+                           "python": "3.11", "machine": "here", "git": "abc1234"}, [])  # fmt: skip
+    return found
+
+
+def test_the_page_tells_what_was_found(results: Results) -> None:
+    text = Page(Suite(), results).text()
+    # The interquartile mean of 0.7 to 1.1 is 0.9; the area is half of it. 0.95 is reached by the last two of five.
+    assert "| IQN | 5 | 0.90 [" in text and "| 0.45 [" in text
+    assert "| 1.00 [1.00, 1.00] | never (2 of 5) | never (2 of 5) |" in text
+    assert "| QR-DQN | 5 | 0.40 [" in text
+    assert "| FQF | 0.5 | 0.25 | 0.125 | 1,000 | 2 | 400 |" in text
+    assert "- IQN is better than QR-DQN on cartpole: 1.00 [1.00, 1.00]." in text
+    assert "- FQF beside QR-DQN on cartpole: 1 and 5 runs are too few to tell." in text
+    assert "- nq/cartpole/0: too large" in text
+    assert "commits abc1234." in text and "finish rate" not in text
+    assert "All environments" not in text
+
+
+def test_pictures_are_drawn(results: Results, tmp_path: Path) -> None:
+    Page(Suite(), results).draw(tmp_path / "images")
+    assert [path.name for path in (tmp_path / "images").iterdir()] == ["cartpole.png"]
+    assert (tmp_path / "images" / "cartpole.png").stat().st_size > 10_000
+
+
+def test_several_versions_are_refused_unless_asked_for(results: Results) -> None:
+    put(results, "iqn", 5, [1.0], versions="torch 9.9, torchrl 0.14.1, sb3-contrib 1")
+    with pytest.raises(SystemExit, match=r"several versions or machines:\n  torch 2\.13\.0, .*\n  torch 9.9, torchrl"):
+        Page(Suite(), results)
+    assert "torch 9.9, torchrl 0.14.1, Python 3.11, here" in Page(Suite(), results, mixed=True).text()
+    assert "sb3-contrib" not in Page(Suite(), results, mixed=True).text().split("\n## ")[0], "a peer's is its own"
+
+
+def test_no_results_are_told(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="no results in it; python benchmarks/suite"):
+        Page(Suite(), Results(tmp_path))
+
+
+def test_the_command_writes_and_checks(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["report.py", "--results", str(results.folder), "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", [*words, "--check"])
+    with pytest.raises(SystemExit, match="is out of date: run python benchmarks/report"):
+        main()
+    monkeypatch.setattr("sys.argv", words)
+    main()
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == Page(Suite(), results).text()
+    monkeypatch.setattr("sys.argv", [*words, "--check"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+
+
+def test_thresholds_are_scores() -> None:
+    assert threshold_of(Suite().environment("cartpole")) == 0.95
+    assert threshold_of(Suite().environment("hillside")) == 0.75
+    assert threshold_of(Suite().environment("acrobot")) == pytest.approx((500 - 100) / 440)

@@ -1,0 +1,103 @@
+"""The suite's cells: every one has settings, equal ones but for what is compared; what is unknown is refused."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+
+import pytest
+import torch
+
+from benchmarks.suite_cells import Cell, Suite, digest, merged
+from tm_torchrl.trainers import ConfigError
+from tm_torchrl.trainers.builders import build_actor, build_learner, build_policy, build_task
+from tm_torchrl.trainers.configuration import differences
+
+SUITE = Suite()
+OURS = [name for name, about in SUITE.algorithms.items() if "peer" not in about]
+PAIRS = sorted({(cell.algorithm, cell.environment) for grid in SUITE.grids for cell in SUITE.cells(grid)})
+
+
+@pytest.mark.parametrize("environment", SUITE.environments)
+def test_every_cell_of_a_grid_has_settings(environment: str) -> None:
+    algorithms = [algorithm for algorithm, where in PAIRS if where == environment]
+    assert algorithms, "an environment that no grid has"
+    for algorithm in algorithms:
+        settings = SUITE.settings(Cell(algorithm, environment, 3))
+        assert settings["seed"] == 3
+        assert settings["evaluation"]["target_score"] is None and settings["max_minutes"] is None, "frames are fixed"
+        assert settings.get("peer") == SUITE.algorithms[algorithm].get("peer")
+        assert "threshold" in SUITE.environment(environment) and "measure" in SUITE.environment(environment)
+
+
+@pytest.mark.parametrize("algorithm", OURS)
+@pytest.mark.parametrize("environment", ["cartpole", "hillside"])
+def test_every_algorithm_can_be_built(algorithm: str, environment: str) -> None:
+    settings = SUITE.settings(Cell(algorithm, environment, 0))
+    task = build_task(settings)
+    actor = build_actor(settings, task, device=torch.device("cpu"))
+    build_learner(settings, actor, precision="float32")
+    build_policy(settings, actor)
+
+
+@pytest.mark.parametrize("environment", ["cartpole", "hillside", "lunarlander"])
+def test_algorithms_differ_in_loss_and_target_alone(environment: str) -> None:
+    """BTR is a set of choices, exploration and replay among them; everybody else has equal ones."""
+    base = SUITE.settings(Cell("qrdqn", environment, 0))
+    for algorithm in OURS:
+        changed = differences(SUITE.settings(Cell(algorithm, environment, 0)), base)
+        kinds = {line.split(":")[0].split(".")[0] for line in changed}
+        own = {"exploration", "replay", "target_update"} if algorithm == "btr_floats" else set()
+        assert kinds <= {"objective", "estimator"} | own, algorithm
+        sizes = ("hidden_sizes", "head_size", "activation", "trunk")
+        assert not [line for line in changed if line.startswith(tuple(f"objective.network.{size}" for size in sizes))]
+
+
+def test_seeds_come_one_after_the_other_and_no_cell_twice() -> None:
+    cells = SUITE.cells("standard")
+    assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
+    assert len({cell.name for cell in cells}) == len(cells)
+    seeds = {name: sum((c.algorithm, c.environment) == (name, "hillside") for c in cells) for name in ("m_iqn", "fqf")}
+    assert seeds == {"m_iqn": 10, "fqf": 5}, "the headline has ten"
+
+
+def test_cells_are_chosen_by_the_beginning_of_their_names() -> None:
+    cells = SUITE.cells("quick")
+    assert [cell.name for cell in SUITE.chosen(cells, ["m_iqn"])] == [
+        "m_iqn/cartpole/0",
+        "m_iqn/hillside/0",
+        "m_iqn/cartpole/1",
+    ]
+    assert [cell.name for cell in SUITE.chosen(cells, ["iqn/cartpole/1", "iqn"])] == [
+        "iqn/cartpole/1",
+        "iqn/cartpole/0",
+    ]
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(ConfigError, match="grid=quik: unknown; did you mean quick"):
+        SUITE.cells("quik")
+    with pytest.raises(ConfigError, match="iqn/cartpol/0: no such cell in this grid; did you mean iqn/cartpole/0"):
+        SUITE.chosen(SUITE.cells("quick"), ["iqn/cartpol/0"])
+    with pytest.raises(ConfigError, match="environment=cartpol: unknown; did you mean cartpole"):
+        SUITE.environment("cartpol")
+
+
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.suite_cells.is_there", lambda name: name != "Box2D")
+    assert SUITE.lacking(Cell("iqn", "lunarlander", 0)) == ["Box2D"]
+    assert SUITE.lacking(Cell("iqn", "cartpole", 0)) == []
+
+
+def test_later_overrides_win_and_settings_have_names() -> None:
+    assert merged(["a=1", "b=2", "a=3"]) == ["a=3", "b=2"]
+    one, other = (SUITE.settings(Cell("iqn", "cartpole", seed)) for seed in (0, 1))
+    assert digest(one) != digest(other)
+    assert SUITE.settings(Cell("iqn", "cartpole", 0, ("total_frames=7",)))["total_frames"] == 7
+
+
+@pytest.mark.parametrize("name", ["suite_cells", "suite_display", "suite_results", "suite_statistics", "report"])
+def test_examples(name: str) -> None:
+    module = importlib.import_module(f"benchmarks.{name}")
+    found = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert found.attempted > 0 and found.failed == 0

@@ -1,0 +1,118 @@
+"""TorchRL's DQN loss under the trainer's names: targets worked by hand, what it refuses, a state dict that stays."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tensordict import TensorDict
+from tensordict.nn import TensorDictModule
+from torch import nn
+from torchrl.data import Categorical
+
+from tm_torchrl.modules import MLPQRNetwork, QuantileActor
+from tm_torchrl.objectives import DQNLoss, HardUpdate
+
+
+class Linear(nn.Module):
+    """Values of two actions: weight * observation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([1.0, 2.0]))
+
+    def forward(self, observation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        values = observation * self.weight
+        best = values.max(-1)
+        return best.indices, values, best.values.unsqueeze(-1)
+
+
+def by_hand() -> DQNLoss:
+    """Online weights 1 and 2, target weights 3 and 5."""
+    keys = ["action", "action_value", "chosen_action_value"]
+    module = TensorDictModule(Linear(), in_keys=["observation"], out_keys=keys)
+    loss = DQNLoss(module, action_space="categorical")
+    loss.target_value_network_params["module", "weight"].data.copy_(torch.tensor([3.0, 5.0]))
+    return loss
+
+
+def transition(*, terminated: bool, steps: int = 1, after: float = 1.0) -> TensorDict:
+    flag = torch.tensor([[terminated]])
+    after_step = {"observation": torch.tensor([[after]]), "reward": torch.tensor([[10.0]])}
+    return TensorDict(
+        {
+            "observation": torch.tensor([[4.0]]),
+            "action": torch.tensor([0]),
+            "steps_to_next_obs": torch.tensor([[steps]]),
+            "next": {**after_step, "done": flag, "terminated": flag.clone()},
+        },
+        [1],
+    )
+
+
+@pytest.mark.parametrize(
+    ("estimator", "terminated", "steps", "after", "expected"),
+    [
+        # The value is 1 * 4. After 1.0 the online network says 1 and 2, the target network 3 and 5: both take action 1.
+        ("greedy", False, 1, 1.0, 10 + 0.5 * 5 - 4),
+        ("double", False, 1, 1.0, 10 + 0.5 * 5 - 4),
+        # After -1.0 it is -1 and -2 against -3 and -5: both take action 0.
+        ("greedy", False, 3, -1.0, 10 + 0.125 * -3 - 4),
+        ("double", False, 3, -1.0, 10 + 0.125 * -3 - 4),
+        ("double", True, 1, 1.0, 10 - 4),
+    ],
+)
+def test_targets_by_hand(estimator: str, terminated: bool, steps: int, after: float, expected: float) -> None:
+    loss = by_hand().make_value_estimator(estimator, gamma=0.5)
+    batch = transition(terminated=terminated, steps=steps, after=after)
+    assert loss(batch)["loss"].item() == expected**2
+    assert batch["td_error"].tolist() == [[expected**2]]
+
+
+def test_double_targets_let_the_online_network_choose() -> None:
+    """Online weights 2 and 1 choose action 0, which the target network values 3; greedy targets take its 5."""
+    found = {}
+    for estimator in ("greedy", "double"):
+        loss = by_hand().make_value_estimator(estimator, gamma=0.5)
+        loss.value_network_params["module", "weight"].data.copy_(torch.tensor([2.0, 1.0]))
+        found[estimator] = loss(transition(terminated=False))["loss"].item()
+    assert found == {"greedy": (10 + 2.5 - 8) ** 2, "double": (10 + 1.5 - 8) ** 2}
+
+
+def test_a_quantile_actor_of_one_quantile_learns() -> None:
+    torch.manual_seed(0)
+    actor = QuantileActor(MLPQRNetwork(1, 2, num_fractions=1), spec=Categorical(2))
+    loss = DQNLoss(actor).make_value_estimator("double", gamma=0.5)
+    target = HardUpdate(loss, period=1)
+    (group,) = loss.parameter_groups()
+    assert len(group["params"]) == len(list(actor.parameters())) and group["lr_scale"] == 1.0
+    optimizer = torch.optim.Adam(group["params"], lr=1e-2)
+    for _ in range(100):
+        optimizer.zero_grad()
+        value = loss(transition(terminated=True))["loss"]
+        value.backward()
+        optimizer.step()
+        target.step()
+    with torch.no_grad():
+        found = actor(TensorDict({"observation": torch.tensor([[4.0]])}, [1]))["action_value"][0, 0].item()
+    assert found == pytest.approx(10.0, abs=0.01)
+
+
+def test_the_state_dict_does_not_depend_on_use() -> None:
+    loss = by_hand()
+    before = list(loss.state_dict())
+    loss(transition(terminated=False))
+    assert list(loss.state_dict()) == before
+    assert any("gamma" in key for key in before)
+
+
+def test_messages() -> None:
+    with pytest.raises(ValueError, match="no such target; use estimator=greedy or estimator=double"):
+        by_hand().make_value_estimator("munchausen", gamma=0.5)
+    noisy = QuantileActor(MLPQRNetwork(1, 2, num_fractions=1, linear="noisy"), spec=Categorical(2))
+    with pytest.raises(ValueError, match="noisy layers, whose noise TorchRL's DQNLoss switches off"):
+        DQNLoss(noisy)
+    actor = QuantileActor(MLPQRNetwork(1, 2, num_fractions=1), spec=Categorical(2))
+    with pytest.raises(ValueError, match="loss_function='huber': one of 'l2', 'l1', 'smooth_l1'"):
+        DQNLoss(actor, loss_function="huber")
+    with pytest.raises(ValueError, match="delay_value=False: double targets need a target network"):
+        DQNLoss(actor, delay_value=False).make_value_estimator("double")

@@ -1,0 +1,89 @@
+"""TorchRL's own DQN loss, for learners of quantile losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tensordict import NestedKey
+from tensordict.nn import TensorDictModuleBase
+from torchrl.data import TensorSpec
+from torchrl.objectives import DQNLoss as _TorchRLDQNLoss
+from torchrl.objectives import ValueEstimators
+
+from tm_torchrl.modules.noisy import is_noisy
+
+ESTIMATORS = ("greedy", "double")
+
+
+class DQNLoss(_TorchRLDQNLoss):
+    """TorchRL's ``DQNLoss`` (Mnih et al. 2015), used as the quantile losses are: what they are compared with.
+
+    Its targets are named as theirs: ``loss.make_value_estimator("double", gamma=0.99)``. The value of an action is the
+    mean over the network's quantiles, of which one is enough (``MLPQRNetwork`` with ``num_fractions=1``).
+
+    Args:
+        value_network: a ``QuantileActor``, or any TensorDict module that writes ``action_value`` and ``action``.
+        action_space: ``"categorical"``, ``"one_hot"`` or a spec; ``None`` to take the network's.
+        loss_function: of the difference: ``"l2"``, ``"l1"`` or ``"smooth_l1"``.
+        delay_value: a target network apart from the online network.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        use_prioritized_weights: whether ``priority_weight`` weighs the samples; ``"auto"``: if it is there.
+
+    Examples:
+        >>> from torchrl.data import Categorical
+        >>> from tm_torchrl.modules import MLPQRNetwork, QuantileActor
+        >>> actor = QuantileActor(MLPQRNetwork(4, 2, num_fractions=1), spec=Categorical(2))
+        >>> DQNLoss(actor).make_value_estimator("double", gamma=0.9).double_dqn
+        True
+    """
+
+    def __init__(
+        self,
+        value_network: TensorDictModuleBase,
+        *,
+        action_space: str | TensorSpec | None = None,
+        loss_function: str = "l2",
+        delay_value: bool = True,
+        reduction: str = "mean",
+        use_prioritized_weights: str | bool = "auto",
+    ) -> None:
+        if is_noisy(value_network):
+            raise ValueError(
+                "value_network: it has noisy layers, whose noise TorchRL's DQNLoss switches off; use linear"
+            )
+        if loss_function not in ("l2", "l1", "smooth_l1"):
+            raise ValueError(f"loss_function={loss_function!r}: one of 'l2', 'l1', 'smooth_l1' is wanted")
+        super().__init__(
+            value_network,
+            loss_function=loss_function,
+            delay_value=delay_value,
+            action_space=action_space,
+            reduction=reduction,
+            use_prioritized_weights=use_prioritized_weights,
+        )
+        self.make_value_estimator()  # now, so that the state dict is the same before and after the first use
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """For an optimiser: parameters, and ``lr_scale``, the share of the learning rate that they want."""
+        return [{"params": list(self.parameters()), "lr_scale": 1.0}]
+
+    def make_value_estimator(self, value_type: Any = None, **hyperparams: Any) -> DQNLoss:
+        """Choose the target: ``"greedy"`` or ``"double"``, or one of TorchRL's own."""
+        if isinstance(value_type, str) and value_type.lower() in ("soft", "munchausen"):
+            raise ValueError(
+                f"name={value_type!r}: TorchRL's DQNLoss has no such target; use estimator=greedy or estimator=double"
+            )
+        if value_type in ESTIMATORS:
+            if value_type == "double" and not self.delay_value:
+                raise ValueError(
+                    "delay_value=False: double targets need a target network; use delay_value=True or 'greedy'"
+                )
+            self.double_dqn = value_type == "double"
+            value_type = ValueEstimators.TD0
+        super().make_value_estimator(value_type, **hyperparams)
+        return self
+
+    @property
+    def in_keys(self) -> list[NestedKey]:
+        """Observations, action, and what came of it."""
+        return list(super().in_keys)
