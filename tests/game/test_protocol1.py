@@ -353,11 +353,8 @@ def test_a_lying_game_is_left(tell: Callable[[Channel, int], None], error: type[
 
     def serve() -> None:
         with contextlib.suppress(GameTimeout, ValueError):
-            # honest while the client sets it up, so that the lie comes in the race
-            count = [0]
 
-            def after_setup(memory: Channel, kind: int) -> None:
-                count[0] += 1
+            def after_setup(memory: Channel, kind: int) -> None:  # honest until the lie comes in the race
                 (tell if kind in (Kind.GET_STATE, Kind.SET_INPUTS) else answer(b""))(memory, kind)
 
             lying(after_setup)(server)

@@ -30,6 +30,7 @@ class ResidualBlock(nn.Module):
         initialization: of the weights.
 
     Examples:
+        >>> import torch
         >>> ResidualBlock(8)(torch.zeros(2, 8, 4, 4)).shape
         torch.Size([2, 8, 4, 4])
     """
@@ -83,6 +84,7 @@ class ImpalaEncoder(nn.Module):
         initialization: of the weights.
 
     Examples:
+        >>> import torch
         >>> ImpalaEncoder(width=2, pooling="max")(torch.zeros(2, 1, 64, 64, dtype=torch.uint8)).shape
         torch.Size([2, 2304])
     """
