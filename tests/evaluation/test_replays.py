@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 
 from tm_torchrl.evaluation import drive_laps, evaluation_env
 from tm_torchrl.evaluation.replays import replay
-from tm_torchrl.game.emulator.process import EmulatorLauncher
+from tm_torchrl.game.emulator.protocol2 import Protocol2Server
 from tm_torchrl.record.run_folder import save_lap
 from tm_torchrl.sim import Simulator
 from tm_torchrl.tracks import load_track
@@ -51,30 +51,25 @@ def test_a_finish_is_timed() -> None:
         replay(Simulator(track, num_cars=2), np.zeros(4, np.int64))
 
 
-@pytest.fixture
-def again(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    script = Path(__file__).resolve().parents[2] / "scripts" / "replay_inputs.py"
-
-    def call(*words: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(script), *map(str, words)]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-
-    return call
-
-
-def test_the_author_s_lap_by_its_script(tmp_path: Path, again: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_the_author_s_lap_by_the_script_in_the_simulator_and_in_a_running_game(tmp_path: Path) -> None:
     actions, medals = author_actions("oval"), medals_of("oval")
     assert actions is not None and medals is not None
-    path = save_lap(
-        tmp_path, "oval", medals.author_s, script=script_of(actions), rows=np.zeros(1), actions=actions.astype(np.int64)
-    )
+    keys, taken = script_of(actions), actions.astype(np.int64)
+    path = save_lap(tmp_path, "oval", medals.author_s, script=keys, rows=np.zeros(1), actions=taken)
+    server = Protocol2Server(load_track("oval"))
+    thread = threading.Thread(target=server.serve)
+    thread.start()
     text = f"oval: finished in {medals.author_s:.2f} s"
-    assert again(tmp_path).stdout.strip() == f"{text} (kept as {medals.author_s:.2f} s)"
-    assert again(path.with_suffix(".inputs"), "--track", "oval").stdout.strip() == text
-    emulator = EmulatorLauncher("oval", protocol=2).launch(0)
     try:
-        assert again(path.with_suffix(".inputs"), "--track", "oval", "--port", emulator.address).stdout.strip() == text
+        assert call(tmp_path) == f"{text} (kept as {medals.author_s:.2f} s)"
+        assert call(path.with_suffix(".inputs"), "--track", "oval", "--port", server.port) == text
     finally:
-        emulator.stop()
-    assert "a script tells no track; give --track NAME" in again(path.with_suffix(".inputs")).stderr
-    assert "has no kept lap" in again(tmp_path.parent).stderr
+        server.stop()
+        thread.join()
+
+
+def call(*words: object) -> str:
+    script = Path(__file__).resolve().parents[2] / "scripts" / "replay_inputs.py"
+    done = subprocess.run([sys.executable, str(script), *map(str, words)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()

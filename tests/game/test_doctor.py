@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -33,7 +34,6 @@ from tm_torchrl.game.doctor.machine import (
     check_torchrl,
     check_warp,
 )
-from tm_torchrl.game.emulator.process import EmulatorProcess
 from tm_torchrl.game.emulator.protocol1 import Protocol1Server
 from tm_torchrl.game.emulator.protocol2 import Protocol2Server
 from tm_torchrl.game.ports import free_port
@@ -42,11 +42,15 @@ from tm_torchrl.tracks import load_track
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "doctor.py"
 
 
-@pytest.fixture(scope="module")
-def emulator() -> Iterator[EmulatorProcess]:
-    process = EmulatorProcess(["--protocol", "2", "--port", "0", "--track", "oval"])
-    yield process
-    process.stop()
+@contextlib.contextmanager
+def serving(server: Protocol1Server | Protocol2Server) -> Iterator[None]:
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.stop()
+        thread.join()
 
 
 def doctor(*words: object) -> subprocess.CompletedProcess[str]:
@@ -67,8 +71,7 @@ def test_every_failure_has_a_cause_and_a_cure() -> None:
     assert len(FAILURES) == 18
     for failure in FAILURES.values():
         assert min(map(len, (failure.sign, failure.cause, failure.cure))) > 15
-    shown = doctor("--failures").stdout
-    assert shown.count("\n  because ") == shown.count("\n  -> ") == 18
+        assert str(failure).count("\n  because ") == str(failure).count("\n  -> ") == 1
 
 
 @pytest.mark.parametrize(
@@ -150,8 +153,10 @@ def test_plugins(tmp_path: Path) -> None:
     assert check_plugin(documents, ours=ours).level is Level.WARN
 
 
-def test_a_game_that_runs_is_measured(emulator: EmulatorProcess) -> None:
-    done = doctor("--port", emulator.address, "--json")
+def test_a_game_that_runs_is_measured() -> None:
+    server = Protocol2Server(load_track("oval"))
+    with serving(server):
+        done = doctor("--port", server.port, "--json")
     findings = {found["name"]: found for found in json.loads(done.stdout)}
     for name in ("python", "torch", "torchrl", "warp", "port", "connection", "speed", "pictures"):
         assert findings[name]["level"] == "ok", findings[name]
@@ -162,18 +167,12 @@ def test_a_game_that_runs_is_measured(emulator: EmulatorProcess) -> None:
 def test_a_game_with_tminterface_1_is_measured_without_pictures() -> None:
     pytest.importorskip("tminterface")
     server = Protocol1Server(load_track("oval"))
-    thread = threading.Thread(target=server.serve)
-    thread.start()
-    try:
+    with serving(server):
         client = TMInterface1Client(channel=server.address)
         found = run_checks(GameChecks(client, timeout_s=5.0).checks())
         client.close()
-    finally:
-        server.stop()
-        thread.join()
     assert [each.level for each in found] == [Level.OK] * 3, found
     assert found[2].text == "TMInterface1Client has none; drive by floats"
-    assert doctor("--port", 8478, "--channel", "TMInterface0").stderr.strip().endswith("a game has one of them")
 
 
 def test_a_game_that_does_not_run_is_explained() -> None:
@@ -183,7 +182,6 @@ def test_a_game_that_does_not_run_is_explained() -> None:
     assert f"fail  port: nobody listens at 127.0.0.1:{port}" in done.stdout
     assert "fail  connection: nobody answers" in done.stdout
     assert "install_plugin.py" in done.stdout
-    assert doctor("--port", 70000).stderr.strip() == "--port 70000: 1 to 65535 wanted"
 
 
 def test_another_program_at_the_port_is_told_apart() -> None:
@@ -201,13 +199,8 @@ def test_another_program_at_the_port_is_told_apart() -> None:
 
 def test_a_game_in_its_menus_is_explained() -> None:
     server = Protocol2Server(load_track("oval"), is_in_menus=True)
-    thread = threading.Thread(target=server.serve)
-    thread.start()
-    try:
+    with serving(server):
         (found, *_) = run_checks(GameChecks(TMInterface2Client(port=server.port), timeout_s=5.0).checks())
-    finally:
-        server.stop()
-        thread.join()
     assert found.level is Level.FAIL
     assert "stands in its menus: open a map" in found.text
     assert found.cure == FAILURES["in the menus"].cure

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from tests.game.ways import served
+from tm_torchrl.envs import TrackManiaEnv
+from tm_torchrl.game.emulator.faults import FaultyServer
 from tm_torchrl.game.emulator.protocol2 import Protocol2Server
 from tm_torchrl.tracks import load_track
 from tm_torchrl.trainers import compose_settings, train
@@ -20,6 +22,7 @@ from tm_torchrl.trainers.construct import ConfigError
 from tm_torchrl.trainers.game_task import GameTask
 from tm_torchrl.world.actions import FORWARD
 from tm_torchrl.world.car_row import CAR_ROW
+from tm_torchrl.world.tracker import Limits
 
 EMULATORS = ["env=game", "game=emulator2", "env.track=oval"]
 SMALL = [
@@ -147,6 +150,57 @@ def test_a_training_in_one_running_game(running: Protocol2Server, tmp_path: Path
     assert summary.frames == 600
     assert summary.rows[0]["end_causes"] == ["time_limit"]  # its evaluations last two seconds
     assert summary.rows[0]["progress_m"] != [0.0]
+
+
+def collected_through_faults(seed: int, *, num_batches: int) -> None:
+    """Transitions of a collection against a failing game are those of the simulator, whose inputs are replayed."""
+    server = FaultyServer(load_track("oval"), seed=seed, every=20.0, freeze_s=1.0, countdown_ms=100)
+    thread = threading.Thread(target=server.serve, daemon=True)
+    thread.start()
+    overrides = [
+        *one_game(server),
+        *SMALL,
+        "collector.frames_per_batch=100",
+        "env.past_starts=0",
+        "env.limits.no_progress_s=1",
+        "game.client.map_path=oval.Challenge.Gbx",
+        "game.client.timeout_s=0.5",
+        "game.client.connect_timeout_s=3",
+        "game.pauses_s=[0,0,0,0,0,0,0,0]",
+    ]
+    settings, cpu = compose_settings(overrides), torch.device("cpu")
+    task = task_of(overrides)
+    policy = build_policy(settings, build_actor(settings, task, device=cpu))
+    collector = build_collector(settings, task, policy, device=cpu, log=print)
+    try:
+        steps = torch.cat([next(collector) for _ in range(num_batches)], 1)[0]
+        assert collector.num_restarts == 0
+    finally:
+        collector.shutdown()
+        task.close()
+        server.stop()
+        thread.join(10.0)
+    assert sum(server.num_faults.values()) >= num_batches and len(server.num_faults) >= 3
+    yardstick = TrackManiaEnv(1, track="oval", limits=Limits(race_s=90.0, no_progress_s=1.0))
+    now = yardstick.reset()
+    for i in range(len(steps)):
+        assert torch.equal(steps["observation"][i], now["observation"][0]), f"step {i}"
+        now["action"] = steps["action"][i].unsqueeze(0)
+        now = yardstick.step(now)["next"]
+        for key in ("observation", "reward", "terminated", "truncated"):
+            assert torch.equal(steps["next", key][i], now[key][0]), f"step {i}: {key}"
+        if bool(now["done"]):
+            now = yardstick.reset()
+
+
+def test_what_is_collected_from_a_failing_game_is_the_simulator_s() -> None:
+    collected_through_faults(0, num_batches=5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_what_is_collected_through_many_faults_is_the_simulator_s(seed: int) -> None:
+    collected_through_faults(seed, num_batches=40)
 
 
 @pytest.mark.slow

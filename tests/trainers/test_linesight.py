@@ -249,7 +249,7 @@ def test_what_cannot_be_imported_leaves_nothing(tmp_path: Path) -> None:
 SMALL = LinesightShape(184, 12, 8, 8, 4, None)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=4), st.floats(0, 1))
 def test_damaged_files_are_weights_or_a_typed_error(flips: list[tuple[float, int]], kept: float) -> None:
     buffer = io.BytesIO()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -15,6 +16,7 @@ from tm_torchrl.game.launched import Launched, Launcher
 from tm_torchrl.world.actions import Inputs
 
 T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
 
 
 class SteadyClient:
@@ -32,7 +34,7 @@ class SteadyClient:
         address: where the launcher shall let it listen; the client's own by default.
         pauses_s: before each further attempt.
         relaunch_after: failures in a row after which the game is started anew.
-        log: takes messages.
+        log: takes messages; warnings of ``logging`` by default.
     """
 
     def __init__(
@@ -192,5 +194,6 @@ class SteadyClient:
         self._launched = None
 
     def _tell(self, message: str) -> None:
-        if self.log is not None:
-            self.log(message)
+        (self.log or _LOG.warning)(
+            f"{message} ({self.num_reconnects} reconnects, {self.num_relaunches} new starts so far)"
+        )

@@ -145,7 +145,7 @@ class PixelEncoder(nn.Module):
         initialization: Initialization | None = orthogonal_,
     ) -> None:
         super().__init__()
-        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
         for name, value in (("image_size", height), ("image_size", width), ("channels", channels)):
             require_count(value, argument=name)
         self.image_size = image_size

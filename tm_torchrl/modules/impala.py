@@ -30,6 +30,7 @@ class ResidualBlock(nn.Module):
         initialization: of the weights.
 
     Examples:
+        >>> import torch
         >>> ResidualBlock(8)(torch.zeros(2, 8, 4, 4)).shape
         torch.Size([2, 8, 4, 4])
     """
@@ -83,6 +84,7 @@ class ImpalaEncoder(nn.Module):
         initialization: of the weights.
 
     Examples:
+        >>> import torch
         >>> ImpalaEncoder(width=2, pooling="max")(torch.zeros(2, 1, 64, 64, dtype=torch.uint8)).shape
         torch.Size([2, 2304])
     """
@@ -100,7 +102,7 @@ class ImpalaEncoder(nn.Module):
         initialization: Initialization | None = orthogonal_,
     ) -> None:
         super().__init__()
-        if not isinstance(image_size, int):
+        if isinstance(image_size, tuple):
             raise ValueError(f"image_size={image_size}: square images are wanted; PixelEncoder takes others")
         for name, value in (("image_size", image_size), ("channels", channels), ("width", width)):
             require_count(value, argument=name)
