@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import tm_torchrl
 from tm_torchrl.game.errors import GameGone, GameTimeout
 from tm_torchrl.tracks import DEFAULT_TRACK
 
@@ -29,7 +28,7 @@ class EmulatorProcess:
     """
 
     def __init__(self, arguments: Sequence[str], *, start_timeout_s: float = 120.0) -> None:
-        home = str(Path(tm_torchrl.__file__).resolve().parent.parent)
+        home = str(Path(__file__).resolve().parents[3])  # so that it runs from a checkout that is not installed
         paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
