@@ -245,7 +245,7 @@ def test_an_interruption_stops_what_runs(suite: Suite, tmp_path: Path, monkeypat
 def test_results_that_cannot_be_read_are_a_failure(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def damaged(run: Path, environment: Any) -> Any:
+    def damaged(run: Path, environment: Any, *, every_frames: int) -> Any:
         raise ValueError("line 3 is no row")
 
     monkeypatch.setattr("benchmarks.suite.curve_of", damaged)
