@@ -18,7 +18,7 @@ PLAIN = Suite(tuned=None)
 @pytest.mark.parametrize("environment", PLAIN.tuning)
 def test_every_trial_has_settings(environment: str) -> None:
     search = Search(PLAIN, environment)
-    for cell in search.cells(["dqn", "m_iqn", "btr_floats"]):
+    for cell in search.cells(["dqn", "btr_floats"]):
         if cell.seed % 10 == 0:
             PLAIN.settings(cell)
 
