@@ -19,7 +19,19 @@ from tm_torchrl.tracks.medals import medals_of
 from tm_torchrl.trainers.own_process import RESULT, RUN
 
 CELL_COLUMNS = (
-    *("algorithm", "seed", "status", "why", "frames", "updates", "cpu_s", "seconds", "parameters", "memory_mb"),
+    *(
+        "algorithm",
+        "seed",
+        "status",
+        "why",
+        "frames",
+        "updates",
+        "cpu_s",
+        "seconds",
+        "parameters",
+        "memory_mb",
+        "num_kills",
+    ),
     *("action_gap", "policy_churn", "crossing_rate"),
     *("settings", "versions", "python", "machine", "git", "date", "command"),
 )
@@ -196,7 +208,7 @@ def costs_of(folder: Path) -> Row:
     if not evaluations:
         raise ValueError(f"{folder}: no evaluations in it")
     found = {key: evaluations[-1].get(key) for key in ("frames", "updates", "cpu_s", "seconds")}
-    found |= {key: result.get(key) for key in ("parameters", "memory_mb")}
+    found |= {key: result.get(key) for key in ("parameters", "memory_mb", "num_kills")}
     memory = [row["memory/rss_mb"] for row in metrics if "memory/rss_mb" in row]
     if memory:
         found["memory_mb"] = max(memory)

@@ -89,6 +89,7 @@ def test_costs_of_a_run(tmp_path: Path) -> None:
         "cpu_s": 1.5,
         "seconds": 2.0,
         "parameters": 7,
+        "num_kills": None,
         "memory_mb": 300.0,
         "action_gap": 3.0,
         "crossing_rate": 0.5,
