@@ -5,6 +5,8 @@ python scripts/ablate.py exp_munchausen_iqn_v1 exp_enable_per_v1 --seeds 0 1 2 -
 python scripts/ablate.py exp_enable_per_v1 exp_enable_per_v1+replay.prioritized.alpha=0.4 --accumulate
 python scripts/ablate.py exp_layer_norm_v1 estimator=munchausen --minutes 4 --with network=mlp env.pixels=false
 
+Finished runs drive some more laps: greedy ones, with random actions, and with noise on what they see.
+
 An experiment is a preset of configs/experiment, or changes to the baseline, or both joined by +. The same command goes
 on where it was ended: finished runs are kept, one that was killed goes on from its checkpoint, one that failed is tried
 again. Exit status: 0 if all runs are done, 1 if some failed (their reasons are in the table), 2 for a mistake in what
@@ -36,6 +38,7 @@ def main() -> None:
 
     from tm_torchrl.trainers.ablation import ROADMAP, Ablation
     from tm_torchrl.trainers.construct import ConfigError
+    from tm_torchrl.trainers.hardships import judge_hardships
 
     overrides = list(args.overrides)
     overrides += [] if args.minutes is None else [f"max_minutes={args.minutes}"]
@@ -48,6 +51,7 @@ def main() -> None:
             seeds=args.seeds,
             overrides=overrides,
             accumulate=args.accumulate,
+            judge=judge_hardships,
             log=lambda message: print(message, flush=True),
         ).run()
     except (ConfigError, ValueError, OSError) as error:

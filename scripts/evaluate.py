@@ -104,7 +104,8 @@ def main() -> None:
     if args.json:
         print(json.dumps(rows[0] if len(rows) == 1 else {"tracks": rows}, allow_nan=False, default=_plain))
         return
-    Console().print(lap_table(rows) if "track" in rows[0] else return_table(rows))
+    table = lap_table(rows) if "track" in rows[0] else return_table(rows)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
 def _plain(value: Any) -> Any:

@@ -21,7 +21,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         print(f"wrote {write_report(args.run).resolve()}")
-    except OSError as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
 
 

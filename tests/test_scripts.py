@@ -71,3 +71,14 @@ def test_optimize_lap_goes_on_where_it_was(tmp_path: Path):
     assert "belongs to track 'short'" in other.stderr
     (tmp_path / "lap.json").write_text("{")
     assert "is no file of this script" in run("optimize_lap.py", "oval", "--out", "lap.json", cwd=tmp_path).stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes as POSIX has them")
+def test_help_may_be_cut_short(tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPTS / "train_iqn.py"), "--help"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait() == 0

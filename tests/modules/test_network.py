@@ -226,3 +226,21 @@ def test_small_gaps_between_actions_survive_bfloat16() -> None:
             values = decoder(torch.zeros(1, 4))
     assert values.dtype == torch.float32
     torch.testing.assert_close(values, torch.tensor([[-4.008, -4.012]]), atol=1e-5, rtol=0)
+
+
+def test_hidden_columns_change_nothing() -> None:
+    normalize = Normalize([0.0] * 4, [1.0] * 4, columns=[1, 3])
+    network = MLPIQNetwork(4, 3, hidden_sizes=(8,), head_size=8, normalize=normalize).eval()
+    fractions = torch.full((1, 2), 0.5)
+    before = network(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), fractions=fractions)
+    hidden = network(torch.tensor([[9.0, 2.0, -9.0, 4.0]]), fractions=fractions)
+    seen = network(torch.tensor([[1.0, 2.5, 3.0, 4.0]]), fractions=fractions)
+    assert torch.equal(before, hidden)
+    assert not torch.equal(before, seen)
+    assert normalize.num_outputs == 2
+
+
+@pytest.mark.parametrize("columns", [[], [4], [-1, 2]])
+def test_columns_that_are_no_inputs(columns: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"columns=.*each in 0\.\.3"):
+        Normalize([0.0] * 4, [1.0] * 4, columns=columns)

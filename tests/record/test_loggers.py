@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tm_torchrl.record import loggers
-from tm_torchrl.record.loggers import Foreign, TensorBoard, make_loggers
+from tm_torchrl.record.loggers import Foreign, TensorBoard, make_loggers, require_loggers
 from tm_torchrl.record.run_folder import RunFolder
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -93,7 +93,7 @@ def test_mlflow_writes_into_a_database_of_the_run(tmp_path: Path, monkeypatch: p
     home = types.ModuleType("torchrl.record.loggers.mlflow")
     home.MLFlowLogger = lambda **arguments: made.append(arguments)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torchrl.record.loggers.mlflow", home)
-    monkeypatch.setattr(loggers, "_require", lambda package: None)
+    monkeypatch.setattr(loggers, "require_loggers", lambda **wanted: None)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     run = RunFolder(tmp_path / "run")
     make_loggers(run, tensorboard=False, mlflow="laps")
@@ -105,10 +105,20 @@ def test_mlflow_writes_into_a_database_of_the_run(tmp_path: Path, monkeypatch: p
 
 
 def test_a_missing_package_is_named_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "wandb", None)  # which makes importing it fail
     run = RunFolder(tmp_path)
-    with pytest.raises(ImportError, match=r"log\.wandb: it is not installed; pip install wandb"):
+    with pytest.raises(
+        ImportError, match=r"log\.wandb=project: .*wandb.*; pip install wandb, or leave log\.wandb at null"
+    ):
         make_loggers(run, wandb="project")
     assert not run.tensorboard.exists()
     assert [type(log) for log in make_loggers(run)] == [TensorBoard]
     assert make_loggers(run, tensorboard=False) == []
+
+
+def test_half_of_a_package_is_not_enough(monkeypatch: pytest.MonkeyPatch):
+    """MLflow's small edition has no database."""
+    monkeypatch.setitem(sys.modules, "mlflow", types.ModuleType("mlflow"))
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    with pytest.raises(ImportError, match=r"log\.mlflow=laps: .*sqlalchemy.*; pip install mlflow"):
+        require_loggers(mlflow="laps")

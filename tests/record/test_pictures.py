@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tm_torchrl.record import driven_line, track_gallery
+from tm_torchrl.record.curves import compare_runs
 from tm_torchrl.record.dashboard import Dashboard
 from tm_torchrl.sim import Simulator
 from tm_torchrl.sim.scenery import COLOUR, Paint
@@ -60,3 +63,11 @@ def test_figures_are_drawn(tmp_path):
     assert {path.stat().st_size > 5000 for path in tmp_path.iterdir()} == {True}
     with pytest.raises(ValueError, match="tracks is empty"):
         track_gallery([])
+
+
+def test_runs_compared_on_a_track_that_they_have_not_driven(tmp_path: Path) -> None:
+    (tmp_path / "evaluations.jsonl").write_text('{"frames": 1, "seconds": 1.0, "track": "oval", "finish_rate": 0.0}\n')
+    with pytest.raises(
+        ValueError, match="track 'ring': none of these runs has laps on it; they were evaluated on oval"
+    ):
+        compare_runs([tmp_path], track="ring")

@@ -18,6 +18,7 @@ from tm_torchrl.trainers import ConfigError, train
 from tm_torchrl.trainers.ablation import ROADMAP, Ablation, apply_changes, changes, compose_experiment
 from tm_torchrl.trainers.ablation_table import Entry, better, markdown, measure
 from tm_torchrl.trainers.configuration import config_folder
+from tm_torchrl.trainers.hardships import judge_hardships, read_hardships
 from tm_torchrl.trainers.own_process import RUN, SETTINGS, STOPPED, count_kills, note_kills, run_in
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -274,3 +275,21 @@ def test_kills_are_counted_and_orderly_ends_are_not(tmp_path: Path) -> None:
     assert count_kills(tmp_path) == 2
     (tmp_path / "under_way.json").write_text("{")
     assert count_kills(tmp_path) == 0
+
+
+def test_finished_runs_are_judged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three conditions, whose finish rates stand in the table; greedy laps replace those of the last evaluation."""
+    monkeypatch.setattr("tm_torchrl.trainers.start.write_report", lambda run: None)
+    monkeypatch.setattr("tm_torchrl.trainers.hardships.NUM_LAPS", 3)
+    limits = ["env.limits.no_progress_s=0.1", "env.evaluation_limits.no_progress_s=0.1", "env.track=oval"]
+    options = {"names": [], "baseline": "short_drive", "seeds": [0], "overrides": [*TINY, *limits]}
+    entry = ablation(tmp_path, judge=judge_hardships, **options).run()[0]
+    assert entry.failures == {}
+    run = tmp_path / "short_drive" / "seed_0" / RUN
+    assert list(read_hardships(run)) == ["greedy", "epsilon", "noise"]
+    assert entry.measures[0]["finish_rate_epsilon"] == entry.measures[0]["finish_rate_noise"] == 0.0
+    rows = {"greedy": {"finish_rate": 0.75, "median_lap_s": 31.5}, "noise": {"finish_rate": 0.5}}
+    (run / "hardships.json").write_text(json.dumps(rows))
+    entry = ablation(tmp_path, judge=judge_hardships, **options).run()[0]
+    assert entry.measures[0]["finish_rate"] == 0.75 and entry.measures[0]["final_lap_s"] == 31.5
+    assert entry.measures[0]["finish_rate_noise"] == 0.5 and "finish_rate_epsilon" not in entry.measures[0]

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,10 +16,12 @@ from tests.trainers.test_training import CARTPOLE, DRIVE, quiet
 from tm_torchrl import FQF, IQN, QRDQN
 from tm_torchrl.trainers import load_agent
 from tm_torchrl.trainers.export import GreedyPolicy, disagreements, export_policy, visited_states
+from tm_torchrl.trainers.loop import INTERRUPTED
 from tm_torchrl.trainers.managed import ManagedAgent
-from tm_torchrl.trainers.start import summary_text
+from tm_torchrl.trainers.start import Summary, summary_text
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+ROW = {"task": "CartPole-v1", "return_mean": 1.0, "num_episodes": 2}
 TINY = ["objective.network.hidden_sizes=[8,8]", "objective.network.head_size=8"]
 
 
@@ -116,3 +119,18 @@ def test_reports_and_comparisons_are_written(run: Path, tmp_path: Path) -> None:
     assert call("compare.py", run / "drive", run / "drive", "--out", out).returncode == 0
     assert out.stat().st_size > 10_000
     assert "no evaluations" in call("compare.py", tmp_path).stderr
+
+
+@pytest.mark.parametrize(
+    ("ended", "advice"),
+    [
+        ({"frames": 512, "seconds": 60.0, "reason": "all 512 frames were played"}, "total_frames=1024"),
+        ({"frames": 256, "seconds": 30.0, "reason": INTERRUPTED}, "resume=run"),
+        ({"frames": 256, "seconds": 120.5, "reason": "2 minutes are over"}, "max_minutes=4"),
+        ({"frames": 256, "seconds": 9.0, "reason": "the target of 475 was reached"}, "evaluation.target_score=null"),
+    ],
+)
+def test_the_last_line_tells_how_to_go_on(ended: dict[str, Any], advice: str) -> None:
+    settings = {"total_frames": 512, "max_minutes": 2.0, "evaluation": {"target_score": 475}}
+    summary = Summary(folder=Path("run"), agent=None, settings=settings, rows=[ROW], **ended)  # type: ignore[arg-type]
+    assert summary_text(summary).split()[-1] == advice

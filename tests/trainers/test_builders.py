@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from tm_torchrl.trainers import ConfigError, compose_settings
-from tm_torchrl.trainers.builders import build_actor, build_collector, build_policy, build_task, num_workers
+from tm_torchrl.trainers.builders import (
+    build_actor,
+    build_collector,
+    build_learner,
+    build_policy,
+    build_replay,
+    build_task,
+    num_workers,
+)
 from tm_torchrl.trainers.collection import SupervisedCollector
 
 
@@ -55,3 +63,42 @@ def test_asynchronous_workers_by_all_their_names(kind: str) -> None:
 def test_asynchronous_workers_cannot_wait() -> None:
     with pytest.raises(ConfigError, match=r"collector\.overlap=false: workers of multi_async always drive on"):
         collector_of("collector=multi_async", "collector.overlap=false")
+
+
+def test_only_some_floats_are_seen() -> None:
+    task = build_task(compose_settings(["env.floats=[velocity,gear]"]))
+    arguments = task.network_arguments()
+    assert arguments["num_inputs"] == 184  # what the environment delivers and the replay keeps
+    assert arguments["normalize"].columns.tolist() == [34, 56, 57, 58]
+
+
+def test_a_float_that_does_not_exist() -> None:
+    with pytest.raises(ConfigError, match=r"^env: floats: 'velocty' is no field of the observation; did you mean vel"):
+        build_task(compose_settings(["env.floats=[velocty]"]))
+
+
+def test_a_mini_race_needs_its_clock() -> None:
+    settings = compose_settings(["env.floats=[velocity]", "replay.mini_race={max_steps: 140}"])
+    with pytest.raises(ConfigError, match=r"its clock stands in the floats, and env.floats=\['velocity'\] hides it"):
+        build_replay(settings, build_task(settings))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("estimator.temperature=abc", "estimator.temperature='abc': a number wanted"),
+        (
+            "+estimator.temprature=1",
+            "estimator.temprature: MunchausenEstimator takes no such setting; did you mean tem",
+        ),
+        ("estimator.temperature=-1", "estimator: temperature=-1"),
+        ("estimator.name=tripple", "estimator.name='tripple': "),
+        ("target_update.tau=abc", "target_update: tau='abc': "),
+    ],
+)
+def test_wrong_settings_of_the_learner_are_named(override: str, message: str) -> None:
+    settings = compose_settings([override, "objective.network.hidden_sizes=[8]", "objective.network.head_size=8"])
+    task = build_task(settings)
+    with pytest.raises(ConfigError) as caught:
+        build_learner(settings, build_actor(settings, task, device=torch.device("cpu")), precision="float32")
+    assert str(caught.value).startswith(message)

@@ -13,6 +13,14 @@ from tm_torchrl.trainers.checks import CHECKS, checked
 from tm_torchrl.trainers.construct import construct
 
 WRONG = [
+    ("env.tracks=oval", "env.tracks='oval': a list wanted"),
+    ("env.blind_tracks=oval", "env.blind_tracks='oval': a list wanted, such as [oval, ring]"),
+    ("env.generated_tracks=-1", "env.generated_tracks=-1: a whole number of at least 0 wanted"),
+    ("env.reward.further=abc", "env.reward.further='abc': a list of settings with _target_ wanted"),
+    ("env.randomisation=abc", "env.randomisation='abc': settings with _target_, or null, wanted"),
+    ("soft_reset=abc", "soft_reset='abc': settings with _target_, or null, wanted"),
+    ("objective.num_acting_fractions=0", "objective.num_acting_fractions=0: a whole number of at least 1, or null,"),
+    ("target_update.tau=2", "target_update.tau=2: a number of at least 0 and at most 1 wanted"),
     ("evaluation.num=0", "evaluation.num=0: a whole number of at least 1 wanted"),
     ("evaluation.every_frames=abc", "evaluation.every_frames='abc': a whole number of at least 1 wanted"),
     ("log.every_frames=0", "log.every_frames=0: a whole number of at least 1 wanted"),
@@ -100,3 +108,14 @@ def test_every_setting_that_is_checked_exists() -> None:
         for part in name.split("."):
             assert part in node, name
             node = node[part]
+
+
+@pytest.mark.parametrize(("given", "found"), [(0, "0"), ("runs/a", "runs/a"), (Path("a"), "a"), (None, None)])
+def test_a_run_folder_may_be_named_by_a_number(given: object, found: str | None) -> None:
+    assert checked({"resume": given}) == {"resume": found}
+
+
+@pytest.mark.parametrize("given", [True, "", [1]])
+def test_what_is_no_folder(given: object) -> None:
+    with pytest.raises(ConfigError, match=r"^resume=.*: a run folder, or null, wanted"):
+        checked({"resume": given})

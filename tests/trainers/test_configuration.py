@@ -143,3 +143,16 @@ def test_a_damaged_configuration_of_a_run_is_named(content: bytes, message: str,
         run_settings(tmp_path)
     assert message in str(caught.value)
     assert str(tmp_path) in str(caught.value)
+
+
+def test_a_presets_settings_of_another_choice_fall_away() -> None:
+    """cartpole_iqn sets a temperature and a tau, which double targets and hard updates do not have."""
+    settings = compose_settings(["experiment=cartpole_iqn", "estimator=double", "target_update=hard"])
+    assert settings["estimator"] == {"name": "double"}
+    assert settings["target_update"] == {
+        "_target_": "tm_torchrl.objectives.HardUpdate", "_partial_": True, "period": 500,
+    }  # fmt: skip
+    assert settings["env"]["name"] == "CartPole-v1"
+    kept = compose_settings(["experiment=cartpole_iqn", "estimator=soft", "estimator.temperature=0.5"])
+    assert kept["estimator"] == {"name": "soft", "temperature": 0.5}
+    assert compose_settings(["experiment=cartpole_iqn", "estimator=soft"])["estimator"]["temperature"] == 0.03

@@ -141,14 +141,22 @@ def read_until(process: subprocess.Popen[str], word: str) -> list[str]:
 
 @posix
 @pytest.mark.parametrize(
-    ("kind", "wait_s"), [("multi_async", 0.2), *(pytest.param("multi_sync", s, marks=slow) for s in (0.2, 2.0))]
+    ("kind", "number", "wait_s"),
+    [
+        ("multi_async", signal.SIGINT, 0.2),
+        ("multi_sync", signal.SIGTERM, 0.2),
+        *(pytest.param("multi_sync", signal.SIGINT, s, marks=slow) for s in (0.2, 2.0)),
+        pytest.param("multi_async", signal.SIGTERM, 2.0, marks=slow),
+    ],
 )
-def test_ctrl_c_while_workers_start_ends_in_order(kind: str, wait_s: float, tmp_path: Path) -> None:
-    """The terminal interrupts the whole group; young workers live on, the first batch comes, and all is over."""
+def test_ending_the_whole_group_while_workers_start_ends_in_order(
+    kind: str, number: signal.Signals, wait_s: float, tmp_path: Path
+) -> None:
+    """As a terminal or a service manager does; young workers live on, the first batch comes, and all is over."""
     process = run(kind, tmp_path)
     read_until(process, "processes")
     time.sleep(wait_s)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     assert output.rstrip().endswith("over") and "Traceback" not in output

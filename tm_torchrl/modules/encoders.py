@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tm_torchrl.modules.activations import Activation, leaky_relu, make_activation, outputs_before
 from tm_torchrl.modules.choices import require_count, require_sizes
+from tm_torchrl.modules.images import scaled_images
 from tm_torchrl.modules.initialization import HIDDEN_GAIN, orthogonal_
 from tm_torchrl.modules.layers import Initialization, dense
 from tm_torchrl.modules.pooling import pooling_layers
@@ -24,28 +25,47 @@ class Normalize(nn.Module):
     Args:
         mean: for each input.
         scale: for each input, positive.
+        columns: of the inputs that go on; the others are hidden from the network. All by default.
 
     Examples:
         >>> Normalize([1.0, 2.0], [1.0, 4.0])(torch.tensor([2.0, 4.0]))
         tensor([1.0000, 0.5000])
+        >>> Normalize([1.0, 2.0], [1.0, 4.0], columns=[1])(torch.tensor([2.0, 4.0]))
+        tensor([0.5000])
     """
 
     mean: Tensor
     scale: Tensor
+    columns: Tensor | None
 
-    def __init__(self, mean: Sequence[float] | Tensor, scale: Sequence[float] | Tensor) -> None:
+    def __init__(
+        self,
+        mean: Sequence[float] | Tensor,
+        scale: Sequence[float] | Tensor,
+        *,
+        columns: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
         mean, scale = (torch.as_tensor(x, dtype=torch.float32).clone() for x in (mean, scale))
         if mean.ndim != 1 or mean.shape != scale.shape:
             raise ValueError(f"mean {tuple(mean.shape)} and scale {tuple(scale.shape)}: two vectors of one size wanted")
         if not bool((scale > 0).all()):
             raise ValueError(f"scale[{int((scale > 0).int().argmin())}]={float(scale.min())}: scales must be positive")
+        if columns is not None and not (columns and all(0 <= column < len(mean) for column in columns)):
+            raise ValueError(f"columns={list(columns)}: at least one, each in 0..{len(mean) - 1}, wanted")
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
+        self.register_buffer("columns", None if columns is None else torch.tensor(columns), persistent=False)
+
+    @property
+    def num_outputs(self) -> int:
+        """Inputs that go on."""
+        return len(self.mean if self.columns is None else self.columns)
 
     def forward(self, values: Tensor) -> Tensor:
-        """The same shape, normalised."""
-        return (values - self.mean) / self.scale
+        """The same shape but for hidden columns, normalised."""
+        normal = (values - self.mean) / self.scale
+        return normal if self.columns is None else normal.index_select(-1, self.columns)
 
 
 class FloatEncoder(nn.Module):
@@ -81,8 +101,9 @@ class FloatEncoder(nn.Module):
             raise ValueError(f"normalize has {len(normalize.mean)} constants; num_inputs={num_inputs}")
         self.num_features = hidden_sizes[-1]
         self.normalize = normalize
+        num_seen = num_inputs if normalize is None else normalize.num_outputs
         self.layers = dense(
-            [num_inputs, *hidden_sizes], layer_norm=layer_norm, activation=activation, initialization=initialization
+            [num_seen, *hidden_sizes], layer_norm=layer_norm, activation=activation, initialization=initialization
         )
 
     def forward(self, floats_BF: Tensor) -> Tensor:
@@ -141,8 +162,7 @@ class PixelEncoder(nn.Module):
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """``[B, D]`` from uint8 pixels, scaled to -1..1."""
-        scaled = (pixels_BCHW.float() - 128) / 128
-        return self.layers(scaled.contiguous(memory_format=torch.channels_last))
+        return self.layers(scaled_images(pixels_BCHW))
 
 
 class SmallPixelEncoder(nn.Module):
@@ -182,8 +202,7 @@ class SmallPixelEncoder(nn.Module):
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """``[B, D]`` from uint8 pixels, scaled to -1..1."""
-        scaled = (pixels_BCHW.float() - 128) / 128
-        return self.layers(scaled.contiguous(memory_format=torch.channels_last))
+        return self.layers(scaled_images(pixels_BCHW))
 
 
 class PixelFloatEncoder(nn.Module):

@@ -264,7 +264,7 @@ class NoisyExploration(TensorDictModuleBase):
 
     Args:
         actor: with ``NoisyLinear`` layers.
-        every: number of calls between draws.
+        every: number of calls between draws; they are counted from the start of the process.
         per_car: noise of its own for each row of the batch, instead of one draw for all.
         is_greedy_key: written.
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
 
 from tm_torchrl.modules.activations import Activation, growth_of, make_activation
 from tm_torchrl.modules.choices import require_count
+from tm_torchrl.modules.images import scaled_images
 from tm_torchrl.modules.initialization import HIDDEN_GAIN, orthogonal_
 from tm_torchrl.modules.layers import Initialization
 from tm_torchrl.modules.pooling import pooling_layers
@@ -124,7 +124,7 @@ class ImpalaEncoder(nn.Module):
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """``[B, D]`` from uint8 pixels, scaled to -1..1."""
-        hidden = ((pixels_BCHW.float() - 128) / 128).contiguous(memory_format=torch.channels_last)
+        hidden = scaled_images(pixels_BCHW)
         norms = norms_of(self)  # all at once
         for layer in self.layers:
             hidden = layer(hidden, norms) if isinstance(layer, ResidualBlock) else run_with(layer, hidden, norms)

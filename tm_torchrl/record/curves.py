@@ -33,6 +33,10 @@ def compare_runs(runs: Sequence[str | Path], *, track: str | None = None) -> Fig
         raise ValueError(f"{empty[0]}: no evaluations in it; is it a run folder?")
     first = next(iter(results.values()))[0]
     where = track or first.get("track")
+    present = {str(row["track"]): None for rows in results.values() for row in rows if "track" in row}
+    if track is not None and track not in present:
+        listed = f"they were evaluated on {', '.join(present)}" if present else "they are of no track"
+        raise ValueError(f"track {track!r}: none of these runs has laps on it; {listed}")
     measures = [("median_lap_s", "median lap, s"), ("finish_rate", "laps finished")]
     if where is None:
         measures = [("return_mean", "mean greedy return")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -109,10 +110,8 @@ def make_loggers(
     Raises:
         ImportError: one that is not installed.
     """
+    require_loggers(wandb=wandb, mlflow=mlflow)
     found: list[TensorBoard | Foreign] = []
-    for package, wanted in (("wandb", wandb), ("mlflow", mlflow)):
-        if wanted:
-            _require(package)
     if tensorboard:
         found.append(TensorBoard(run.tensorboard))
     if wandb:
@@ -130,8 +129,17 @@ def make_loggers(
     return found
 
 
-def _require(package: str) -> None:
-    import importlib.util
+def require_loggers(*, wandb: str | None = None, mlflow: str | None = None) -> None:
+    """Import what the loggers need; ``ImportError`` says what is missing and how it is installed.
 
-    if importlib.util.find_spec(package) is None:
-        raise ImportError(f"log.{package}: it is not installed; pip install {package}, or leave log.{package} at null")
+    Args:
+        wandb: a project of Weights & Biases.
+        mlflow: an experiment of MLflow, whose small edition lacks the database.
+    """
+    for name, wanted, packages in (("wandb", wandb, ("wandb",)), ("mlflow", mlflow, ("mlflow", "sqlalchemy"))):
+        for package in packages if wanted else ():
+            try:
+                importlib.import_module(package)
+            except ImportError as error:
+                hint = f"pip install {name}, or leave log.{name} at null"
+                raise ImportError(f"log.{name}={wanted}: {error}; {hint}") from error

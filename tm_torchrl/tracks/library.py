@@ -86,5 +86,5 @@ def load_track(name_or_path: str | Path) -> Track:
     near = difflib.get_close_matches(name, BUILTIN_TRACKS, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise ValueError(
-        f"name_or_path {name!r} is no built-in track; {hint}Built-in are {', '.join(BUILTIN_TRACKS)}; files end in .npz"
+        f"track {name!r} is no built-in track; {hint}Built-in are {', '.join(BUILTIN_TRACKS)}; files end in .npz"
     )

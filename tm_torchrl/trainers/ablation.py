@@ -99,6 +99,7 @@ class Ablation:
         accumulate: each experiment is added to the best so far, and kept if it is better.
         log: for messages.
         start: runs what a folder's settings say and returns an exit status.
+        judge: looks at a finished run once more before it is measured; ``judge_hardships`` does.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Ablation:
         accumulate: bool = False,
         log: Callable[[str], None] = lambda message: None,
         start: Callable[[Path], int] = start_process,
+        judge: Callable[[Path], object] = lambda run: None,
     ) -> None:
         everything = [baseline, *names]
         folders = [folder_name(name) for name in everything]
@@ -128,6 +130,7 @@ class Ablation:
         self.accumulate = accumulate
         self.log = log
         self.start = start
+        self.judge = judge
         self.entries: list[Entry] = []
 
     def run(self) -> list[Entry]:
@@ -177,6 +180,7 @@ class Ablation:
                 entry.failures[seed] = failed
                 return
         try:
+            self.judge(folder / RUN)
             entry.measures[seed] = measure(folder / RUN)
         except (ValueError, OSError) as error:
             entry.failures[seed] = f"its results cannot be read: {error}"

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from tm_torchrl.evaluation import bootstrap_interval, interquartile_mean
 from tm_torchrl.record.run_folder import read_evaluations, read_metrics
 from tm_torchrl.trainers.agent import run_settings
+from tm_torchrl.trainers.hardships import EPSILON, NOISE, NUM_LAPS, read_hardships
 
 Settings = dict[str, Any]
 Measures = dict[str, float]
@@ -21,16 +22,20 @@ Measures = dict[str, float]
 COLUMNS = {  # of the table: measure, title, digits
     "final_lap_s": ("final lap, s", 2),
     "finish_rate": ("finish rate", 3),
+    "finish_rate_epsilon": ("with random actions", 3),
+    "finish_rate_noise": ("with noise", 3),
     "return_mean": ("mean return", 1),
     "action_gap": ("action gap", 4),
     "action_swaps": ("action swaps", 3),
     "policy_churn": ("policy churn", 3),
 }
 LOWER_IS_BETTER = ("final_lap_s",)
-NOTE = """\
-Each cell: interquartile mean over seeds, and its 95 % bootstrap interval. Of the last evaluation: final lap (median of
-its laps; a run whose median lap did not finish counts with the time limit), finish rate, action swaps (share of
-neighbouring actions that differ). Of the diagnostics: action gap (the last one), policy churn (mean over the run)."""
+NOTE = f"""\
+Each cell: interquartile mean over seeds, and its 95 % bootstrap interval. Of the last network, over {NUM_LAPS} laps
+where it drives a track: final lap (median of the finished ones; a run without any counts with the time limit), finish
+rate, action swaps (share of neighbouring actions that differ); finish rate with {EPSILON:.0%} random actions, and with
+noise on the floats ({NOISE:g} of the deviation that each is normalised by). Of the diagnostics: action gap (the last
+one), policy churn (mean over the run)."""
 
 
 @dataclass
@@ -64,8 +69,12 @@ def measure(run: str | Path) -> Measures:
     rows = [row for row in evaluations if row.get("track") == evaluations[0].get("track")]
     if not rows:
         raise ValueError(f"{run}: no evaluations in it")
-    last = rows[-1]
+    hardships = read_hardships(run)
+    last = {**rows[-1], **hardships.get("greedy", {})}
     found: Measures = {}
+    for name, row in hardships.items():
+        if name != "greedy" and "finish_rate" in row:
+            found[f"finish_rate_{name}"] = row["finish_rate"]
     if "track" in last:
         lap = last["median_lap_s"]
         found["final_lap_s"] = run_settings(run)["env"]["evaluation_limits"]["race_s"] if lap is None else lap

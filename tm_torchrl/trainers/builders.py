@@ -15,7 +15,7 @@ from tm_torchrl.data import CapacitySchedule, HeldOut, MiniRace, NStep, ReuseBud
 from tm_torchrl.modules import QuantileActor
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
 from tm_torchrl.trainers.collection import SupervisedCollector, collector_kind
-from tm_torchrl.trainers.construct import ConfigError, construct, named
+from tm_torchrl.trainers.construct import ConfigError, check_arguments, construct, named
 from tm_torchrl.trainers.learner import Learner
 from tm_torchrl.trainers.policies import ExploringPolicy
 from tm_torchrl.trainers.replay import Buffer, Replay
@@ -84,11 +84,13 @@ def build_loss(settings: Settings, actor: QuantileActor) -> QuantileLoss:
     kind = estimator.pop("name")
     gamma = make_schedule(settings["gamma"], name="gamma")(0)
     try:
-        loss.make_value_estimator(kind, gamma=gamma, **estimator)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"estimator: {error}") from error
+        loss.make_value_estimator(kind, gamma=gamma)
     except KeyError as error:  # TorchRL's, for a name that it does not know
         raise ConfigError(f"estimator.name={kind!r}: {error.args[0]}") from None
+    with named("estimator"):
+        given = ("evaluate", "num_fractions", "is_one_hot", "gamma", "device")
+        check_arguments(type(loss.value_estimator), estimator, given, "estimator")
+        loss.make_value_estimator(kind, gamma=gamma, **estimator)
     return loss
 
 
@@ -122,9 +124,10 @@ def build_replay(settings: Settings, task: Task, *, scratch: Path | None = None)
     prioritized = replay["prioritized"]
     mini_race = None
     if replay["mini_race"] is not None:
-        if "observation" not in task.in_keys:
+        floats = settings["env"].get("floats", True)
+        if not (floats if isinstance(floats, bool) else "clock" in floats):
             raise ConfigError(
-                "replay.mini_race: its clock stands in the floats, which env.floats=false hides; use true"
+                f"replay.mini_race: its clock stands in the floats, and env.floats={floats} hides it; use true"
             )
         with named("replay.mini_race"):
             mini_race = MiniRace(**replay["mini_race"])

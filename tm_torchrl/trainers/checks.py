@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -102,6 +103,34 @@ def _text_or_null(value: Any) -> Any:
     return value
 
 
+def _folder_or_null(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (str, int, os.PathLike, type(None))) or value == "":
+        raise ValueError("a run folder, or null, wanted")
+    return None if value is None else str(value)  # those of several runs at once are named 0, 1, ...
+
+
+def _names(value: Any) -> Any:
+    if not isinstance(value, list):
+        raise ValueError("a list wanted, such as [oval, ring]")
+    return value
+
+
+def _names_or_null(value: Any) -> Any:
+    return None if value is None else _names(value)
+
+
+def _parts(value: Any) -> Any:
+    if not isinstance(value, list) or not all(isinstance(part, Mapping) for part in value):
+        raise ValueError("a list of settings with _target_ wanted, such as [{_target_: ..., weight: 1.0}]")
+    return value
+
+
+def _part_or_null(value: Any) -> Any:
+    if value is not None and not (isinstance(value, Mapping) and "_target_" in value):
+        raise ValueError("settings with _target_, or null, wanted")
+    return value
+
+
 def _capacity(value: Any) -> Any:
     if not isinstance(value, list):
         return _COUNT(value)
@@ -118,7 +147,16 @@ _LIMIT = Number(0, is_above=True, is_optional=True)
 _SHARE = Number(0, 1)
 
 CHECKS: dict[str, Callable[[Any], Any]] = {
+    "env.tracks": _names_or_null,
+    "env.generated_tracks": _NOT_NEGATIVE,
+    "env.blind_tracks": _names,
+    "env.reward.further": _parts,
+    "env.randomisation": _part_or_null,
+    "objective.num_acting_fractions": Number(1, is_whole=True, is_optional=True),  # null: of fixed fractions
+    "target_update.tau": _SHARE,
+    "soft_reset": _part_or_null,
     "name": _text_or_null,
+    "resume": _folder_or_null,
     "seed": _SEED,
     "precision": OneOf(("auto", "float32", "bfloat16")),
     "num_threads": _COUNT,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,7 +12,7 @@ from typing import Any, NoReturn
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from tm_torchrl.trainers.configuration import compose_config, config_folder, resumed_settings
+from tm_torchrl.trainers.configuration import compose_config, config_folder, resumed_settings, without_leftovers
 from tm_torchrl.trainers.construct import ConfigError
 
 
@@ -25,12 +26,17 @@ def run_command(config_name: str) -> None:
             compose_config(overrides, config_name=config_name)
         except ConfigError as error:
             fail(str(error))
-    hydra.main(config_path=str(config_folder()), config_name=config_name, version_base="1.3")(_run)()
+    try:
+        hydra.main(config_path=str(config_folder()), config_name=config_name, version_base="1.3")(_run)()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the help has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(config: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
+    from tm_torchrl.record.folder_claim import FolderTakenError
     from tm_torchrl.trainers.agent import run_settings
     from tm_torchrl.trainers.collection import WorkerError
     from tm_torchrl.trainers.learner import NonFiniteLossError
@@ -38,19 +44,25 @@ def _run(config: DictConfig) -> None:
 
     logging.getLogger("torchrl").setLevel(logging.WARNING)  # torchrl sets its level when it is imported
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    hydra_config = HydraConfig.get()
+    asked, folder = list(hydra_config.overrides.task), Path(hydra_config.runtime.output_dir)
     try:
-        if settings["resume"]:
-            asked = list(HydraConfig.get().overrides.task)
+        settings = without_leftovers(settings, asked, config_name=str(hydra_config.job.config_name))
+        if settings["resume"] is not None:
             settings = resumed_settings(settings, asked, run_settings(settings["resume"]))
-        summary = train(settings, folder=folder)
-    except (ConfigError, OSError) as error:  # OSError: a folder that is missing, unwritable or full
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # Hydra made it; if there is something in it, it stays
-        fail(str(error))
-    except (NonFiniteLossError, WorkerError) as error:
-        fail(f"{error}\nThe run ended; its checkpoints are whole: resume={folder} goes on from the last one")
+        is_named = any(word.startswith(("hydra.run.dir=", "hydra.sweep.")) for word in hydra_config.overrides.hydra)
+        summary = train(settings, folder=folder, is_folder_fixed=is_named)
+    except (ConfigError, FolderTakenError, NonFiniteLossError, WorkerError, OSError) as error:
+        _remove_empty(folder)  # Hydra has made it
+        fail(str(error))  # of OSError: a folder that is missing, unwritable or full
+    _remove_empty(folder)
     sys.stdout.write(summary_text(summary) + "\n")
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # there is something in it
+        folder.rmdir()
+        folder.parent.rmdir()
 
 
 def fail(message: str) -> NoReturn:

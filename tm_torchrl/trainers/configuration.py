@@ -58,7 +58,35 @@ def compose_settings(overrides: Sequence[str] = (), *, config_name: str = "train
         tm_torchrl.trainers.construct.ConfigError: sed=3: no such setting; did you mean seed? ...
     """
     config = compose_config(overrides, config_name=config_name)
-    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    return without_leftovers(settings, overrides, config_name=config_name)
+
+
+def without_leftovers(settings: dict[str, Any], overrides: Sequence[str], *, config_name: str) -> dict[str, Any]:
+    """Settings without those that a preset gives to one choice where another one was asked for.
+
+    ``experiment=cartpole_iqn`` sets the temperature of Munchausen targets; ``estimator=double`` beside it has none.
+
+    Args:
+        settings: composed with the overrides.
+        overrides: as on the command line.
+        config_name: file in ``configs/``, without ``.yaml``.
+    """
+    asked = [override for override in overrides if override.partition("=")[0].lstrip("+") == "experiment"]
+    chosen = [group for group in map(_group_of, overrides) if group not in (None, "experiment")]
+    if not asked or not chosen:
+        return settings
+    plain = compose_config([override for override in overrides if override not in asked], config_name=config_name)
+    for group in chosen:
+        if isinstance(settings.get(group), dict) and isinstance(plain.get(group), DictConfig):
+            settings[group] = {key: value for key, value in settings[group].items() if key in plain[group]}
+    return settings
+
+
+def _group_of(override: str) -> str | None:
+    """The group of files that an override chooses from, if it does."""
+    group = override.partition("=")[0].lstrip("+")
+    return group if group and "." not in group and (config_folder() / group).is_dir() else None
 
 
 def compose_config(overrides: Sequence[str], *, config_name: str) -> DictConfig:

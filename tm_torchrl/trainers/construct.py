@@ -9,7 +9,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def construct(settings: Mapping[str, Any], *, name: str, **given: Any) -> Any:
         raise ConfigError(f"{name}: no _target_ says what to build; it holds {', '.join(settings) or 'nothing'}")
     target = _find(str(settings["_target_"]), name)
     arguments = {key: value for key, value in settings.items() if not key.startswith("_")}
-    _check_arguments(target, arguments, given, name)
+    check_arguments(target, arguments, given, name)
     built = {key: _construct_inside(value, name=f"{name}.{key}") for key, value in arguments.items()}
     if settings.get("_partial_"):
         return lambda *late, **more: _call(target, late, {**more, **built, **given}, name)
@@ -85,7 +85,13 @@ def shown(value: Any) -> str:
 
 def _call(target: Any, positional: tuple[Any, ...], arguments: dict[str, Any], name: str) -> Any:
     with named(name):
-        return target(*positional, **arguments)
+        try:
+            return target(*positional, **arguments)
+        except TypeError as error:
+            plain = [
+                f"{key}={value!r}" for key, value in arguments.items() if isinstance(value, (str, int, float, list))
+            ]
+            raise TypeError(f"{', '.join(plain)}: {error}" if plain else str(error)) from error
 
 
 def _construct_inside(value: Any, *, name: str) -> Any:
@@ -109,7 +115,15 @@ def _find(path: str, name: str) -> Any:
         raise ConfigError(f"{name}._target_={path}: {home} has no {last}{nearest_name(last, known)}") from None
 
 
-def _check_arguments(target: Any, arguments: Mapping[str, Any], given: Mapping[str, Any], name: str) -> None:
+def check_arguments(target: Any, arguments: Mapping[str, Any], given: Container[str], name: str) -> None:
+    """Settings against the parameters that they are for: that they exist, and of their kind where it is a simple one.
+
+    Args:
+        target: will be called.
+        arguments: settings.
+        given: names of parameters that settings may not name.
+        name: of the settings, for messages.
+    """
     parameters = inspect.signature(target).parameters
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return

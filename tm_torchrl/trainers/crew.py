@@ -23,7 +23,7 @@ from torch import Tensor
 from torchrl.collectors import Collector, MultiSyncCollector
 from torchrl.envs import EnvBase
 
-from tm_torchrl.trainers.watched_env import Channel, WatchedEnvFunction, can_be_continued, to_bytes
+from tm_torchrl.trainers.watched_env import ENDING_SIGNALS, Channel, WatchedEnvFunction, can_be_continued, to_bytes
 from tm_torchrl.trainers.watched_work import POLL_S, WatchedWork, WorkerFailed
 
 START_TIMEOUT_S = 300.0  # processes start, and the simulator's kernels are built on their first use
@@ -224,8 +224,8 @@ class Crew:
 
     def _make_workers(self, functions: list[WatchedEnvFunction], options: dict[str, Any]) -> None:
         if hasattr(signal, "pthread_sigmask"):  # not on Windows; processes inherit it, so Ctrl-C spares young workers
-            resource_tracker.ensure_running()  # which would unblock it in this thread
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            resource_tracker.ensure_running()  # which would unblock them in this thread
+            signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
         _Workers(
             functions,
             self._acting,

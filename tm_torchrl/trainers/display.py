@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tm_torchrl.trainers.tasks import Row
+from tm_torchrl.trainers.tasks import GymnasiumTask, Row
 from tm_torchrl.trainers.training import Training
 
 MEDAL_STYLES = {"author": "bold green", "gold": "bold yellow", "silver": "bold white", "bronze": "bold dark_orange3"}
@@ -98,9 +98,7 @@ class Display:
     def line(self, training: Training) -> str:
         """The state in one line."""
         parts = [clock(training.seconds), f"{training.frames:>9,} frames"]
-        for label, key, form in _NUMBERS:
-            if key in self.values:
-                parts.append(f"{label} {self.values[key]:{form}}")
+        parts += [f"{label} {text}" for label, text in self._numbers(training)]
         left = self._left_s(training)
         return "  ".join([*parts, "" if left is None else f"{clock(left)} left"]).rstrip()
 
@@ -112,7 +110,7 @@ class Display:
         cells = [("frames", f"{training.frames:,} of {training.total_frames:,}"), ("time", clock(training.seconds))]
         left = self._left_s(training)
         cells.append(("left", "" if left is None else f"about {clock(left)}"))
-        cells += [(label, f"{self.values[key]:{form}}") for label, key, form in _NUMBERS if key in self.values]
+        cells += self._numbers(training)
         for start in range(0, len(cells), 2):
             pair = cells[start : start + 2]
             numbers.add_row(*(part for label, text in pair for part in (Text(label, style="dim"), Text(text))))
@@ -126,6 +124,15 @@ class Display:
             parts.append(Text("the first greedy evaluation comes soon", style="dim"))
         parts += [Text(), Text("Ctrl-C stops and saves", style="dim")]
         return Panel(Group(*parts), title=self.title, border_style="cyan", width=min(self.console.width, 92))
+
+    def _numbers(self, training: Training) -> list[tuple[str, str]]:
+        """What was logged last; the end of a foreign task's episode is a goal or a fall, so it is not shown."""
+        has_goal = not isinstance(training.task, GymnasiumTask)
+        return [
+            (label, f"{self.values[key]:{form}}")
+            for label, key, form in _NUMBERS
+            if key in self.values and (has_goal or label != "finished")
+        ]
 
     def _results(self) -> Table:
         table = Table(box=None, padding=(0, 3, 0, 0), pad_edge=False)

@@ -16,7 +16,8 @@ import yaml
 
 from tm_torchrl.data import ReplayLog
 from tm_torchrl.evaluation import Laps
-from tm_torchrl.record.loggers import make_loggers
+from tm_torchrl.record.folder_claim import claim, claim_new
+from tm_torchrl.record.loggers import make_loggers, require_loggers
 from tm_torchrl.record.report import write_report
 from tm_torchrl.record.run_folder import RunFolder, best_laps, load_time, save_lap
 from tm_torchrl.trainers.agent import Agent, run_settings
@@ -37,7 +38,8 @@ from tm_torchrl.trainers.construct import ConfigError, construct
 from tm_torchrl.trainers.display import Display, describe
 from tm_torchrl.trainers.evaluate import Evaluate
 from tm_torchrl.trainers.evaluation_log import EvaluationLog
-from tm_torchrl.trainers.loop import run_loop
+from tm_torchrl.trainers.learner import NonFiniteLossError
+from tm_torchrl.trainers.loop import INTERRUPTED, run_loop
 from tm_torchrl.trainers.memory import keep_freed_memory
 from tm_torchrl.trainers.metrics import LogMetrics
 from tm_torchrl.trainers.precision import probe_precision
@@ -76,6 +78,7 @@ def train(
     settings: Settings | Sequence[str] = (),
     *,
     folder: str | Path | None = None,
+    is_folder_fixed: bool = True,
     config_name: str = "train_iqn",
     is_quiet: bool = False,
 ) -> Summary:
@@ -84,6 +87,7 @@ def train(
     Args:
         settings: composed settings, or overrides as on the command line (``["env.track=oval", "seed=1"]``).
         folder: of the run; ``runs/TASK/TIME`` by default.
+        is_folder_fixed: whether a folder that another run has taken is an error, or a neighbour of it will do.
         config_name: the configuration that overrides change.
         is_quiet: show nothing.
     """
@@ -91,19 +95,25 @@ def train(
         wanted: dict[str, Any] = dict(settings)
     else:
         wanted = compose_settings(list(settings), config_name=config_name)
-        if wanted["resume"]:
+        if wanted["resume"] is not None:
             wanted = resumed_settings(wanted, list(settings), run_settings(wanted["resume"]))
     wanted = checked(wanted)
-    if wanted["resume"]:
-        folder = Path(wanted["resume"])
     torch.set_num_threads(int(wanted["num_threads"]))
     keep_freed_memory()
     task = build_task(wanted)
     refuse_bad_parts(wanted, task)
-    run = RunFolder(Path(folder) if folder else default_folder(run_name(wanted)))
-    display = Display(f"tm_torchrl: {task.label}", is_quiet=is_quiet)
-    with display:
-        return _train_in(run, wanted, task, display)
+    try:
+        require_loggers(wandb=wanted["log"]["wandb"], mlflow=wanted["log"]["mlflow"])
+    except ImportError as error:
+        raise ConfigError(str(error)) from error
+    if wanted["resume"] is not None:
+        claimed = claim(Path(wanted["resume"]))
+    elif folder is None:
+        claimed = claim_new(default_folder(run_name(wanted)), may_rename=True)
+    else:
+        claimed = claim_new(Path(folder), may_rename=not is_folder_fixed)
+    with claimed as path, Display(f"tm_torchrl: {task.label}", is_quiet=is_quiet) as display:
+        return _train_in(RunFolder(path), wanted, task, display)
 
 
 def refuse_bad_parts(settings: Settings, task: Task) -> None:
@@ -126,7 +136,7 @@ def default_folder(name: str) -> Path:
 
 def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Display) -> Summary:
     checkpoints = Checkpoints(run.checkpoints, keep=wanted["checkpoint"]["keep"])
-    state = _state_to_resume(run, wanted, checkpoints, display) if wanted["resume"] else None
+    state = _state_to_resume(run, wanted, checkpoints, display) if wanted["resume"] is not None else None
     device = choose_device(wanted["device"])
     precision = state["learner"]["precision"] if state else _choose_precision(wanted, task, device, display)
     run.write_config(yaml.safe_dump({**wanted, "resume": None}, sort_keys=False, allow_unicode=True))
@@ -169,9 +179,11 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
             _resume(training, state, replay_logs, run, display)
         try:
             run_loop(training)
-        except WorkerError:
+        except WorkerError as error:
             save.finish(training)  # what was learnt is good; only driving is impossible
-            raise
+            raise WorkerError(f"{error}\n{what_is_left(run)}") from error
+        except NonFiniteLossError as error:
+            raise NonFiniteLossError(f"{error}\n{what_is_left(run)}") from error
         if not evaluate.rows or evaluate.rows[0]["frames"] != training.frames:
             evaluate.evaluate(training)
         display.refresh(training)
@@ -197,6 +209,13 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
         best_rows=evaluate.best_rows,
         settings=wanted,
     )
+
+
+def what_is_left(run: RunFolder) -> str:
+    """What a person can do with a run that failed."""
+    if any(run.checkpoints.glob("frames_*")):
+        return f"The run ended; its checkpoints are whole: resume={run.path} goes on from the last one"
+    return f"The run ended before its first checkpoint; its settings are in {run.path}"
 
 
 def keep_results(run: RunFolder, log: Callable[[str], None]) -> Callable[[Training, list[Row], bool], None]:
@@ -269,6 +288,17 @@ def _resume(
         display.say(f"the replay was not restored ({error}): it fills anew before learning goes on")
 
 
+def _more(summary: Summary) -> str:
+    """What ended the run, doubled; nothing if it was interrupted."""
+    settings = summary.settings
+    if summary.frames >= settings["total_frames"]:
+        return f" total_frames={2 * summary.frames}"
+    minutes, target = settings["max_minutes"], settings["evaluation"]["target_score"]
+    if minutes is not None and summary.seconds >= 60 * minutes:
+        return f" max_minutes={2 * minutes:g}"
+    return "" if target is None or summary.reason == INTERRUPTED else " evaluation.target_score=null"
+
+
 def summary_text(summary: Summary) -> str:
     """What a person reads at the end."""
     minutes = summary.seconds / 60
@@ -284,6 +314,6 @@ def summary_text(summary: Summary) -> str:
         f"  report:    {folder / 'report.html'}",
         f"  evaluate:  python scripts/evaluate.py {shown}",
         *([f"  watch:     python scripts/watch.py {shown}"] if "track" in summary.rows[0] else []),
-        f"  go on:     python scripts/train_iqn.py {shlex.quote(resume)} total_frames={2 * summary.frames}",
+        f"  go on:     python scripts/train_iqn.py {shlex.quote(resume)}{_more(summary)}",
     ]
     return "\n".join(lines)

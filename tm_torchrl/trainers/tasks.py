@@ -21,10 +21,11 @@ from tm_torchrl.modules import Normalize
 from tm_torchrl.sim import Randomisation, Starts
 from tm_torchrl.tracks import DEFAULT_TRACK, generate_track, load_track
 from tm_torchrl.tracks.generate import HELD_OUT_SEEDS
+from tm_torchrl.trainers.nearest import nearest_name
 from tm_torchrl.trainers.reward import Reward
 from tm_torchrl.trainers.schedules import Schedule
 from tm_torchrl.world.actions import NUM_ACTIONS, TICKS_PER_ACTION
-from tm_torchrl.world.observation import observation_constants
+from tm_torchrl.world.observation import observation_constants, observation_layout
 from tm_torchrl.world.tracker import Limits
 
 Row = dict[str, Any]
@@ -85,7 +86,7 @@ class TrackManiaTask:
         blind_generated_tracks: number of generated ones, of the held-out seeds from 10,000 up, that are so too.
         num_envs: cars, over all workers together.
         pixels: whether the network sees the camera.
-        floats: whether the network sees the vector of floats.
+        floats: whether the network sees the vector of floats, or the names of those fields of it that it sees.
         action_block: actions per decision, 1 or 5.
         num_previous_actions: in the observation.
         starts: where cars begin in training.
@@ -107,7 +108,7 @@ class TrackManiaTask:
     blind_generated_tracks: int = 0
     num_envs: int = 64
     pixels: bool = False
-    floats: bool = True
+    floats: bool | Sequence[str] = True
     action_block: int = 1
     num_previous_actions: int = 5
     starts: Starts = field(default_factory=Starts)
@@ -124,6 +125,7 @@ class TrackManiaTask:
             raise ValueError(f"num_envs={self.num_envs}: at least one car is needed")
         if not (self.pixels or self.floats):
             raise ValueError("pixels=false, floats=false: the network sees nothing; give it one of them")
+        self._columns = None if isinstance(self.floats, bool) else seen_columns(self.floats, self.num_previous_actions)
         if self.action_block not in (1, TICKS_PER_ACTION):
             raise ValueError(
                 f"action_block={self.action_block}: choose 1 (held 50 ms) or {TICKS_PER_ACTION} (10 ms each)"
@@ -181,7 +183,7 @@ class TrackManiaTask:
             "num_inputs": len(mean) if self.floats else None,
             "num_actions": NUM_ACTIONS,
             "num_slots": None if self.action_block == 1 else self.action_block,
-            "normalize": Normalize(mean, scale) if self.floats else None,
+            "normalize": Normalize(mean, scale, columns=self._columns) if self.floats else None,
             "image_shape": IMAGE_SHAPE if self.pixels else None,
         }
 
@@ -218,6 +220,20 @@ class TrackManiaTask:
         """Steps that crossed the finish line."""
         found: Tensor = batch["next", "terminated"]
         return found
+
+
+def seen_columns(names: Sequence[str], num_previous_actions: int) -> list[int]:
+    """Where the named fields stand in the float observation.
+
+    >>> seen_columns(["velocity", "gear"], 5)
+    [34, 56, 57, 58]
+    """
+    layout = observation_layout(num_previous_actions)
+    for name in names:
+        if name not in layout.names():
+            nearest = nearest_name(str(name), layout.names())
+            raise ValueError(f"floats: {name!r} is no field of the observation{nearest}")
+    return sorted(column for name in set(names) for column in range(layout.size)[layout[name]])
 
 
 @dataclass

@@ -29,6 +29,8 @@ from tm_torchrl.data.plain_state import from_plain, to_plain
 from tm_torchrl.modules.exploration import HELD_KEYS
 from tm_torchrl.trainers.random_state import random_state, restore_random_state
 
+ENDING_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})  # Ctrl-C, and what ends a whole group of processes
+
 
 @dataclass(frozen=True)
 class Channel:
@@ -186,13 +188,13 @@ def load_bytes(state: torch.Tensor) -> Any:
 
 
 def _become_worker(channel: Channel) -> None:
-    """One thread; Ctrl-C is the trainer's business; no life without the trainer; a stack trace on request."""
+    """One thread; requests to end are the trainer's business; no life without it; a stack trace on request."""
     torch.set_num_threads(1)
     with contextlib.suppress(ValueError):  # not the main thread
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if hasattr(signal, "pthread_sigmask"):  # it was blocked while the process was young
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in ENDING_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        if hasattr(signal, "pthread_sigmask"):  # they were blocked while the process was young
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
     if hasattr(faulthandler, "register"):  # not on Windows
         file = open(channel.trace, "a", encoding="utf-8")  # noqa: SIM115  (stays open as long as the process)
         faulthandler.register(signal.SIGUSR1, file=file, all_threads=False)

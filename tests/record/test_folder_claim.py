@@ -1,0 +1,77 @@
+"""A run folder belongs to one run at a time, also across processes, and is free again when its process was killed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tm_torchrl.record.folder_claim import FolderTakenError, claim, claim_new
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from tm_torchrl.record.folder_claim import claim
+with claim(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_new_runs_of_the_same_second_lie_side_by_side(tmp_path: Path) -> None:
+    folder = tmp_path / "task" / "12-00-00"
+    with (
+        claim_new(folder, may_rename=True) as first,
+        claim_new(folder, may_rename=True) as second,
+        claim_new(folder, may_rename=True) as third,
+    ):
+        assert [first, second, third] == [folder, folder.with_name("12-00-00_2"), folder.with_name("12-00-00_3")]
+        assert all(path.is_dir() for path in (first, second, third))
+
+
+def test_a_named_folder_is_not_shared(tmp_path: Path) -> None:
+    with claim_new(tmp_path / "run", may_rename=False) as folder:
+        with pytest.raises(FolderTakenError, match="another process is training in it"), claim(folder):
+            pass
+        with pytest.raises(FolderTakenError, match="another process"), claim_new(folder, may_rename=False):
+            pass
+    with claim(folder) as again:
+        assert again == folder
+
+
+@pytest.mark.parametrize("left", ["checkpoints/frames_000000512", "metrics.jsonl"])
+def test_a_new_run_spares_an_old_one(left: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / left).parent.mkdir(parents=True)
+    (run / left).write_text("")
+    with pytest.raises(FolderTakenError, match=r"holds a run already: resume=.*run goes on with it"):
+        claim_new(run, may_rename=False).__enter__()
+    with claim_new(run, may_rename=True) as folder:
+        assert folder == tmp_path / "run_2"
+    with claim(run):
+        pass
+
+
+def test_settings_alone_are_no_run(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("seed: 0")
+    with claim_new(tmp_path, may_rename=False) as folder:
+        assert folder == tmp_path
+
+
+def test_there_is_nothing_to_resume_in_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="it is no run folder"), claim(tmp_path / "none"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_process_lets_go(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    with pytest.raises(FolderTakenError, match="another process"), claim(tmp_path):
+        pass
+    process.kill()
+    process.communicate()
+    with claim(tmp_path):
+        pass
