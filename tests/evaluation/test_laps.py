@@ -90,7 +90,7 @@ def test_medals_of_the_best_and_of_the_median() -> None:
     assert medals is not None
     rows = np.zeros((1, 1))
     times = np.array([medals.bronze_s, medals.author_s, np.nan, medals.bronze_s + 1.0, medals.silver_s])
-    laps = Laps(load_track("oval"), times, np.ones(5), rows[0], np.ones(5), times[:, None], np.zeros(5), *[rows] * 3)
+    laps = Laps(load_track("oval"), times, np.ones(5), rows[0], np.ones(5), times[:, None], np.zeros(5), *[rows] * 4)
     # Finished, in order: author, silver, bronze, none; the median lies half-way between silver and bronze.
     assert laps.median_lap_s == pytest.approx((medals.silver_s + medals.bronze_s) / 2)
     assert (laps.medal, laps.medal_of_median) == ("author", "bronze")

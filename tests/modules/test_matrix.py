@@ -168,7 +168,8 @@ def test_export(family: str, image: str, pooling: str, norm: str | None, head: s
     [
         ({"image": PixelEncoder}, "image_shape=None: there are no images for the image encoder"),
         ({"image_shape": (1, 64, 64)}, r"image_shape=\(1, 64, 64\): nothing sees these images"),
-        ({"image": PixelEncoder, "image_shape": (1, 64, 32)}, r"image_shape=\(1, 64, 32\): \(channels, edge, edge\)"),
+        ({"image": PixelEncoder, "image_shape": (64, 64)}, r"image_shape=\(64, 64\): \(channels, height, width\)"),
+        ({"image": ImpalaEncoder, "image_shape": (1, 64, 32)}, r"image_size=\(64, 32\): square images are wanted"),
         ({"num_inputs": None}, "num_inputs=None, image=None: the network sees nothing"),
         ({"activation": "rellu"}, "activation='rellu': unknown; did you mean 'relu'?"),
         (

@@ -154,3 +154,10 @@ def test_a_line_of_metrics_that_is_only_a_number_is_left_out(run: RunFolder) -> 
         file.write("25\nnull\n")
     assert [row["frames"] for row in read_metrics(run.path)] == [512]
     run.truncate_after(512)
+
+
+def test_a_lap_is_kept_with_its_script_and_goes_with_it(tmp_path: Path):
+    for time_s, script in ((9.0, "0.00-9.00 press up"), (8.5, "0.00-8.50 press up"), (9.5, "slower")):
+        save_lap(tmp_path, "oval", time_s, script=script, rows=np.zeros(1))
+    assert sorted(path.name for path in (tmp_path / "laps").iterdir()) == ["oval_8500.inputs", "oval_8500.npz"]
+    assert (tmp_path / "laps" / "oval_8500.inputs").read_text() == "0.00-8.50 press up\n"

@@ -29,7 +29,7 @@ def test_every_file_says_what_it_is_and_its_command(path: Path) -> None:
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes(choice: str) -> None:
     settings = compose_settings([choice])
-    assert settings["env"]["_target_"].startswith("tm_torchrl.trainers.tasks.")
+    assert settings["env"]["_target_"].startswith("tm_torchrl.trainers.")
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,7 @@ def build(name: str) -> Built:
     with torch.no_grad():
         steps = env.rollout(8, policy.module, break_when_any_done=False)
     env.close()
+    steps["collector", "traj_ids"] = torch.arange(4).unsqueeze(1).expand(4, 8)  # collectors write them
     replay.extend(steps)
     return Built(settings, replay, learner, actor.quantile_module.network)
 

@@ -44,6 +44,7 @@ class Laps:
         rows: car rows ``[T + 1, row]`` of the best lap, or of the furthest one.
         actions: of that lap, ``[T]`` or ``[T, S]``.
         observations: that led to them, ``[T, F]``.
+        start: the world's saved state in which that lap began: what a replay of its actions restores first.
     """
 
     track: Track
@@ -56,6 +57,7 @@ class Laps:
     rows: np.ndarray = field(repr=False)
     actions: np.ndarray = field(repr=False)
     observations: np.ndarray = field(repr=False)
+    start: np.ndarray = field(repr=False)
 
     @property
     def is_finished(self) -> np.ndarray:
@@ -154,7 +156,7 @@ def drive_laps(env: TrackManiaEnv, policy: Policy, *, num_laps: int) -> Laps:
     traces = [trace for found in rounds for trace in found[5]][:num_laps]
     times, progress = columns[0], columns[2]
     best = int(np.nanargmin(times)) if (~np.isnan(times)).any() else int(progress.argmax())
-    rows, taken, observations = traces[best]
+    rows, taken, observations, start = traces[best]
     return Laps(
         track=env.world.tracks[0],
         times_s=times,
@@ -162,10 +164,11 @@ def drive_laps(env: TrackManiaEnv, policy: Policy, *, num_laps: int) -> Laps:
         progress_m=progress,
         returns=columns[3],
         checkpoint_times_s=columns[4],
-        action_swaps=np.array([action_swaps(torch.from_numpy(actions.reshape(-1))) for _, actions, _ in traces]),
+        action_swaps=np.array([action_swaps(torch.from_numpy(actions.reshape(-1))) for _, actions, *_ in traces]),
         rows=rows,
         actions=taken,
         observations=observations,
+        start=start,
     )
 
 
@@ -179,7 +182,7 @@ def _drive_round(env: TrackManiaEnv, policy: Policy) -> tuple[Any, ...]:
     times = torch.full((num,), torch.nan, dtype=torch.float64)  # whole milliseconds stay whole
     gates = torch.full((num, num_gates), torch.nan, dtype=torch.float64)
     causes, progress, returns = torch.zeros(num), torch.zeros(num), torch.zeros(num)
-    rows, actions, seen = [world.rows().cpu().clone()], [], []
+    rows, actions, seen, starts = [world.rows().cpu().clone()], [], [], world.save().cpu().numpy()
     lengths = torch.zeros(num, dtype=torch.int64)
     while bool(is_driving.any()):
         seen.append(race.observation.cpu())
@@ -202,7 +205,9 @@ def _drive_round(env: TrackManiaEnv, policy: Policy) -> tuple[Any, ...]:
         if bool(is_over.any()):
             race.reset(is_over)
     all_rows, all_actions, all_seen = (torch.stack(parts, 1).numpy() for parts in (rows, actions, seen))
-    traces = [(all_rows[i, : n + 1], all_actions[i, :n], all_seen[i, :n]) for i, n in enumerate(lengths.tolist())]
+    traces = [
+        (all_rows[i, : n + 1], all_actions[i, :n], all_seen[i, :n], starts[i]) for i, n in enumerate(lengths.tolist())
+    ]
     return times.numpy(), causes.numpy().astype(int), progress.numpy(), returns.numpy(), gates.numpy(), traces
 
 

@@ -39,16 +39,16 @@ def make_image_encoder(
             "image_shape=None: there are no images for the image encoder; give their shape (env.pixels=true), or "
             "image=None (network=mlp)"
         )
-    if len(image_shape) != 3 or image_shape[1] != image_shape[2]:
-        raise ValueError(f"image_shape={tuple(image_shape)}: (channels, edge, edge) wanted")
+    if len(image_shape) != 3:
+        raise ValueError(f"image_shape={tuple(image_shape)}: (channels, height, width) wanted")
+    channels, height, width = image_shape
+    size = height if height == width else (height, width)
     made: nn.Module = maker(image, {}, argument="image")(
-        image_size=image_shape[1], channels=image_shape[0], activation=activation, initialization=initialization
+        image_size=size, channels=channels, activation=activation, initialization=initialization
     )
-    own = getattr(made, "image_size", image_shape[1])
-    if own != image_shape[1]:
-        raise ValueError(
-            f"image_size={own}: the images are {image_shape[1]} x {image_shape[2]}; leave it out, it follows them"
-        )
+    own = getattr(made, "image_size", size)
+    if own != size:
+        raise ValueError(f"image_size={own}: the images are {height} x {width}; leave it out, it follows them")
     return made
 
 

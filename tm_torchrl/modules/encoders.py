@@ -118,7 +118,7 @@ class PixelEncoder(nn.Module):
     512 features.
 
     Args:
-        image_size: H = W.
+        image_size: H = W, or (H, W), such as the Linesight agent's (120, 160), which can only be flattened.
         channels: of the image.
         pooling: ``"flatten"``, ``"max"``, ``"average"`` or ``"global_average"``.
         pool_size: edge of what ``"max"`` and ``"average"`` leave; ``None`` for 6.
@@ -129,12 +129,14 @@ class PixelEncoder(nn.Module):
     Examples:
         >>> PixelEncoder()(torch.zeros(2, 1, 64, 64, dtype=torch.uint8)).shape
         torch.Size([2, 512])
+        >>> PixelEncoder(image_size=(120, 160)).num_features
+        5632
     """
 
     def __init__(
         self,
         *,
-        image_size: int = 64,
+        image_size: int | tuple[int, int] = 64,
         channels: int = 1,
         pooling: str = "flatten",
         pool_size: int | None = None,
@@ -143,21 +145,27 @@ class PixelEncoder(nn.Module):
         initialization: Initialization | None = orthogonal_,
     ) -> None:
         super().__init__()
-        for name, value in (("image_size", image_size), ("channels", channels)):
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        for name, value in (("image_size", height), ("image_size", width), ("channels", channels)):
             require_count(value, argument=name)
         self.image_size = image_size
         convolution, _ = convolutions(spectral_norm, has_residual_blocks=False)
         layers: list[nn.Module] = []
-        size, inputs = image_size, channels
+        if height != width and pooling != "flatten":
+            raise ValueError(f"image_size={image_size}: pooling={pooling!r} is for squares; give pooling='flatten'")
+        inputs = channels
         for outputs, kernel, stride in ((16, 4, 2), (32, 4, 2), (64, 3, 2), (32, 3, 1)):
             active = make_activation(activation, dim=1)
             layers += [convolution(inputs, outputs_before(active, outputs), kernel, stride), active]
             if initialization is not None:
                 initialization(layers[-2], HIDDEN_GAIN)
-            size, inputs = (size - kernel) // stride + 1, outputs
-        if size < 1:
+            height, width = ((size - kernel) // stride + 1 for size in (height, width))
+            inputs = outputs
+        if min(height, width) < 1:
             raise ValueError(f"image_size={image_size}: too small for four convolutions; 34 is the least")
-        pool, self.num_features = pooling_layers(pooling, pool_size=pool_size, map_size=size, channels=inputs)
+        pool, self.num_features = pooling_layers(pooling, pool_size=pool_size, map_size=height, channels=inputs)
+        if height != width:
+            self.num_features = height * width * inputs
         self.layers = nn.Sequential(*layers, *pool)
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ class ImpalaEncoder(nn.Module):
     def __init__(
         self,
         *,
-        image_size: int = 64,
+        image_size: int | tuple[int, int] = 64,
         channels: int = 1,
         width: int = 1,
         pooling: str = "flatten",
@@ -100,6 +100,8 @@ class ImpalaEncoder(nn.Module):
         initialization: Initialization | None = orthogonal_,
     ) -> None:
         super().__init__()
+        if not isinstance(image_size, int):
+            raise ValueError(f"image_size={image_size}: square images are wanted; PixelEncoder takes others")
         for name, value in (("image_size", image_size), ("channels", channels), ("width", width)):
             require_count(value, argument=name)
         self.image_size = image_size

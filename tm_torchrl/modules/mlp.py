@@ -60,7 +60,7 @@ class MLPIQNetwork(_MLPQuantileNetwork):
         source: of fractions, or a function that makes it from D; ``None`` for ``StratifiedFractions``.
         image: makes the encoder of images, the first observation: ``PixelEncoder`` or ``ImpalaEncoder``; ``None`` for
             floats alone.
-        image_shape: ``(channels, edge, edge)``.
+        image_shape: ``(channels, height, width)``; only ``PixelEncoder`` takes such that are no squares.
         trunk: makes what stands behind the encoder from D: ``ResidualTrunk``; ``None`` for nothing.
         normalize: the first layer over the floats.
         layer_norm: normalise hidden layers before their activation.
@@ -165,7 +165,7 @@ class MLPFQFNetwork(MLPIQNetwork):
         conditioning: ``Hadamard`` or ``FiLM``.
         image: makes the encoder of images, the first observation: ``PixelEncoder`` or ``ImpalaEncoder``; ``None`` for
             floats alone.
-        image_shape: ``(channels, edge, edge)``.
+        image_shape: ``(channels, height, width)``; only ``PixelEncoder`` takes such that are no squares.
         trunk: makes what stands behind the encoder from D: ``ResidualTrunk``; ``None`` for nothing.
         normalize: the first layer over the floats.
         layer_norm: normalise hidden layers before their activation.
@@ -243,7 +243,7 @@ class MLPQRNetwork(_MLPQuantileNetwork):
         dueling: value and advantage streams.
         image: makes the encoder of images, the first observation: ``PixelEncoder`` or ``ImpalaEncoder``; ``None`` for
             floats alone.
-        image_shape: ``(channels, edge, edge)``.
+        image_shape: ``(channels, height, width)``; only ``PixelEncoder`` takes such that are no squares.
         trunk: makes what stands behind the encoder from D: ``ResidualTrunk``; ``None`` for nothing.
         normalize: the first layer over the floats.
         layer_norm: normalise hidden layers before their activation.

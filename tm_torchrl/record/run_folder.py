@@ -102,7 +102,7 @@ class RunFolder:
 
     @property
     def laps(self) -> Path:
-        """The best lap of each track: ``TRACK_MILLISECONDS.npz``."""
+        """The best lap of each track: ``TRACK_MILLISECONDS.npz``, and its keys as a script, ``.inputs``."""
         return self.path / "laps"
 
     @property
@@ -157,13 +157,14 @@ def read_evaluations(run: str | Path) -> list[Row]:
     return read_lines(Path(run) / "evaluations.jsonl")
 
 
-def save_lap(run: str | Path, track: str, time_s: float, **arrays: np.ndarray) -> Path:
+def save_lap(run: str | Path, track: str, time_s: float, *, script: str | None = None, **arrays: np.ndarray) -> Path:
     """Keep a lap if it is the track's fastest; slower ones go.
 
     Args:
         run: its folder.
         track: a name.
         time_s: of the lap.
+        script: its keys as TMInterface reads them, kept beside as ``.inputs``.
         arrays: ``rows`` and ``actions``, and what else belongs to its steps.
 
     Returns:
@@ -179,8 +180,11 @@ def save_lap(run: str | Path, track: str, time_s: float, **arrays: np.ndarray) -
     with open(path.with_suffix(".partial"), "wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     os.replace(path.with_suffix(".partial"), path)
+    if script is not None:
+        path.with_suffix(".inputs").write_text(script + "\n", encoding="utf-8")
     for other in others:
         other.unlink()
+        other.with_suffix(".inputs").unlink(missing_ok=True)
     return path
 
 

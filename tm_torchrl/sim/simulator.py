@@ -71,8 +71,8 @@ class Simulator:
         self._mask = torch.ones(num_cars, dtype=torch.bool, device=self.device)
         size = image_size or 0
         self._frames = torch.zeros(num_cars, 1, size, size, dtype=torch.uint8, device=self.device)
-        self._actions: dict[int, torch.Tensor] = {}
-        self._launches: dict[int, wp.Launch] = {}
+        self._actions: dict[tuple[int, int], torch.Tensor] = {}
+        self._launches: dict[tuple[int, int], wp.Launch] = {}
         self._wp_state = as_warp(self._state)
         self._wp_track_index = as_warp(self.track_index)
         self._place = wp.launch(
@@ -109,17 +109,28 @@ class Simulator:
     def step(self, actions: torch.Tensor) -> None:
         """Play 50 ms: one action ``[B]`` held five ticks, or ``[B, 5]`` with one action a tick."""
         slots = 1 if actions.ndim == 1 else actions.shape[1]
-        launch = self._launches.get(slots) or self._prepare(slots)
-        self._actions[slots].copy_(actions.view(self.num_cars, slots))
-        launch.launch()
-
-    def _prepare(self, slots: int) -> wp.Launch:
-        """Record the launch for a number of action slots."""
         if TICKS_PER_ACTION % slots:
             raise ValueError(f"actions have {slots} slots; 50 ms hold 1 or {TICKS_PER_ACTION}")
+        self._play(actions, slots, TICKS_PER_ACTION // slots)
+
+    def tick(self, actions: torch.Tensor, *, num_ticks: int) -> None:
+        """Play ticks of 10 ms with one action ``[B]`` held: where a clock must stop between the steps."""
+        if num_ticks < 1:
+            raise ValueError(f"num_ticks={num_ticks}: at least one tick can be played")
+        self._play(actions, 1, num_ticks)
+
+    def _play(self, actions: torch.Tensor, slots: int, ticks: int) -> None:
+        key = (slots, ticks)
+        launch = self._launches.get(key) or self._prepare(key)
+        self._actions[key].copy_(actions.view(self.num_cars, slots))
+        launch.launch()
+
+    def _prepare(self, key: tuple[int, int]) -> wp.Launch:
+        """Record the launch for a number of action slots, and of ticks in each."""
+        slots, ticks = key
         buffer = torch.zeros(self.num_cars, slots, dtype=torch.int64, device=self.device)
-        self._actions[slots] = buffer
-        self._launches[slots] = wp.launch(
+        self._actions[key] = buffer
+        self._launches[key] = wp.launch(
             advance_cars,
             dim=self.num_cars,
             inputs=[
@@ -128,12 +139,12 @@ class Simulator:
                 as_warp(buffer),
                 self._ground,
                 self._gates,
-                TICKS_PER_ACTION // slots,
+                ticks,
             ],
             device=warp_device(self.device),
             record_cmd=True,
         )
-        return self._launches[slots]
+        return self._launches[key]
 
     def rows(self) -> torch.Tensor:
         """Car rows ``[B, CAR_ROW.size]``, a view that the next step overwrites."""

@@ -8,6 +8,8 @@ import numpy as np
 
 from tm_torchrl.tracks.track import Track
 
+CHECKPOINT_REACH_M = 12.0  # the community's: a checkpoint is passed within this distance of its block's centre
+SAME_PASS_M = 100  # the community's 200 zones; a line that comes back later passes the checkpoint again
 LEAD_M = 20  # straight road added before the first and behind the last point of an open line
 
 
@@ -19,6 +21,8 @@ def from_centreline(
     wall_offset: float = 4.0,
     is_circuit: bool = False,
     num_checkpoints: int = 3,
+    checkpoints: np.ndarray | None = None,
+    is_drivable: bool = True,
 ) -> Track:
     """Lay a road of one width along a line of points.
 
@@ -29,6 +33,8 @@ def from_centreline(
         wall_offset: metres from the road's edge to the wall.
         is_circuit: whether the line ends where it began.
         num_checkpoints: spread evenly between start and finish.
+        checkpoints: where they are instead, ``[K, 3]``; a gate is laid wherever the line passes within 12 m of one.
+        is_drivable: ``False`` for a reference line in the game alone: there a road may cross itself, here not.
 
     Raises:
         ValueError: the file or array is no line of points, or the road would touch itself.
@@ -54,6 +60,9 @@ def from_centreline(
     start = 0 if is_circuit else LEAD_M
     finish = 0 if is_circuit else len(smooth) - 1 - LEAD_M
     lap = len(smooth) if is_circuit else finish - start
+    gates = start + np.arange(1, num_checkpoints + 1) * lap // (num_checkpoints + 1)
+    if checkpoints is not None:
+        gates = _passes(smooth, checkpoints, first=start + 1, last=start + lap - 1)
     track = Track(
         label if name is None else name,
         smooth,
@@ -62,9 +71,10 @@ def from_centreline(
         is_circuit=is_circuit,
         start=start,
         finish=finish,
-        checkpoints=start + np.arange(1, num_checkpoints + 1) * lap // (num_checkpoints + 1),
+        checkpoints=gates,
     )
-    track.raster  # noqa: B018  a road that touches itself is refused here, not at its first use
+    if is_drivable:
+        track.raster  # noqa: B018  a road that touches itself is refused here, not at its first use
     return track
 
 
@@ -85,6 +95,27 @@ def _read(line: str | Path | np.ndarray) -> tuple[np.ndarray, str]:
     if step.max() > 20.0:
         raise ValueError(f"line jumps {step.max():.1f} m between points {step.argmax()} and {step.argmax() + 1}")
     return points, label
+
+
+def _passes(line: np.ndarray, checkpoints: np.ndarray, *, first: int, last: int) -> np.ndarray:
+    """Indices, in order, where a line of points 1 m apart passes the given ones; each lap passes them anew."""
+    places = np.asarray(checkpoints, np.float64)
+    if places.ndim != 2 or places.shape[1] != 3:
+        raise ValueError(f"checkpoints have shape {list(places.shape)}; expected [K, 3]")
+    found: set[int] = set()
+    for i, place in enumerate(places):
+        apart = np.sqrt(((line - place) ** 2).sum(axis=1))
+        apart[: max(first, 0)] = apart[last + 1 :] = np.inf
+        if not apart.min() < CHECKPOINT_REACH_M:
+            raise ValueError(
+                f"checkpoints[{i}] = {place.round(1).tolist()}: the line passes it at {apart.min():.0f} m at best, "
+                f"{CHECKPOINT_REACH_M:g} m are wanted; is the line of another map, or cut short?"
+            )
+        while apart.min() < CHECKPOINT_REACH_M:
+            nearest = int(apart.argmin())
+            found.add(nearest)
+            apart[max(0, nearest - SAME_PASS_M) : nearest + SAME_PASS_M] = np.inf
+    return np.array(sorted(found), np.int64)
 
 
 def _beyond(points: np.ndarray) -> np.ndarray:

@@ -111,17 +111,28 @@ def _endless_line(track: Track, race_m: float) -> tuple[np.ndarray, int]:
     return np.concatenate([behind[None], line, ahead[None]]), track.start + 1
 
 
-def zones_of(track: Track) -> Zones:
-    """Chain zones along the race: 0.5 m apart along the line, then smoothed over +-5 zones."""
-    gate_run, lap_m = _race_run(track)
-    race_m = lap_m * track.num_laps
+def _points_along(track: Track, *, num_before: int, num_after: int) -> np.ndarray:
+    """Points 0.5 m apart along the race, with further ones before and behind."""
+    race_m = race_length(track)
     line, origin = _endless_line(track, race_m)
     run = _run_of(line)
     num_race = int(np.floor(race_m / ZONE_SPACING_M + 0.5)) + 1
-    wanted = run[origin] + ZONE_SPACING_M * (np.arange(NUM_BEFORE + num_race + NUM_AFTER) - NUM_BEFORE)
+    wanted = run[origin] + ZONE_SPACING_M * (np.arange(num_before + num_race + num_after) - num_before)
     left = np.searchsorted(run, wanted, side="right") - 1
     share = ((wanted - run[left]) / (run[left + 1] - run[left]))[:, None]
-    centers = line[left] + (line[left + 1] - line[left]) * share
+    points: np.ndarray = line[left] + (line[left + 1] - line[left]) * share
+    return points
+
+
+def race_points(track: Track) -> np.ndarray:
+    """Points 0.5 m apart from the start to the finish over all laps, float64 ``[N, 3]``; not smoothed."""
+    return _points_along(track, num_before=0, num_after=0)
+
+
+def zones_of(track: Track) -> Zones:
+    """Chain zones along the race: 0.5 m apart along the line, then smoothed over +-5 zones."""
+    gate_run, lap_m = _race_run(track)
+    centers = _points_along(track, num_before=NUM_BEFORE, num_after=NUM_AFTER)
     centers[5:-5] = 0.5 * (centers[:-10] + centers[10:])
     transitions = 0.5 * (centers[1:] + centers[:-1])
     steps = transitions[1:] - transitions[:-1]

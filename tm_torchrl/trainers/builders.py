@@ -63,7 +63,7 @@ def build_actor(settings: Settings, task: Task, *, device: torch.device) -> Quan
     objective = settings["objective"]
     with named("env"):
         arguments = task.network_arguments()
-        env = task.make_env(num_envs=1)
+        env = task.env_to_look_at()
     try:
         network = construct(objective["network"], name="objective.network", **arguments)()
         with named("objective.num_acting_fractions"):
@@ -229,7 +229,14 @@ def build_collector(
     workers = 1
     if kind != "single":
         at_least = 2 if kind == "multi_async" else 1
-        workers = num_workers(collector["num_workers"], num_envs=task.num_envs, at_least=at_least)
+        wanted = collector["num_workers"]
+        if wanted == "auto":
+            wanted = getattr(task, "num_workers", wanted)  # games have their own number
+        workers = num_workers(wanted, num_envs=task.num_envs, at_least=at_least)
+    check = getattr(task, "check_workers", None)
+    if check is not None:
+        with named("collector"):
+            check(workers, in_this_process=kind == "single")
     share = task.num_envs // workers
     functions = [partial(task.make_env, num_envs=share, first=share * i, seed=settings["seed"]) for i in range(workers)]
     return SupervisedCollector(
@@ -240,7 +247,7 @@ def build_collector(
         overlap=collector["overlap"] and kind == "multi_sync",
         device=device,
         seed=settings["seed"],
-        hang_timeout_s=collector["hang_timeout_s"],
+        hang_timeout_s=max(collector["hang_timeout_s"], getattr(task, "longest_step_s", 0.0)),
         max_restarts=collector["max_restarts"],
         log=log,
     )

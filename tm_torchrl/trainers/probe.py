@@ -14,7 +14,7 @@ PROBE_STATES = 256
 
 def random_transitions(task: Task, *, size: int, device: torch.device) -> TensorDict:
     """Transitions of random actions, repeated to a size: right shapes, right kinds of numbers."""
-    env = task.make_env(num_envs=min(task.num_envs, size), seed=1)
+    env = task.env_to_look_at(num_envs=min(task.num_envs, size))
     try:
         steps = env.rollout(2, break_when_any_done=False).reshape(-1)
     finally:

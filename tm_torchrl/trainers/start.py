@@ -47,6 +47,7 @@ from tm_torchrl.trainers.probe import measure_network, random_transitions
 from tm_torchrl.trainers.save import Save
 from tm_torchrl.trainers.tasks import Row, Task
 from tm_torchrl.trainers.training import Training
+from tm_torchrl.world.input_scripts import script_of
 
 
 @dataclass
@@ -191,6 +192,7 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
         evaluation_log.write_video(training, evaluate.rows)
     finally:
         training.collector.shutdown()
+        task.close()
         for logger in loggers:
             logger.close()
         run.close()
@@ -234,11 +236,11 @@ def keep_results(run: RunFolder, log: Callable[[str], None]) -> Callable[[Traini
             run.add_evaluation({key: value for key, value in row.items() if key != "laps"})
             if laps is None or laps.best_lap_s is None or laps.best_lap_s >= fastest.get(row["track"], math.inf):
                 continue
-            arrays = {"rows": laps.rows, "actions": laps.actions}
+            arrays = {"rows": laps.rows, "actions": laps.actions, "start": laps.start}
             if "pixels" not in training.task.in_keys:
                 agent = Agent({}, training.task, training.actor)
                 arrays["quantiles"], arrays["action_values"] = agent.values_of_actions(laps.observations, laps.actions)
-            save_lap(run.path, row["track"], laps.best_lap_s, **arrays)
+            save_lap(run.path, row["track"], laps.best_lap_s, script=script_of(laps.actions), **arrays)
 
     return keep
 

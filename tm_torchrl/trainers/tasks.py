@@ -53,6 +53,10 @@ class Task(Protocol):
         """An environment to train in, holding copies ``first`` to ``first + num_envs - 1``."""
         ...
 
+    def env_to_look_at(self, *, num_envs: int = 1) -> EnvBase:
+        """At most so many copies, for a look at specs and a few steps in this process; to be closed afterwards."""
+        ...
+
     def network_arguments(self) -> dict[str, Any]:
         """Sizes and constants that networks are constructed with."""
         ...
@@ -73,9 +77,69 @@ class Task(Protocol):
         """Which steps of a collected batch reached the goal; ``None`` where there is none."""
         ...
 
+    def close(self) -> None:
+        """Let go of what is open in this process, such as games that were evaluated in."""
+        ...
+
+
+class Driving:
+    """What driving in the simulator and in the game have in common, for networks and judges."""
+
+    pixels: bool
+    floats: bool | Sequence[str]
+    action_block: int
+    num_previous_actions: int
+    reward: Reward | None
+
+    def _check_senses(self) -> None:
+        """Refuse what cannot be seen or done."""
+        if not (self.pixels or self.floats):
+            raise ValueError("pixels=false, floats=false: the network sees nothing; give it one of them")
+        self._columns = None if isinstance(self.floats, bool) else seen_columns(self.floats, self.num_previous_actions)
+        if self.action_block not in (1, TICKS_PER_ACTION):
+            raise ValueError(
+                f"action_block={self.action_block}: choose 1 (held 50 ms) or {TICKS_PER_ACTION} (10 ms each)"
+            )
+
+    @property
+    def in_keys(self) -> list[NestedKey]:
+        """The camera's image, and after it the floats."""
+        return [key for key, is_seen in (("pixels", self.pixels), ("observation", self.floats)) if is_seen]
+
+    def network_arguments(self) -> dict[str, Any]:
+        """What is seen, actions, slots, and the constants that normalise the floats."""
+        mean, scale = (torch.from_numpy(x) for x in observation_constants(self.num_previous_actions))
+        return {
+            "num_inputs": len(mean) if self.floats else None,
+            "num_actions": NUM_ACTIONS,
+            "num_slots": None if self.action_block == 1 else self.action_block,
+            "normalize": Normalize(mean, scale, columns=self._columns) if self.floats else None,
+            "image_shape": IMAGE_SHAPE if self.pixels else None,
+        }
+
+    def score(self, rows: Sequence[Row]) -> tuple[float, float]:
+        """First that laps finish (up to 95 %), then how fast the median one is, over the tracks trained on."""
+        seen = [row for row in rows if not row["is_blind"]]
+        finished = sum(min(row["finish_rate"], MANY_FINISH) for row in seen) / len(seen)
+        times = [row["median_lap_s"] for row in seen]
+        return finished, -sum(1e4 if time is None else time for time in times) / len(times)
+
+    def schedules(self, *, speed: float) -> dict[str, Schedule]:
+        """Weights of the reward that change."""
+        found = {} if self.reward is None else self.reward.schedules(speed=speed)
+        return {f"reward_{name}": schedule for name, schedule in found.items()}
+
+    def is_finished(self, batch: Mapping[Any, Any]) -> Tensor | None:
+        """Steps that crossed the finish line."""
+        found: Tensor = batch["next", "terminated"]
+        return found
+
+    def close(self) -> None:
+        """Nothing is open."""
+
 
 @dataclass
-class TrackManiaTask:
+class TrackManiaTask(Driving):
     """Driving tracks in the embedded simulator.
 
     Args:
@@ -123,13 +187,7 @@ class TrackManiaTask:
             raise ValueError("track, tracks and generated_tracks exclude each other; give one of them")
         if self.num_envs < 1:
             raise ValueError(f"num_envs={self.num_envs}: at least one car is needed")
-        if not (self.pixels or self.floats):
-            raise ValueError("pixels=false, floats=false: the network sees nothing; give it one of them")
-        self._columns = None if isinstance(self.floats, bool) else seen_columns(self.floats, self.num_previous_actions)
-        if self.action_block not in (1, TICKS_PER_ACTION):
-            raise ValueError(
-                f"action_block={self.action_block}: choose 1 (held 50 ms) or {TICKS_PER_ACTION} (10 ms each)"
-            )
+        self._check_senses()
         if self.generated_tracks:
             names = [f"generated-{seed}" for seed in range(self.generated_tracks)]
             self._tracks = {
@@ -154,11 +212,6 @@ class TrackManiaTask:
         names = [track.name for track in self._tracks.values()]
         return names[0] if len(names) == 1 else f"{len(names)}-tracks"
 
-    @property
-    def in_keys(self) -> list[NestedKey]:
-        """The camera's image, and after it the floats."""
-        return [key for key, is_seen in (("pixels", self.pixels), ("observation", self.floats)) if is_seen]
-
     def make_env(self, *, num_envs: int, first: int = 0, seed: int = 0, device: torch.device | str = "cpu") -> EnvBase:
         """Cars ``first`` to ``first + num_envs - 1``; a car's races do not depend on the other cars' worker."""
         return TrackManiaEnv(
@@ -176,16 +229,9 @@ class TrackManiaTask:
             device=device,
         )
 
-    def network_arguments(self) -> dict[str, Any]:
-        """What is seen, actions, slots, and the constants that normalise the floats."""
-        mean, scale = (torch.from_numpy(x) for x in observation_constants(self.num_previous_actions))
-        return {
-            "num_inputs": len(mean) if self.floats else None,
-            "num_actions": NUM_ACTIONS,
-            "num_slots": None if self.action_block == 1 else self.action_block,
-            "normalize": Normalize(mean, scale, columns=self._columns) if self.floats else None,
-            "image_shape": IMAGE_SHAPE if self.pixels else None,
-        }
+    def env_to_look_at(self, *, num_envs: int = 1) -> EnvBase:
+        """Some cars."""
+        return self.make_env(num_envs=num_envs, seed=1)
 
     def evaluate(self, policy: TensorDictModuleBase, *, num: int, seed: int) -> list[Row]:
         """Laps on every track, blind ones last; starts perturbed by a few centimetres and km/h."""
@@ -203,23 +249,6 @@ class TrackManiaTask:
             laps = drive_laps(env, policy, num_laps=num)
             rows.append({"track": track.name, "is_blind": name in self._blind, **laps.summary(), "laps": laps})
         return rows
-
-    def score(self, rows: Sequence[Row]) -> tuple[float, float]:
-        """First that laps finish (up to 95 %), then how fast the median one is, over the tracks trained on."""
-        seen = [row for row in rows if not row["is_blind"]]
-        finished = sum(min(row["finish_rate"], MANY_FINISH) for row in seen) / len(seen)
-        times = [row["median_lap_s"] for row in seen]
-        return finished, -sum(1e4 if time is None else time for time in times) / len(times)
-
-    def schedules(self, *, speed: float) -> dict[str, Schedule]:
-        """Weights of the reward that change."""
-        found = {} if self.reward is None else self.reward.schedules(speed=speed)
-        return {f"reward_{name}": schedule for name, schedule in found.items()}
-
-    def is_finished(self, batch: Mapping[Any, Any]) -> Tensor | None:
-        """Steps that crossed the finish line."""
-        found: Tensor = batch["next", "terminated"]
-        return found
 
 
 def seen_columns(names: Sequence[str], num_previous_actions: int) -> list[int]:
@@ -286,6 +315,10 @@ class GymnasiumTask:
             self.name, num_envs=num_envs, options=self.options, seed=seed * 10_000 + first, device=device
         )
 
+    def env_to_look_at(self, *, num_envs: int = 1) -> EnvBase:
+        """Some copies."""
+        return self.make_env(num_envs=num_envs, seed=1)
+
     def network_arguments(self) -> dict[str, Any]:
         """Sizes, and the constants that were given."""
         key, shape, num_actions = self._shown
@@ -326,3 +359,6 @@ class GymnasiumTask:
     def is_finished(self, batch: Mapping[Any, Any]) -> Tensor | None:
         """Such tasks have no goal that they tell."""
         return None
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -166,7 +166,7 @@ class Training:
         self.policy.module.load_state_dict(state["policy"])
         self.replay.load_state_dict(state["replay"])
         self.episodes.load_state_dict(state["episodes"])
-        for hook, saved in zip(self.hooks, state["hooks"], strict=True):
+        for hook, saved in zip(self.hooks, state["hooks"] or [{}] * len(self.hooks), strict=True):  # none: imported
             if saved:
                 hook.load_state_dict(saved)  # type: ignore[attr-defined]
         if state["diagnostics"]:

@@ -1,0 +1,80 @@
+"""Replays: a kept lap, and its script, give the same rows to the last bit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tm_torchrl.evaluation import drive_laps, evaluation_env
+from tm_torchrl.evaluation.replays import replay
+from tm_torchrl.game.emulator.process import EmulatorLauncher
+from tm_torchrl.record.run_folder import save_lap
+from tm_torchrl.sim import Simulator
+from tm_torchrl.tracks import load_track
+from tm_torchrl.tracks.medals import author_actions, medals_of
+from tm_torchrl.world.input_scripts import actions_of, parse_script, script_of
+from tm_torchrl.world.tracker import Limits
+
+
+@pytest.mark.parametrize("action_block", [1, 5])
+def test_a_lap_from_a_perturbed_start_is_driven_again(action_block: int) -> None:
+    env = evaluation_env("oval", num_cars=3, seed=4, action_block=action_block, limits=Limits(race_s=3.0))
+    generator = torch.Generator().manual_seed(1)
+    shape = (3,) if action_block == 1 else (3, action_block)
+
+    def policy(observation: torch.Tensor) -> torch.Tensor:
+        return torch.randint(3, shape, generator=generator)  # gas, left or right
+
+    laps = drive_laps(env, policy, num_laps=3)
+    world = Simulator(load_track("oval"), num_cars=1)
+    again = replay(world, laps.actions, start=laps.start)
+    assert np.array_equal(again.rows, laps.rows)
+    assert again.time_s is None
+    actions = actions_of(parse_script(script_of(np.concatenate([laps.actions, np.zeros_like(laps.actions[:1])]))))
+    assert np.array_equal(replay(world, actions[:-1], start=laps.start).rows, laps.rows)
+    assert not np.array_equal(replay(world, laps.actions).rows, laps.rows), "from the line it is another drive"
+
+
+def test_a_finish_is_timed() -> None:
+    track = load_track("oval")
+    medals, actions = medals_of("oval"), author_actions("oval")
+    assert medals is not None and actions is not None
+    assert replay(Simulator(track, num_cars=1), actions).time_s == medals.author_s
+    assert replay(Simulator(track, num_cars=1), np.zeros(4, np.int64)).time_s is None
+    with pytest.raises(ValueError, match="world has 2 cars"):
+        replay(Simulator(track, num_cars=2), np.zeros(4, np.int64))
+
+
+@pytest.fixture
+def again(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    script = Path(__file__).resolve().parents[2] / "scripts" / "replay_inputs.py"
+
+    def call(*words: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(script), *map(str, words)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+
+    return call
+
+
+def test_the_author_s_lap_by_its_script(tmp_path: Path, again: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    actions, medals = author_actions("oval"), medals_of("oval")
+    assert actions is not None and medals is not None
+    path = save_lap(
+        tmp_path, "oval", medals.author_s, script=script_of(actions), rows=np.zeros(1), actions=actions.astype(np.int64)
+    )
+    text = f"oval: finished in {medals.author_s:.2f} s"
+    assert again(tmp_path).stdout.strip() == f"{text} (kept as {medals.author_s:.2f} s)"
+    assert again(path.with_suffix(".inputs"), "--track", "oval").stdout.strip() == text
+    emulator = EmulatorLauncher("oval", protocol=2).launch(0)
+    try:
+        assert again(path.with_suffix(".inputs"), "--track", "oval", "--port", emulator.address).stdout.strip() == text
+    finally:
+        emulator.stop()
+    assert "a script tells no track; give --track NAME" in again(path.with_suffix(".inputs")).stderr
+    assert "has no kept lap" in again(tmp_path.parent).stderr

@@ -1,0 +1,213 @@
+"""The doctor: each line says how bad it is and one way to mend it; what is broken is found broken."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tm_torchrl.game import TMInterface1Client, TMInterface2Client
+from tm_torchrl.game.doctor.connection import GameChecks, check_port, check_port_is_free
+from tm_torchrl.game.doctor.failures import FAILURES
+from tm_torchrl.game.doctor.finding import Finding, Level, exit_code, run_checks
+from tm_torchrl.game.doctor.installation import (
+    check_game_folder,
+    check_loader,
+    check_map,
+    check_plugin,
+    check_tminterface,
+    documents_folder,
+    installation_checks,
+)
+from tm_torchrl.game.doctor.machine import (
+    check_accelerator,
+    check_display,
+    check_python,
+    check_torch,
+    check_torchrl,
+    check_warp,
+)
+from tm_torchrl.game.emulator.process import EmulatorProcess
+from tm_torchrl.game.emulator.protocol1 import Protocol1Server
+from tm_torchrl.game.emulator.protocol2 import Protocol2Server
+from tm_torchrl.game.ports import free_port
+from tm_torchrl.tracks import load_track
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "doctor.py"
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[EmulatorProcess]:
+    process = EmulatorProcess(["--protocol", "2", "--port", "0", "--track", "oval"])
+    yield process
+    process.stop()
+
+
+def doctor(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(SCRIPT), *map(str, words)], capture_output=True, text=True, timeout=60)
+
+
+def test_bad_news_come_with_a_cure() -> None:
+    with pytest.raises(ValueError, match="say one way to mend it"):
+        Finding("a", Level.WARN, "odd")
+    assert str(Finding("a", Level.OK, "fine")) == "ok    a: fine"
+    findings = run_checks([("a", lambda: Finding("a", Level.WARN, "odd", "look")), ("b", lambda: [][0])])
+    assert [found.level for found in findings] == [Level.WARN, Level.FAIL]
+    assert "IndexError" in findings[1].text
+    assert [exit_code(findings[:1]), exit_code(findings)] == [0, 1]
+
+
+def test_every_failure_has_a_cause_and_a_cure() -> None:
+    assert len(FAILURES) == 18
+    for failure in FAILURES.values():
+        assert min(map(len, (failure.sign, failure.cause, failure.cure))) > 15
+    shown = doctor("--failures").stdout
+    assert shown.count("\n  because ") == shown.count("\n  -> ") == 18
+
+
+@pytest.mark.parametrize(
+    ("found", "level", "text"),
+    [
+        (check_python((3, 9)), Level.FAIL, "3.10 to 3.13 are wanted"),
+        (check_python((3, 14)), Level.FAIL, "3.10 to 3.13 are wanted"),
+        (check_python((3, 12), is_64_bit=False), Level.FAIL, "of 32 bits"),
+        (check_python((3, 12), is_64_bit=True), Level.OK, "3.12"),
+        (check_torch("2.10.1+cu128"), Level.FAIL, "2.11 or later"),
+        (check_torch("2.13.0+cpu"), Level.OK, "2.13.0+cpu"),
+        (check_torchrl(), Level.OK, "trees"),
+        (check_warp(), Level.OK, "cpu"),
+        (check_accelerator(cuda_of_torch=None, num_devices=0, has_card=True), Level.WARN, "torch is for CPUs only"),
+        (check_accelerator(cuda_of_torch="13.0", num_devices=0, has_card=True), Level.WARN, "does not see it"),
+        (check_accelerator(cuda_of_torch=None, num_devices=0, has_card=False), Level.OK, "none"),
+        (check_accelerator(cuda_of_torch="13.0", num_devices=2, has_card=True, device="H200"), Level.OK, "H200 (2)"),
+        (check_display({}, system="linux", is_for_game=True), Level.WARN, "the game needs one"),
+        (check_display({}, system="linux"), Level.OK, "need none"),
+        (check_display({"DISPLAY": ":0"}, system="linux", is_for_game=True), Level.OK, "can be shown"),
+        (check_display({}, system="win32", is_for_game=True), Level.OK, "can be shown"),
+    ],
+)
+def test_machines(found: Finding, level: Level, text: str) -> None:
+    assert found.level is level
+    assert text in found.text
+
+
+def library(path: Path, version: str) -> None:
+    """Bytes as they stand in a Windows library's resources."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = f"ProductVersion\0\0{version}\0".encode("utf-16-le")
+    path.write_bytes(b"MZ" + bytes(100) + text + bytes(50))
+
+
+def test_installations(tmp_path: Path) -> None:
+    documents = tmp_path / "Documents"
+    levels = [found.level for found in run_checks(installation_checks(documents=documents, loader="/no/TMLoader.exe"))]
+    assert levels == [Level.WARN, Level.WARN, Level.WARN, Level.FAIL, Level.OK]
+    challenges = documents / "TrackMania" / "Tracks" / "Challenges" / "My Challenges"
+    challenges.mkdir(parents=True)
+    (challenges / "A 1.Challenge.Gbx").touch()
+    assert check_game_folder(documents).level is Level.OK
+    assert check_map(documents, '"My Challenges\\A 1.Challenge.Gbx"').level is Level.OK
+    missing = check_map(documents, "My Challenges\\B.Challenge.Gbx")
+    assert (missing.level, "OneDrive" in FAILURES["map not found"].cause) == (Level.FAIL, True)
+    library(tmp_path / "loader" / "profiles" / "TMInterface.dll", "2.1.4.0")
+    (tmp_path / "loader" / "TMLoader.exe").touch()
+    assert check_loader(str(tmp_path / "loader" / "TMLoader.exe")).level is Level.OK
+    found = check_tminterface([documents, tmp_path / "loader"])
+    assert (found.level, found.text[:24]) == (Level.OK, "2.1.4.0: use game=tmi2 (")
+    library(tmp_path / "old" / "TMInterface.dll", "1.4.3")
+    assert "use game=tmi1" in check_tminterface([tmp_path / "old"]).text
+    (tmp_path / "old" / "TMInterface.dll").write_bytes(b"nothing")
+    assert check_tminterface([tmp_path / "old"]).level is Level.WARN
+
+
+def test_documents_in_one_drive_are_found(tmp_path: Path) -> None:
+    assert documents_folder(tmp_path) == tmp_path / "Documents"
+    (tmp_path / "OneDrive" / "Documents" / "TrackMania").mkdir(parents=True)
+    assert documents_folder(tmp_path) == tmp_path / "OneDrive" / "Documents"
+
+
+def test_plugins(tmp_path: Path) -> None:
+    ours, folder = tmp_path / "ours", tmp_path / "Documents" / "TMInterface" / "Plugins"
+    for each in (ours, folder):
+        each.mkdir(parents=True)
+    (ours / "Link.as").write_text('RegisterVariable("custom_port", 0);\n')
+    (folder / "Other.as").write_text("void Main() {}")
+    documents = tmp_path / "Documents"
+    assert check_plugin(documents, ours=ours).level is Level.FAIL
+    (folder / "Link.as").write_bytes(b'RegisterVariable("custom_port",\r\n 0);\r\n')  # line ends as Windows has them
+    assert check_plugin(documents, ours=ours).text == "Link.as, current"
+    (folder / "Link.as").write_text('RegisterVariable("custom_port", 1);\n')
+    assert check_plugin(documents, ours=ours).level is Level.WARN
+    (folder / "Link.as").rename(folder / "Python_Link.as")
+    assert "not this project's own" in check_plugin(documents, ours=ours).text
+    (folder / "Second.as").write_text('RegisterVariable("custom_port", 0);\n')
+    assert check_plugin(documents, ours=ours).level is Level.WARN
+
+
+def test_a_game_that_runs_is_measured(emulator: EmulatorProcess) -> None:
+    done = doctor("--port", emulator.address, "--json")
+    findings = {found["name"]: found for found in json.loads(done.stdout)}
+    for name in ("python", "torch", "torchrl", "warp", "port", "connection", "speed", "pictures"):
+        assert findings[name]["level"] == "ok", findings[name]
+    assert "decisions a second" in findings["speed"]["text"]
+    assert done.returncode == 0
+
+
+def test_a_game_with_tminterface_1_is_measured_without_pictures() -> None:
+    pytest.importorskip("tminterface")
+    server = Protocol1Server(load_track("oval"))
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        client = TMInterface1Client(channel=server.address)
+        found = run_checks(GameChecks(client, timeout_s=5.0).checks())
+        client.close()
+    finally:
+        server.stop()
+        thread.join()
+    assert [each.level for each in found] == [Level.OK] * 3, found
+    assert found[2].text == "TMInterface1Client has none; drive by floats"
+    assert doctor("--port", 8478, "--channel", "TMInterface0").stderr.strip().endswith("a game has one of them")
+
+
+def test_a_game_that_does_not_run_is_explained() -> None:
+    port = free_port()
+    done = doctor("--port", port, "--timeout", 0.3)
+    assert done.returncode == 1
+    assert f"fail  port: nobody listens at 127.0.0.1:{port}" in done.stdout
+    assert "fail  connection: nobody answers" in done.stdout
+    assert "install_plugin.py" in done.stdout
+    assert doctor("--port", 70000).stderr.strip() == "--port 70000: 1 to 65535 wanted"
+
+
+def test_another_program_at_the_port_is_told_apart() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert check_port(port).level is Level.OK
+        assert check_port_is_free(port).level is Level.WARN
+        client = TMInterface2Client(port=port)
+        checks = GameChecks(client, timeout_s=0.3)  # it never speaks
+        found = run_checks(checks.checks())
+        client.close()
+    assert [each.level for each in found] == [Level.FAIL] * 3
+    assert found[0].cure == FAILURES["map not found"].cure
+
+
+def test_a_game_in_its_menus_is_explained() -> None:
+    server = Protocol2Server(load_track("oval"), is_in_menus=True)
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        (found, *_) = run_checks(GameChecks(TMInterface2Client(port=server.port), timeout_s=5.0).checks())
+    finally:
+        server.stop()
+        thread.join()
+    assert found.level is Level.FAIL
+    assert "stands in its menus: open a map" in found.text
+    assert found.cure == FAILURES["in the menus"].cure

@@ -1,0 +1,163 @@
+"""Random and mutated bytes for both ends of protocol 2: nothing but typed errors, and always an end."""
+
+from __future__ import annotations
+
+import random
+from struct import Struct
+from typing import Any
+
+import pytest
+
+from tests.game.ways import served
+from tm_torchrl.game import GameError, GameGone, TMInterface2Client
+from tm_torchrl.game.emulator.protocol2 import ClientGone, Protocol2Server
+from tm_torchrl.game.link import Link
+from tm_torchrl.game.messages2 import INT, Message, execute, request, rewind_to, set_inputs, set_speed
+from tm_torchrl.game.state_layout import new_state
+from tm_torchrl.tracks import load_track
+from tm_torchrl.world.actions import ACTIONS
+
+OVAL = load_track("oval")
+SLOW = [pytest.param(seed, 10_000, marks=pytest.mark.slow) for seed in range(1, 11)]
+
+
+class Record(Link):
+    """A link that remembers what came."""
+
+    heard = b""
+
+    def read_bytes(self, number: int) -> bytes:
+        found = super().read_bytes(number)
+        self.heard += found
+        return found
+
+
+class Replayed:
+    """A link whose game says given bytes, then is gone."""
+
+    host, port = "nowhere", 0
+
+    def __init__(self, content: bytes) -> None:
+        self._rest = content
+
+    def allow(self, seconds: float) -> None: ...
+
+    def open(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def send(self, content: bytes) -> None: ...
+
+    def read(self, kind: Struct) -> tuple[Any, ...]:
+        return kind.unpack(self.read_bytes(kind.size))
+
+    def read_bytes(self, number: int) -> bytes:
+        if len(self._rest) < number:
+            raise GameGone("the bytes are over")
+        found, self._rest = self._rest[:number], self._rest[number:]
+        return found
+
+
+def converse(client: TMInterface2Client) -> None:
+    """A short race, with a picture and a rewind."""
+    client.connect()
+    start = client.restart()
+    for action in (0, 0, 1, 2):
+        client.drive(ACTIONS[action], num_ticks=5)
+    client.frame(width=8, height=8)
+    client.rewind(start.state)
+    client.drive(ACTIONS[0], num_ticks=5)
+    client.is_in_menus()
+    client.inputs_text()
+
+
+def mutated(content: bytes, generator: random.Random) -> bytes:
+    """A few bytes or whole numbers changed, put in, taken out, or all from somewhere on."""
+    changed = bytearray(content)
+    for _ in range(generator.randint(1, 4)):
+        at = generator.randrange(len(changed))
+        kind = generator.randrange(5)
+        if kind == 0:
+            changed[at] = generator.randrange(256)
+        elif kind == 1:
+            at -= at % 4
+            changed[at : at + 4] = INT.pack(generator.choice([0, -1, 1, 2, 5, 2**31 - 1, -(2**31), 8404]))
+        elif kind == 2:
+            changed[at:at] = generator.randbytes(generator.randint(1, 12))
+        elif kind == 3:
+            del changed[at : at + generator.randint(1, 12)]
+        else:
+            changed[at:] = generator.randbytes(generator.randint(0, 300))
+        if not changed:
+            break
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(("seed", "num"), [(0, 2_000), *SLOW])
+def test_whatever_a_game_says_a_client_answers_with_typed_errors(seed: int, num: int) -> None:
+    with served(OVAL, countdown_ms=100) as server:
+        client = TMInterface2Client(port=server.port, timeout_s=5.0)
+        client._link = recorded = Record("127.0.0.1", server.port)
+        converse(client)
+        client.close()
+    generator = random.Random(seed)
+    num_errors = 0
+    for _ in range(num):
+        client = TMInterface2Client()
+        client._link = Replayed(mutated(recorded.heard, generator))  # type: ignore[assignment]
+        try:
+            converse(client)
+        except GameError:
+            num_errors += 1
+            assert not client.is_connected
+    assert num_errors > num // 2
+
+
+def script(generator: random.Random) -> bytes:
+    """What a client may say, in any order."""
+    state = bytes(new_state(num_checkpoints=4))
+    parts = [
+        *(request(message) for message in Message if message not in (Message.EXECUTE, Message.REWIND_TO_STATE)),
+        *[request(Message.RUN_STEP)] * 10,
+        set_speed(generator.choice([1.0, 0.0, float("nan"), -1.0, 1e30])),
+        *(set_inputs(inputs) for inputs in ACTIONS[:3]),
+        rewind_to(state),
+        execute(generator.choice(["map oval", "map nowhere", "map", "cam 2", "é\0"])),
+        request(Message.SET_STEP_PERIOD) + INT.pack(generator.choice([10, 50, 100])),
+        request(Message.REQUEST_FRAME) + INT.pack(8) + INT.pack(8),
+    ]
+    return request(Message.ON_CONNECT) + b"".join(generator.choices(parts, k=30))
+
+
+class Speaker:
+    """A socket whose client says given bytes, then closes."""
+
+    def __init__(self, content: bytes) -> None:
+        self._rest = content
+
+    def recv(self, number: int, flags: int = 0) -> bytes:
+        found, self._rest = self._rest[:number], self._rest[number:]
+        return found
+
+    def send(self, content: bytes) -> int:
+        return len(content)
+
+
+@pytest.mark.parametrize(("seed", "num"), [(0, 400), *SLOW])
+def test_whatever_a_client_says_the_emulator_lets_it_go(seed: int, num: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Protocol2Server(OVAL, countdown_ms=50)
+
+    def idle() -> None:
+        raise ClientGone("nothing happens any more")
+
+    monkeypatch.setattr(server, "_idle", idle)
+    generator = random.Random(seed)
+    for _ in range(num):
+        content = script(generator)
+        server._begin_session()
+        server._restart()
+        server._socket = Speaker(mutated(content, generator) if generator.random() < 0.7 else content)  # type: ignore[assignment]
+        with pytest.raises(ClientGone):
+            server._play()
+    server._listener.close()
+    server.stop()

@@ -1,0 +1,318 @@
+"""The emulator's bytes, spoken to by hand: order of messages, what blocks, what is answered, what drops a client."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from tests.game.ways import served
+from tm_torchrl.game.emulator.protocol2 import Protocol2Server
+from tm_torchrl.game.state_layout import check_state, checkpoint_times, race_time_of
+from tm_torchrl.tracks import load_track
+from tm_torchrl.tracks.medals import author_actions
+from tm_torchrl.world.actions import ACTIONS
+
+OVAL = load_track("oval")
+QUIET_S = 0.15  # in which nothing may come
+
+
+OPEN: list[socket.socket] = []
+
+
+@pytest.fixture(autouse=True)
+def closed_at_last() -> Iterator[None]:
+    yield
+    while OPEN:
+        OPEN.pop().close()
+
+
+class Talk:
+    """A conversation in whole numbers, with no code of the client's."""
+
+    def __init__(self, server: Protocol2Server) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=10.0)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or each small message waits 40 ms
+        OPEN.append(self.socket)
+
+    def ints(self, number: int = 1) -> tuple[int, ...]:
+        return struct.unpack(f"<{number}i", self.bytes(4 * number))
+
+    def bytes(self, number: int) -> bytes:
+        found = b""
+        while len(found) < number:
+            more = self.socket.recv(number - len(found))
+            if not more:
+                raise EOFError
+            found += more
+        return found
+
+    def say(self, *numbers: int, rest: bytes = b"") -> None:
+        self.socket.sendall(struct.pack(f"<{len(numbers)}i", *numbers) + rest)
+
+    def state(self) -> bytes:
+        self.say(9)
+        return self.bytes(self.ints()[0])
+
+    def is_quiet(self) -> bool:
+        self.socket.settimeout(QUIET_S)
+        try:
+            return not self.socket.recv(1, socket.MSG_PEEK)
+        except TimeoutError:
+            return True
+        finally:
+            self.socket.settimeout(10.0)
+
+    def to_start(self, *, period_ms: int = 50) -> None:
+        """Through greeting and countdown; the run step of time 0 waits."""
+        assert self.ints() == (5,)
+        self.say(19, period_ms, 5)
+        while True:
+            message, race_time = self.ints(2)
+            assert message == 1
+            if race_time == 0:
+                return
+            self.say(1)
+
+
+@pytest.fixture
+def server() -> Iterator[Protocol2Server]:
+    with served(OVAL, countdown_ms=200) as found:
+        yield found
+
+
+def test_the_countdown_comes_in_steps_of_the_period(server: Protocol2Server) -> None:
+    talk = Talk(server)
+    assert talk.ints() == (5,)
+    assert talk.is_quiet(), "it goes on before its number came back"
+    talk.say(5)
+    assert talk.ints(2) == (1, -200)  # the default period of 10 ms
+    talk.say(1)
+    assert talk.ints(2) == (1, -190)
+    talk.say(19, 50, 1)  # period 50 from here
+    assert [talk.ints(2), talk.say(1), talk.ints(2)][::2] == [(1, -150), (1, -100)]
+    assert talk.is_quiet()
+
+
+def test_keys_travel_as_left_right_gas_brake(server: Protocol2Server) -> None:
+    talk = Talk(server)
+    talk.to_start()
+    talk.say(10, rest=bytes([0, 0, 1, 0]))
+    talk.say(1)
+    assert talk.ints(2) == (1, 50)
+    talk.say(10, rest=bytes([1, 0, 1, 1]))
+    talk.say(23)
+    script = talk.bytes(talk.ints()[0])
+    assert script == b"0.00 press up\n0.05 press down\n0.05 press left\n"
+
+
+def test_a_state_is_answered_with_its_length_and_rewinds(server: Protocol2Server) -> None:
+    talk = Talk(server)
+    talk.to_start()
+    start = talk.state()
+    check_state(start)
+    assert len(start) == 8356 + 12 * len(OVAL.gates)
+    for _ in range(3):
+        talk.say(10, rest=bytes([0, 0, 1, 0]))
+        talk.say(1)
+        talk.ints(2)
+    moved = talk.state()
+    assert race_time_of(moved) == 150 and moved != start
+    talk.say(7, len(start), rest=start)
+    assert talk.state() == start
+    talk.say(1)
+    assert talk.ints(2) == (1, 50), "the next run step comes a tick or more after the state's time"
+
+
+def drive_lap(talk: Talk, *, prevents: bool) -> list[tuple[int, ...]]:
+    """The author's lap; what came that was no run step, with the race time in the state."""
+    actions = author_actions("oval")
+    assert actions is not None
+    events = []
+    for action in actions.tolist():
+        gas, brake, left, right = ACTIONS[action]
+        talk.say(10, rest=bytes([left, right, gas, brake]))
+        talk.say(1)
+        while (message := talk.ints()[0]) != 1:
+            count, total = talk.ints(2)
+            state = bytearray(talk.state())
+            events.append((message, count, total, race_time_of(state)))
+            if count == total:
+                if not prevents:
+                    talk.say(2)
+                    return events
+                checkpoint_times(state)[-1] = -1
+                talk.say(7, len(state), rest=bytes(state))
+            talk.say(message)
+        assert talk.ints()[0] % 50 == 0
+    return events
+
+
+def test_checkpoints_come_from_inside_the_tick(server: Protocol2Server) -> None:
+    talk = Talk(server)
+    talk.to_start()
+    events = drive_lap(talk, prevents=True)
+    assert [event[:3] for event in events] == [(2, 1, 4), (2, 2, 4), (2, 3, 4), (2, 4, 4)]
+    assert any(time_ms % 50 for *_, time_ms in events)
+    talk.say(16)
+    assert talk.ints() == (0,), "the finish was prevented"
+    talk.say(1)
+    assert talk.ints()[0] == 1, "the race goes on"
+
+
+def test_a_finish_nobody_prevents_ends_the_race(server: Protocol2Server) -> None:
+    talk = Talk(server)
+    talk.to_start()
+    *_, finish_ms = drive_lap(talk, prevents=False)[-1]
+    for _ in range(5):  # the clock stands, each tick tells it
+        assert talk.ints(2) == (1, finish_ms)
+        talk.say(16)
+        assert talk.ints() == (1,)
+        talk.say(1)
+    assert talk.ints(2) == (1, finish_ms)
+    talk.say(11, 1)  # give up
+    assert talk.ints(2) == (1, -200)
+
+
+def test_laps_are_told_after_their_checkpoint() -> None:
+    ring = load_track("ring")
+    actions = author_actions("ring")
+    assert actions is not None
+    with served(ring, countdown_ms=0) as server:
+        talk = Talk(server)
+        talk.to_start()
+        messages = []
+        for action in actions.tolist():
+            gas, brake, left, right = ACTIONS[action]
+            talk.say(10, rest=bytes([left, right, gas, brake]))
+            talk.say(1)
+            while (message := talk.ints()[0]) != 1:
+                messages.append((message, *talk.ints(2)))
+                if messages[-1][:2] == (2, 12):
+                    talk.say(12)  # prevent the finish
+                talk.say(message)
+            talk.ints()
+    laps = [i for i, message in enumerate(messages) if message[0] == 3]
+    assert [messages[i] for i in laps] == [(3, 1, 3), (3, 2, 3)]
+    assert [messages[i - 1] for i in laps] == [(2, 4, 12), (2, 8, 12)]
+
+
+def test_a_picture_comes_when_the_game_draws(server: Protocol2Server) -> None:
+    talk = Talk(server)
+    talk.to_start()
+    talk.say(6, rest=struct.pack("<f", 0.0))
+    talk.say(17, 64, 32, 1)
+    assert talk.ints() == (4,)
+    picture = np.frombuffer(talk.bytes(64 * 32 * 4), np.uint8).reshape(32, 64, 4)
+    assert (picture[:, :, 3] == 255).all() and picture[:, :, 0].std() > 5
+    talk.say(17, 64, 64, 4)  # asked for in a picture's wait: lost, as in the plugin
+    assert talk.is_quiet(), "the game is frozen, and no picture was asked for"
+
+
+def test_a_picture_that_is_withdrawn_does_not_come(server: Protocol2Server) -> None:
+    talk = Talk(server)
+    talk.to_start()
+    talk.say(17, 64, 64, 20, 1)
+    assert talk.ints(2) == (1, 50)
+    talk.say(17, 16, 16, 1)  # at speed 1 the picture comes behind the next ticks
+    assert talk.ints() == (4,)
+    talk.bytes(16 * 16 * 4)
+    talk.say(4)
+    assert talk.ints(2) == (1, 100)
+
+
+def test_a_rewind_in_a_picture_counts_the_state_s_step_as_told(server: Protocol2Server) -> None:
+    talk = Talk(server)
+    talk.to_start()
+    start = talk.state()
+    talk.say(17, 16, 16, 1)  # at speed 1: the picture comes behind the ticks, before the run step of 50 ms
+    assert talk.ints() == (4,)
+    talk.bytes(16 * 16 * 4)
+    talk.say(7, len(start), rest=start)
+    talk.say(4)
+    assert talk.ints(2) == (1, 50), "not the run step of the state itself, at 0"
+    talk.say(1)
+    assert talk.ints(2) == (1, 100)
+
+
+def test_a_silent_client_is_dropped_and_the_next_one_is_served(server: Protocol2Server) -> None:
+    talk = Talk(server)
+    talk.to_start()
+    talk.say(15, 100)  # answer within 100 ms from here
+    begin = time.monotonic()
+    with pytest.raises(EOFError):
+        talk.ints()
+    assert 0.08 < time.monotonic() - begin < 2.0
+    other = Talk(server)
+    assert other.ints() == (5,)
+    other.say(5)
+    assert other.ints(2)[0] == 1
+    assert other.is_quiet()
+
+
+def test_good_bye_drops_the_client(server: Protocol2Server) -> None:
+    talk = Talk(server)
+    talk.to_start()
+    talk.say(13)
+    with pytest.raises(EOFError):
+        talk.ints()
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [(7, 2**30), (7, -1), (14, -5), (17, 0, 64), (17, 10**6, 64), (19, 7), (19, -10)],
+    ids=str,
+)
+def test_requests_that_cannot_be_meant_so_drop_the_client(server: Protocol2Server, numbers: tuple[int, ...]) -> None:
+    talk = Talk(server)
+    talk.to_start()
+    talk.say(*numbers)
+    with pytest.raises((EOFError, ConnectionResetError)):
+        talk.ints()
+
+
+def test_an_unknown_number_is_passed_over(server: Protocol2Server) -> None:
+    talk = Talk(server)
+    talk.to_start()
+    talk.say(99, 3, 1)
+    assert talk.ints(2) == (1, 50)
+
+
+def test_menus_have_no_race_until_a_map_is_loaded() -> None:
+    with served(OVAL, countdown_ms=0, is_in_menus=True) as server:
+        talk = Talk(server)
+        assert talk.ints() == (5,)
+        talk.say(22)
+        assert talk.ints() == (1,)
+        talk.say(9)
+        assert talk.ints() == (1,) and talk.bytes(1) == b"\0", "a state that is none"
+        command = b'map "My Challenges\\ring.Challenge.Gbx"'
+        talk.say(14, len(command), rest=command)
+        talk.say(22)
+        assert talk.ints() == (0,)
+        talk.say(5)
+        assert talk.ints(2) == (1, 0)
+        assert len(checkpoint_times(talk.state())) == 12  # ring: three laps of four
+
+
+def test_without_a_map_the_menus_are_silent_and_a_newer_client_takes_over() -> None:
+    with served(OVAL, is_in_menus=True) as server:
+        talk = Talk(server)
+        assert talk.ints() == (5,)
+        command = b"map nowhere"
+        talk.say(14, len(command), rest=command)
+        talk.say(5)
+        assert talk.is_quiet()
+        other = Talk(server)
+        assert other.ints() == (5,)
+        with pytest.raises((EOFError, ConnectionResetError)):
+            talk.ints()
+
+
+def test_it_listens_on_loopback_only() -> None:
+    with served(OVAL) as server:
+        assert server.address == f"127.0.0.1:{server.port}"

@@ -1,0 +1,67 @@
+"""An emulated game: ``python -m tm_torchrl.game.emulator --protocol 2 --port 8478 --track hillside``.
+
+It tells where it listens in its first line of output, then runs until it is ended; with ``--until-stdin-ends`` it ends
+with the process that started it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+import threading
+from typing import Any
+
+from tm_torchrl.tracks import DEFAULT_TRACK, load_track
+
+PROTOCOLS = {1: "tm_torchrl.game.emulator.protocol1", 2: "tm_torchrl.game.emulator.protocol2"}
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tm_torchrl.game.emulator", description="The simulator behind the game's own protocol."
+    )
+    parser.add_argument("--protocol", type=int, choices=sorted(PROTOCOLS), default=2, help="of TMInterface 1.x or 2.x")
+    parser.add_argument("--track", default=DEFAULT_TRACK, help="a built-in track or a .npz file")
+    parser.add_argument("--port", type=int, default=8478, help="0 lets the system choose; protocol 1 has channels")
+    parser.add_argument("--channel", help="of protocol 1, such as TMInterface0; one that nobody else has without")
+    parser.add_argument("--host", default="127.0.0.1", help="anything else than loopback lets others in: no password")
+    parser.add_argument("--countdown-ms", type=int, default=2600, help="before the start signal")
+    parser.add_argument("--in-menus", action="store_true", help="begin without a map, as the game does")
+    parser.add_argument("--real-time", action="store_true", help="keep to the game's speed; unlimited without")
+    parser.add_argument("--until-stdin-ends", action="store_true", help="end with the process that started this one")
+    parser.add_argument("--verbose", action="store_true", help="tell commands, warnings and clients")
+    return parser.parse_args(arguments)
+
+
+def make_server(options: argparse.Namespace) -> Any:
+    """The server of the chosen protocol; each module of ``PROTOCOLS`` has its own ``server_from``."""
+    module = importlib.import_module(PROTOCOLS[options.protocol])
+    return module.server_from(options, load_track(options.track))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Serve until the end."""
+    options = parse(arguments)
+    logging.basicConfig(level=logging.DEBUG if options.verbose else logging.ERROR, stream=sys.stderr)
+    server = make_server(options)
+    sys.stdout.write(f"listening on {server.address}\n")
+    sys.stdout.flush()
+    if options.until_stdin_ends:
+
+        def follow() -> None:
+            while sys.stdin.buffer.read(1):
+                pass
+            server.stop()
+
+        threading.Thread(target=follow, daemon=True).start()
+    try:
+        server.serve()
+    except KeyboardInterrupt:
+        server.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""One car's race as the game runs it: a countdown, ticks of 10 ms, keys, checkpoints, a state in bytes, pictures."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tm_torchrl.game.state_layout import (
+    NOT_PASSED,
+    check_state,
+    checkpoint_times,
+    head_of,
+    new_state,
+    row_from_state,
+    write_row,
+)
+from tm_torchrl.sim import Simulator
+from tm_torchrl.sim.camera import MAX_SIZE, MIN_SIZE, Camera
+from tm_torchrl.sim.state import STATE
+from tm_torchrl.tracks import Track
+from tm_torchrl.world.actions import ACTIONS, TICK_MS, Inputs
+from tm_torchrl.world.car_row import CAR_ROW
+
+COUNTDOWN_MS = 2600
+KEYS = {"gas": "up", "brake": "down", "left": "left", "right": "right"}  # the game's names
+_COUNT = STATE.start("checkpoint_count")
+_TIME = STATE.start("last_checkpoint_time_ms")
+_FINISHED = STATE.start("is_finished")
+_LATERAL = STATE.start("has_lateral_contact")
+_RACE_TIME = STATE.start("race_time_ms")
+_MAGIC = b"tm_torchrl state"
+_NUM_HIDDEN = STATE.size - CAR_ROW.size
+_HIDDEN = struct.Struct(f"<16s{_NUM_HIDDEN}f")
+_NO_KEYS = Inputs(gas=False, brake=False, left=False, right=False)
+
+
+def action_of(inputs: Inputs) -> int:
+    """The simulator's action for these keys; left and right together steer nowhere."""
+    if inputs.left and inputs.right:
+        inputs = inputs._replace(left=False, right=False)
+    return ACTIONS.index(inputs)
+
+
+@dataclass(frozen=True)
+class _KeyChange:
+    time_ms: int
+    key: str
+    is_pressed: bool
+
+    def __str__(self) -> str:
+        return f"{self.time_ms / 1000:.2f} {'press' if self.is_pressed else 'rel'} {KEYS[self.key]}"
+
+
+class EmulatedRace:
+    """The simulator with the game's clock around it.
+
+    What the game's state has no place for (the simulator's struts, the steering wheel, ...) lies in the state's spare
+    stretch, so that a rewind is exact; a state without it is refused.
+
+    Args:
+        track: where to race.
+        countdown_ms: before the start signal, in which the car stands.
+    """
+
+    def __init__(self, track: Track, *, countdown_ms: int = COUNTDOWN_MS) -> None:
+        if countdown_ms < 0 or countdown_ms % TICK_MS:
+            raise ValueError(f"countdown_ms={countdown_ms}: a multiple of {TICK_MS}, at least 0, wanted")
+        self.track = track
+        self.countdown_ms = countdown_ms
+        self.num_laps = track.num_laps
+        self.checkpoints_per_lap = len(track.gates)
+        self.total = self.checkpoints_per_lap * self.num_laps
+        self._sim = Simulator(track, num_cars=1)
+        self._cameras: dict[int, tuple[Camera, torch.Tensor]] = {}
+        self._track_index = torch.zeros(1, dtype=torch.int32)
+        self._action = torch.zeros(1, dtype=torch.int64)
+        self.restart()
+
+    def restart(self) -> None:
+        """Put the car on the start line, before the countdown."""
+        self._sim.reset()
+        self._row = self._sim.save().numpy()[0]
+        self._blob = new_state(num_checkpoints=self.checkpoints_per_lap, num_laps=self.num_laps)
+        self.time_ms = -self.countdown_ms
+        self.changes: list[_KeyChange] = []
+        self.inputs = _NO_KEYS
+        self._action[0] = action_of(self.inputs)
+
+    @property
+    def count(self) -> int:
+        """Checkpoints passed, over all laps."""
+        return int(self._row[_COUNT])
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the last of them is passed."""
+        return self.count >= self.total
+
+    def press(self, inputs: Inputs) -> None:
+        """Hold these keys from now on."""
+        for key, before, after in zip(Inputs._fields, self.inputs, inputs, strict=True):
+            if before != after:
+                self.changes.append(_KeyChange(self.time_ms, key, after))
+        self.inputs = inputs
+        self._action[0] = action_of(inputs)
+
+    def begin_step(self) -> None:
+        """From now on touches of walls are collected anew."""
+        self._row[_LATERAL] = 0.0
+
+    def advance(self, num_ticks: int) -> int:
+        """Play ticks, but not beyond one in which a checkpoint is passed or the countdown ends; returns how many."""
+        if self.time_ms < 0:
+            played = min(num_ticks, -self.time_ms // TICK_MS)
+            self.time_ms += played * TICK_MS
+            return played
+        before = self._row.copy()
+        self._load(before)
+        played = self._tick(num_ticks, before)
+        if num_ticks > 1 and self._row[_COUNT] != before[_COUNT]:  # somewhere on the way: go there tick by tick
+            self._load(before)
+            self._row, played = before, 0
+            while self._row[_COUNT] == before[_COUNT]:
+                played += self._tick(1, self._row)
+        self.time_ms += played * TICK_MS
+        if self._row[_COUNT] != before[_COUNT]:
+            checkpoint_times(self._blob)[: self.count] = np.maximum(checkpoint_times(self._blob)[: self.count], 0)
+            checkpoint_times(self._blob)[self.count - 1] = self._row[_TIME]
+        return played
+
+    def _tick(self, num_ticks: int, before: np.ndarray) -> int:
+        self._sim.tick(self._action, num_ticks=num_ticks)
+        self._row = self._sim.save().numpy()[0]
+        self._row[_LATERAL] = max(self._row[_LATERAL], before[_LATERAL])
+        return num_ticks
+
+    def _load(self, row: np.ndarray) -> None:
+        self._sim.restore(torch.from_numpy(row).unsqueeze(0))
+
+    def prevent_finish(self) -> None:
+        """Take the last checkpoint back, if the race is finished: it goes on."""
+        if self.is_finished:
+            self._count_as(self.total - 1)
+
+    def _count_as(self, count: int) -> None:
+        times = checkpoint_times(self._blob)
+        times[count:] = NOT_PASSED
+        self._row[_COUNT] = count
+        self._row[_TIME] = times[count - 1] if count else 0.0
+        self._row[_FINISHED] = float(count >= self.total)
+
+    def state(self) -> bytes:
+        """The game's state; see ``state_layout``."""
+        row, blob = self._row, self._blob
+        write_row(blob, row[: CAR_ROW.size])
+        head = head_of(blob)
+        head["race_time"] = head["time"] = self.time_ms
+        x, y, z, w = row[STATE["attitude"]]
+        head["quaternion"] = w, x, y, z
+        velocity = row[CAR_ROW["velocity"]]
+        local = velocity @ row[CAR_ROW["rotation"]].reshape(3, 3)
+        head["local_velocity"] = local
+        head["display_speed"] = int(3.6 * float(np.sqrt(velocity @ velocity)))
+        head["current_checkpoint"] = head["lap_checkpoint_count"] = self.count % self.checkpoints_per_lap
+        head["lap"] = self.count // self.checkpoints_per_lap
+        head["is_sliding"] = int(row[CAR_ROW["wheel_is_sliding"]].any())
+        head["spare"] = _HIDDEN.pack(_MAGIC, *row[CAR_ROW.size :].tolist())
+        return bytes(blob)
+
+    def rewind(self, state: bytes) -> None:
+        """Go back to a state that this emulator has made; checkpoints whose times were taken out are not passed."""
+        check_state(state)
+        magic, *hidden = _HIDDEN.unpack_from(head_of(state)["spare"].tobytes())
+        if magic != _MAGIC:
+            raise ValueError("state: it lacks what the simulator needs; only an emulator's own states can be restored")
+        if len(checkpoint_times(state)) != self.total:
+            raise ValueError(
+                f"state: of a race of {len(checkpoint_times(state))} checkpoints; {self.track.name} has {self.total}"
+            )
+        self._blob = bytearray(state)
+        row_from_state(state, out=self._row[: CAR_ROW.size])
+        self._row[CAR_ROW.size :] = hidden
+        times = checkpoint_times(self._blob)
+        self._count_as(int((times != NOT_PASSED).sum()))
+        self.time_ms = int(head_of(state)["race_time"])
+        self._row[_RACE_TIME] = max(0, self.time_ms)
+        self.changes = [change for change in self.changes if change.time_ms < self.time_ms]
+
+    def inputs_text(self) -> str:
+        """The keys so far, as a TMInterface script."""
+        return "".join(f"{change}\n" for change in self.changes)
+
+    def frame(self, *, width: int, height: int) -> bytes:
+        """The picture behind the car, ``height`` rows of ``width`` pixels of blue, green, red and alpha."""
+        edge = min(max(max(width, height) + 1 & ~1, MIN_SIZE), MAX_SIZE)
+        if edge not in self._cameras:
+            camera = Camera((self.track,), image_size=edge)
+            self._cameras[edge] = (camera, torch.zeros(1, 1, edge, edge, dtype=torch.uint8))
+        camera, out = self._cameras[edge]
+        row = torch.from_numpy(self._row[: CAR_ROW.size].copy()).unsqueeze(0)
+        grey = camera.render(row, self._track_index, out)[0, 0].numpy()
+        if grey.shape != (height, width):
+            grey = grey[np.arange(height) * edge // height][:, np.arange(width) * edge // width]
+        picture = np.full((height, width, 4), 255, np.uint8)
+        picture[:, :, :3] = grey[:, :, None]
+        return picture.tobytes()

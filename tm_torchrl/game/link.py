@@ -1,0 +1,122 @@
+"""A TCP connection on which every wait ends: exact numbers of bytes, by a deadline, or a typed error."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from struct import Struct
+from typing import Any
+
+from tm_torchrl.game.errors import GameGone, GameTimeout
+
+RETRY_S = 0.2  # between attempts to connect
+CHUNK_BYTES = 1 << 17
+
+
+class Link:
+    """A connection to the game.
+
+    Args:
+        host: where the game runs.
+        port: of the game instance.
+        poll_s: how often a waiting call looks at its deadline, which it may miss by that much.
+    """
+
+    def __init__(self, host: str, port: int, *, poll_s: float = 0.02) -> None:
+        self.host, self.port = host, port
+        self.poll_s = poll_s
+        self.deadline = 0.0
+        self._allowed_s = 0.0
+        self._socket: socket.socket | None = None
+        self._received = bytearray()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection."""
+        return self._socket is not None
+
+    def allow(self, seconds: float) -> None:
+        """All calls until the next ``allow`` end within so many seconds from now."""
+        self._allowed_s = seconds
+        self.deadline = time.monotonic() + seconds
+
+    def open(self) -> None:
+        """Connect, again and again until the deadline."""
+        self.close()
+        while True:
+            left = self.deadline - time.monotonic()
+            try:
+                self._socket = socket.create_connection((self.host, self.port), timeout=max(0.01, min(left, 2.0)))
+                break
+            except OSError as error:
+                if left <= RETRY_S:
+                    raise GameGone(
+                        f"nobody answers at {self.host}:{self.port} ({error}). Is the game running? Does its console "
+                        f"say that the plugin is loaded, and does `set custom_port {self.port}` stand in its start "
+                        "command? TMInterface 1.x has another protocol: use game=tmi1"
+                    ) from error
+                time.sleep(RETRY_S)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.settimeout(self.poll_s)
+        self._received.clear()
+
+    def send(self, content: bytes) -> None:
+        """Send all of it."""
+        rest = memoryview(content)
+        while rest:
+            try:
+                rest = rest[self._open_socket().send(rest) :]
+            except TimeoutError:
+                self._check_time("take what was sent")
+            except OSError as error:
+                raise GameGone(f"the connection to {self.host}:{self.port} broke: {error}") from error
+
+    def read(self, kind: Struct) -> tuple[Any, ...]:
+        """The next numbers."""
+        return kind.unpack(self.read_bytes(kind.size))
+
+    def read_bytes(self, number: int) -> bytes:
+        """Exactly so many bytes."""
+        received = self._received
+        while len(received) < number:
+            try:
+                more = self._open_socket().recv(CHUNK_BYTES)
+            except TimeoutError:
+                self._check_time(f"send {number} bytes ({len(received)} came)")
+                continue
+            except OSError as error:
+                raise GameGone(f"the connection to {self.host}:{self.port} broke: {error}") from error
+            if not more:
+                raise GameGone(
+                    f"the game at {self.host}:{self.port} closed the connection: it was ended, crashed, or dropped us "
+                    "for being slow or for another client"
+                )
+            received += more
+        found = bytes(received[:number])
+        del received[:number]
+        return found
+
+    @property
+    def num_unread(self) -> int:
+        """Bytes that have come and were not read."""
+        return len(self._received)
+
+    def close(self) -> None:
+        """Close; may be called twice."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.close()
+        self._socket = None
+
+    def _open_socket(self) -> socket.socket:
+        if self._socket is None:
+            raise GameGone(f"not connected to {self.host}:{self.port}")
+        return self._socket
+
+    def _check_time(self, what: str) -> None:
+        if time.monotonic() >= self.deadline:
+            raise GameTimeout(
+                f"the game at {self.host}:{self.port} did not {what} within {self._allowed_s:g} s: it hangs, is "
+                "minimised, or stands in a dialog"
+            )

@@ -1,0 +1,236 @@
+"""The game's state as bytes: where each quantity lies, and the way to and from our car row.
+
+The layout is that of TMInterface's ``SimStateData``, little-endian: a head of fixed size, then the checkpoints that the
+map has. Both TMInterface 1.x and 2.x send it. Every field of the car row has its place there, so a row survives the way
+through the bytes to the last bit.
+
+The head's ``spare`` stretch (the game's command buffer) is left to whoever makes the bytes: the game keeps things of
+its own there, an emulator those parts of its simulator's state that the game's layout has no place for.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+
+import numpy as np
+
+from tm_torchrl.game.errors import ProtocolError
+from tm_torchrl.world.car_row import CAR_ROW, NUM_WHEELS
+
+WHEEL: Final = np.dtype(
+    {
+        "names": ["steerable", "damper", "has_contact", "material", "is_sliding"],
+        "formats": ["<i4", "<f4", "<i4", "<i4", "<i4"],
+        "offsets": [4, 180, 292, 296, 300],
+        "itemsize": 764,
+    }
+)
+_FIELDS: Final[tuple[tuple[str, object, int], ...]] = (
+    ("version", "<u4", 0),
+    ("context_mode", "<u4", 4),  # 1 in a race
+    ("flags", "<u4", 8),  # which parts are there; 0xFF for all
+    ("time", "<i4", 16),
+    ("quaternion", ("<f4", 4), 672),  # w x y z
+    ("rotation", ("<f4", 9), 688),
+    ("position", ("<f4", 3), 724),
+    ("velocity", ("<f4", 3), 736),
+    ("angular_velocity", ("<f4", 3), 760),
+    ("input_gas", "<f4", 1728),
+    ("input_brake", "<f4", 1732),
+    ("input_steer", "<f4", 1736),
+    ("gearbox_state", "<i4", 2388),
+    ("engine_rpm", "<f4", 3112),
+    ("gear", "<i4", 3128),
+    ("has_lateral_contact", "<i4", 3148),
+    ("turning_rate", "<f4", 3160),
+    ("turbo_factor", "<f4", 3172),
+    ("is_freewheeling", "<i4", 3196),
+    ("is_sliding", "<i4", 3224),
+    ("local_velocity", ("<f4", 3), 3452),
+    ("wheels", (WHEEL, NUM_WHEELS), 3816),
+    ("spare", "V264", 6940),
+    ("race_time", "<i4", 7892),
+    ("current_checkpoint", "<i4", 7932),
+    ("race_state", "<i4", 7992),
+    ("lap_checkpoint_count", "<i4", 8020),
+    ("checkpoint_count", "<i4", 8024),
+    ("lap", "<i4", 8028),
+    ("is_finished", "<i4", 8032),
+    ("display_speed", "<i4", 8036),  # whole km/h
+    ("countdown_time", "<i4", 8120),
+    ("num_respawns", "<u4", 8340),
+    ("num_checkpoint_states", "<i4", 8348),
+)
+HEAD_BYTES: Final = 8352  # then states int32 [n], their number's brother int32 m, and (time, stunts) int32 [m, 2]
+HEAD: Final = np.dtype(
+    {
+        "names": [name for name, _, _ in _FIELDS],
+        "formats": [kind for _, kind, _ in _FIELDS],
+        "offsets": [offset for _, _, offset in _FIELDS],
+        "itemsize": HEAD_BYTES,
+    }
+)
+SMALLEST: Final = HEAD_BYTES + 4
+NOT_PASSED: Final = -1
+MAX_CHECKPOINTS: Final = 100_000  # more than any map has; a greater number is no number of checkpoints
+MATERIAL_MASK: Final = 0xFFFF  # the game keeps flags above
+
+_INT: Final = Struct("<i")
+_RACE_TIME_AT: Final = int(HEAD.fields["race_time"][1])  # type: ignore[index]
+_IS_FINISHED_AT: Final = int(HEAD.fields["is_finished"][1])  # type: ignore[index]
+
+# Every quantity lies on a multiple of four bytes: a row is gathered from the head's words, read as floats or as ints.
+_MOTION = ("position", "rotation", "velocity", "angular_velocity")
+_FLOATS = (*_MOTION, "wheel_damper", "engine_rpm", "turbo_factor", "input_gas", "input_brake", "input_steer")
+_COUNTS = ("race_time_ms", "gearbox_state", "gear", "checkpoint_count")
+_FLAGS = ("wheel_is_sliding", "wheel_has_contact", "is_freewheeling", "has_lateral_contact", "is_finished")
+_TIME_AT = CAR_ROW.start("last_checkpoint_time_ms")
+_COUNT_AT = CAR_ROW.start("checkpoint_count")
+
+
+def _word_of(name: str) -> int:
+    """The head's word where a row field begins."""
+    if name.startswith("wheel_"):
+        return (3816 + WHEEL.fields[name.removeprefix("wheel_")][1]) // 4  # type: ignore[index]
+    return HEAD.fields[{"race_time_ms": "race_time"}.get(name, name)][1] // 4  # type: ignore[index]
+
+
+def _map_of(names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Indices in the row, and the words of the head that belong to them."""
+    row, words = [], []
+    for name in names:
+        step = WHEEL.itemsize // 4 if name.startswith("wheel_") else 1
+        for i in range(CAR_ROW[name].stop - CAR_ROW[name].start):
+            row.append(CAR_ROW.start(name) + i)
+            words.append(_word_of(name) + step * i)
+    return np.array(row), np.array(words)
+
+
+_FLOAT_ROW, _FLOAT_WORDS = _map_of(_FLOATS)
+_COUNT_ROW, _COUNT_WORDS = _map_of(_COUNTS)
+_FLAG_ROW, _FLAG_WORDS = _map_of(_FLAGS)
+_MATERIAL_ROW, _MATERIAL_WORDS = _map_of(("wheel_material",))
+
+
+def new_state(*, num_checkpoints: int, num_laps: int = 1) -> bytearray:
+    """A state whose every quantity is 0, and no checkpoint passed.
+
+    Args:
+        num_checkpoints: of one lap, the finish included.
+        num_laps: of the race.
+
+    Examples:
+        >>> len(new_state(num_checkpoints=3))  # 8356 + 3 * 4 + 3 * 8
+        8392
+    """
+    state = bytearray(SMALLEST + 4 * num_checkpoints + 8 * num_checkpoints * num_laps)
+    head = np.frombuffer(state, HEAD, count=1)[0]
+    head["context_mode"] = 1
+    head["flags"] = 0xFF
+    head["num_checkpoint_states"] = num_checkpoints
+    words = np.frombuffer(state, "<i4")
+    words[HEAD_BYTES // 4 + num_checkpoints] = num_checkpoints * num_laps
+    checkpoint_times(state)[:] = NOT_PASSED
+    return state
+
+
+def check_state(state: bytes | bytearray | memoryview) -> None:
+    """Raises ``ProtocolError`` unless these bytes are a whole state.
+
+    >>> check_state(bytes(100))
+    Traceback (most recent call last):
+    tm_torchrl.game.errors.ProtocolError: a state of 100 bytes: at least 8356 wanted; ...
+    """
+    if len(state) < SMALLEST or len(state) % 4:
+        raise ProtocolError(
+            f"a state of {len(state)} bytes: at least {SMALLEST} wanted; the game stands in a menu or is still loading"
+        )
+    words = np.frombuffer(state, "<i4")
+    num_states = int(words[HEAD_BYTES // 4 - 1])
+    if not 0 <= num_states <= MAX_CHECKPOINTS or len(state) < SMALLEST + 4 * num_states:
+        raise ProtocolError(f"a state of {len(state)} bytes that tells of {num_states} checkpoints: out of step")
+    num_times = int(words[HEAD_BYTES // 4 + num_states])
+    wanted = SMALLEST + 4 * num_states + 8 * num_times
+    if not 0 <= num_times <= MAX_CHECKPOINTS or len(state) != wanted:
+        raise ProtocolError(
+            f"a state of {len(state)} bytes that tells of {num_states} checkpoints and {num_times} times: out of step"
+        )
+
+
+def head_of(state: bytes | bytearray | memoryview) -> np.void:
+    """The head's named quantities: a view, which writes through where the bytes can be written."""
+    found: np.void = np.frombuffer(state, HEAD, count=1)[0]
+    return found
+
+
+def checkpoint_times(state: bytes | bytearray | memoryview) -> np.ndarray:
+    """Race times of the checkpoints of all laps, int32 ``[m]``, ``NOT_PASSED`` where still to come: a view."""
+    words = np.frombuffer(state, "<i4")
+    first = HEAD_BYTES // 4 + int(words[HEAD_BYTES // 4 - 1])
+    return words[first + 1 : first + 1 + 2 * int(words[first]) : 2]
+
+
+def race_time_of(state: bytes | bytearray | memoryview) -> int:
+    """Race time in ms; negative in the countdown."""
+    return int(_INT.unpack_from(state, _RACE_TIME_AT)[0])
+
+
+def is_finished(state: bytes | bytearray | memoryview) -> bool:
+    """Whether the game holds the race for finished."""
+    return bool(_INT.unpack_from(state, _IS_FINISHED_AT)[0])
+
+
+def row_from_state(state: bytes | bytearray | memoryview, *, out: np.ndarray | None = None) -> np.ndarray:
+    """The car row of a state, float32 ``[CAR_ROW.size]``.
+
+    Args:
+        state: that ``check_state`` lets pass.
+        out: where to write it.
+
+    Examples:
+        >>> row = np.zeros(CAR_ROW.size, np.float32)
+        >>> row[CAR_ROW["velocity"]] = 0.1, -2.5, 1e-30
+        >>> bool((row_from_state(state_from_row(row, num_checkpoints=2)) == row).all())
+        True
+    """
+    row = np.empty(CAR_ROW.size, np.float32) if out is None else out
+    ints = np.frombuffer(state, "<i4", count=HEAD_BYTES // 4)
+    floats = np.frombuffer(state, "<f4", count=HEAD_BYTES // 4)
+    row[_FLOAT_ROW] = floats[_FLOAT_WORDS]
+    row[_COUNT_ROW] = ints[_COUNT_WORDS]
+    row[_FLAG_ROW] = ints[_FLAG_WORDS] != 0
+    row[_MATERIAL_ROW] = ints[_MATERIAL_WORDS] & MATERIAL_MASK
+    times = checkpoint_times(state)
+    passed = times[times != NOT_PASSED]
+    row[_TIME_AT] = passed[-1] if len(passed) else 0.0
+    return row
+
+
+def write_row(state: bytearray, row: np.ndarray) -> None:
+    """Write a car row into a state; times of earlier checkpoints that it has not stay, or become 0."""
+    ints = np.frombuffer(state, "<i4", count=HEAD_BYTES // 4)
+    floats = np.frombuffer(state, "<f4", count=HEAD_BYTES // 4)
+    floats[_FLOAT_WORDS] = row[_FLOAT_ROW]
+    ints[_COUNT_WORDS] = row[_COUNT_ROW]
+    ints[_FLAG_WORDS] = row[_FLAG_ROW]
+    ints[_MATERIAL_WORDS] = row[_MATERIAL_ROW]
+    times = checkpoint_times(state)
+    count = int(row[_COUNT_AT])
+    times[count:] = NOT_PASSED
+    if count:
+        times[:count] = np.maximum(times[:count], 0)
+        times[count - 1] = row[_TIME_AT]
+
+
+def state_from_row(row: np.ndarray, *, num_checkpoints: int, num_laps: int = 1) -> bytearray:
+    """A state that tells of this car row.
+
+    Args:
+        row: float32 ``[CAR_ROW.size]``.
+        num_checkpoints: of one lap, the finish included.
+        num_laps: of the race.
+    """
+    state = new_state(num_checkpoints=num_checkpoints, num_laps=num_laps)
+    write_row(state, row)
+    return state

@@ -1,0 +1,112 @@
+"""The game's own files: the drive in a replay, and the checkpoints of a map.
+
+They are read with ``pygbx``, which is GPL-3: it is no part of this project, only imported where the user installed it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BLOCK_M = np.array([32.0, 8.0, 32.0])  # a cell of the game's grid
+BLOCK_CENTRE_M = np.array([16.0, 0.0, 16.0])
+USUAL_SAMPLE_MS = 100  # between the positions of a ghost that does not tell
+RAISED = {"StadiumRoadMainCheckpointRight": 5 / 8, "StadiumRoadMainCheckpointLeft": 5 / 8}  # of a cell's height
+HIGH = 7 / 8  # blocks with High in their name
+INSTALL = "pip install 'tm_torchrl[gbx]' (it needs liblzo2: on Debian apt install liblzo2-dev gcc)"
+
+
+@dataclass(frozen=True)
+class Drive:
+    """The fastest drive of a file.
+
+    Args:
+        positions: ``[N, 3]`` in metres, from the start to the finish.
+        race_time_ms: of the drive.
+        num_respawns: on the way; a line with jumps back is no good reference.
+        sample_ms: between positions.
+    """
+
+    positions: np.ndarray
+    race_time_ms: int
+    num_respawns: int
+    sample_ms: int
+
+
+@dataclass(frozen=True)
+class MapFacts:
+    """What a map tells without the game's meshes.
+
+    Args:
+        name: as the game shows it.
+        environment: such as ``Stadium``.
+        checkpoints: centres of checkpoint blocks, ``[K, 3]`` in metres; those of a lap's line too.
+    """
+
+    name: str
+    environment: str
+    checkpoints: np.ndarray
+
+
+def read_drive(path: str | Path) -> Drive:
+    """The fastest ghost of a ``.Replay.Gbx`` or ``.Ghost.Gbx``.
+
+    Args:
+        path: of the file.
+    """
+    gbx, kinds = _open(path)
+    ghosts = [ghost for ghost in gbx.get_classes_by_ids([kinds.CTN_GHOST]) if ghost.records and ghost.race_time > 0]
+    if not ghosts:
+        raise ValueError(f"{path} holds no drive (ghost); give a .Replay.Gbx of a finished race")
+    ghost = min(ghosts, key=lambda each: each.cp_times[-1] if each.cp_times else each.race_time)
+    sample_ms = int(ghost.sample_period or USUAL_SAMPLE_MS)
+    kept = ghost.records[: max(2, round(ghost.race_time / sample_ms) + 1)]
+    positions = np.array([[r.position.x, r.position.y, r.position.z] for r in kept], np.float64)
+    return Drive(positions, int(ghost.race_time), int(ghost.num_respawns), sample_ms)
+
+
+def read_map(path: str | Path) -> MapFacts:
+    """Name and checkpoints of a ``.Challenge.Gbx``, or of the map inside a replay.
+
+    Args:
+        path: of the file.
+    """
+    gbx, kinds = _open(path)
+    wanted = [kinds.CHALLENGE, kinds.CHALLENGE_OLD]
+    found = gbx.get_classes_by_ids(wanted)
+    for replay in [] if found else gbx.get_classes_by_ids([kinds.REPLAY_RECORD]):
+        found += replay.track.get_classes_by_ids(wanted) if replay.track is not None else []
+    if not found:
+        raise ValueError(f"{path} holds no map (challenge); give the map's .Challenge.Gbx")
+    places = [
+        (np.array(block.position.as_array(), np.float64) + np.array([0.0, _lift(block.name), 0.0])) * BLOCK_M
+        for block in found[0].blocks
+        if "Checkpoint" in str(block.name) or "StartFinishLine" in str(block.name)
+    ]
+    checkpoints = np.array(places) + BLOCK_CENTRE_M if places else np.zeros((0, 3))
+    return MapFacts(str(found[0].map_name), str(found[0].environment), checkpoints)
+
+
+def _lift(name: str) -> float:
+    return HIGH if "High" in name else RAISED.get(name, 0.0)
+
+
+def _open(path: str | Path) -> tuple[Any, Any]:
+    """The parsed file, and the parser's numbers of kinds."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} is not a file; replays lie in Documents/TrackMania/Tracks/Replays")
+    try:
+        pygbx = importlib.import_module("pygbx")
+    except ImportError as error:
+        raise ImportError(f"{path}: .Gbx files are read with pygbx, which is not here ({error}); {INSTALL}") from None
+    try:
+        return pygbx.Gbx(str(path)), pygbx.GbxType
+    except Exception as error:  # a parser of a hostile format raises whatever it stumbles over
+        raise ValueError(
+            f"{path} could not be read as a file of TrackMania Forever ({type(error).__name__}: {error}); files of "
+            "later games are other formats"
+        ) from None
