@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -134,6 +137,23 @@ def test_training_goes_on_where_it_was_before_an_evaluation_in_the_same_game(run
     assert env.world.rows()[0, CAR_ROW["race_time_ms"]].item() == 1050.0
     env.close()
     assert not env.world.client.is_connected
+
+
+def test_an_evaluation_may_come_first_and_a_process_that_ends_lets_the_game_go(running: Protocol2Server) -> None:
+    program = f"""
+from tm_torchrl.trainers import compose_settings
+from tm_torchrl.trainers.builders import build_task
+import torch
+task = build_task(compose_settings({one_game(running)!r}))
+(row,) = task.evaluate(lambda observation: torch.tensor([3]), num=1, seed=0)
+print(row["end_causes"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == "['no_progress']\n", done.stderr
+    end = time.monotonic() + 10.0
+    while running.last_farewell != "it said good-bye" and time.monotonic() < end:
+        time.sleep(0.01)
+    assert running.last_farewell == "it said good-bye", "the game would have waited for it"
 
 
 def test_a_training_in_one_running_game(running: Protocol2Server, tmp_path: Path) -> None:

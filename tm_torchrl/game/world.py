@@ -122,6 +122,11 @@ class GameWorld:
         """Key the draws of past starts; the game itself has no randomness."""
         self._random.seed(seed)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a state to be saved."""
+        return bool(self._state)
+
     def save(self) -> Tensor:
         """The game's state and the last checkpoint passed, uint8 ``[1, n]``."""
         passed = self._passed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,14 +119,14 @@ class GameTask(Driving):
     def evaluate(self, policy: TensorDictModuleBase, *, num: int, seed: int) -> list[Row]:
         """Laps, all from the start line."""
         world = self._world(self.game.home)
-        state, past_starts = world.save(), world.past_starts
+        state, past_starts = world.save() if world.has_begun else None, world.past_starts
         world.past_starts = 0.0
         try:
             env = TrackManiaEnv(1, **self._options(world, self.evaluation_limits))
             laps = drive_laps(env, policy, num_laps=min(num, self.evaluation_laps))
         finally:
             world.past_starts = past_starts
-        if not self.game.has_evaluation_instance:
+        if state is not None and not self.game.has_evaluation_instance:
             world.restore(state)  # training goes on where it was
         return [{"track": self._track.name, "is_blind": False, **laps.summary(), "laps": laps}]
 
@@ -134,10 +135,12 @@ class GameTask(Driving):
         for world in self._worlds.values():
             world.close()
         self._worlds.clear()
+        atexit.unregister(self.close)
 
     def _world(self, instance: int) -> GameWorld:
         """The world of an instance, one for all uses of this process."""
         if instance not in self._worlds:
+            atexit.register(self.close)  # or a game would wait for a process that is gone
             size = IMAGE_SHAPE[-1] if self.pixels else None
             client = self.game.client_of(instance)
             self._worlds[instance] = GameWorld(client, self._track, image_size=size, past_starts=self.past_starts)

@@ -70,6 +70,7 @@ class Protocol2Server:
         self._is_in_menus = is_in_menus
         self._is_real_time = is_real_time
         self._load_track_by = load_track_by
+        self.last_farewell = ""  # why the last client is gone
         self._stopping = threading.Event()
         self._listener = socket.create_server((host, port), backlog=1)
         self.port = int(self._listener.getsockname()[1])
@@ -95,6 +96,7 @@ class Protocol2Server:
                     try:
                         self._play()
                     except (ClientGone, OSError) as reason:
+                        self.last_farewell = str(reason)
                         _LOG.info("client %s: %s", address, reason)
 
     def stop(self) -> None:
