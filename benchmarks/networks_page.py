@@ -96,6 +96,7 @@ STACKS = {
     ],
     "Presets": [
         ("the baseline from pixels", "experiment=iqn_pixels"),
+        ("what the Linesight agent was trained with", "experiment=linesight"),
         ("BTR, fitted to this project", "experiment=btr"),
         ("BTR with its paper's numbers", "experiment=btr_paper"),
         ("BTR for two cores", "experiment=btr_cpu"),

@@ -34,7 +34,8 @@ Written by `python benchmarks/report.py` from the tables in `benchmarks/results/
 and 1 for the best that an environment pays; on tracks a score is the mean of the author's time over the lap's, 0 for a
 lap that did not finish. A run's final score is the mean of the last fifth of its evaluations, its area the mean of all.
 Numbers over runs are interquartile means with 95 % stratified bootstrap intervals; "better" is the probability that a
-run's final score beats one of QR-DQN's. CPU seconds are those of training, one thread, evaluations left out.
+run's final score beats one of QR-DQN's. CPU seconds are those of training, one thread, evaluations left out. A run that
+was killed went on from its checkpoint, but without all that its replay held.
 """
 
 
@@ -133,7 +134,8 @@ class Page:
             better = "-"
             if theirs and name != BASELINE:
                 better = statistics.probability_of_improvement([ours], [theirs]).text()
-            cells = [str(len(ours)), statistics.estimate(ours).text()]
+            killed = sum(row["algorithm"] == name and bool(row["num_kills"]) for row in self.rows[environment])
+            cells = [f"{len(ours)}{f', {killed} killed' if killed else ''}", statistics.estimate(ours).text()]
             cells += [statistics.estimate(statistics.areas(self.curves[environment], name)).text(), better]
             for key in ("frames", "cpu_s"):
                 middle, reached, of = statistics.median_to(self.curves[environment], name, threshold, key)

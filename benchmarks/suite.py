@@ -201,7 +201,8 @@ class Runner:
     def _keep(self, cell: Cell) -> None:
         folder = self.folder(cell)
         try:
-            curve = curve_of(folder / RUN, self.suite.environment(cell.environment))
+            about, every = self.suite.environment(cell.environment), self.suite.settings(cell)["evaluation"]
+            curve = curve_of(folder / RUN, about, every_frames=every["every_frames"])
             self._record(cell, costs_of(folder), curve)
         except (ValueError, OSError, KeyError) as error:
             self._record(cell, {}, [], why=f"its results cannot be read: {error}")

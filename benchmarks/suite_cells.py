@@ -17,6 +17,7 @@ from tm_torchrl.trainers import ConfigError, compose_settings
 from tm_torchrl.trainers.nearest import nearest_name
 
 SUITE = Path(__file__).resolve().parent / "suite.yaml"
+TUNED = SUITE.with_name("tuned.yaml")
 INSTALL = 'pip install -e ".[bench]" -c constraints.txt'
 
 
@@ -47,6 +48,7 @@ class Suite:
 
     Args:
         path: the file.
+        tuned: the file that ``tune.py`` writes; ``None`` for settings as they were before.
 
     Examples:
         >>> suite = Suite()
@@ -57,11 +59,14 @@ class Suite:
         tm_torchrl.trainers.construct.ConfigError: grid=quik: unknown; did you mean quick? There are: extended, gpu, ...
     """
 
-    def __init__(self, path: Path = SUITE) -> None:
+    def __init__(self, path: Path = SUITE, *, tuned: Path | None = TUNED) -> None:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
         self.all: list[str] = found["all"]
         self.algorithms: dict[str, dict[str, Any]] = found["algorithms"]
-        self.tuned: dict[str, dict[str, list[str]]] = found["tuned"]
+        self.tuning: dict[str, dict[str, Any]] = found["tuning"]
+        self.tuned: dict[str, dict[str, list[str]]] = {}
+        if tuned is not None:
+            self.tuned = yaml.safe_load(tuned.read_text(encoding="utf-8")) or {}
         self.grids: dict[str, list[dict[str, Any]]] = found["grids"]
         self._environments: dict[str, dict[str, Any]] = found["environments"]
         self._composed: dict[tuple[str, str, tuple[str, ...]], dict[str, Any]] = {}

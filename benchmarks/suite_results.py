@@ -19,7 +19,19 @@ from tm_torchrl.tracks.medals import medals_of
 from tm_torchrl.trainers.own_process import RESULT, RUN
 
 CELL_COLUMNS = (
-    *("algorithm", "seed", "status", "why", "frames", "updates", "cpu_s", "seconds", "parameters", "memory_mb"),
+    *(
+        "algorithm",
+        "seed",
+        "status",
+        "why",
+        "frames",
+        "updates",
+        "cpu_s",
+        "seconds",
+        "parameters",
+        "memory_mb",
+        "num_kills",
+    ),
     *("action_gap", "policy_churn", "crossing_rate"),
     *("settings", "versions", "python", "machine", "git", "date", "command"),
 )
@@ -109,21 +121,39 @@ def _text(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
-def curve_of(run: Path, environment: Mapping[str, Any]) -> list[Row]:
+def curve_of(run: Path, environment: Mapping[str, Any], *, every_frames: int) -> list[Row]:
     """The evaluations of a run, those of several tracks taken together.
 
     Args:
         run: its folder.
         environment: of ``suite.yaml``.
+        every_frames: between evaluations; further ones, made where the run was interrupted, are left out.
     """
+    rows = read_evaluations(run)
+    kept = set(due([row["frames"] for row in rows], every_frames))
     groups: dict[tuple[int, str], list[Row]] = {}
-    for row in read_evaluations(run):
+    for row in rows:
+        if row["frames"] not in kept:
+            continue
         groups.setdefault((row["frames"], HELD_OUT if row.get("is_blind") else SEEN), []).append(row)
     return [
         {"which": which, "frames": frames, **{key: rows[0].get(key) for key in ("updates", "cpu_s", "seconds")}}
         | (_task(rows[0], environment) if "task" in rows[0] else _laps(rows, environment))
         for (frames, which), rows in groups.items()
     ]
+
+
+def due(frames: Sequence[int], every_frames: int) -> list[int]:
+    """The first at or behind each multiple of a number, and the last one.
+
+    >>> due([256, 300, 512, 520, 768, 800], 256)
+    [256, 512, 768, 800]
+    """
+    first: dict[int, int] = {}
+    for number in sorted(frames):
+        if number >= every_frames:
+            first.setdefault(number // every_frames, number)
+    return sorted({*first.values(), *frames[-1:]})
 
 
 def _task(row: Row, environment: Mapping[str, Any]) -> Row:
@@ -178,7 +208,7 @@ def costs_of(folder: Path) -> Row:
     if not evaluations:
         raise ValueError(f"{folder}: no evaluations in it")
     found = {key: evaluations[-1].get(key) for key in ("frames", "updates", "cpu_s", "seconds")}
-    found |= {key: result.get(key) for key in ("parameters", "memory_mb")}
+    found |= {key: result.get(key) for key in ("parameters", "memory_mb", "num_kills")}
     memory = [row["memory/rss_mb"] for row in metrics if "memory/rss_mb" in row]
     if memory:
         found["memory_mb"] = max(memory)

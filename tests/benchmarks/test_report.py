@@ -47,7 +47,7 @@ def results(tmp_path: Path) -> Results:
     for seed in range(5):
         put(found, "qrdqn", seed, [0.0, 0.2 + 0.1 * seed])
         put(found, "iqn", seed, [0.0, 0.7 + 0.1 * seed])
-    put(found, "fqf", 0, [0.0, 1.0])
+    put(found, "fqf", 0, [0.0, 1.0], num_kills=2)
     found.put("cartpole", {"algorithm": "nq", "seed": 0, "status": "failed", "why": "too large", "versions": VERSIONS,
                            "python": "3.11", "machine": "here", "git": "abc1234"}, [])  # fmt: skip
     return found
@@ -62,6 +62,7 @@ def test_the_page_tells_what_was_found(results: Results) -> None:
     assert "| FQF | 0.5 | 0.25 | 0.125 | 1,000 | 2 | 400 |" in text
     assert "- IQN is better than QR-DQN on cartpole: 1.00 [1.00, 1.00]." in text
     assert "- FQF beside QR-DQN on cartpole: 1 and 5 runs are too few to tell." in text
+    assert "| FQF | 1, 1 killed | 1.00 [" in text
     assert "- nq/cartpole/0: too large" in text
     assert "commits abc1234." in text and "finish rate" not in text
     assert "All environments" not in text

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from benchmarks.suite import PEER_COMMAND, Runner
+from benchmarks.suite import PEER_COMMAND, Runner, main
 from benchmarks.suite_cells import SUITE, Suite
 from benchmarks.suite_display import SuiteDisplay
 from benchmarks.suite_results import Results
@@ -245,7 +245,7 @@ def test_an_interruption_stops_what_runs(suite: Suite, tmp_path: Path, monkeypat
 def test_results_that_cannot_be_read_are_a_failure(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def damaged(run: Path, environment: Any) -> Any:
+    def damaged(run: Path, environment: Any, *, every_frames: int) -> Any:
         raise ValueError("line 3 is no row")
 
     monkeypatch.setattr("benchmarks.suite.curve_of", damaged)
@@ -258,19 +258,30 @@ def test_no_workers_are_refused(suite: Suite, tmp_path: Path) -> None:
         runner(suite, tmp_path, World(), workers=0)
 
 
-def command(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, str(ROOT / "benchmarks" / "suite.py"), *map(str, arguments)]
-    return subprocess.run(program, cwd=cwd, capture_output=True, text=True, timeout=600)
-
-
-def test_the_command_lists_cells_and_refuses_mistakes(tmp_path: Path) -> None:
-    listed = command("grid=quick", "--list", "--results", "none", cwd=tmp_path)
+def test_the_command_lists_cells(tmp_path: Path) -> None:
+    program = [sys.executable, str(ROOT / "benchmarks" / "suite.py"), "grid=quick", "--list", "--results", "none"]
+    listed = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert listed.returncode == 0, listed.stderr
     assert "open (8): qrdqn/cartpole/0 iqn/cartpole/0" in listed.stdout
-    wrong = command("quik", cwd=tmp_path)
-    assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert wrong.stderr.startswith("error: grid=quik: unknown; did you mean quick?")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["quik"], "error: grid=quik: unknown; did you mean quick?"),
+        (["quick", "--cells", "iqm"], "error: iqm: no such cell in this grid"),
+        (["quick", "--workers", "0"], "error: workers=0: at least 1 is needed"),
+    ],
+)
+def test_the_command_refuses_mistakes(
+    words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["suite.py", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(message)
 
 
 @pytest.mark.slow

@@ -96,7 +96,9 @@ def test_later_overrides_win_and_settings_have_names() -> None:
     assert SUITE.settings(Cell("iqn", "cartpole", 0, ("total_frames=7",)))["total_frames"] == 7
 
 
-@pytest.mark.parametrize("name", ["suite_cells", "suite_display", "suite_results", "suite_statistics", "report"])
+@pytest.mark.parametrize(
+    "name", ["suite_cells", "suite_display", "suite_results", "suite_statistics", "report", "tune"]
+)
 def test_examples(name: str) -> None:
     module = importlib.import_module(f"benchmarks.{name}")
     found = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)

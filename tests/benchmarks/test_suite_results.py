@@ -40,7 +40,9 @@ def write(run: Path, rows: list[dict[str, Any]]) -> None:
 def test_a_task_s_score_lies_between_worst_and_best(tmp_path: Path) -> None:
     row = {"task": "x", "frames": 10, "updates": 1, "cpu_s": 0.5, "seconds": 1.0, "return_mean": 50.0}
     write(tmp_path, [row, {**row, "frames": 20, "return_mean": -100.0}])
-    assert [(point["frames"], point["score"], point["which"]) for point in curve_of(tmp_path, ABOUT)] == [
+    assert [
+        (point["frames"], point["score"], point["which"]) for point in curve_of(tmp_path, ABOUT, every_frames=10)
+    ] == [
         (10, 0.75, SEEN),
         (20, 0.0, SEEN),
     ]
@@ -58,10 +60,17 @@ def test_laps_count_by_the_author_s_time() -> None:
 def test_held_out_tracks_are_kept_apart(tmp_path: Path) -> None:
     rows = [lap_row("oval", [20.56]), lap_row("oval", [None]), lap_row("oval", [41.12], is_blind=True)]
     write(tmp_path, rows)
-    seen, held_out = curve_of(tmp_path, {})
+    seen, held_out = curve_of(tmp_path, {}, every_frames=10)
     assert (seen["which"], seen["score"], seen["finish_rate"]) == (SEEN, 0.5, 0.5)
     assert (held_out["which"], held_out["score"], held_out["medal"]) == (HELD_OUT, 0.5, "gold")
     assert "medal" not in seen, "several tracks have no one medal"
+
+
+def test_evaluations_where_a_run_was_interrupted_are_left_out(tmp_path: Path) -> None:
+    """Every 10 frames and at the end, 35; the one at 14 was made when somebody pressed Ctrl-C."""
+    row = {"task": "x", "updates": 1, "cpu_s": 0.5, "seconds": 1.0, "return_mean": 50.0}
+    write(tmp_path, [{**row, "frames": frames} for frames in (10, 14, 22, 30, 35)])
+    assert [point["frames"] for point in curve_of(tmp_path, ABOUT, every_frames=10)] == [10, 22, 30, 35]
 
 
 def test_costs_of_a_run(tmp_path: Path) -> None:
@@ -80,6 +89,7 @@ def test_costs_of_a_run(tmp_path: Path) -> None:
         "cpu_s": 1.5,
         "seconds": 2.0,
         "parameters": 7,
+        "num_kills": None,
         "memory_mb": 300.0,
         "action_gap": 3.0,
         "crossing_rate": 0.5,

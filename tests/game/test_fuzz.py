@@ -143,7 +143,7 @@ class Speaker:
         return len(content)
 
 
-@pytest.mark.parametrize(("seed", "num"), [(0, 400), *SLOW])
+@pytest.mark.parametrize(("seed", "num"), [(0, 200), *SLOW])
 def test_whatever_a_client_says_the_emulator_lets_it_go(seed: int, num: int, monkeypatch: pytest.MonkeyPatch) -> None:
     server = Protocol2Server(OVAL, countdown_ms=50)
 

@@ -19,7 +19,7 @@ from tm_torchrl.trainers.ablation import ROADMAP, Ablation, apply_changes, chang
 from tm_torchrl.trainers.ablation_table import Entry, better, markdown, measure
 from tm_torchrl.trainers.configuration import config_folder
 from tm_torchrl.trainers.hardships import judge_hardships, read_hardships
-from tm_torchrl.trainers.own_process import RUN, SETTINGS, STOPPED, run_in
+from tm_torchrl.trainers.own_process import RUN, SETTINGS, STOPPED, count_kills, note_kills, run_in
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -266,6 +266,15 @@ def test_a_process_is_killed_and_the_same_command_goes_on(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert (run / "run.json").read_text() == born
     assert f"| {NORM} | cartpole_iqn | 1 of 1 |" in (tmp_path / "table.md").read_text()
+
+
+def test_kills_are_counted_and_orderly_ends_are_not(tmp_path: Path) -> None:
+    """Begun and killed twice, then begun and ended in order, then begun again."""
+    assert [count_kills(tmp_path) for _ in range(3)] == [0, 1, 2]
+    note_kills(tmp_path, 2, is_under_way=False)
+    assert count_kills(tmp_path) == 2
+    (tmp_path / "under_way.json").write_text("{")
+    assert count_kills(tmp_path) == 0
 
 
 def test_finished_runs_are_judged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

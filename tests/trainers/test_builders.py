@@ -102,3 +102,12 @@ def test_wrong_settings_of_the_learner_are_named(override: str, message: str) ->
     with pytest.raises(ConfigError) as caught:
         build_learner(settings, build_actor(settings, task, device=torch.device("cpu")), precision="float32")
     assert str(caught.value).startswith(message)
+
+
+def test_noisy_layers_with_held_actions() -> None:
+    settings = compose_settings(["exploration=noisy", "objective.network.linear=noisy", "exploration.mean_steps=4"])
+    policy = build_policy(settings, build_actor(settings, build_task(settings), device=torch.device("cpu")))
+    assert {"held_action", "held_steps"} <= set(policy.module.out_keys)
+    settings["exploration"]["epsilon"] = None
+    with pytest.raises(ConfigError, match=r"mean_steps=4, epsilon=null: noise alone draws no actions"):
+        build_policy(settings, build_actor(settings, build_task(settings), device=torch.device("cpu")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import threading
 from collections.abc import Iterator
@@ -216,9 +217,38 @@ def test_a_training_in_two_emulators_that_start_by_themselves(tmp_path: Path) ->
     assert threading.active_count() <= before + 2  # no server thread, no reader is left
 
 
-def test_a_killed_emulator_costs_no_worker() -> None:
+class InThisProcess:
+    """A launcher of emulators in threads, which is quicker than in processes."""
+
+    def __init__(self) -> None:
+        self.running: list[_Thread] = []
+
+    def launch(self, instance: int, *, address: int | str) -> _Thread:
+        self.running.append(_Thread(Protocol2Server(load_track("oval"), countdown_ms=100)))
+        return self.running[-1]
+
+
+class _Thread:
+    def __init__(self, server: Protocol2Server) -> None:
+        self.server = server
+        self.address = server.port
+        self._thread = threading.Thread(target=server.serve, daemon=True)
+        self._thread.start()
+
+    @property
+    def is_running(self) -> bool:
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        self.server.stop()
+        self._thread.join(10.0)
+
+
+def test_a_game_that_ends_is_started_anew_and_costs_no_worker() -> None:
     settings = compose_settings([*EMULATORS, *SMALL, "game.num=1", "collector.frames_per_batch=60"])
-    task = task_of([*EMULATORS, "game.num=1"])
+    task = task_of([*EMULATORS, "game.num=1", "game.client.connect_timeout_s=2"])
+    launcher = InThisProcess()
+    task.game = dataclasses.replace(task.game, launcher=launcher)
     said: list[str] = []
     cpu = torch.device("cpu")
     policy = build_policy(settings, build_actor(settings, task, device=cpu))
@@ -227,7 +257,7 @@ def test_a_killed_emulator_costs_no_worker() -> None:
     try:
         batches = [next(collector)]
         client: Any = task._worlds[0].client
-        client._launched._process.kill()
+        client._launched.stop()
         batches += [next(collector), next(collector)]
         assert client.num_relaunches == 1
         assert (collector.num_restarts, said) == (0, [])
@@ -239,6 +269,8 @@ def test_a_killed_emulator_costs_no_worker() -> None:
     finally:
         collector.shutdown()
         task.close()
+    assert len(launcher.running) == 3  # to look at, to train in, and anew
+    assert not any(thread.is_running for thread in launcher.running), "whoever starts a game ends it"
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from tm_torchrl.trainers.configuration import differences
 from tm_torchrl.trainers.construct import ConfigError
 
 SETTINGS, RESULT, LOG, RUN = "settings.yaml", "result.json", "log.txt", "run"
+UNDER_WAY = "under_way.json"  # there while a process works, and afterwards if it was killed
 STOPPED = 3  # exit status of a run that was interrupted and can go on
 
 
@@ -138,7 +139,7 @@ def run_in(folder: Path) -> int:
     from tm_torchrl.trainers.start import summary_text, train
 
     settings: dict[str, Any] = yaml.safe_load((folder / SETTINGS).read_text(encoding="utf-8"))
-    run = folder / RUN
+    run, num_kills = folder / RUN, count_kills(folder)
     if any((run / "checkpoints").glob("frames_*")):
         settings["resume"] = str(run)
     elif run.exists():  # it ended before its first checkpoint
@@ -148,14 +149,37 @@ def run_in(folder: Path) -> int:
     except ConfigError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+    finally:
+        note_kills(folder, num_kills, is_under_way=False)
     sys.stdout.write(summary_text(summary) + "\n")
     if summary.reason == INTERRUPTED:
         return STOPPED
     network = summary.agent.actor.quantile_module.network
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    result = {"frames": summary.frames, "seconds": summary.seconds, "reason": summary.reason, "parameters": parameters}
-    write_result(folder, result)
+    facts = {"frames": summary.frames, "seconds": summary.seconds, "reason": summary.reason}
+    write_result(folder, {**facts, "parameters": parameters, "num_kills": num_kills})
     return 0
+
+
+def count_kills(folder: Path) -> int:
+    """How often the work in a folder was ended without a chance to save, so that replay was lost; work begins now.
+
+    Args:
+        folder: of the run.
+    """
+    try:
+        before = json.loads((folder / UNDER_WAY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        before = {"num_kills": 0, "is_under_way": False}
+    num_kills = int(before["num_kills"]) + bool(before["is_under_way"])
+    note_kills(folder, num_kills, is_under_way=True)
+    return num_kills
+
+
+def note_kills(folder: Path, num_kills: int, *, is_under_way: bool) -> None:
+    """Write it down, for the next process."""
+    note = {"num_kills": num_kills, "is_under_way": is_under_way}
+    (folder / UNDER_WAY).write_text(json.dumps(note) + "\n", encoding="utf-8")
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:

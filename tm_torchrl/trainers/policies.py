@@ -50,10 +50,7 @@ def epsilon_greedy(
     """
     _refuse_noise(actor)
     _refuse_single_actions(actor, per_block)
-    if per_block and mean_steps > 1:
-        raise ValueError(
-            f"per_block=true, mean_steps={mean_steps}: held actions fill whole blocks anyway; leave one of them out"
-        )
+    _refuse_held_blocks(mean_steps, per_block)
     explore = EpsilonGreedy(1.0, mean_steps=mean_steps, per_block=per_block)
     schedule = make_schedule(epsilon, name="exploration.epsilon", speed=speed)
     return ExploringPolicy(TensorDictSequential(actor, explore), {"epsilon": (explore, schedule)})
@@ -121,6 +118,7 @@ def noisy(
     actor: QuantileActor,
     *,
     epsilon: ScheduleLike | None = None,
+    mean_steps: float = 1.0,
     every: int = 1,
     per_car: bool = False,
     per_block: bool = False,
@@ -131,6 +129,7 @@ def noisy(
     Args:
         actor: with noisy layers.
         epsilon: number or schedule; ``None`` for noise alone.
+        mean_steps: for which a random action is held.
         every: steps between draws of noise.
         per_car: noise of its own for each car, instead of one draw for all.
         per_block: explore all slots of an action block with a random action, or none.
@@ -138,13 +137,13 @@ def noisy(
     """
     noise = NoisyExploration(actor, every=every, per_car=per_car)
     _refuse_single_actions(actor, per_block)
+    _refuse_held_blocks(mean_steps, per_block)
     if epsilon is None:
-        if per_block:
-            raise ValueError(
-                "per_block=true, epsilon=null: noise alone draws no actions; give epsilon, or leave it out"
-            )
+        if per_block or mean_steps > 1:
+            given = "per_block=true" if per_block else f"mean_steps={mean_steps}"
+            raise ValueError(f"{given}, epsilon=null: noise alone draws no actions; give epsilon, or leave it out")
         return ExploringPolicy(noise, {})
-    explore = EpsilonGreedy(1.0, per_block=per_block)
+    explore = EpsilonGreedy(1.0, mean_steps=mean_steps, per_block=per_block)
     schedule = make_schedule(epsilon, name="exploration.epsilon", speed=speed)
     return ExploringPolicy(TensorDictSequential(noise, explore), {"epsilon": (explore, schedule)})
 
@@ -155,6 +154,14 @@ def _refuse_noise(actor: QuantileActor) -> None:
         raise ValueError(
             "the network has noisy layers, but this exploration never draws their noise; give exploration=noisy (with "
             "exploration.epsilon, if wanted), or objective.network.linear=linear"
+        )
+
+
+def _refuse_held_blocks(mean_steps: float, per_block: bool) -> None:
+    """Two words for one thing."""
+    if per_block and mean_steps > 1:
+        raise ValueError(
+            f"per_block=true, mean_steps={mean_steps}: held actions fill whole blocks anyway; leave one of them out"
         )
 
 

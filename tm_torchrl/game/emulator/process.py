@@ -28,7 +28,7 @@ class EmulatorProcess:
     """
 
     def __init__(self, arguments: Sequence[str], *, start_timeout_s: float = 120.0) -> None:
-        home = str(Path(__file__).resolve().parents[3])
+        home = str(Path(__file__).resolve().parents[3])  # so that it runs from a checkout that is not installed
         paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
@@ -62,11 +62,6 @@ class EmulatorProcess:
     def is_running(self) -> bool:
         """Whether its process lives."""
         return self._process.poll() is None
-
-    @property
-    def is_due(self) -> bool:
-        """An emulator may run for ever."""
-        return False
 
     def stop(self) -> None:
         """End it."""
