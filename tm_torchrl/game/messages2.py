@@ -9,6 +9,7 @@ from enum import IntEnum
 from struct import Struct
 from typing import Final
 
+from tm_torchrl.game.state_layout import checkpoint_times, taken_back
 from tm_torchrl.world.actions import Inputs
 
 
@@ -47,6 +48,13 @@ FLOAT: Final = Struct("<f")
 KEYS: Final = Struct("<4B")
 DEFAULT_TIMEOUT_MS: Final = 2000  # how long the game waits for its number
 DEFAULT_PORT: Final = 8478
+SETUP: Final = (  # console commands on connecting
+    "set unfocused_fps_limit false",
+    "set skip_map_load_screens true",
+    "set disable_forced_camera true",
+    "set autorewind false",
+    "set auto_reload_plugins false",
+)
 
 
 def request(message: Message) -> bytes:
@@ -91,3 +99,17 @@ def execute(command: str) -> bytes:
 def request_frame(width: int, height: int) -> bytes:
     """A picture, when the game draws next."""
     return INT.pack(Message.REQUEST_FRAME) + TWO_INTS.pack(width, height)
+
+
+def load_map(path: str) -> bytes:
+    """The console's command to load a map.
+
+    >>> load_map("a b.Gbx")[8:]
+    b'map "a b.Gbx"'
+    """
+    return execute(f'map "{path}"' if " " in path else f"map {path}")
+
+
+def without_finish(state: bytes) -> bytes:
+    """What keeps a finish, at whose state the game waits, from ending the race."""
+    return rewind_to(taken_back(state)) if len(checkpoint_times(state)) else request(Message.PREVENT_FINISH)

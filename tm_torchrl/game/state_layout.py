@@ -181,6 +181,21 @@ def is_finished(state: bytes | bytearray | memoryview) -> bool:
     return bool(_INT.unpack_from(state, _IS_FINISHED_AT)[0])
 
 
+def time_of_last(state: bytes) -> int:
+    """When the last checkpoint was passed; the race time where the game has no list of them."""
+    times = checkpoint_times(state)
+    passed = times[times != NOT_PASSED]
+    return int(passed[-1]) if len(passed) else race_time_of(state)
+
+
+def taken_back(state: bytes) -> bytearray:
+    """The same state with the last checkpoint still to come."""
+    patched = bytearray(state)
+    checkpoint_times(patched)[-1:] = NOT_PASSED
+    head_of(patched)["is_finished"] = 0
+    return patched
+
+
 def row_from_state(state: bytes | bytearray | memoryview, *, out: np.ndarray | None = None) -> np.ndarray:
     """The car row of a state, float32 ``[CAR_ROW.size]``.
 

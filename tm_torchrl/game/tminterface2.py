@@ -14,33 +14,30 @@ from tm_torchrl.game.link import Link
 from tm_torchrl.game.messages2 import (
     DEFAULT_PORT,
     INT,
+    SETUP,
     TWO_INTS,
     Message,
     execute,
+    load_map,
     request,
     request_frame,
     request_number,
     rewind_to,
     set_inputs,
     set_speed,
+    without_finish,
 )
+from tm_torchrl.game.picture import grey_of
 from tm_torchrl.game.state_layout import (
-    NOT_PASSED,
     check_state,
-    checkpoint_times,
     head_of,
     is_finished,
     race_time_of,
+    taken_back,
+    time_of_last,
 )
 from tm_torchrl.world.actions import TICK_MS, Inputs
 
-SETUP = (
-    "set unfocused_fps_limit false",
-    "set skip_map_load_screens true",
-    "set disable_forced_camera true",
-    "set autorewind false",
-    "set auto_reload_plugins false",
-)
 MAX_STATE_BYTES = 1 << 22
 NO_KEYS = Inputs(gas=False, brake=False, left=False, right=False)
 
@@ -165,7 +162,7 @@ class TMInterface2Client:
                 raise GameError(
                     f"the game at port {self.address} stands in its menus: open a map in it, or give map_path"
                 )
-            begin = request(Message.GIVE_UP) if self.map_path is None else execute(f"map {_quoted(self.map_path)}")
+            begin = request(Message.GIVE_UP) if self.map_path is None else load_map(self.map_path)
             self._link.send(begin + request(Message.ON_CONNECT))
             self._await_start(is_before_start_enough=True)
             self._link.send(execute(f"cam {self.camera}") + request_number(Message.TOGGLE_INTERFACE, 0))
@@ -175,7 +172,7 @@ class TMInterface2Client:
         self._require("load_map")
         with self._talking(timeout_s or self.connect_timeout_s):
             self.map_path = path
-            self._go_on(execute(f"map {_quoted(path)}"))
+            self._go_on(load_map(path))
             self._await_start(is_before_start_enough=True)
 
     def close(self) -> None:
@@ -338,9 +335,9 @@ class TMInterface2Client:
                 state = self._read_state()
                 if is_finished(state):  # without its message: the clock would stand until the finish is taken back
                     total = int(head_of(state)["checkpoint_count"])
-                    passed.append(Passed(total, total, _time_of_last(state)))
-                    self._link.send(_without_finish(state))
-                    state = bytes(_taken_back(state))
+                    passed.append(Passed(total, total, time_of_last(state)))
+                    self._link.send(without_finish(state))
+                    state = bytes(taken_back(state))
                 return state
             if message not in (Message.CHECKPOINT, Message.LAP):
                 raise ProtocolError(f"message {message} came where a run step or a checkpoint was expected")
@@ -350,9 +347,9 @@ class TMInterface2Client:
             if message == Message.CHECKPOINT:
                 if not 0 < count <= total:
                     raise ProtocolError(f"checkpoint {count} of {total}: there is none such")
-                passed.append(Passed(count, total, _time_of_last(state)))
+                passed.append(Passed(count, total, time_of_last(state)))
                 if count == total:
-                    prevent = _without_finish(state)
+                    prevent = without_finish(state)
             self._link.send(prevent + request(Message(message)) + request(Message.GET_STATE))
 
     def _await_start(self, *, is_before_start_enough: bool) -> Moment:
@@ -400,42 +397,3 @@ class TMInterface2Client:
         self._require(call)
         with self._talking(timeout_s or self.timeout_s):
             self._link.send(content)
-
-
-def _quoted(path: str) -> str:
-    """As the game's console takes it."""
-    return f'"{path}"' if " " in path else path
-
-
-def _time_of_last(state: bytes) -> int:
-    """When the last checkpoint was passed; the race time where the game has no list of them."""
-    times = checkpoint_times(state)
-    passed = times[times != NOT_PASSED]
-    return int(passed[-1]) if len(passed) else race_time_of(state)
-
-
-def _without_finish(state: bytes) -> bytes:
-    """Requests that keep a finish from ending the race."""
-    return rewind_to(_taken_back(state)) if len(checkpoint_times(state)) else request(Message.PREVENT_FINISH)
-
-
-def _taken_back(state: bytes) -> bytearray:
-    """The same state with the last checkpoint still to come."""
-    patched = bytearray(state)
-    checkpoint_times(patched)[-1:] = NOT_PASSED
-    head_of(patched)["is_finished"] = 0
-    return patched
-
-
-def grey_of(picture: bytes, *, width: int, height: int) -> np.ndarray:
-    """Grey levels of blue, green, red and alpha, uint8 ``[height, width]``: a picture that is grey stays the same.
-
-    >>> grey_of(bytes([9, 9, 9, 255, 0, 255, 0, 255]), width=2, height=1).tolist()  # 150 / 256 of 255, rounded
-    [[9, 149]]
-    """
-    blue, green, red, _ = (
-        np.frombuffer(picture, np.uint8).reshape(height, width, 4).transpose(2, 0, 1).astype(np.uint16)
-    )
-    # ITU-R BT.601's weights 0.114, 0.587, 0.299 in 256ths, which sum to 256.
-    grey: np.ndarray = (29 * blue + 150 * green + 77 * red + 128) >> 8
-    return grey.astype(np.uint8)
