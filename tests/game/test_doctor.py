@@ -36,6 +36,7 @@ from tm_torchrl.game.doctor.machine import (
 )
 from tm_torchrl.game.emulator.protocol1 import Protocol1Server
 from tm_torchrl.game.emulator.protocol2 import Protocol2Server
+from tm_torchrl.game.plugin.install import install_plugin
 from tm_torchrl.game.ports import free_port
 from tm_torchrl.tracks import load_track
 
@@ -151,6 +152,17 @@ def test_plugins(tmp_path: Path) -> None:
     assert "not this project's own" in check_plugin(documents, ours=ours).text
     (folder / "Second.as").write_text('RegisterVariable("custom_port", 0);\n')
     assert check_plugin(documents, ours=ours).level is Level.WARN
+
+
+def test_the_plugin_that_was_installed_is_found_current_also_under_wine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WINEPREFIX", str(tmp_path / "prefix"))
+    documents = tmp_path / "prefix" / "drive_c" / "users" / "me" / "Documents"
+    (documents / "TMInterface" / "Plugins").mkdir(parents=True)
+    assert documents_folder(tmp_path) == documents
+    install_plugin(documents / "TMInterface" / "Plugins")
+    assert check_plugin(documents).text == "tm_torchrl_link.as, current"
 
 
 def test_a_game_that_runs_is_measured() -> None:

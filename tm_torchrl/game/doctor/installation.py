@@ -10,15 +10,15 @@ from pathlib import Path, PureWindowsPath
 
 from tm_torchrl.game.doctor.failures import cure_of
 from tm_torchrl.game.doctor.finding import Check, Finding, Level
+from tm_torchrl.game.plugin.install import PLUGIN, plugin_folders
 
 PLUGIN_WORD = "custom_port"  # every link plugin registers this variable
-OUR_PLUGINS = Path(__file__).resolve().parent.parent / "plugin"
 _FIRST_WITH_PLUGINS = (2, 0)
 _VERSION = re.compile("ProductVersion".encode("utf-16-le") + rb"\0+((?:[0-9.]\0){3,30})")
 
 
 def documents_folder(home: Path | None = None) -> Path:
-    """Where the game keeps maps and TMInterface its plugins: Documents, or OneDrive's.
+    """Where the game keeps maps and TMInterface its plugins: Documents, OneDrive's, or those of a wine prefix.
 
     Args:
         home: of the person.
@@ -26,7 +26,7 @@ def documents_folder(home: Path | None = None) -> Path:
     start = Path.home() if home is None else home
     places = [start / "Documents", start / "OneDrive" / "Documents"]
     places += [Path(os.environ[name]) / "Documents" for name in ("OneDrive",) if home is None and name in os.environ]
-    for place in places:
+    for place in [folder.parent.parent for folder in plugin_folders(home=home)] + places:
         if (place / "TrackMania").is_dir() or (place / "TmForever").is_dir() or (place / "TMInterface").is_dir():
             return place
     return places[0]
@@ -89,7 +89,7 @@ def check_tminterface(folders: Sequence[Path]) -> Finding:
     return Finding("tminterface", Level.WARN, f"no TMInterface.dll was found (looked in {looked})", cure)
 
 
-def check_plugin(documents: Path, *, ours: Path = OUR_PLUGINS) -> Finding:
+def check_plugin(documents: Path, *, ours: Path = PLUGIN.parent) -> Finding:
     """The link plugin: there, and if it is ours, of this version.
 
     Args:
