@@ -250,6 +250,7 @@ class InThisProcess:
 
 class _Thread:
     is_due = False
+
     def __init__(self, server: Protocol2Server) -> None:
         self.server = server
         self.address = server.port

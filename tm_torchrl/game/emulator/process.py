@@ -63,6 +63,11 @@ class EmulatorProcess:
         """Whether its process lives."""
         return self._process.poll() is None
 
+    @property
+    def is_due(self) -> bool:
+        """Emulators do not grow slower with time."""
+        return False
+
     def stop(self) -> None:
         """End it."""
         with contextlib.suppress(OSError):
