@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tm_torchrl.record.run_folder import read_metrics
 from tm_torchrl.trainers import train
 
 pytestmark = pytest.mark.slow
@@ -33,3 +35,15 @@ def test_the_default_track_is_driven_faster_than_by_the_scripted_driver(tmp_path
     best = summary.best_rows[0]
     assert best["finish_rate"] >= 0.95
     assert best["medal"] in ("gold", "author")
+
+
+def test_memory_does_not_grow(tmp_path: Path) -> None:
+    """Four minutes with a replay that is soon full: behind the second evaluation less than 3 MB a minute (a line)."""
+    small = ["env.num_envs=16", "replay.capacity=10_000", "replay.learning_starts=2_000", "log.every_frames=2_048"]
+    often = ["evaluation.every_frames=8_192", "checkpoint.every_minutes=0.5", "checkpoint.replay_every_minutes=1"]
+    train(["max_minutes=4", "collector=single", *small, *often], folder=tmp_path / "run", is_quiet=True)
+    rows = [row for row in read_metrics(tmp_path / "run") if row["frames"] > 2 * 8_192]
+    minutes = [row["seconds"] / 60 for row in rows]
+    slope, _ = np.polyfit(minutes, [row["memory/rss_mb"] for row in rows], 1)
+    assert len(rows) >= 8
+    assert slope < 3.0
