@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -65,6 +66,7 @@ class Evaluate:
         begin = time.process_time()
         with torch.random.fork_rng(devices=[]):
             rows = self.task.evaluate(self.actor, num=self.num, seed=self.seed)
+        gc.collect()  # an environment refers to itself: several of them, with their megabytes, would wait for this
         training.evaluation_cpu_s += time.process_time() - begin
         for row in rows:
             row.update(
