@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks.suite_cells import Cell, Suite, digest, merged
+from tm_torchrl.objectives.value_estimators import DoubleEstimator, MunchausenEstimator
 from tm_torchrl.trainers import ConfigError
 from tm_torchrl.trainers.builders import build_actor, build_learner, build_policy, build_task
 from tm_torchrl.trainers.configuration import differences
@@ -36,8 +37,13 @@ def test_every_algorithm_can_be_built(algorithm: str, environment: str) -> None:
     settings = SUITE.settings(Cell(algorithm, environment, 0))
     task = build_task(settings)
     actor = build_actor(settings, task, device=torch.device("cpu"))
-    build_learner(settings, actor, precision="float32")
-    build_policy(settings, actor)
+    learner = build_learner(settings, actor, precision="float32")
+    trained = {id(weights) for group in learner.optimizer.param_groups for weights in group["params"]}
+    assert trained >= {id(weights) for weights in actor.parameters() if weights.requires_grad}
+    kinds = {"double": DoubleEstimator, "munchausen": MunchausenEstimator}
+    wanted = kinds.get(settings["estimator"]["name"])
+    assert wanted is None or algorithm == "dqn" or type(learner.loss.value_estimator) is wanted
+    assert build_policy(settings, actor).schedules.keys() <= {"epsilon", "perturbed"}
 
 
 @pytest.mark.parametrize("environment", ["cartpole", "hillside", "lunarlander"])

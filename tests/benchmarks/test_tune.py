@@ -20,7 +20,8 @@ def test_every_trial_has_settings(environment: str) -> None:
     search = Search(PLAIN, environment)
     for cell in search.cells(["dqn", "btr_floats"]):
         if cell.seed % 10 == 0:
-            PLAIN.settings(cell)
+            settings = PLAIN.settings(cell)
+            assert settings["seed"] == cell.seed and settings["max_minutes"] is None
 
 
 def test_all_algorithms_get_the_same_trials() -> None:

@@ -75,3 +75,12 @@ def test_a_killed_process_lets_go(tmp_path: Path) -> None:
     process.communicate()
     with claim(tmp_path):
         pass
+
+
+def test_a_file_system_without_locks_is_no_reason_not_to_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: object, **options: object) -> None:
+        raise NotImplementedError("no flock here")
+
+    monkeypatch.setattr("tm_torchrl.record.folder_claim.FileLock.acquire", refuse)
+    with claim_new(tmp_path / "run", may_rename=False) as folder, claim(folder) as again:
+        assert again == folder == tmp_path / "run"
