@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from pathlib import PureWindowsPath
 
 from tm_torchrl.game.channel import BUSY_S, MARK, NAP_S, Channel, pause
 from tm_torchrl.game.emulator.race import COUNTDOWN_MS, EmulatedRace
@@ -173,14 +172,11 @@ class Protocol1Server:
             raise ClientGone("a newer one replaces it")
 
     def _load_map(self, path: str) -> None:
-        name = path if path.endswith(".npz") else PureWindowsPath(path).name.split(".")[0]
         try:
-            track = self._load_track_by(name)
+            self.race = self.race.on_map(path, self._load_track_by)
         except (ValueError, OSError) as error:
             _LOG.warning("map %s: %s", path, error)
             return
-        if track is not self.race.track:
-            self.race = EmulatedRace(track, countdown_ms=self.race.countdown_ms)
         self._is_in_menus = False
         self._restart()
 

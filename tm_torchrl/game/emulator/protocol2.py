@@ -14,7 +14,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from pathlib import PureWindowsPath
 from struct import Struct
 from typing import Any
 
@@ -171,14 +170,11 @@ class Protocol2Server:
         self._is_told, self._begins_step, self._ticks_after_finish = False, True, 0
 
     def _load_map(self, path: str) -> None:
-        name = path if path.endswith(".npz") else PureWindowsPath(path).name.split(".")[0]
         try:
-            track = self._load_track_by(name)
+            self.race = self.race.on_map(path, self._load_track_by)
         except (ValueError, OSError) as error:
             _LOG.warning("map %s: %s", path, error)
             return
-        if track is not self.race.track:
-            self.race = EmulatedRace(track, countdown_ms=self.race.countdown_ms)
         self._is_in_menus = False
         self._restart()
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PureWindowsPath
 
 import numpy as np
 import torch
@@ -78,6 +80,16 @@ class EmulatedRace:
         self._track_index = torch.zeros(1, dtype=torch.int32)
         self._action = torch.zeros(1, dtype=torch.int64)
         self.restart()
+
+    def on_map(self, path: str, load_track: Callable[[str], Track]) -> EmulatedRace:
+        """The race on the map that the game's ``map`` command names; itself if it is that one already.
+
+        Args:
+            path: a ``.npz`` file, or a challenge file as the game names it, whose name tells the track.
+            load_track: finds a track by its name; raises ``ValueError`` or ``OSError`` if there is none.
+        """
+        track = load_track(path if path.endswith(".npz") else PureWindowsPath(path).name.split(".")[0])
+        return self if track is self.track else EmulatedRace(track, countdown_ms=self.countdown_ms)
 
     def restart(self) -> None:
         """Put the car on the start line, before the countdown."""
