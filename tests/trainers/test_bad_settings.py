@@ -46,20 +46,25 @@ def test_refused_before_a_folder_is_made(name: str, tmp_path: Path) -> None:
     settings, message = CASES[name]
     with pytest.raises(ConfigError, match=message):
         train(["env.num_envs=2", *settings], folder=tmp_path / "run", is_quiet=True)
-    assert not (tmp_path / "run").exists()
+    assert (tmp_path / "run").is_dir()
+    assert not list(tmp_path.glob("runs/*"))
 
 
+@pytest.mark.parametrize("named", [False, True])
 def test_the_command_leaves_no_empty_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Hydra makes the folder before the settings are looked at."""
+    """Hydra makes the folder before the settings are looked at; one that was named may have been the user's before."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["train_iqn.py", "env.action_block=3", f"hydra.run.dir={tmp_path / 'run'}"])
+    (tmp_path / "run").mkdir()
+    names = ["hydra.run.dir=run"] if named else []
+    monkeypatch.setattr(sys, "argv", ["train_iqn.py", "env.action_block=3", *names])
     with pytest.raises(SystemExit) as ended:
         run_command("train_iqn")
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: env: action_block=3: choose 1 (held 50 ms) or 5 (10 ms each)\n"
-    assert not (tmp_path / "run").exists()
+    assert (tmp_path / "run").is_dir()
+    assert not list(tmp_path.glob("runs/*"))
 
 
 def test_arguments_that_are_given_later_are_not_missed() -> None:

@@ -46,20 +46,23 @@ def _run(config: DictConfig) -> None:
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     hydra_config = HydraConfig.get()
     asked, folder = list(hydra_config.overrides.task), Path(hydra_config.runtime.output_dir)
+    is_named = any(word.startswith(("hydra.run.dir=", "hydra.sweep.")) for word in hydra_config.overrides.hydra)
     try:
         settings = without_leftovers(settings, asked, config_name=str(hydra_config.job.config_name))
         if settings["resume"] is not None:
             settings = resumed_settings(settings, asked, run_settings(settings["resume"]))
-        is_named = any(word.startswith(("hydra.run.dir=", "hydra.sweep.")) for word in hydra_config.overrides.hydra)
         summary = train(settings, folder=folder, is_folder_fixed=is_named)
     except (ConfigError, FolderTakenError, NonFiniteLossError, WorkerError, OSError) as error:
-        _remove_empty(folder)  # Hydra has made it
+        if not is_named:
+            _remove_empty(folder)
         fail(str(error))  # of OSError: a folder that is missing, unwritable or full
-    _remove_empty(folder)
+    if not is_named:
+        _remove_empty(folder)  # of a resumed run, which has its own
     sys.stdout.write(summary_text(summary) + "\n")
 
 
 def _remove_empty(folder: Path) -> None:
+    """A folder that Hydra has made and nobody has used; one that the user named stays."""
     with contextlib.suppress(OSError):  # there is something in it
         folder.rmdir()
         folder.parent.rmdir()
