@@ -224,3 +224,12 @@ def test_collector_with_cartpole(is_categorical: bool) -> None:
     for batch in batches:
         index = batch["action"] if is_categorical else batch["action"].argmax(-1)
         assert torch.equal(index, batch["action_value"].argmax(-1))
+
+
+@pytest.mark.parametrize("num_actions", [2, 4])
+def test_a_network_of_another_number_of_actions(num_actions: int) -> None:
+    """With fewer than the environment's it would never take the last ones, and nobody would see why."""
+    actor = QuantileActor(MLPIQNetwork(4, num_actions), spec=Categorical(3))
+    wanted = f"the network values {num_actions} actions, spec has 3: construct it with num_actions=3"
+    with pytest.raises(ValueError, match=wanted):
+        actor(TensorDict({"observation": torch.zeros(5, 4)}, [5]))

@@ -146,6 +146,7 @@ class QuantileActor(TensorDictModuleBase):
             out_keys=[action_key, action_value_key, chosen_action_value_key],
             strict_shape=False,  # it takes the slots of a block for a batch dimension
         )
+        self._num_actions = int(self.spec[action_key].space.n)
         self.in_keys = network.in_keys
         self.out_keys = self.value_module.out_keys
 
@@ -163,6 +164,11 @@ class QuantileActor(TensorDictModuleBase):
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the action and its value."""
         value = self._action_value(flat(tensordict, self.in_keys))
+        if value.shape[-1] != self._num_actions:
+            raise ValueError(
+                f"the network values {value.shape[-1]} actions, spec has {self._num_actions}: construct it with "
+                f"num_actions={self._num_actions}"
+            )
         tensordict.set(self.action_value_key, value.reshape((*tensordict.batch_size, *value.shape[1:])))
         return self.value_module(tensordict)
 
