@@ -35,6 +35,7 @@ class PeerTask:
     """
 
     def __init__(self, settings: Mapping[str, Any], folder: Path) -> None:
+        self.settings = settings
         self.task = build_task(settings)
         self.name = str(settings["environment"])
         self.seed = int(settings["seed"])

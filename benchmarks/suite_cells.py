@@ -125,16 +125,17 @@ class Suite:
         return found
 
     def settings(self, cell: Cell) -> dict[str, Any]:
-        """Of a cell's run; for a peer those of the environment, and which peer it is."""
+        """Of a cell's run; for a peer those of our algorithm that it is compared with, and which peer it is."""
         key = (cell.algorithm, cell.environment, cell.overrides)
         if key not in self._composed:
             self._composed[key] = self._compose(cell)
         return {**self._composed[key], "seed": cell.seed}
 
     def _compose(self, cell: Cell) -> dict[str, Any]:
-        environment, algorithm = self.environment(cell.environment), self.algorithms[cell.algorithm]
+        name = self.algorithms[cell.algorithm].get("settings_of", cell.algorithm)
+        environment, algorithm = self.environment(cell.environment), known(name, self.algorithms, kind="algorithm")
         parts = [each for part in algorithm.get("parts", []) for each in environment.get("parts", {}).get(part, [])]
-        tuned = self.tuned.get(cell.environment, {}).get(cell.algorithm, [])
+        tuned = self.tuned.get(cell.environment, {}).get(name, [])
         own = [*algorithm.get("overrides", []), *parts, *tuned, *cell.overrides]
         settings = compose_settings(merged([*self.all, *environment["overrides"], *own]))
         peer = self.peer(cell)

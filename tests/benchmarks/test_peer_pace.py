@@ -1,0 +1,49 @@
+"""Peers with our settings really have them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.peer_pace import Pace
+from benchmarks.suite_cells import Cell, Suite
+
+
+def pace_of(algorithm: str, environment: str) -> Pace:
+    return Pace.of(Suite(tuned=None).settings(Cell(algorithm, environment, 0)))
+
+
+def test_of_cartpole() -> None:
+    found = pace_of("tianshou_iqn_equal", "cartpole")
+    assert [found.learning_rate(at) for at in (0, 50_000)] == [2e-3, 2e-3]
+    assert [found.epsilon(at) for at in (0, 4_000, 8_000)] == pytest.approx([1.0, 0.52, 0.04])
+    wanted: dict[str, Any] = {
+        "gamma": 0.99,
+        "num_fractions": 8,
+        "hidden_sizes": (128, 128, 128),
+        "num_envs": 8,
+        "capacity": 50_000,
+        "learning_starts": 1_000,
+        "batch_size": 64,
+        "steps_per_update": 4,  # 64 / 16
+        "num_steps": 1,
+        "target_period": 10,  # 1 / 0.1
+    }
+    assert {name: getattr(found, name) for name in wanted} == wanted
+
+
+def test_of_the_default_track() -> None:
+    found = pace_of("sb3_qrdqn_equal", "hillside")
+    assert found.learning_rate(500_000) == pytest.approx(1e-4)
+    assert (found.gamma, found.epsilon(0), found.num_fractions) == (0.995, 0.1, 32)
+    assert (found.num_envs, found.steps_per_update, found.num_steps, found.target_period) == (64, 16, 3, 50)
+
+
+def test_they_follow_what_was_tuned_for_ours() -> None:
+    suite = Suite(tuned=None)
+    suite.tuned = {"cartpole": {"qrdqn": ["replay.batch_size=32"], "sb3_qrdqn_equal": ["replay.batch_size=16"]}}
+    assert Pace.of(suite.settings(Cell("sb3_qrdqn_equal", "cartpole", 0))).batch_size == 32
+    settings = suite.settings(Cell("sb3_qrdqn_equal", "cartpole", 0))
+    assert settings["peer"] == "benchmarks.peer_sb3:qrdqn_equal"
+    assert settings["objective"]["loss"]["_target_"].endswith("QRDQNLoss")
