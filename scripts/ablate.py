@@ -31,7 +31,9 @@ def main() -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, help="of training, for each run")
     length.add_argument("--frames", type=int, help="of each run (the preset's)")
-    parser.add_argument("--accumulate", action="store_true", help="add each experiment to the best so far")
+    parser.add_argument(
+        "--accumulate", action="store_true", help="add each experiment to the best so far, if it is clearly better"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="folder (runs/ablation)")
     parser.add_argument("--with", dest="overrides", nargs="+", default=[], help="settings of all runs")
     args = parser.parse_args()

@@ -220,6 +220,20 @@ def test_better_is_faster_and_no_less_safe() -> None:
     assert not better({}, laps(30, 1.0))
 
 
+def test_better_is_more_than_seeds_make() -> None:
+    """Of 9 pairs each; one lap that is much faster does not tell, nor does a lap more or less that finishes."""
+
+    def runs(*laps: float, rates: tuple[float, ...] = (1.0, 1.0, 1.0)) -> dict[int, dict[str, float]]:
+        both = enumerate(zip(laps, rates, strict=True))
+        return {seed: {"final_lap_s": lap, "finish_rate": rate} for seed, (lap, rate) in both}
+
+    before = runs(30.0, 31.0, 32.0)
+    assert better(runs(29.0, 30.5, 30.8), before)  # 3 + 2 + 2 of 9 pairs
+    assert not better(runs(20.0, 31.5, 31.6), before)  # 3 + 1 + 1
+    assert better(runs(29.0, 29.0, 29.0, rates=(0.9, 1.0, 1.0)), before)  # ahead of in 3 of 9 pairs, behind in none
+    assert not better(runs(29.0, 29.0, 29.0, rates=(0.9, 0.9, 0.9)), before)
+
+
 def test_cells_of_the_table() -> None:
     """Of 1, 2, 3, 10 the middle half is 2 and 3."""
     entry = Entry("a", measures={seed: {"final_lap_s": lap} for seed, lap in enumerate([1.0, 2.0, 3.0, 10.0])})

@@ -96,7 +96,7 @@ class Ablation:
         baseline: a preset.
         seeds: of the runs.
         overrides: for all runs.
-        accumulate: each experiment is added to the best so far, and kept if it is better.
+        accumulate: each experiment is added to the best so far, and kept if it is clearly better.
         log: for messages.
         start: runs what a folder's settings say and returns an exit status.
         judge: looks at a finished run once more before it is measured; ``judge_hardships`` does.
