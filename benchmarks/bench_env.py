@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import gymnasium
 import torch
 
-from benchmarks.results_file import describe_run, write_results
+from benchmarks.results_file import add_results_argument, describe_run, write_results
 from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.sim import Starts
 from tm_torchrl.sim.state import STATE
@@ -197,6 +197,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--rounds", type=int, default=5, help="alternations; the best of each is kept")
+    add_results_argument(parser)
     args = parser.parse_args()
     torch.set_num_threads(1)
     is_cpu = args.device == "cpu"
@@ -227,7 +228,7 @@ def main() -> None:
         results["scaling"] = {key: round(value, 2) for key, value in scaling().items()}
         if racing:
             results["times_car_racing_with_pixels"] = round(speeds["TrackManiaEnv.step pixels 64"] / racing.best, 1)
-    path = write_results(f"env_{args.device}", results)
+    path = write_results(f"env_{args.device}", results, folder=args.results)
     for name, speed in speeds.items():
         print(f"{name:45s} {speed:12,.0f}")
     for key in ("start_s", "scaling", "times_car_racing_with_pixels"):

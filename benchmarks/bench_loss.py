@@ -27,7 +27,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import peers
-from benchmarks.results_file import RESULTS, describe_run, write_results
+from benchmarks.results_file import RESULTS, add_results_argument, describe_run, write_results
 from tm_torchrl.objectives.functional import quantile_huber_loss
 
 IMAGE = Path(__file__).resolve().parent.parent / "docs" / "images" / "loss_cost.png"
@@ -167,11 +167,12 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="also measure with torch.compile; takes minutes")
     parser.add_argument("--tasks", nargs="*", default=[], help="measure these again, such as 'IQN N=8, B=32'")
     parser.add_argument("--quick", action="store_true", help="one short round")
+    add_results_argument(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     name = f"loss_{arguments.device.split(':')[0]}"
-    path = RESULTS / f"{name}.json"
+    path = arguments.results / f"{name}.json"
     old: dict[str, Any] = json.loads(path.read_text()) if path.exists() and not arguments.fresh else {}
     results: dict[str, Any] = {**describe_run(device=arguments.device), "updates_per_cpu_s": {}, "ratios": {}}
     unknown = set(arguments.tasks) - set(TASKS)
@@ -197,7 +198,7 @@ def main() -> None:
         table.add_row(title, "[b]ratios[/b]", ", ".join(f"{key} {value:.2f}" for key, value in found.items()))
         table.add_section()
         if arguments.write:
-            write_results(name, results)
+            write_results(name, results, folder=arguments.results)
     console.print(table)
     results["loss_ms"] = old.get("loss_ms") or cost_of_loss(device=arguments.device)
     costs = Table("batch", "N", "plain (ms)", "ours (ms)", "ratio", title="The loss alone, value and gradient")
@@ -206,8 +207,8 @@ def main() -> None:
             costs.add_row(batch, str(num), f"{plain:.2f}", f"{own:.2f}", f"{plain / own:.1f}")
     console.print(costs)
     if arguments.write:
-        write_results(name, results)
-        if arguments.device == "cpu":
+        write_results(name, results, folder=arguments.results)
+        if arguments.device == "cpu" and arguments.results == RESULTS:
             draw(results["loss_ms"])
 
 

@@ -25,7 +25,7 @@ from rich.table import Table
 from tensordict import TensorDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from benchmarks.results_file import describe_run, write_results
+from benchmarks.results_file import add_results_argument, describe_run, write_results
 from tm_torchrl.trainers import compose_settings
 from tm_torchrl.trainers.builders import build_actor, build_learner, build_task
 from tm_torchrl.trainers.memory import keep_freed_memory
@@ -126,10 +126,16 @@ def ways(device: str, *, batch_size: int) -> dict[str, dict[str, Any]]:
     return both
 
 
-def bench_updates(batch_size: int, *, rounds: int, device: str, is_quick: bool) -> dict[str, dict[str, float]]:
+def bench_updates(
+    batch_size: int, *, rounds: int, device: str, is_quick: bool, is_eager: bool
+) -> dict[str, dict[str, float]]:
     """Milliseconds of one update in each way; on CUDA also the most memory that it took."""
     torch.compiler.reset()
-    chosen = {name: way for name, way in ways(device, batch_size=batch_size).items() if not is_quick or name == "bf16"}
+    chosen = {
+        name: way
+        for name, way in ways(device, batch_size=batch_size).items()
+        if (not is_quick or name == "bf16") and not (is_eager and way.get("compiled"))
+    }
     updates, memory = {}, {}
     for name, way in chosen.items():
         updates[name] = make_update([], **way)
@@ -171,6 +177,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one small batch, eager, one round")
     parser.add_argument("--rounds", type=int, default=5, help="of updates in turn (5)")
     parser.add_argument("--write", action="store_true", help="keep benchmarks/results/network_DEVICE.json")
+    parser.add_argument("--eager", action="store_true", help="leave out what is compiled, which takes minutes")
+    add_results_argument(parser)
     args = parser.parse_args()
     if args.device != "cpu" and not torch.cuda.is_available():
         parser.error(f"--device {args.device}: this torch sees no CUDA device")
@@ -185,7 +193,7 @@ def main() -> None:
     console = Console()
     table = Table("batch", "way", "ms", "peak MB", title=f"One update of BTR, {results['machine']}")
     for size in sizes:
-        found = bench_updates(size, rounds=rounds, device=device, is_quick=args.quick)
+        found = bench_updates(size, rounds=rounds, device=device, is_quick=args.quick, is_eager=args.eager)
         results["updates"][f"B={size}"] = found
         for way, row in found.items():
             table.add_row(str(size), way, f"{row['ms']:.0f}", f"{row.get('peak_mb', '-')}")
@@ -198,7 +206,7 @@ def main() -> None:
             table.add_row(name, label, f"{cost['ratio']}", f"{cost['range']}", f"{cost['asked']}")
     console.print(table)
     if args.write:
-        print("wrote", write_results(f"network_{device}", results))
+        print("wrote", write_results(f"network_{device}", results, folder=args.results))
 
 
 if __name__ == "__main__":

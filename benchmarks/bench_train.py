@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.bare_loop import BareLoop
 from benchmarks.cartpole_peers import run_ours, run_sb3, run_tianshou
-from benchmarks.results_file import describe_run, write_results
+from benchmarks.results_file import add_results_argument, describe_run, write_results
 from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.sim import Starts
 from tm_torchrl.trainers import Training, compose_settings
@@ -155,6 +155,7 @@ def main() -> None:
     parser.add_argument("--cartpole", action="store_true", help="only CartPole")
     parser.add_argument("--seeds", type=int, default=5, help="of CartPole")
     parser.add_argument("--write", action="store_true", help="keep the results")
+    add_results_argument(parser)
     args = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()  # as train() does
@@ -163,7 +164,7 @@ def main() -> None:
     rows: dict[str, Any] = bench_cartpole(args.seeds) if args.cartpole else bench_loop(args.rounds)
     results = {**describe_run(device="cpu"), "rows": rows}
     if args.write:
-        print("wrote", write_results(name, results))
+        print("wrote", write_results(name, results, folder=args.results))
 
 
 if __name__ == "__main__":

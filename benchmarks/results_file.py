@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 import importlib.metadata
 import json
@@ -45,9 +46,14 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def write_results(name: str, results: dict[str, Any]) -> Path:
-    """Write ``benchmarks/results/NAME.json``."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+def add_results_argument(parser: argparse.ArgumentParser) -> None:
+    """``--results FOLDER``, for looks that are not to be kept."""
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where results lie (benchmarks/results)")
+
+
+def write_results(name: str, results: dict[str, Any], *, folder: Path = RESULTS) -> Path:
+    """Write ``benchmarks/results/NAME.json``, or into another folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
     path.write_text(json.dumps(results, indent=2) + "\n")
     return path
