@@ -1,6 +1,7 @@
 """Whether an agent that sees images needs them: laps with the right ones, and with those of other places.
 
-python benchmarks/pixel_proof.py RUN --write     # of experiment=btr_cpu, for instance
+python benchmarks/pixel_proof.py RUN --write                     # of experiment=btr_cpu, for instance
+python benchmarks/pixel_proof.py RUN --without RUN_2 --write     # a run that saw the same floats and no images
 
 The wrong images are drawn at random from those that the agent saw on its own greedy laps, for each car and step.
 """
@@ -20,11 +21,13 @@ from tensordict.nn import TensorDictModuleBase
 
 from benchmarks.results_file import describe_run, write_results
 from tm_torchrl.evaluation.disturbed import Disturbed
+from tm_torchrl.record.curves import compare_runs
 from tm_torchrl.record.run_folder import read_evaluations
 from tm_torchrl.trainers import load_agent
 
 NUM_LAPS = 16
 SEED = 1_000
+PICTURE = Path(__file__).resolve().parent.parent / "docs" / "images" / "pixels.png"
 KEPT = ("finish_rate", "median_lap_s", "best_lap_s", "medal_of_median", "progress_m")
 
 
@@ -68,14 +71,28 @@ def judge(run: Path) -> dict[str, Any]:
     }
 
 
+def without_images(run: Path) -> dict[str, Any]:
+    """How far a run came that saw no images."""
+    rows = read_evaluations(run)
+    return {
+        "frames": rows[-1]["frames"],
+        "best_finish_rate": max(row["finish_rate"] for row in rows),
+        "furthest_m": max(max(row["progress_m"]) for row in rows),
+    }
+
+
 def main() -> None:
     """Judge, show, and write if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a run folder")
-    parser.add_argument("--write", action="store_true", help="benchmarks/results/pixel_proof.json")
+    parser.add_argument("--without", type=Path, help="a run folder of one that saw no images")
+    parser.add_argument("--write", action="store_true", help="benchmarks/results/pixel_proof.json and its picture")
     args = parser.parse_args()
     torch.set_num_threads(1)
     found = judge(args.run)
+    if args.without is not None:
+        found["without_images"] = without_images(args.without)
+        print("without images:", found["without_images"])
     minutes = found["first_finish_minutes"]
     print("first greedy finish: " + ("never" if minutes is None else f"after {minutes:.1f} minutes of training"))
     for name in ("right_images", "wrong_images"):
@@ -85,6 +102,8 @@ def main() -> None:
         print(f"{name}: {finished}, median {row['median_lap_s']} s, {metres:.0f} m")
     if args.write:
         print(f"wrote {write_results('pixel_proof', {**describe_run(device='cpu'), **found})}")
+        compare_runs([args.run] + [args.without] * (args.without is not None)).savefig(PICTURE, dpi=100)
+        print(f"wrote {PICTURE}")
 
 
 if __name__ == "__main__":

@@ -117,6 +117,9 @@ def learning_table() -> str:
     peers = RESULTS / "cartpole_cpu.json"
     if peers.exists():
         facts += [_cartpole_line(json.loads(peers.read_text()))]
+    pixels = RESULTS / "pixel_proof.json"
+    if pixels.exists():
+        facts += [_pixel_line(json.loads(pixels.read_text()))]
     return "\n".join([*rows, "", "\n".join(facts)])
 
 
@@ -145,6 +148,23 @@ def _cartpole_line(found: dict[str, Any]) -> str:
             f"{name} {seconds[middle]:.0f} CPU s and {steps[middle]:,.0f} steps ({solved} of {len(runs)} seeds)"
         )
     return f"CartPole-v1 to a mean of 475, medians: {'; '.join(parts)} (`{found['command']}`)."
+
+
+def _pixel_line(found: dict[str, Any]) -> str:
+    right, wrong = found["right_images"], found["wrong_images"]
+    best = min(row["median_lap_s"] for row in found["curve"] if row["median_lap_s"] is not None)
+    line = (
+        f"From pixels on two cores (`experiment=btr_cpu`, seed {found['settings']['seed']}, the line ahead hidden): "
+        f"first greedy finish after {found['first_finish_minutes']:.1f} minutes; its best network finishes "
+        f"{right['finish_rate']:.0%} of laps (median {right['median_lap_s']:.2f} s; the best median while training was "
+        f"{best:.2f} s), and {wrong['finish_rate']:.0%} of them when it is shown pictures of other places"
+    )
+    blind = found.get("without_images")
+    if blind is not None:
+        line += (
+            f"; the same floats without pictures finished {blind['best_finish_rate']:.0%} in {blind['frames']:,} frames"
+        )
+    return f"{line} (`{found['command'].replace(' --write', '')}`)."
 
 
 def medal_table() -> str:

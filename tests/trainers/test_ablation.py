@@ -237,7 +237,9 @@ def test_better_is_more_than_seeds_make() -> None:
 def test_cells_of_the_table() -> None:
     """Of 1, 2, 3, 10 the middle half is 2 and 3."""
     entry = Entry("a", measures={seed: {"final_lap_s": lap} for seed, lap in enumerate([1.0, 2.0, 3.0, 10.0])})
-    assert "| a | - | 4 of 5 | 2.50 [" in markdown([entry], seeds=range(5))
+    assert "| a | - | 4 of 5 | - | 2.50 [" in markdown([entry], seeds=range(5))
+    added = Entry("b", base="a", measures={0: {"final_lap_s": 1.5}, 1: {"final_lap_s": 2.0}})  # ahead in 3 + 2.5 of 8
+    assert "| b | a | 2 of 5 | 0.69 | 1.75 [" in markdown([entry, added], seeds=range(5))
 
 
 @pytest.mark.parametrize(("is_starter_gone", "status"), [(False, 0), (True, STOPPED)])

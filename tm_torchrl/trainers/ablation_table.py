@@ -30,9 +30,12 @@ COLUMNS = {  # of the table: measure, title, digits
     "policy_churn": ("policy churn", 3),
 }
 LOWER_IS_BETTER = ("final_lap_s",)
+AHEAD = "ahead in"  # title of the share of pairs
 CLEARLY = 0.75  # share of pairs of runs; 5 seeds against 5 of the same kind reach it by chance in 11 % of cases
 NOTE = f"""\
-Each cell: interquartile mean over seeds, and its 95 % bootstrap interval. Of the last network, over {NUM_LAPS} laps
+Ahead in: the share of pairs of a run and one of those that it was added to in which it has the faster laps (or the
+larger return): 0.5 is no difference, {CLEARLY} or more counts as better. Each other cell: interquartile mean over
+seeds, and its 95 % bootstrap interval. Of the last network, over {NUM_LAPS} laps
 where it drives a track: final lap (median of the finished ones; a run without any counts with the time limit), finish
 rate, action swaps (share of neighbouring actions that differ); finish rate with {EPSILON:.0%} random actions, and with
 noise on the floats ({NOISE:g} of the deviation that each is normalised by). Of the diagnostics: action gap (the last
@@ -100,13 +103,23 @@ def better(ours: Mapping[int, Measures], theirs: Mapping[int, Measures]) -> bool
         ours: measures by seed.
         theirs: measures by seed.
     """
+    share = share_ahead(ours, theirs)
+    finished, before = values_of(ours, "finish_rate"), values_of(theirs, "finish_rate")
+    return share is not None and share >= CLEARLY and share_above(before, finished) < CLEARLY
+
+
+def share_ahead(ours: Mapping[int, Measures], theirs: Mapping[int, Measures]) -> float | None:
+    """Of all pairs of runs those where ours has the faster laps (or larger returns); ``None`` if there are none.
+
+    Args:
+        ours: measures by seed.
+        theirs: measures by seed.
+    """
     for key in ("final_lap_s", "return_mean"):
         mine, other = values_of(ours, key), values_of(theirs, key)
         if mine and other:
-            mine, other = (other, mine) if key in LOWER_IS_BETTER else (mine, other)
-            finished, before = values_of(ours, "finish_rate"), values_of(theirs, "finish_rate")
-            return share_above(mine, other) >= CLEARLY and share_above(before, finished) < CLEARLY
-    return False
+            return share_above(other, mine) if key in LOWER_IS_BETTER else share_above(mine, other)
+    return None
 
 
 def share_above(values: Sequence[float], others: Sequence[float]) -> float:
@@ -139,7 +152,7 @@ def write_table(out: Path, entries: Sequence[Entry], *, seeds: Sequence[int]) ->
         seeds: that were asked for.
     """
     out.mkdir(parents=True, exist_ok=True)
-    rows = [_row(entry) for entry in entries]
+    rows = [_row(entry, entries) for entry in entries]
     names = list(dict.fromkeys(name for row in rows for name in row))
     with open(out / "table.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names)
@@ -150,13 +163,14 @@ def write_table(out: Path, entries: Sequence[Entry], *, seeds: Sequence[int]) ->
         plot(entries).savefig(out / "plot.png", dpi=110)
 
 
-def _row(entry: Entry) -> dict[str, Any]:
+def _row(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
     row: dict[str, Any] = {
         "experiment": entry.name,
         "added_to": entry.base,
         "is_kept": entry.is_kept,
         "num_runs": len(entry.measures),
         "num_failed": len(entry.failures),
+        "ahead_in": _share_ahead(entry, entries),
     }
     for key in COLUMNS:
         if values := values_of(entry.measures, key):
@@ -168,11 +182,13 @@ def _row(entry: Entry) -> dict[str, Any]:
 def markdown(entries: Sequence[Entry], *, seeds: Sequence[int]) -> str:
     """The table, and below it what failed."""
     present = [key for key in COLUMNS if any(values_of(entry.measures, key) for entry in entries)]
-    titles = ["experiment", "added to", "runs", *(COLUMNS[key][0] for key in present)]
-    lines = [f"| {' | '.join(titles)} |", f"|{'---|' * 3}{'---:|' * len(present)}"]
+    titles = ["experiment", "added to", "runs", AHEAD, *(COLUMNS[key][0] for key in present)]
+    lines = [f"| {' | '.join(titles)} |", f"|{'---|' * 3}{'---:|' * (1 + len(present))}"]
     for entry in entries:
         name = f"**{entry.name}** (kept)" if entry.is_kept else entry.name
+        share = _share_ahead(entry, entries)
         cells = [name, entry.base or "-", f"{len(entry.measures)} of {len(seeds)}"]
+        cells.append("-" if share is None else f"{share:.2f}")
         cells += [_cell(values_of(entry.measures, key), COLUMNS[key][1]) for key in present]
         lines.append(f"| {' | '.join(cells)} |")
     failed = [
@@ -180,6 +196,11 @@ def markdown(entries: Sequence[Entry], *, seeds: Sequence[int]) -> str:
     ]
     listed = ["", "Failed:", "", *failed] if failed else []
     return "\n".join([*lines, "", NOTE, *listed]) + "\n"
+
+
+def _share_ahead(entry: Entry, entries: Sequence[Entry]) -> float | None:
+    bases = [each for each in entries if each.name == entry.base]
+    return share_ahead(entry.measures, bases[0].measures) if bases else None
 
 
 def _cell(values: Sequence[float], digits: int) -> str:
