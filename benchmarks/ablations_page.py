@@ -102,10 +102,10 @@ def page(found: dict[str, Any]) -> str:
     lines = [
         "# What the parts are worth",
         "",
-        "The default drive over floats in 160,000 frames (`experiment=short_drive`, about three CPU minutes a run), with",
-        f"one thing changed at a time, five seeds each. Settings were frozen in commit {found['runs_git']} before the first",
-        f"run; measured with it on {found['machine']}, beside other work, so frames are compared and not seconds. Written",
-        "by `python benchmarks/ablations_page.py`.",
+        "The default drive over floats in 160,000 frames (`experiment=short_drive`, three CPU minutes a run), with",
+        "one thing changed at a time, five seeds each. Settings were frozen in commit",
+        f"{found['runs_git']} before the first run; measured with it on {found['machine']}, beside other work, so",
+        "frames are compared and not seconds. Written by `python benchmarks/ablations_page.py`.",
     ]
     for k, (title, titles) in enumerate(GROUPS):
         entries = entries_of(found, titles)
