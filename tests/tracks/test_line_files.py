@@ -162,3 +162,23 @@ def test_the_script_goes_both_ways(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert text in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_the_real_parser_has_what_is_read_of_it(tmp_path: Path) -> None:
+    """The other tests speak with a stand-in for it."""
+    pygbx = pytest.importorskip("pygbx")
+    assert callable(pygbx.Gbx.get_classes_by_ids)
+    for kind in ("CTN_GHOST", "CHALLENGE", "CHALLENGE_OLD", "REPLAY_RECORD"):
+        assert isinstance(getattr(pygbx.GbxType, kind), int)
+    ghost, challenge, replay = pygbx.CGameCtnGhost(0), pygbx.CGameChallenge(0), pygbx.CGameReplayRecord(0)
+    assert (ghost.records, ghost.race_time, ghost.cp_times, ghost.num_respawns) == ([], 0, [], 0)
+    assert (ghost.sample_period, challenge.blocks, replay.track) == (None, [], None)
+    assert (challenge.map_name, challenge.environment) == (None, None)
+    block = pygbx.MapBlock()
+    assert (block.name, block.position.as_array()) == (None, [0, 0, 0])
+    sample = pygbx.GhostSampleRecord(pygbx.Vector3(1, 2, 3), 0, 0, 0, 0, 0, 0)
+    assert (sample.position.x, sample.position.y, sample.position.z) == (1, 2, 3)
+    broken = tmp_path / "a.Replay.Gbx"
+    broken.write_bytes(b"GBX\x06\x00BUCR" + bytes(40))
+    with pytest.raises(ValueError, match="holds no drive|could not be read as a file of TrackMania Forever"):
+        read_drive(broken)
