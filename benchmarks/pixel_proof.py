@@ -25,7 +25,7 @@ from tm_torchrl.record.curves import compare_runs
 from tm_torchrl.record.run_folder import read_evaluations
 from tm_torchrl.trainers import load_agent
 
-NUM_LAPS = 16
+NUM_LAPS = 32
 SEED = 1_000
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "images" / "pixels.png"
 KEPT = ("finish_rate", "median_lap_s", "best_lap_s", "medal_of_median", "progress_m")
