@@ -1,7 +1,7 @@
-"""Writes the README's tables from the committed results; nothing in them is typed by hand.
+"""Writes the tables of the README and of docs/game.md from the committed results; nothing in them is typed by hand.
 
 python benchmarks/update_readme.py           # rewrite
-python benchmarks/update_readme.py --check   # exit 1 if the README is out of date
+python benchmarks/update_readme.py --check   # exit 1 if one is out of date
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+GAME = ROOT / "docs" / "game.md"
 RESULTS = ROOT / "benchmarks" / "results"
 MEDALS = ROOT / "tm_torchrl" / "tracks" / "data"
 
@@ -178,29 +179,60 @@ def medal_table() -> str:
     return "\n".join(rows)
 
 
-def updated(text: str) -> str:
-    """The README with its generated parts made anew."""
-    tables = {"speed-table": speed_table(), "loss-table": loss_table(), "medal-table": medal_table()}
-    tables["learning-table"] = learning_table()
-    for name, content in tables.items():
+def game_rates() -> str:
+    """Decisions per second through the protocols, from ``game.json`` and ``game1.json``."""
+    rows = ["| decisions per second, one car | best | median |", "|---|--:|--:|"]
+    facts = []
+    for name in ("game", "game1"):
+        found = json.loads((RESULTS / f"{name}.json").read_text())
+        for title, rate in found["decisions_per_s"].items():
+            shown = f"1.x, {title}" if name == "game1" else title
+            rows.append(f"| {shown} | {rate['best']:,} | {rate['median']:,} |")
+        facts.append(f"`{found['command'].replace(' --write', '')}`")
+    return "\n".join(
+        [
+            *rows,
+            "",
+            f"Wall-clock seconds of two processes on {found['machine']}, {found['date']}, a decision being 50 ms of "
+            f"race unless it says otherwise: {' and '.join(facts)}.",
+        ]
+    )
+
+
+TABLES = {
+    README: {
+        "speed-table": speed_table,
+        "loss-table": loss_table,
+        "medal-table": medal_table,
+        "learning-table": learning_table,
+    },
+    GAME: {"rates": game_rates},
+}
+
+
+def updated(page: Path) -> str:
+    """A page with its generated parts made anew."""
+    text = page.read_text(encoding="utf-8")
+    for name, table in TABLES[page].items():
         pattern = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
+        content = table()
         text, count = re.subn(pattern, lambda found, new=content: f"{found[1]}{new}\n{found[2]}", text, flags=re.S)
         if count != 1:
-            raise SystemExit(f"README.md: expected one part between <!-- {name}:begin --> and <!-- {name}:end -->")
+            raise SystemExit(f"{page.name}: expected one part between <!-- {name}:begin --> and <!-- {name}:end -->")
     return text
 
 
 def main() -> None:
     """Rewrite or check."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing, exit 1 if out of date")
+    parser.add_argument("--check", action="store_true", help="change nothing, exit 1 if one is out of date")
     args = parser.parse_args()
-    text = README.read_text(encoding="utf-8")
-    new = updated(text)
-    if args.check:
-        sys.exit(0 if new == text else "README.md is out of date: run python benchmarks/update_readme.py")
-    README.write_text(new, encoding="utf-8")
-    print(f"wrote {README}")
+    for page in TABLES:
+        new = updated(page)
+        if args.check and new != page.read_text(encoding="utf-8"):
+            sys.exit(f"{page.name} is out of date: run python benchmarks/update_readme.py")
+        page.write_text(new, encoding="utf-8")
+    print("up to date" if args.check else f"wrote {', '.join(page.name for page in TABLES)}")
 
 
 if __name__ == "__main__":
