@@ -165,7 +165,7 @@ def _pixel_line(found: dict[str, Any]) -> str:
         line += (
             f"; the same floats without pictures finished {blind['best_finish_rate']:.0%} in {blind['frames']:,} frames"
         )
-    return f"{line} (`{found['command'].replace(' --write', '')}`)."
+    return f"{line} ([curve](docs/images/pixels.png), `{found['command'].replace(' --write', '')}`)."
 
 
 def medal_table() -> str:
