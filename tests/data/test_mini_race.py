@@ -103,6 +103,17 @@ def test_sample_is_rewritten_and_the_original_is_not() -> None:
     assert out["next", "reward"].flatten().tolist() == expected.tolist()
 
 
+def test_a_potential_of_observations_is_as_good_as_a_stored_one() -> None:
+    """Observations are 9 here and 8 there, so that twice them, less 20, are the stored -2 and -4."""
+    sample = make_sample(200)
+
+    def potential(observation: torch.Tensor) -> torch.Tensor:
+        return 2.0 * observation[:, 3] - 20.0
+
+    stored, computed = MiniRace(seed=3)(sample), MiniRace(seed=3, potential=potential)(sample.exclude("potential"))
+    assert torch.equal(stored["next", "reward"], computed["next", "reward"])
+
+
 def test_a_cut_episode_goes_on_unless_the_mini_race_ends() -> None:
     sample = make_sample(4000)
     sample["next", "done"].fill_(True)

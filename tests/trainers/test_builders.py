@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tm_torchrl.data import MiniRace
 from tm_torchrl.trainers import ConfigError, compose_settings
 from tm_torchrl.trainers.builders import (
     build_actor,
@@ -80,6 +81,32 @@ def test_a_float_that_does_not_exist() -> None:
 def test_a_mini_race_needs_its_clock() -> None:
     settings = compose_settings(["env.floats=[velocity]", "replay.mini_race={max_steps: 140}"])
     with pytest.raises(ConfigError, match=r"its clock stands in the floats, and env.floats=\['velocity'\] hides it"):
+        build_replay(settings, build_task(settings))
+
+
+def test_the_linesight_recipe_has_its_potential() -> None:
+    """The current point of the line lies at 62 to 64 of the floats."""
+    settings = compose_settings(
+        [
+            "experiment=linesight",
+            "network=mlp",
+            "env.pixels=false",
+            "replay.capacity=1000",
+            "replay.learning_starts=500",
+        ]
+    )
+    replay = build_replay(settings, build_task(settings))
+    (race,) = [part for part in replay.buffer._transform if isinstance(part, MiniRace)]
+    assert race.potential is not None
+    observation = torch.zeros(3, 184)
+    observation[:, 62:65] = torch.tensor([[3.0, 4.0, 0.0], [0.0, 0.0, 1.0], [0.0, 300.0, 0.0]])
+    assert race.potential(observation).tolist() == pytest.approx([-0.5, -0.2, -2.5])
+
+
+def test_a_potential_that_cannot_be_is_named() -> None:
+    potential = "{_target_: tm_torchrl.envs.rewards.Potential, per_metre: -0.1}"
+    settings = compose_settings([f"replay.mini_race={{num_actions: 140, potential: {potential}}}"])
+    with pytest.raises(ConfigError, match=r"^replay\.mini_race\.potential\.per_metre: .* did you mean per_m"):
         build_replay(settings, build_task(settings))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -40,6 +41,7 @@ class MiniRace(Transform):
         seed: of a random generator of its own.
         clock_index: where in the observation the clock stands.
         observation_key: the observation that holds the clock.
+        potential: of observations ``[B, F]``, such as ``Potential.potential``; ``None`` for the stored one.
         potential_key: a potential stored at both ends; none is used if samples have none.
 
     Examples:
@@ -62,6 +64,7 @@ class MiniRace(Transform):
         seed: int | None = None,
         clock_index: int | None = None,
         observation_key: str = "observation",
+        potential: Callable[[Tensor], Tensor] | None = None,
         potential_key: str = "potential",
     ) -> None:
         if num_actions < 1:
@@ -78,6 +81,7 @@ class MiniRace(Transform):
         self.oversample_maximum_term_steps = oversample_maximum_term_steps
         self.clock_index = observation_layout()["clock"].start if clock_index is None else clock_index
         self.observation_key = observation_key
+        self.potential = potential
         self.potential_key = potential_key
         self.generator = torch.Generator()
         if seed is None:
@@ -139,6 +143,9 @@ class MiniRace(Transform):
         super().__setstate__({**state, "generator": generator})
 
     def _potentials(self, sample: TensorDictBase, *, like: Tensor) -> tuple[Tensor, Tensor]:
+        if self.potential is not None:
+            here, there = (self.potential(part[self.observation_key]) for part in (sample, sample["next"]))
+            return here.view_as(like), there.view_as(like)
         found = [sample.get(key, None) for key in (self.potential_key, ("next", self.potential_key))]
         if found[0] is None and found[1] is None:
             return torch.zeros_like(like), torch.zeros_like(like)

@@ -22,6 +22,7 @@ from tm_torchrl.trainers.replay import Buffer, Replay
 from tm_torchrl.trainers.schedules import Schedule, make_schedule
 from tm_torchrl.trainers.tasks import Task
 from tm_torchrl.trainers.training import Training
+from tm_torchrl.world.observation import observation_layout
 
 Settings = Mapping[str, Any]
 
@@ -129,8 +130,13 @@ def build_replay(settings: Settings, task: Task, *, scratch: Path | None = None)
             raise ConfigError(
                 f"replay.mini_race: its clock stands in the floats, and env.floats={floats} hides it; use true"
             )
+        options = dict(replay["mini_race"])
+        if options.get("potential") is not None:
+            potential = construct(options["potential"], name="replay.mini_race.potential")
+            layout = observation_layout(settings["env"].get("num_previous_actions", 5))
+            options["potential"] = partial(potential.potential, layout=layout)
         with named("replay.mini_race"):
-            mini_race = MiniRace(**replay["mini_race"])
+            mini_race = MiniRace(**options)
     augmentation = replay.get("augmentation")  # runs of before have none
     if augmentation is not None and not is_pixels:
         raise ConfigError("replay.augmentation: it changes images, and there are none; use env.pixels=true, or null")
