@@ -85,7 +85,7 @@ def build_loss(settings: Settings, actor: QuantileActor) -> QuantileLoss:
     if not isinstance(kind, str):
         raise ConfigError(f"estimator.name={shown(kind)}: a name such as munchausen wanted")
     gamma = make_schedule(settings["gamma"], name="gamma")(0)
-    with named("gamma"):
+    with named("estimator"):
         try:
             loss.make_value_estimator(kind, gamma=gamma)
         except KeyError as error:  # TorchRL's, for a name that it does not know
