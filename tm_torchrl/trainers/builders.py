@@ -53,6 +53,8 @@ def build_task(settings: Settings) -> Task:
     if settings.get("missing"):
         raise ConfigError(f"experiment: it needs {settings['missing']}, which this version does not have yet")
     task: Task = construct(settings["env"], name="env")
+    if not hasattr(task, "num_envs") or not hasattr(task, "make_env"):
+        raise ConfigError(f"env._target_={settings['env']['_target_']}: it is no task, such as TrackManiaTask")
     if task.num_envs < 1:
         raise ConfigError(f"env.num_envs={task.num_envs}: at least 1 is needed")
     return task
