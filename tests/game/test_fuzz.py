@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.game.ways import served
+from tests.mutated_bytes import mutated
 from tm_torchrl.game import GameError, GameGone, TMInterface2Client
 from tm_torchrl.game.emulator.protocol2 import ClientGone, Protocol2Server
 from tm_torchrl.game.link import Link
@@ -42,6 +43,8 @@ class Replayed:
 
     def allow(self, seconds: float) -> None: ...
 
+    def check_time(self, what: str) -> None: ...
+
     def open(self) -> None: ...
 
     def close(self) -> None: ...
@@ -69,28 +72,6 @@ def converse(client: TMInterface2Client) -> None:
     client.drive(ACTIONS[0], num_ticks=5)
     client.is_in_menus()
     client.inputs_text()
-
-
-def mutated(content: bytes, generator: random.Random) -> bytes:
-    """A few bytes or whole numbers changed, put in, taken out, or all from somewhere on."""
-    changed = bytearray(content)
-    for _ in range(generator.randint(1, 4)):
-        at = generator.randrange(len(changed))
-        kind = generator.randrange(5)
-        if kind == 0:
-            changed[at] = generator.randrange(256)
-        elif kind == 1:
-            at -= at % 4
-            changed[at : at + 4] = INT.pack(generator.choice([0, -1, 1, 2, 5, 2**31 - 1, -(2**31), 8404]))
-        elif kind == 2:
-            changed[at:at] = generator.randbytes(generator.randint(1, 12))
-        elif kind == 3:
-            del changed[at : at + generator.randint(1, 12)]
-        else:
-            changed[at:] = generator.randbytes(generator.randint(0, 300))
-        if not changed:
-            break
-    return bytes(changed)
 
 
 @pytest.mark.parametrize(("seed", "num"), [(0, 2_000), *SLOW])

@@ -81,6 +81,17 @@ def test_restore_goes_back_exactly():
     assert not torch.equal(ends[0], saved)
 
 
+@pytest.mark.parametrize("track", [-1.0, 1.0, 1e9, float("nan")])
+def test_a_state_of_other_tracks_is_refused(track: float):
+    simulator = Simulator(load_track(DEFAULT_TRACK), num_cars=2, seed=3)
+    saved = simulator.save()
+    other = saved.clone()
+    other[1, STATE.start("track")] = track
+    with pytest.raises(ValueError, match=r"blob has cars on track .*; this simulator has 1, from 0"):
+        simulator.restore(other)
+    assert torch.equal(simulator.save(), saved)
+
+
 def test_seeds_differ_and_repeat():
     simulator = Simulator(load_track(DEFAULT_TRACK), num_cars=8, starts=STARTS, seed=1)
     first = simulator.save()

@@ -15,7 +15,7 @@ from tm_torchrl.trainers.construct import construct
 WRONG = [
     ("env.tracks=oval", "env.tracks='oval': a list wanted"),
     ("env.blind_tracks=oval", "env.blind_tracks='oval': a list wanted, such as [oval, ring]"),
-    ("env.generated_tracks=-1", "env.generated_tracks=-1: a whole number of at least 0 wanted"),
+    ("env.generated_tracks=-1", "env.generated_tracks=-1: a whole number of at least 0 and at most 10,000 wanted"),
     ("env.reward.further=abc", "env.reward.further='abc': a list of settings with _target_ wanted"),
     ("env.randomisation=abc", "env.randomisation='abc': settings with _target_, or null, wanted"),
     ("soft_reset=abc", "soft_reset='abc': settings with _target_, or null, wanted"),
@@ -36,7 +36,7 @@ WRONG = [
     ("gamma=[linear,[0,0.9],[10,1.5]]", "gamma=[linear, [0, 0.9], [10, 1.5]]: 1.5, but a number of at least 0 and at"),
     ("learning_rate=-1", "learning_rate=-1: -1, but a number of at least 0 wanted"),
     ("schedule_speed=0", "schedule_speed=0: a number above 0 wanted"),
-    ("num_threads=0", "num_threads=0: a whole number of at least 1 wanted"),
+    ("num_threads=0", "num_threads=0: a whole number of at least 1 and at most 1,024 wanted"),
     ("seed=1.5", "seed=1.5: a whole number of at least 0 and at most 2147483647 wanted"),
     ("seed=true", "seed=true: a whole number"),
     ("precision=float16", "precision='float16': no such choice"),

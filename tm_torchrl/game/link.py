@@ -68,7 +68,7 @@ class Link:
             try:
                 rest = rest[self._open_socket().send(rest) :]
             except TimeoutError:
-                self._check_time("take what was sent")
+                self.check_time("take what was sent")
             except OSError as error:
                 raise GameGone(f"the connection to {self.host}:{self.port} broke: {error}") from error
 
@@ -83,7 +83,7 @@ class Link:
             try:
                 more = self._open_socket().recv(CHUNK_BYTES)
             except TimeoutError:
-                self._check_time(f"send {number} bytes ({len(received)} came)")
+                self.check_time(f"send {number} bytes ({len(received)} came)")
                 continue
             except OSError as error:
                 raise GameGone(f"the connection to {self.host}:{self.port} broke: {error}") from error
@@ -114,7 +114,12 @@ class Link:
             raise GameGone(f"not connected to {self.host}:{self.port}")
         return self._socket
 
-    def _check_time(self, what: str) -> None:
+    def check_time(self, what: str) -> None:
+        """Raise ``GameTimeout`` behind the deadline; for those who read on although each message comes at once.
+
+        Args:
+            what: the game should have done.
+        """
         if time.monotonic() >= self.deadline:
             raise GameTimeout(
                 f"the game at {self.host}:{self.port} did not {what} within {self._allowed_s:g} s: it hangs, is "

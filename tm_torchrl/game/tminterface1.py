@@ -29,7 +29,7 @@ from tm_torchrl.game.messages1 import (
     Kind,
 )
 from tm_torchrl.game.shared_state import read_state
-from tm_torchrl.game.state_layout import NOT_PASSED, check_state, checkpoint_times, race_time_of
+from tm_torchrl.game.state_layout import check_state, race_time_of, time_of_last
 from tm_torchrl.world.actions import TICK_MS, Inputs
 
 SETUP = ("set unfocused_fps_limit false", "set autorewind false")
@@ -272,6 +272,8 @@ class TMInterface1Client:
         kind = header & 0xFF
         if kind == Kind.SHUTDOWN:
             raise GameGone(f"{self.channel}: the game was closed")
+        if time.monotonic() >= self._deadline:  # it calls and calls, and never about what is waited for
+            raise GameTimeout(f"{self.channel}: the step that was waited for did not come in time")
         return kind
 
     def _next_run_step(self, passed: list[Passed]) -> None:
@@ -282,7 +284,7 @@ class TMInterface1Client:
                 count, total = TWO_INTS.unpack(self._memory.read(TWO_INTS.size))
                 if not 0 < count <= total:
                     raise ProtocolError(f"checkpoint {count} of {total}: there is none such")
-                passed.append(Passed(count, total, _time_of_last(self._read_state())))
+                passed.append(Passed(count, total, time_of_last(self._read_state())))
                 if count == total:
                     self._interface.prevent_simulation_finish()
             elif kind not in _PASSED_OVER:
@@ -390,10 +392,3 @@ def _interface(memory: Channel, deadline: Any) -> Any:
 def _quoted(path: str) -> str:
     """As the game's console takes it."""
     return f'"{path}"' if " " in path else path
-
-
-def _time_of_last(state: bytes) -> int:
-    """When the last checkpoint was passed; the race time where the game has no list of them."""
-    times = checkpoint_times(state)
-    passed = times[times != NOT_PASSED]
-    return int(passed[-1]) if len(passed) else race_time_of(state)

@@ -328,6 +328,7 @@ class TMInterface2Client:
     def _next_run_step(self, passed: list[Passed]) -> bytes:
         """Take messages up to the next run step, and its state; checkpoints on the way are added to ``passed``."""
         while True:
+            self._link.check_time("reach the step that was waited for")
             message = self._link.read(INT)[0]
             if message == Message.RUN_STEP:
                 self._time_ms = self._link.read(INT)[0]

@@ -195,10 +195,10 @@ def _picture(figure: Figure, label: str, *, dpi: int = 110) -> str:
 
 def _facts(folder: Path) -> Row:
     try:
-        found: Row = json.loads(_text(folder / "run.json"))
-    except ValueError:
+        found = json.loads(_text(folder / "run.json"))
+    except (ValueError, RecursionError):
         return {}
-    return found
+    return found if isinstance(found, dict) else {}
 
 
 def _text(path: Path) -> str:

@@ -169,5 +169,11 @@ class Simulator:
         """Go back to a saved state."""
         if blob.shape != self._state.shape:
             raise ValueError(f"blob has shape {tuple(blob.shape)}; this simulator saves {tuple(self._state.shape)}")
+        tracks = blob[:, STATE.start("track")]
+        if not ((tracks >= 0) & (tracks < len(self.tracks))).all():
+            raise ValueError(
+                f"blob has cars on track {float(tracks.max()):g}; this simulator has {len(self.tracks)}, from 0; it "
+                "was saved with other tracks, or is damaged"
+            )
         self._state.copy_(blob)
         self.track_index.copy_(self._state[:, STATE.start("track")])

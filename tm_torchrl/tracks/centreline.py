@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tm_torchrl.tracks.array_files import read_line
 from tm_torchrl.tracks.track import Track
+from tm_torchrl.tracks.validate import MAX_DISTANCE_M, MIN_POINTS, numbers
 
 CHECKPOINT_REACH_M = 12.0  # the community's: a checkpoint is passed within this distance of its block's centre
 SAME_PASS_M = 100  # the community's 200 zones; a line that comes back later passes the checkpoint again
@@ -55,6 +57,8 @@ def from_centreline(
     forward = np.concatenate([[True], np.diff(run) > 1e-6])
     total = float(run[-1])
     num = round(total)
+    if num < MIN_POINTS:
+        raise ValueError(f"line is {total:.1f} m long on the map; at least {MIN_POINTS} m make a track")
     at = np.arange(num if is_circuit else num + 1) * (total / num)
     smooth = np.stack([np.interp(at, run[forward], points[forward, i]) for i in range(3)], axis=1)
     start = 0 if is_circuit else LEAD_M
@@ -83,14 +87,16 @@ def _read(line: str | Path | np.ndarray) -> tuple[np.ndarray, str]:
     if not isinstance(line, np.ndarray):
         label = Path(line).stem
         try:
-            line = np.load(line, allow_pickle=False)
-        except (ValueError, EOFError) as error:
+            line = read_line(line)
+        except ValueError as error:
             raise ValueError(f"line={str(line)!r} is no .npy file of numbers: {error}") from error
-    points = np.asarray(line, np.float64)
+    points = numbers("line", line)
     if points.ndim != 2 or points.shape[1] != 3 or len(points) < 10:
         raise ValueError(f"line has shape {points.shape}; expected (N, 3) with at least 10 points")
     if not np.isfinite(points).all():
         raise ValueError(f"line holds {np.count_nonzero(~np.isfinite(points))} numbers that are not finite")
+    if np.abs(points).max() > MAX_DISTANCE_M:
+        raise ValueError(f"line reaches {np.abs(points).max():g} m from 0; the most is {MAX_DISTANCE_M:g}")
     step = np.sqrt((np.diff(points, axis=0) ** 2).sum(axis=1))
     if step.max() > 20.0:
         raise ValueError(f"line jumps {step.max():.1f} m between points {step.argmax()} and {step.argmax() + 1}")

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tm_torchrl.tracks.array_files import read_arrays
+
 if TYPE_CHECKING:
     from tm_torchrl.tracks.track import Track
 
 FORMAT_VERSION = 1
 ARRAYS = ("centreline", "half_width", "bank", "surface", "checkpoints")
-SCALARS: dict[str, type] = {
-    "name": str,
-    "wall_offset": float,
-    "is_circuit": bool,
-    "num_laps": int,
-    "start": int,
-    "finish": int,
+SCALARS: dict[str, tuple[type, str, str]] = {  # type, kinds of numpy that it may be stored as, in words
+    "name": (str, "U", "a text"),
+    "wall_offset": (float, "fiu", "a number"),
+    "is_circuit": (bool, "b", "true or false"),
+    "num_laps": (int, "iu", "a whole number"),
+    "start": (int, "iu", "a whole number"),
+    "finish": (int, "iu", "a whole number"),
 }
 
 
@@ -50,16 +52,8 @@ def load_arrays(path: str | Path) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):
         raise ValueError(f"path {str(path)!r} is no .npz file; a bare centreline .npy is read by from_centreline()")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            content = {key: archive[key] for key in archive.files}
-    except (
-        ValueError,
-        OSError,
-        EOFError,
-        KeyError,
-        zipfile.BadZipFile,
-        zipfile.LargeZipFile,
-    ) as error:
+        content = read_arrays(path, names=("format_version", *ARRAYS, *SCALARS))
+    except (ValueError, OSError) as error:
         raise ValueError(f"path {str(path)!r} is damaged ({error}); save the track again") from error
     version = content.get("format_version")
     if version is None or version.ndim or not np.issubdtype(version.dtype, np.integer) or version < 1:
@@ -72,8 +66,12 @@ def load_arrays(path: str | Path) -> dict[str, Any]:
     missing = [key for key in (*ARRAYS, *SCALARS) if key not in content]
     if missing:
         raise ValueError(f"path {str(path)!r} lacks {', '.join(missing)}; save the track again with Track.save()")
+    for key, (_, kinds, what) in SCALARS.items():
+        if content[key].size != 1 or content[key].dtype.kind not in kinds:
+            found = f"{content[key].dtype} {list(content[key].shape)}"
+            raise ValueError(f"path {str(path)!r} is damaged: {key} is {found}, {what} wanted; save the track again")
     try:
-        scalars = {key: kind(content[key].item()) for key, kind in SCALARS.items()}
-    except ValueError as error:
-        raise ValueError(f"path {str(path)!r} is damaged: a field that should be one value is not ({error})") from error
+        scalars = {key: kind(content[key].item()) for key, (kind, _, _) in SCALARS.items()}
+    except ValueError as error:  # of a text: bytes that are no characters
+        raise ValueError(f"path {str(path)!r} is damaged ({error}); save the track again") from error
     return {**{key: content[key] for key in ARRAYS}, **scalars}

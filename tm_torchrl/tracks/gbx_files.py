@@ -5,12 +5,16 @@ They are read with ``pygbx``, which is GPL-3: it is no part of this project, onl
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tm_torchrl.tracks.validate import MAX_DISTANCE_M
 
 BLOCK_M = np.array([32.0, 8.0, 32.0])  # a cell of the game's grid
 BLOCK_CENTRE_M = np.array([16.0, 0.0, 16.0])
@@ -57,12 +61,25 @@ def read_drive(path: str | Path) -> Drive:
 
     Args:
         path: of the file.
+
+    Raises:
+        ValueError: it cannot be read, or holds no such thing.
+        ImportError: pygbx is not installed.
     """
-    gbx, kinds = _open(path)
-    ghosts = [ghost for ghost in gbx.get_classes_by_ids([kinds.CTN_GHOST]) if ghost.records and ghost.race_time > 0]
-    if not ghosts:
+    with _parsed(path) as (gbx, kinds):
+        ghosts = [ghost for ghost in gbx.get_classes_by_ids([kinds.CTN_GHOST]) if ghost.records and ghost.race_time > 0]
+        drives = [_drive_of(min(ghosts, key=_time_of))] if ghosts else []
+    if not drives:
         raise ValueError(f"{path} holds no drive (ghost); give a .Replay.Gbx of a finished race")
-    ghost = min(ghosts, key=lambda each: each.cp_times[-1] if each.cp_times else each.race_time)
+    _refuse_no_places(path, "positions", drives[0].positions)
+    return drives[0]
+
+
+def _time_of(ghost: Any) -> int:
+    return int(ghost.cp_times[-1] if ghost.cp_times else ghost.race_time)
+
+
+def _drive_of(ghost: Any) -> Drive:
     sample_ms = int(ghost.sample_period or USUAL_SAMPLE_MS)
     kept = ghost.records[: max(2, round(ghost.race_time / sample_ms) + 1)]
     positions = np.array([[r.position.x, r.position.y, r.position.z] for r in kept], np.float64)
@@ -74,29 +91,45 @@ def read_map(path: str | Path) -> MapFacts:
 
     Args:
         path: of the file.
+
+    Raises:
+        ValueError: it cannot be read, or holds no such thing.
+        ImportError: pygbx is not installed.
     """
-    gbx, kinds = _open(path)
-    wanted = [kinds.CHALLENGE, kinds.CHALLENGE_OLD]
-    found = gbx.get_classes_by_ids(wanted)
-    for replay in [] if found else gbx.get_classes_by_ids([kinds.REPLAY_RECORD]):
-        found += replay.track.get_classes_by_ids(wanted) if replay.track is not None else []
-    if not found:
+    with _parsed(path) as (gbx, kinds):
+        wanted = [kinds.CHALLENGE, kinds.CHALLENGE_OLD]
+        found = list(gbx.get_classes_by_ids(wanted))
+        for replay in [] if found else gbx.get_classes_by_ids([kinds.REPLAY_RECORD]):
+            found += replay.track.get_classes_by_ids(wanted) if replay.track is not None else []
+        facts = [_facts_of(found[0])] if found else []
+    if not facts:
         raise ValueError(f"{path} holds no map (challenge); give the map's .Challenge.Gbx")
+    _refuse_no_places(path, "checkpoints", facts[0].checkpoints)
+    return facts[0]
+
+
+def _facts_of(challenge: Any) -> MapFacts:
     places = [
-        (np.array(block.position.as_array(), np.float64) + np.array([0.0, _lift(block.name), 0.0])) * BLOCK_M
-        for block in found[0].blocks
+        (np.array(block.position.as_array(), np.float64) + np.array([0.0, _lift(str(block.name)), 0.0])) * BLOCK_M
+        for block in challenge.blocks
         if "Checkpoint" in str(block.name) or "StartFinishLine" in str(block.name)
     ]
     checkpoints = np.array(places) + BLOCK_CENTRE_M if places else np.zeros((0, 3))
-    return MapFacts(str(found[0].map_name), str(found[0].environment), checkpoints)
+    return MapFacts(str(challenge.map_name), str(challenge.environment), checkpoints)
+
+
+def _refuse_no_places(path: str | Path, name: str, places: np.ndarray) -> None:
+    if not (np.abs(places) <= MAX_DISTANCE_M).all():
+        raise ValueError(f"{path} is damaged: its {name} are no places within {MAX_DISTANCE_M:g} m; take another copy")
 
 
 def _lift(name: str) -> float:
     return HIGH if "High" in name else RAISED.get(name, 0.0)
 
 
-def _open(path: str | Path) -> tuple[Any, Any]:
-    """The parsed file, and the parser's numbers of kinds."""
+@contextlib.contextmanager
+def _parsed(path: str | Path) -> Iterator[tuple[Any, Any]]:
+    """The parsed file, and the parser's numbers of kinds; what is stumbled over in it is a ``ValueError``."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} is not a file; replays lie in Documents/TrackMania/Tracks/Replays")
     try:
@@ -104,8 +137,8 @@ def _open(path: str | Path) -> tuple[Any, Any]:
     except ImportError as error:
         raise ImportError(f"{path}: .Gbx files are read with pygbx, which is not here ({error}); {INSTALL}") from None
     try:
-        return pygbx.Gbx(str(path)), pygbx.GbxType
-    except Exception as error:  # a parser of a hostile format raises whatever it stumbles over
+        yield pygbx.Gbx(str(path)), pygbx.GbxType
+    except Exception as error:  # a parser of a hostile format raises whatever it stumbles over, and leaves holes
         raise ValueError(
             f"{path} could not be read as a file of TrackMania Forever ({type(error).__name__}: {error}); files of "
             "later games are other formats"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tm_torchrl.tracks.track import Track
+from tm_torchrl.tracks.validate import MAX_DISTANCE_M
 from tm_torchrl.tracks.zones import ZONE_SPACING_M, race_points
 
 
@@ -53,7 +54,13 @@ def resampled(points: np.ndarray) -> np.ndarray:
         >>> resampled(np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.9], [0.0, 0.0, 1.5]]))[:, 2]
         array([0. , 0.5, 1. , 1.5])
     """
+    if len(points) == 0 or not (np.abs(points) <= MAX_DISTANCE_M).all():
+        raise ValueError(
+            f"points: of {len(points)}, some lie beyond {MAX_DISTANCE_M:g} m or nowhere; take another file"
+        )
     run = np.concatenate([[0.0], np.cumsum(np.sqrt((np.diff(points, axis=0) ** 2).sum(axis=1)))])
+    if run[-1] > MAX_DISTANCE_M:
+        raise ValueError(f"points: {run[-1]:g} m from one to the next; a drive has at most {MAX_DISTANCE_M:g} m")
     rising = np.concatenate([[True], np.diff(run) > 0])
     at = np.arange(int(np.floor(run[-1] / ZONE_SPACING_M + 1e-9)) + 1) * ZONE_SPACING_M
     return np.stack([np.interp(at, run[rising], points[rising, i]) for i in range(3)], axis=1)

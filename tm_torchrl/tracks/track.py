@@ -80,7 +80,11 @@ class Track:
 
     @cached_property
     def zones(self) -> Zones:
-        """Virtual checkpoints 0.5 m apart over all laps."""
+        """Virtual checkpoints 0.5 m apart over all laps.
+
+        Raises:
+            ValueError: the line turns back on itself.
+        """
         return zones_of(self)
 
     @cached_property
@@ -94,5 +98,14 @@ class Track:
 
     @classmethod
     def load(cls, path: str | Path) -> Track:
-        """Read a file written by :meth:`save`."""
-        return cls(**load_arrays(path))
+        """Read a file written by :meth:`save`.
+
+        Raises:
+            ValueError: it is damaged, or holds what is no track; nothing in it is ever executed.
+            FileNotFoundError: there is no such file.
+        """
+        arguments = load_arrays(path)
+        try:
+            return cls(**arguments)
+        except ValueError as error:
+            raise ValueError(f"path {str(path)!r} holds no track: {error}") from error

@@ -15,6 +15,7 @@ LENGTH_GRID = 1024.0  # points and widths lie on multiples of 1/1024 m
 BANK_GRID = 65536.0
 MIN_POINTS = 20
 SPACING_RANGE_M = (0.8, 1.25)  # of neighbouring points, on the map
+MAX_DISTANCE_M = 1e6  # of a point from 0; beyond, floats have no millimetres left for it
 MAX_EXTENT_M = 8192.0  # a raster of 64M cells is not a track but a mistake in units
 
 
@@ -45,9 +46,9 @@ def validated(track: Track) -> dict[str, Any]:
         high=0.75,
         unit="m rise per m to the left",
     )
-    wall_offset = float(track.wall_offset)
-    if not 1.0 <= wall_offset <= 100.0:
-        raise ValueError(f"wall_offset must be 1..100 m, got {wall_offset:g}")
+    wall_offset = numbers("wall_offset", track.wall_offset)
+    if wall_offset.ndim or not 1.0 <= wall_offset <= 100.0:
+        raise ValueError(f"wall_offset must be a number, 1..100 m, got {_shown(wall_offset)}")
     num_laps = _integer("num_laps", track.num_laps)
     if num_laps < 1 or num_laps > 100:
         raise ValueError(f"num_laps must be 1..100, got {num_laps}")
@@ -66,7 +67,7 @@ def validated(track: Track) -> dict[str, Any]:
     return {
         **fields,
         "name": track.name,
-        "wall_offset": float(snap(np.array(wall_offset))),
+        "wall_offset": float(snap(wall_offset)),
         "is_circuit": is_circuit,
         "num_laps": num_laps,
         "start": start,
@@ -75,15 +76,18 @@ def validated(track: Track) -> dict[str, Any]:
 
 
 def _centreline(value: Any, *, is_circuit: bool) -> np.ndarray:
-    line = np.asarray(value, np.float64)
+    line = numbers("centreline", value)
     if line.ndim != 2 or line.shape[1] != 3:
         raise ValueError(f"centreline must have shape [P, 3] (x, y, z), got {list(line.shape)}")
     if len(line) < MIN_POINTS:
         raise ValueError(f"centreline must have at least {MIN_POINTS} points, got {len(line)}")
     if not np.isfinite(line).all():
         raise ValueError(f"centreline must be finite; point {int(np.argmin(np.isfinite(line).all(axis=1)))} is not")
+    farthest = float(np.abs(line).max())
+    if farthest > MAX_DISTANCE_M:
+        raise ValueError(f"centreline reaches {farthest:g} m from 0; the most is {MAX_DISTANCE_M:g}. Is it in metres?")
     extent = float((line.max(axis=0) - line.min(axis=0)).max())
-    if extent > MAX_EXTENT_M or float(np.abs(line).max()) > 1e6:
+    if extent > MAX_EXTENT_M:
         raise ValueError(f"centreline spans {extent:g} m; the most is {MAX_EXTENT_M:g} m. Is it in metres?")
     line = snap(line)
     ahead = np.roll(line, -1, axis=0) if is_circuit else line[1:]
@@ -101,11 +105,40 @@ def _centreline(value: Any, *, is_circuit: bool) -> np.ndarray:
             f"centreline points must be 1 m apart on the map ({low:g}..{high:g}); "
             f"points {where} are {spacing[i]:.3f} m apart. {hint}"
         )
+    turn = np.roll(line, -2, axis=0) - line if is_circuit else line[2:] - line[:-2]
+    folds = np.flatnonzero((turn[:, 0] == 0.0) & (turn[:, 2] == 0.0))
+    if len(folds):
+        raise ValueError(
+            f"centreline turns back on itself at point {(int(folds[0]) + 1) % len(line)}: the points before and behind "
+            "it are one place, so the road has no direction there"
+        )
     return line
 
 
+def numbers(name: str, value: Any) -> np.ndarray:
+    """As floats; texts, complex numbers, objects and rows of unequal length are none.
+
+    Args:
+        name: of the argument, for messages.
+        value: given.
+    """
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"it holds {array.dtype}")
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numbers, got {_shown(value)} ({error})") from None
+
+
+def _shown(value: Any) -> str:
+    """The beginning of a value, for messages."""
+    text = " ".join(repr(value.item() if isinstance(value, np.ndarray) and not value.ndim else value).split())
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
 def _along(name: str, value: Any, num_points: int) -> np.ndarray:
-    array = np.asarray(value, np.float64)
+    array = numbers(name, value)
     if array.shape not in ((), (num_points,)):
         raise ValueError(f"{name} must be one number or have shape [{num_points}] like the centreline, "
                          f"got {list(array.shape)}")  # fmt: skip
@@ -121,8 +154,9 @@ def _bounded(name: str, value: Any, num_points: int, *, low: float, high: float,
 
 
 def _integer(name: str, value: Any) -> int:
-    if isinstance(value, bool) or int(value) != value:
-        raise ValueError(f"{name} must be a whole number, got {value!r}")
+    number = numbers(name, value)
+    if number.ndim or isinstance(value, bool) or not np.isfinite(number) or number != np.floor(number):
+        raise ValueError(f"{name} must be a whole number, got {_shown(value)}")
     return int(value)
 
 
@@ -141,18 +175,18 @@ def _ends(track: Track, num_points: int, *, is_circuit: bool) -> tuple[int, int]
 
 
 def _checkpoints(value: Any, start: int, finish: int, num_points: int, *, is_circuit: bool) -> np.ndarray:
-    points = np.asarray(value)
-    if points.ndim != 1 or (points.size and (points.astype(np.int64) != points).any()):
-        raise ValueError(f"checkpoints must be a list of centreline indices, got {value!r}")
+    points = numbers("checkpoints", value)
+    if points.ndim != 1 or not (points == np.floor(points)).all():
+        raise ValueError(f"checkpoints must be a list of centreline indices, got {_shown(value)}")
+    if not ((points >= 0) & (points < num_points)).all():
+        raise ValueError(f"checkpoints must be centreline indices 0..{num_points - 1}, got {_shown(points.tolist())}")
     points = points.astype(np.int64)
-    if points.size and not ((points >= 0) & (points < num_points)).all():
-        raise ValueError(f"checkpoints must be centreline indices 0..{num_points - 1}, got {points.tolist()}")
     since_start = (points - start) % num_points if is_circuit else points - start
     last = num_points if is_circuit else finish - start
     steps = np.diff(since_start, prepend=0, append=last)
     if (steps < 1).any():
         raise ValueError(
             f"checkpoints must follow each other strictly between start {start} and finish {finish}, "
-            f"got {points.tolist()}"
+            f"got {_shown(points.tolist())}"
         )
     return points

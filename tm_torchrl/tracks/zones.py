@@ -138,6 +138,11 @@ def zones_of(track: Track) -> Zones:
     steps = transitions[1:] - transitions[:-1]
     steps = np.concatenate([steps, steps[-1:]])
     lengths = _norm(steps)
+    if not (lengths > 1e-6).all():
+        raise ValueError(
+            f"track {track.name!r}: its line turns back on itself {0.5 * (int(lengths.argmin()) - NUM_BEFORE):.0f} m "
+            "behind the start, where it has no direction; lay a line that goes on"
+        )
     laps = np.arange(track.num_laps)[:, None] * lap_m
     at_gates = NUM_BEFORE + np.floor((laps + gate_run[None]).reshape(-1) / ZONE_SPACING_M + 0.5)
     return Zones(

@@ -18,10 +18,13 @@ from tm_torchrl.modules.fractions import FractionProposal, midpoints
 from tm_torchrl.trainers.architecture import refuse_other_architecture
 from tm_torchrl.trainers.builders import Settings, build_actor, build_task, choose_device
 from tm_torchrl.trainers.checkpoint import CheckpointError, Checkpoints
-from tm_torchrl.trainers.construct import ConfigError
+from tm_torchrl.trainers.checks import ACTING, require
+from tm_torchrl.trainers.construct import ConfigError, shown
 from tm_torchrl.trainers.tasks import Row, Task
 
 _HELP = "write it anew with the run's settings, for instance from a run like it; its checkpoints are untouched"
+
+MOST_SETTINGS = 100_000  # a run has about two hundred
 
 Observation = Tensor | np.ndarray | Mapping[str, Tensor | np.ndarray]
 
@@ -132,6 +135,7 @@ class Agent:
 
 def make_agent(settings: Settings, *, device: str = "cpu") -> Agent:
     """An untrained agent."""
+    require(settings, ACTING)
     task = build_task(settings)
     return Agent(settings, task, build_actor(settings, task, device=choose_device(device)))
 
@@ -170,15 +174,35 @@ def run_settings(folder: str | Path) -> dict[str, Any]:
     path = Path(str(folder)) / "config.yaml"
     try:
         found: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        _refuse_endless(found)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist: {folder} is no run folder (they lie in runs/)") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # the reader of YAML stumbles over !!timestamp '' with an AttributeError, and so on
         raise ConfigError(f"{path} is damaged: {' '.join(str(error).split())}; {_HELP}") from None
     missing = [name for name in ("env", "objective", "replay") if not isinstance(found, dict) or name not in found]
     if missing:
         raise ConfigError(f"{path} is damaged, or not a run's: no {', '.join(missing)} in it; {_HELP}")
+    for name in ("env", "objective", "replay"):
+        if not isinstance(found[name], dict):
+            raise ConfigError(
+                f"{path} is damaged: {name} is {shown(found[name])}, settings of its own belong there; {_HELP}"
+            )
     settings: dict[str, Any] = found
     return settings
+
+
+def _refuse_endless(found: Any) -> None:
+    """YAML's references can make settings that hold themselves, or a few lines that are millions of settings."""
+    rooms, num_settings = [found], 0
+    while rooms:
+        room = rooms.pop()
+        inner = list(room.values()) if isinstance(room, dict) else room if isinstance(room, list) else []
+        rooms += inner
+        num_settings += len(inner)
+        if num_settings > MOST_SETTINGS:
+            raise ValueError(f"it holds more than {MOST_SETTINGS:,} settings")
 
 
 def _latest(checkpoints: Checkpoints) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -15,7 +15,7 @@ from tm_torchrl.data import CapacitySchedule, HeldOut, MiniRace, NStep, ReuseBud
 from tm_torchrl.modules import QuantileActor
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
 from tm_torchrl.trainers.collection import SupervisedCollector, collector_kind
-from tm_torchrl.trainers.construct import ConfigError, check_arguments, construct, named
+from tm_torchrl.trainers.construct import ConfigError, check_arguments, construct, construct_later, named, shown
 from tm_torchrl.trainers.learner import Learner
 from tm_torchrl.trainers.policies import ExploringPolicy
 from tm_torchrl.trainers.replay import Buffer, Replay
@@ -54,6 +54,8 @@ def build_task(settings: Settings) -> Task:
     if settings.get("missing"):
         raise ConfigError(f"experiment: it needs {settings['missing']}, which this version does not have yet")
     task: Task = construct(settings["env"], name="env")
+    if not hasattr(task, "num_envs") or not hasattr(task, "make_env"):
+        raise ConfigError(f"env._target_={settings['env']['_target_']}: it is no task, such as TrackManiaTask")
     if task.num_envs < 1:
         raise ConfigError(f"env.num_envs={task.num_envs}: at least 1 is needed")
     return task
@@ -66,7 +68,7 @@ def build_actor(settings: Settings, task: Task, *, device: torch.device) -> Quan
         arguments = task.network_arguments()
         env = task.env_to_look_at()
     try:
-        network = construct(objective["network"], name="objective.network", **arguments)()
+        network = construct_later(objective["network"], name="objective.network", **arguments)()
         with named("objective.num_acting_fractions"):
             return QuantileActor(
                 network.to(device),
@@ -80,14 +82,17 @@ def build_actor(settings: Settings, task: Task, *, device: torch.device) -> Quan
 
 def build_loss(settings: Settings, actor: QuantileActor) -> QuantileLoss:
     """The loss with its value estimator."""
-    loss: QuantileLoss = construct(settings["objective"]["loss"], name="objective.loss")(actor)
+    loss: QuantileLoss = construct_later(settings["objective"]["loss"], name="objective.loss")(actor)
     estimator = dict(settings["estimator"])
     kind = estimator.pop("name")
+    if not isinstance(kind, str):
+        raise ConfigError(f"estimator.name={shown(kind)}: a name such as munchausen wanted")
     gamma = make_schedule(settings["gamma"], name="gamma")(0)
-    try:
-        loss.make_value_estimator(kind, gamma=gamma)
-    except KeyError as error:  # TorchRL's, for a name that it does not know
-        raise ConfigError(f"estimator.name={kind!r}: {error.args[0]}") from None
+    with named("estimator"):
+        try:
+            loss.make_value_estimator(kind, gamma=gamma)
+        except KeyError as error:  # TorchRL's, for a name that it does not know
+            raise ConfigError(f"estimator.name={kind!r}: {error.args[0]}") from None
     with named("estimator"):
         given = ("evaluate", "num_fractions", "is_one_hot", "gamma", "device")
         check_arguments(type(loss.value_estimator), estimator, given, "estimator")
@@ -98,15 +103,16 @@ def build_loss(settings: Settings, actor: QuantileActor) -> QuantileLoss:
 def build_learner(settings: Settings, actor: QuantileActor, *, precision: str) -> Learner:
     """Loss, optimiser and target network."""
     loss = build_loss(settings, actor)
-    optimizer = construct(settings["optimizer"], name="optimizer")
-    target = construct(settings["target_update"], name="target_update")(loss)
+    optimizer = construct_later(settings["optimizer"], name="optimizer")
+    with named("target_update"):
+        target = construct_later(settings["target_update"], name="target_update")(loss)
     with named("learner"):
         return Learner(loss, optimizer, target=target, precision=precision, **settings["learner"])
 
 
 def build_policy(settings: Settings, actor: QuantileActor) -> ExploringPolicy:
     """The actor with exploration."""
-    policy: ExploringPolicy = construct(settings["exploration"], name="exploration")(
+    policy: ExploringPolicy = construct_later(settings["exploration"], name="exploration")(
         actor, speed=settings["schedule_speed"]
     )
     with named("exploration"):

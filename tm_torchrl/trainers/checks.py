@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tm_torchrl.tracks.generate import HELD_OUT_SEEDS
 from tm_torchrl.trainers.construct import ConfigError, shown
 from tm_torchrl.trainers.nearest import nearest_name
 from tm_torchrl.trainers.schedules import make_schedule
 
 LARGEST_SEED = 2**31 - 1
+LARGEST_WHOLE = 2**53  # up to which floats are whole numbers one by one
+LARGEST = sys.float_info.max
+MOST_THREADS = 1024
 _STORAGES = ("auto", "frames", "memmap", "memory")
 
 
@@ -38,8 +43,10 @@ class Number:
         """The number, whole ones as ``int``; raises ``ValueError`` with what was wanted."""
         if value is None and self.is_optional:
             return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError(self.wanted)
+        if not -LARGEST <= value <= LARGEST or (self.is_whole and value > LARGEST_WHOLE):
+            raise ValueError(f"{self.wanted}, and no greater one than a computer counts")
         is_low = value <= self.least if self.is_above else value < self.least
         if is_low or value > self.most or (self.is_whole and value != int(value)):
             raise ValueError(self.wanted)
@@ -148,7 +155,7 @@ _SHARE = Number(0, 1)
 
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "env.tracks": _names_or_null,
-    "env.generated_tracks": _NOT_NEGATIVE,
+    "env.generated_tracks": Number(0, HELD_OUT_SEEDS[0], is_whole=True),  # the seeds behind are never trained on
     "env.blind_tracks": _names,
     "env.reward.further": _parts,
     "env.randomisation": _part_or_null,
@@ -159,7 +166,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "resume": _folder_or_null,
     "seed": _SEED,
     "precision": OneOf(("auto", "float32", "bfloat16")),
-    "num_threads": _COUNT,
+    "num_threads": Number(1, MOST_THREADS, is_whole=True),
     "total_frames": _COUNT,
     "max_minutes": _LIMIT,
     "schedule_speed": _POSITIVE,
@@ -200,6 +207,42 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+# What is asked for by name; of parts that are made by ``_target_`` the parts say themselves what they lack.
+REQUIRED = (
+    *("env", "objective.network", "objective.num_acting_fractions", "objective.loss", "estimator.name", "optimizer"),
+    *("target_update", "exploration", "learner", "soft_reset", "name", "resume", "seed", "device", "precision"),
+    *("num_threads", "total_frames", "max_minutes", "schedule_speed", "gamma", "learning_rate"),
+    *(f"evaluation.{name}" for name in ("every_frames", "num", "seed", "target_score")),
+    *(f"log.{name}" for name in ("every_frames", "diagnostics_every", "tensorboard", "wandb", "mlflow")),
+    *(f"checkpoint.{name}" for name in ("first_minutes", "every_minutes", "keep", "replay_every_minutes")),
+    *(f"replay.{name}" for name in ("capacity", "learning_starts", "batch_size", "uses_per_transition", "num_steps")),
+    *(f"replay.{name}" for name in ("cut_at_exploration", "storage", "held_out_share", "mini_race", "prioritized")),
+    *(f"collector.{name}" for name in ("kind", "num_workers", "frames_per_batch", "overlap", "push_every")),
+    *(f"collector.{name}" for name in ("hang_timeout_s", "max_restarts")),
+)
+ACTING = ("env", "objective.network", "objective.num_acting_fractions")  # what an agent needs that only acts
+
+
+def require(settings: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Raise ``ConfigError`` for the first of the named settings that is not there.
+
+    Args:
+        settings: composed, or of a run.
+        names: with their rooms, such as ``replay.capacity``.
+
+    Examples:
+        >>> require({"replay": {"batch_size": 5}}, ["replay.batch_size", "replay.capacity"])
+        Traceback (most recent call last):
+        tm_torchrl.trainers.construct.ConfigError: replay.capacity: this setting is missing; compose_settings() has all
+    """
+    for name in names:
+        node: Any = settings
+        for part in name.split("."):
+            if not isinstance(node, Mapping) or part not in node:
+                raise ConfigError(f"{name}: this setting is missing; compose_settings() has all")
+            node = node[part]
+
+
 def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with whole numbers as such (1e6 is 1000000); raises ``ConfigError`` for the first that is wrong.
 
@@ -223,7 +266,7 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
         except ValueError as error:
             text = str(error)
             raise ConfigError(text if text.startswith(name) else f"{name}={shown(room[last])}: {text}") from None
-    replay = found.get("replay", {})
+    replay = found.get("replay") or {}
     capacity, begin = replay.get("capacity"), replay.get("learning_starts", 0)
     if isinstance(capacity, int) and begin > capacity:
         raise ConfigError(

@@ -7,12 +7,18 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from tm_torchrl.trainers.configuration import compose_config, config_folder, resumed_settings, without_leftovers
+from tm_torchrl.trainers.configuration import (
+    compose_config,
+    config_folder,
+    resolved,
+    resumed_settings,
+    without_leftovers,
+)
 from tm_torchrl.trainers.construct import ConfigError
 
 
@@ -43,12 +49,11 @@ def _run(config: DictConfig) -> None:
     from tm_torchrl.trainers.start import summary_text, train
 
     logging.getLogger("torchrl").setLevel(logging.WARNING)  # torchrl sets its level when it is imported
-    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     hydra_config = HydraConfig.get()
     asked, folder = list(hydra_config.overrides.task), Path(hydra_config.runtime.output_dir)
     is_named = any(word.startswith(("hydra.run.dir=", "hydra.sweep.")) for word in hydra_config.overrides.hydra)
     try:
-        settings = without_leftovers(settings, asked, config_name=str(hydra_config.job.config_name))
+        settings = without_leftovers(resolved(config), asked, config_name=str(hydra_config.job.config_name))
         if settings["resume"] is not None:
             settings = resumed_settings(settings, asked, run_settings(settings["resume"]))
         summary = train(settings, folder=folder, is_folder_fixed=is_named)

@@ -57,9 +57,21 @@ def compose_settings(overrides: Sequence[str] = (), *, config_name: str = "train
         Traceback (most recent call last):
         tm_torchrl.trainers.construct.ConfigError: sed=3: no such setting; did you mean seed? ...
     """
-    config = compose_config(overrides, config_name=config_name)
-    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    settings = resolved(compose_config(overrides, config_name=config_name))
     return without_leftovers(settings, overrides, config_name=config_name)
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """Plain nested dicts of Hydra's container; ``${name}`` in it is replaced by that setting.
+
+    Args:
+        config: composed.
+    """
+    try:
+        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        name = getattr(error, "full_key", None) or "a setting"
+        raise ConfigError(f"{name}: {str(error).splitlines()[0]}; ${{...}} names another setting") from None
 
 
 def without_leftovers(settings: dict[str, Any], overrides: Sequence[str], *, config_name: str) -> dict[str, Any]:
@@ -96,7 +108,7 @@ def compose_config(overrides: Sequence[str], *, config_name: str) -> DictConfig:
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         try:
             return compose(config_name, overrides=list(overrides))
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: Hydra's, of estimator=1
             raise ConfigError(_explained(error, overrides, config_name)) from None
 
 
@@ -122,7 +134,7 @@ def _known_names(config_name: str, overrides: Sequence[str], key: str) -> list[s
     """What stands at the place that a misspelt key points to."""
     try:
         node: Any = compose(config_name, overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException):
+    except (HydraException, OmegaConfBaseException, ValueError):
         node = compose(config_name)
     for part in key.split(".")[:-1]:
         if not isinstance(node, DictConfig) or part not in node:
@@ -145,7 +157,10 @@ def resumed_settings(wanted: Mapping[str, Any], overrides: Sequence[str], stored
         >>> resumed_settings(wanted, ["total_frames=20", "resume=runs/a"], stored)
         {'env': {'track': 'oval'}, 'total_frames': 20, 'resume': 'runs/a'}
     """
-    found = OmegaConf.create({**stored, "resume": wanted["resume"]})
+    try:
+        found = OmegaConf.create({**stored, "resume": wanted["resume"]})
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"the run's settings hold what is none: {str(error).splitlines()[0]}") from None
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~").replace("/", ".")
         if key == "experiment":

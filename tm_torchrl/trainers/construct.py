@@ -6,10 +6,10 @@ import contextlib
 import importlib
 import inspect
 import json
-import math
+import sys
 import types
 import typing
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,18 +41,38 @@ def construct(settings: Mapping[str, Any], *, name: str, **given: Any) -> Any:
     """
     if not isinstance(settings, Mapping):
         raise ConfigError(f"{name}={settings!r}: a mapping with _target_, which says what to build, wanted")
+    for key in settings:
+        if not isinstance(key, str):
+            raise ConfigError(f"{name}: {key!r} stands there as a name; names are texts")
     if "_target_" not in settings:
         raise ConfigError(f"{name}: no _target_ says what to build; it holds {', '.join(settings) or 'nothing'}")
+    if not isinstance(settings.get("_partial_", False), bool):
+        raise ConfigError(f"{name}._partial_={shown(settings['_partial_'])}: true or false wanted")
     target = _find(str(settings["_target_"]), name)
     arguments = {key: value for key, value in settings.items() if not key.startswith("_")}
     check_arguments(target, arguments, given, name)
     built = {key: _construct_inside(value, name=f"{name}.{key}") for key, value in arguments.items()}
+    check_arguments(target, built, given, name)  # again: parts of parts are of their kind too
     if settings.get("_partial_"):
         return lambda *late, **more: _call(target, late, {**more, **built, **given}, name)
     absent = _absent_arguments(target, {**built, **given})
     if absent:
         raise ConfigError(f"{name}: {absent} is still to be given by what uses it; add _partial_: true")
     return _call(target, (), {**built, **given}, name)
+
+
+def construct_later(settings: Mapping[str, Any], *, name: str, **given: Any) -> Callable[..., Any]:
+    """The same where what uses it gives the remaining arguments; refused without ``_partial_: true``.
+
+    Args:
+        settings: ``_target_`` and arguments.
+        name: of the setting, for messages.
+        given: further arguments, which settings may not name.
+    """
+    found: Callable[..., Any] = construct(settings, name=name, **given)
+    if not settings.get("_partial_"):
+        raise ConfigError(f"{name}: what uses it gives further arguments; add _partial_: true")
+    return found
 
 
 @contextlib.contextmanager
@@ -70,6 +90,8 @@ def named(name: str) -> Iterator[None]:
         raise
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{name}: {error}") from error
+    except (ArithmeticError, LookupError, MemoryError) as error:  # of numbers beyond all measure, mostly
+        raise ConfigError(f"{name}: {type(error).__name__}: {error}") from error
 
 
 def shown(value: Any) -> str:
@@ -92,6 +114,8 @@ def _call(target: Any, positional: tuple[Any, ...], arguments: dict[str, Any], n
                 f"{key}={value!r}" for key, value in arguments.items() if isinstance(value, (str, int, float, list))
             ]
             raise TypeError(f"{', '.join(plain)}: {error}" if plain else str(error)) from error
+        except RuntimeError as error:  # torch's word for what it cannot make
+            raise ConfigError(f"{name}: {error}") from error
 
 
 def _construct_inside(value: Any, *, name: str) -> Any:
@@ -104,12 +128,17 @@ def _construct_inside(value: Any, *, name: str) -> Any:
 
 def _find(path: str, name: str) -> Any:
     home, _, last = path.rpartition(".")
+    if not all(part.isidentifier() for part in path.split(".")) or not home:
+        raise ConfigError(f"{name}._target_={path}: a dotted name, such as torch.optim.Adam, wanted")
     try:
         module = importlib.import_module(home)
     except ImportError as error:
         raise ConfigError(f"{name}._target_={path}: {error}") from error
     try:
-        return getattr(module, last)
+        target = getattr(module, last)
+        if not callable(target):
+            raise ConfigError(f"{name}._target_={path}: it is a {type(target).__name__}; what can be called is wanted")
+        return target
     except AttributeError:
         known = getattr(module, "__all__", [key for key in vars(module) if not key.startswith("_")])
         raise ConfigError(f"{name}._target_={path}: {home} has no {last}{nearest_name(last, known)}") from None
@@ -139,7 +168,7 @@ def check_arguments(target: Any, arguments: Mapping[str, Any], given: Container[
     for key, value in arguments.items():
         kinds = _kinds_of(hints.get(key))
         if kinds and not any(_is_of(value, kind) for kind in kinds):
-            wanted = " or ".join(dict.fromkeys(_WORDS[kind] for kind in kinds))
+            wanted = " or ".join(dict.fromkeys(_WORDS.get(kind, "settings with _target_") for kind in kinds))
             raise ConfigError(f"{name}.{key}={shown(value)}: {wanted} wanted")
 
 
@@ -158,16 +187,30 @@ _WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true 
 
 
 def _kinds_of(hint: Any) -> list[Any]:
-    """Of an annotation that holds nothing but simple kinds; of any other, none."""
+    """Of an annotation that holds nothing but simple kinds and classes of parts; of any other, none."""
     kinds = list(typing.get_args(hint)) if isinstance(hint, types.UnionType) else [hint]
     if typing.get_origin(hint) is typing.Union:
         kinds = list(typing.get_args(hint))
-    return kinds if all(kind in _WORDS for kind in kinds) else []
+    return kinds if all(kind in _WORDS or _is_part(kind) for kind in kinds) else []
+
+
+def _is_part(kind: Any) -> bool:
+    """Whether it is a class of our own, which settings describe by ``_target_``."""
+    is_ours = inspect.isclass(kind) and str(kind.__module__).startswith("tm_torchrl.")
+    return is_ours and not getattr(kind, "_is_protocol", False)
 
 
 def _is_of(value: Any, kind: Any) -> bool:
     if isinstance(value, bool):
         return kind is bool
+    if _is_part(kind):
+        return isinstance(value, kind) or (isinstance(value, Mapping) and "_target_" in value)
     if kind is float:
-        return isinstance(value, (int, float)) and not math.isnan(value)
+        return (
+            isinstance(value, (int, float))
+            and (isinstance(value, float) or abs(value) <= sys.float_info.max)
+            and (
+                value == value  # which nan is not
+            )
+        )
     return isinstance(value, (str, Path) if kind is Path else kind)

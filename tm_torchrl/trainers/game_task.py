@@ -40,7 +40,7 @@ class GameTask(Driving):
         reward: weights of its terms; time and progress by default.
     """
 
-    game: Instances
+    game: Any  # Instances; whoever forgets it is told how to say which
     track: str | Path | None = None
     past_starts: float = 0.0
     pixels: bool = False

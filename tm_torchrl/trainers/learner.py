@@ -76,7 +76,7 @@ class Learner:
                 raise ValueError(f"{name}={limit}: a positive limit, or null for none")
         if precision not in PRECISIONS:
             raise ValueError(f"precision={precision!r}: one of {', '.join(PRECISIONS)} wanted")
-        if isinstance(compile, str) and compile not in COMPILE_MODES:
+        if not isinstance(compile, bool) and compile not in COMPILE_MODES:
             raise ValueError(f"compile={compile!r}: true, false or one of {', '.join(COMPILE_MODES)} wanted")
         if decay_per_learning_rate < 0:
             raise ValueError(f"decay_per_learning_rate={decay_per_learning_rate}: must not be negative")

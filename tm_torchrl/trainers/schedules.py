@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,9 +37,9 @@ class Schedule:
         for (before, _), (after, _) in zip(self.points[:-1], self.points[1:], strict=True):
             if after <= before:
                 raise ValueError(f"points={list(points)}: their frames must rise")
-        for _, value in self.points:
-            if not math.isfinite(value):
-                raise ValueError(f"points={list(points)}: {value} is no finite number")
+        for number in (number for point in self.points for number in point):
+            if not math.isfinite(number):
+                raise ValueError(f"points={list(points)}: {number} is no finite number")
 
     def __call__(self, frames: int) -> float:
         """The value after a number of frames."""
@@ -103,7 +104,7 @@ def make_schedule(value: float | Schedule | Sequence[Any], *, name: str, speed: 
     if isinstance(value, Schedule):
         return value
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not math.isfinite(value):
+        if not -sys.float_info.max <= value <= sys.float_info.max:
             raise ValueError(f"{name}={value}: a finite number wanted")
         return Staircase([(0, value)])
     if isinstance(value, Sequence) and not isinstance(value, str) and value and isinstance(value[0], str):
@@ -112,7 +113,7 @@ def make_schedule(value: float | Schedule | Sequence[Any], *, name: str, speed: 
             raise ValueError(f"{name}: no schedule {kind!r}{nearest_name(kind, KINDS)}")
         try:
             return KINDS[kind]([(at, number) for at, number in points], speed=speed)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{name}={list(value)}: {error}") from None
     raise ValueError(
         f"{name}={value!r}: a number or a schedule such as [linear, [0, 1.0], [150000, 0.03]] wanted "

@@ -31,10 +31,10 @@ from tm_torchrl.trainers.builders import (
     choose_device,
 )
 from tm_torchrl.trainers.checkpoint import Checkpoints
-from tm_torchrl.trainers.checks import checked
+from tm_torchrl.trainers.checks import REQUIRED, checked, require
 from tm_torchrl.trainers.collection import WorkerError
 from tm_torchrl.trainers.configuration import compose_settings, differences, resumed_settings, run_name
-from tm_torchrl.trainers.construct import ConfigError, construct
+from tm_torchrl.trainers.construct import ConfigError, construct, construct_later
 from tm_torchrl.trainers.display import Display, describe
 from tm_torchrl.trainers.evaluate import Evaluate
 from tm_torchrl.trainers.evaluation_log import EvaluationLog
@@ -46,7 +46,7 @@ from tm_torchrl.trainers.precision import probe_precision
 from tm_torchrl.trainers.probe import measure_network, random_transitions
 from tm_torchrl.trainers.save import Save
 from tm_torchrl.trainers.tasks import Row, Task
-from tm_torchrl.trainers.training import Training
+from tm_torchrl.trainers.training import Hook, Training
 from tm_torchrl.world.input_scripts import script_of
 
 
@@ -99,6 +99,7 @@ def train(
         if wanted["resume"] is not None:
             wanted = resumed_settings(wanted, list(settings), run_settings(wanted["resume"]))
     wanted = checked(wanted)
+    require(wanted, REQUIRED)
     torch.set_num_threads(int(wanted["num_threads"]))
     keep_freed_memory()
     task = build_task(wanted)
@@ -128,6 +129,21 @@ def refuse_bad_parts(settings: Settings, task: Task) -> None:
         actor = build_actor(settings, task, device=torch.device("cpu"))
         build_learner(settings, actor, precision="float32")
         build_policy(settings, actor)
+        if settings["soft_reset"] is not None:
+            build_soft_reset(settings, task)
+
+
+def build_soft_reset(settings: Settings, task: Task) -> Hook:
+    """What makes layers anew now and then, with networks of the run's own settings.
+
+    Args:
+        settings: composed.
+        task: what is trained on.
+    """
+    arguments = task.network_arguments()
+    network = construct_later(settings["objective"]["network"], name="objective.network", **arguments)
+    hook: Hook = construct(settings["soft_reset"], name="soft_reset", make_network=network)
+    return hook
 
 
 def default_folder(name: str) -> Path:
@@ -173,8 +189,7 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
     )
     training.hooks = [metrics, evaluate, save, display]
     if wanted["soft_reset"] is not None:
-        network = construct(wanted["objective"]["network"], name="objective.network", **task.network_arguments())
-        training.hooks.insert(0, construct(wanted["soft_reset"], name="soft_reset", make_network=network))
+        training.hooks.insert(0, build_soft_reset(wanted, task))
     try:
         if state is not None:
             _resume(training, state, replay_logs, run, display)

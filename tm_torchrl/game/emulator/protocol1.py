@@ -196,7 +196,7 @@ class Protocol1Server:
             if request == Kind.DEREGISTER:
                 self._channel.clear()
                 raise ClientGone("it has left")
-            self._answer(Kind(request))
+            self._answer(request)
         (which,) = INT.unpack(self._channel.read(INT.size))
         self._channel.clear()
         if which != kind:
@@ -223,7 +223,7 @@ class Protocol1Server:
             else:
                 time.sleep(NAP_S)
 
-    def _answer(self, request: Kind) -> None:
+    def _answer(self, request: int) -> None:
         race, channel = self.race, self._channel
         content, error = b"", 0
         if request == Kind.SET_INPUTS:

@@ -27,6 +27,7 @@ from tm_torchrl.world.actions import ACTIONS, TICK_MS, Inputs
 from tm_torchrl.world.car_row import CAR_ROW
 
 COUNTDOWN_MS = 2600
+FARTHEST = 1e9  # greater than any number of a car's row: metres, turns a minute, milliseconds
 KEYS = {"gas": "up", "brake": "down", "left": "left", "right": "right"}  # the game's names
 _COUNT = STATE.start("checkpoint_count")
 _TIME = STATE.start("last_checkpoint_time_ms")
@@ -34,6 +35,7 @@ _FINISHED = STATE.start("is_finished")
 _LATERAL = STATE.start("has_lateral_contact")
 _RACE_TIME = STATE.start("race_time_ms")
 _MAGIC = b"tm_torchrl state"
+_TRACK = STATE.start("track") - CAR_ROW.size
 _NUM_HIDDEN = STATE.size - CAR_ROW.size
 _HIDDEN = struct.Struct(f"<16s{_NUM_HIDDEN}f")
 _NO_KEYS = Inputs(gas=False, brake=False, left=False, right=False)
@@ -175,7 +177,8 @@ class EmulatedRace:
         velocity = row[CAR_ROW["velocity"]]
         local = velocity @ row[CAR_ROW["rotation"]].reshape(3, 3)
         head["local_velocity"] = local
-        head["display_speed"] = int(3.6 * float(np.sqrt(velocity @ velocity)))
+        speed = 3.6 * float(np.sqrt(velocity @ velocity))
+        head["display_speed"] = int(speed) if speed < FARTHEST else 0  # of a car thrown out of the world
         head["current_checkpoint"] = head["lap_checkpoint_count"] = self.count % self.checkpoints_per_lap
         head["lap"] = self.count // self.checkpoints_per_lap
         head["is_sliding"] = int(row[CAR_ROW["wheel_is_sliding"]].any())
@@ -192,12 +195,22 @@ class EmulatedRace:
             raise ValueError(
                 f"state: of a race of {len(checkpoint_times(state))} checkpoints; {self.track.name} has {self.total}"
             )
+        time_ms = int(head_of(state)["race_time"])
+        if time_ms % TICK_MS or time_ms < -self.countdown_ms:
+            raise ValueError(f"state: its race time is {time_ms} ms; whole ticks of {TICK_MS} ms are wanted")
+        row = row_from_state(state)
+        if not (np.abs(row) <= FARTHEST).all() or not np.isfinite(hidden).all():
+            raise ValueError(
+                "state: a car that is nowhere, or no number; only an emulator's own states can be restored"
+            )
+        if hidden[_TRACK] != 0.0:
+            raise ValueError(f"state: track {hidden[_TRACK]:g}: this simulator has 1, of number 0")
         self._blob = bytearray(state)
-        row_from_state(state, out=self._row[: CAR_ROW.size])
+        self._row[: CAR_ROW.size] = row
         self._row[CAR_ROW.size :] = hidden
         times = checkpoint_times(self._blob)
         self._count_as(int((times != NOT_PASSED).sum()))
-        self.time_ms = int(head_of(state)["race_time"])
+        self.time_ms = time_ms
         self._row[_RACE_TIME] = max(0, self.time_ms)
         self.changes = [change for change in self.changes if change.time_ms < self.time_ms]
 

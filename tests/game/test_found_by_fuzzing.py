@@ -1,0 +1,123 @@
+"""One test for each kind of defect that fuzzing found between client and game, in both protocols."""
+
+from __future__ import annotations
+
+import random
+from itertools import chain, cycle
+
+import numpy as np
+import pytest
+
+from tests.game.test_fuzz_protocol1 import Clock, Game, Memory, client_of, clock, face, message, server
+from tm_torchrl.game import GameTimeout, TMInterface2Client
+from tm_torchrl.game.emulator.protocol1 import Protocol1Server
+from tm_torchrl.game.emulator.race import EmulatedRace
+from tm_torchrl.game.link import Link
+from tm_torchrl.game.messages1 import INPUTS, INT, TWO_INTS, Kind
+from tm_torchrl.game.messages2 import Message
+from tm_torchrl.game.state_layout import HEAD, head_of, new_state
+from tm_torchrl.sim.state import STATE
+from tm_torchrl.tracks import load_track
+from tm_torchrl.world.actions import ACTIONS
+from tm_torchrl.world.car_row import CAR_ROW
+
+__all__ = ["clock", "server"]  # fixtures
+OVAL = load_track("oval")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        message(Kind.ON_RUN_STEP, INT.pack(-1_000)),  # a clock that stands
+        message(Kind.ON_LAP, INT.pack(0)),
+        message(Kind.ON_CHECKPOINT, TWO_INTS.pack(1, 3)),
+    ],
+    ids=["run step", "lap", "checkpoint"],
+)
+def test_a_game_of_1_that_calls_without_end_is_left_at_the_deadline(
+    call: bytes, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tminterface")
+    game = Game(random.Random(0), share=0.0)
+    client = client_of(game, monkeypatch)
+    client.connect()
+    game.stuck_on = call
+    begin = clock.now
+    with pytest.raises(GameTimeout, match="the step that was waited for did not come in time"):
+        client.drive(ACTIONS[0], num_ticks=5)
+    assert 1.0 <= clock.now - begin < 1.1
+    assert not client.is_connected
+
+
+class Endless(Link):
+    """A link whose game says the same again and again, at once."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__("nowhere", 0)
+        self._content = chain(TWO_INTS.pack(Message.ON_CONNECT, 0), cycle(content))
+
+    def open(self) -> None: ...
+
+    def send(self, content: bytes) -> None: ...
+
+    def read_bytes(self, number: int) -> bytes:
+        return bytes(next(self._content) for _ in range(number))
+
+
+@pytest.mark.parametrize("is_step", [True, False], ids=["run step", "lap"])
+def test_a_game_of_2_that_talks_without_end_is_left_at_the_deadline(is_step: bool) -> None:
+    client = TMInterface2Client(connect_timeout_s=0.1)
+    state = bytes(new_state(num_checkpoints=1))
+    told = INT.pack(Message.RUN_STEP) + INT.pack(5_000) if is_step else INT.pack(Message.LAP) + TWO_INTS.pack(1, 3)
+    client._link = Endless(told + INT.pack(len(state)) + state)  # never a countdown
+    with pytest.raises(GameTimeout, match=r"did not start: .*did not reach the step that was waited for within 0\.1 s"):
+        client.connect()
+
+
+def test_a_request_of_a_kind_that_nobody_knows_is_answered(server: Protocol1Server) -> None:
+    called = message(Kind.PROCESSED_CALL, INT.pack(Kind.ON_REGISTERED))
+    gas = INPUTS.pack(0, 0, 1, 0, 0, 0)
+    face(server, [message(Kind.REGISTER), message(65), message(Kind.SET_INPUTS, gas), called])
+    assert server.race.inputs.gas
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda state: head_of(state)["velocity"].__setitem__(1, np.nan), "no number"),
+        (lambda state: head_of(state)["position"].__setitem__(0, 1e30), "a car that is nowhere"),
+        (lambda state: head_of(state).__setitem__("race_time", -15), "race time is -15 ms; whole ticks of 10 ms"),
+        (lambda state: head_of(state).__setitem__("race_time", -30), "race time is -30 ms"),
+        (lambda state: in_spare(state, "track", 7.0), "track 7: this simulator has 1"),
+        (lambda state: in_spare(state, "steer", np.inf), "no number"),
+    ],
+)
+def test_an_emulator_refuses_to_go_back_to_what_is_no_place(change: object, words: str) -> None:
+    race = EmulatedRace(OVAL, countdown_ms=20)
+    before = race.state()
+    race.rewind(before)
+    state = bytearray(before)
+    change(state)  # type: ignore[operator]
+    with pytest.raises(ValueError, match=words):
+        race.rewind(bytes(state))
+    assert race.state() == before, "nothing has been changed yet"
+
+
+def in_spare(state: bytearray, name: str, value: float) -> None:
+    """Change what the game's layout has no place for: 16 bytes of a mark, then the simulator's own floats."""
+    at = HEAD.fields["spare"][1] + 16 + 4 * (STATE.start(name) - CAR_ROW.size)  # type: ignore[index]
+    np.frombuffer(state, "<f4", count=1, offset=at)[0] = value
+
+
+def test_a_car_thrown_out_of_the_world_has_a_state_all_the_same() -> None:
+    race = EmulatedRace(OVAL, countdown_ms=20)
+    race._row[CAR_ROW["velocity"]] = np.nan
+    assert head_of(race.state())["display_speed"] == 0
+
+
+def test_memory_is_a_channel() -> None:
+    """The stand-in of the fuzzing reads and writes what a channel does."""
+    memory = Memory(lambda memory, header: None, is_server=False)
+    memory.write(Kind.REGISTER, b"hello")
+    assert (memory.kind, memory.error, memory.read(5)) == (Kind.REGISTER, 0, b"hello")
+    memory.close()
