@@ -12,6 +12,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from tm_torchrl.data import CapacitySchedule, HeldOut, MiniRace, NStep, ReuseBudget, make_replay_buffer
+from tm_torchrl.envs.rewards import Potential
 from tm_torchrl.modules import QuantileActor
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
 from tm_torchrl.trainers.collection import SupervisedCollector, collector_kind
@@ -139,6 +140,8 @@ def build_replay(settings: Settings, task: Task, *, scratch: Path | None = None)
         options = dict(replay["mini_race"])
         if options.get("potential") is not None:
             potential = construct(options["potential"], name="replay.mini_race.potential")
+            if not isinstance(potential, Potential):
+                raise ConfigError(f"replay.mini_race.potential: {type(potential).__name__}: a Potential wanted")
             layout = observation_layout(settings["env"].get("num_previous_actions", 5))
             options["potential"] = partial(potential.potential, layout=layout)
         with named("replay.mini_race"):

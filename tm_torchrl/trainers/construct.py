@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import inspect
 import json
+import math
 import sys
 import types
 import typing
@@ -206,11 +207,7 @@ def _is_of(value: Any, kind: Any) -> bool:
     if _is_part(kind):
         return isinstance(value, kind) or (isinstance(value, Mapping) and "_target_" in value)
     if kind is float:
-        return (
-            isinstance(value, (int, float))
-            and (isinstance(value, float) or abs(value) <= sys.float_info.max)
-            and (
-                value == value  # which nan is not
-            )
-        )
+        if isinstance(value, int):
+            return abs(value) <= sys.float_info.max
+        return isinstance(value, float) and not math.isnan(value)
     return isinstance(value, (str, Path) if kind is Path else kind)
