@@ -51,6 +51,13 @@ class Instances:
             raise ValueError(
                 f"num={self.num}, has_evaluation_instance=false: which of them would be evaluated in? Give one more"
             )
+        if any(not pause_s >= 0 for pause_s in self.pauses_s):
+            raise ValueError(f"pauses_s={list(self.pauses_s)}: seconds, at least 0, wanted")
+        for instance in (0, self.home):
+            try:
+                self.client_of(instance)
+            except ValueError as error:
+                raise ValueError(f"first_address={self.first_address!r}: of instance {instance}: {error}") from None
 
     @property
     def home(self) -> int:
