@@ -14,6 +14,7 @@ from tests.game.ways import served
 from tm_torchrl.game import GameError, GameGone, GameWorld, NobodyThereError, TMInterface2Client
 from tm_torchrl.game import link as link_module
 from tm_torchrl.game.emulator.process import EmulatorLauncher
+from tm_torchrl.game.instances import Instances
 from tm_torchrl.game.launcher import GameLauncher
 from tm_torchrl.game.ports import free_port
 from tm_torchrl.game.steady import SteadyClient
@@ -36,6 +37,15 @@ def test_a_game_that_nobody_started_is_waited_for_once_and_told_meanwhile(
     assert record.getMessage().startswith(f"nobody answers at 127.0.0.1:{port}")
     assert record.getMessage().endswith("Waiting for it for 1 s")
     assert client.num_reconnects == 0
+
+
+def test_a_person_with_one_game_is_told_how_to_train_in_it() -> None:
+    port = free_port()
+    instances = Instances(TMInterface2Client(connect_timeout_s=0.3), first_address=port - 1)
+    with pytest.raises(NobodyThereError, match="a single game does both with game.num=1 .* collector=single$"):
+        instances.client_of(instances.home).connect()
+    with pytest.raises(NobodyThereError, match="use game=tmi1$"):
+        SteadyClient(TMInterface2Client(port=port, connect_timeout_s=0.3)).connect()
 
 
 def test_a_wrong_command_and_a_taken_port_are_told_at_once() -> None:

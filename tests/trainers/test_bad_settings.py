@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tm_torchrl.trainers import ConfigError, train
+from tm_torchrl.trainers import ConfigError, compose_settings, train
 from tm_torchrl.trainers.command import run_command
 from tm_torchrl.trainers.construct import construct
 
@@ -47,6 +47,16 @@ def test_refused_before_a_folder_is_made(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         train(["env.num_envs=2", *settings], folder=tmp_path / "run", is_quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_value_that_cannot_be_read_is_told_with_its_quotes() -> None:
+    key, value = "game.launcher.variables.loader", r"C:\Program Files (x86)\TMLoader\TMLoader.exe"
+    with pytest.raises(ConfigError, match="want quotes of their own") as refused:
+        compose_settings(["env=game", "game=tmi2_windows", f"{key}={value}"])
+    quoted = str(refused.value).rpartition(": ")[2].strip("'")
+    assert quoted == f'{key}="{value}"'
+    settings = compose_settings(["env=game", "game=tmi2_windows", quoted])
+    assert settings["env"]["game"]["launcher"]["variables"]["loader"] == value
 
 
 @pytest.mark.parametrize("named", [False, True])

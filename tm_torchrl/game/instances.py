@@ -10,6 +10,12 @@ from tm_torchrl.game.launched import Launcher
 from tm_torchrl.game.steady import SteadyClient
 
 
+_ALONE = (
+    "This is the instance that evaluations drive in, one more than those to train in; a single game does both with "
+    "game.num=1 game.has_evaluation_instance=false collector=single"
+)
+
+
 @dataclass(frozen=True)
 class Instances:
     """Game instances that are trained in, one worker process for each, and one more to be evaluated in.
@@ -79,6 +85,7 @@ class Instances:
             launcher=self.launcher,
             pauses_s=self.pauses_s,
             relaunch_after=self.relaunch_after,
+            advice=_ALONE if self.has_evaluation_instance and instance == self.num else "",
         )
 
     def _address_of(self, instance: int) -> int | str:

@@ -35,6 +35,7 @@ class SteadyClient:
         address: where the launcher shall let it listen; the client's own by default.
         pauses_s: before each further attempt.
         relaunch_after: failures in a row after which the game is started anew.
+        advice: what helps if nobody has started this instance.
         log: takes messages; warnings of ``logging`` by default.
     """
 
@@ -47,6 +48,7 @@ class SteadyClient:
         address: int | str | None = None,
         pauses_s: Sequence[float] = (0.0, 1.0, 2.0, 4.0, 8.0),
         relaunch_after: int = 2,
+        advice: str = "",
         log: Callable[[str], None] | None = None,
     ) -> None:
         if relaunch_after < 1:
@@ -56,6 +58,7 @@ class SteadyClient:
         self.launcher = launcher
         self.pauses_s = tuple(pauses_s)
         self.relaunch_after = relaunch_after
+        self.advice = advice
         self.log = log
         self.num_reconnects = 0
         self.num_relaunches = 0
@@ -103,6 +106,7 @@ class SteadyClient:
             launcher=self.launcher,
             pauses_s=self.pauses_s,
             relaunch_after=self.relaunch_after,
+            advice=self.advice,
             log=self.log,
         )
 
@@ -156,6 +160,8 @@ class SteadyClient:
             except CallRefused:
                 raise
             except GameError as error:
+                if self._is_beyond_us(error) and isinstance(error, NobodyThereError):
+                    raise NobodyThereError(f"{error}. {self.advice}".rstrip(" .")) from error
                 if num_failures >= len(self.pauses_s) or self._is_beyond_us(error):
                     raise
                 pause_s = self.pauses_s[num_failures]
