@@ -42,9 +42,9 @@ def test_a_game_that_nobody_started_is_waited_for_once_and_told_meanwhile(
 def test_a_person_with_one_game_is_told_how_to_train_in_it() -> None:
     port = free_port()
     instances = Instances(TMInterface2Client(connect_timeout_s=0.3), first_address=port - 1)
-    with pytest.raises(NobodyThereError, match="a single game does both with game.num=1 .* collector=single$"):
+    with pytest.raises(NobodyThereError, match=r"a single game does both with game\.num=1 .* collector=single$"):
         instances.client_of(instances.home).connect()
-    with pytest.raises(NobodyThereError, match="use game=tmi1$"):
+    with pytest.raises(NobodyThereError, match=r"use game=tmi1$"):
         SteadyClient(TMInterface2Client(port=port, connect_timeout_s=0.3)).connect()
 
 

@@ -9,7 +9,6 @@ from tm_torchrl.game.client import Client
 from tm_torchrl.game.launched import Launcher
 from tm_torchrl.game.steady import SteadyClient
 
-
 _ALONE = (
     "This is the instance that evaluations drive in, one more than those to train in; a single game does both with "
     "game.num=1 game.has_evaluation_instance=false collector=single"

@@ -107,8 +107,8 @@ def _explained(error: Exception, overrides: Sequence[str], config_name: str) -> 
     if isinstance(error, OverrideParseException):
         key, _, value = error.override.partition("=")
         return (
-            f"{error.override}: this cannot be read. Brackets, commas and the like want quotes of their own, within the "
-            f"shell's: '{key}=\"{value}\"'"
+            f"{error.override}: this cannot be read. Brackets, commas and the like want quotes of their own, within "
+            f"the shell's: '{key}=\"{value}\"'"
         )
     option = re.search(r"Could not find '([\w/]+)'", text)
     if option is not None:

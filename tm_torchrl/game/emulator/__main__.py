@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.DEBUG if options.verbose else logging.ERROR, stream=sys.stderr)
     try:
         server = make_server(options)
-    except (GameError, ValueError, OSError, OverflowError) as error:  # no such track, a port that is taken or is none
+    except (GameError, ValueError, OSError) as error:  # no such track, a port that is taken or is none
         where = options.channel if options.protocol == 1 else f"{options.host}:{options.port}"
         sys.stderr.write(f"error: no emulator of track {options.track!r} at {where}: {error}\n")
         raise SystemExit(1) from None
