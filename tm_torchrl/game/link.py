@@ -128,5 +128,5 @@ class Link:
         if time.monotonic() >= self.deadline:
             raise GameTimeout(
                 f"the game at {self.host}:{self.port} did not {what} within {self._allowed_s:g} s: it hangs, is "
-                "minimised, or stands in a dialog"
+                "minimised, stands in a dialog, or another training drives it"
             )

@@ -60,6 +60,10 @@ def _run(config: DictConfig) -> None:
         if not is_named:
             _remove_empty(folder)
         fail(str(error))  # of OSError: a folder that is missing, unwritable or full
+    except KeyboardInterrupt:
+        if not is_named:
+            _remove_empty(folder)
+        raise
     if not is_named:
         _remove_empty(folder)  # of a resumed run, which has its own
     sys.stdout.write(summary_text(summary) + "\n")
