@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stderr.write(f"error: no emulator of track {options.track!r} at {where}: {error}\n")
         raise SystemExit(1) from None
     for name in ("SIGTERM", "SIGHUP"):  # or the channel's memory would stay behind; Windows has no SIGHUP
-        if hasattr(signal, name):
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:  # as nohup sets it
             signal.signal(getattr(signal, name), lambda number, frame: server.stop())
     sys.stdout.write(f"listening on {server.address}\n")
     sys.stdout.flush()
