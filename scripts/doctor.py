@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -38,7 +39,10 @@ def examine(args: argparse.Namespace) -> list[Finding]:
         return found
     if args.port is not None:
         found += run_checks([("port", lambda: check_port(args.port))])
-    client = make_client(args)
+    try:
+        client = make_client(args)
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from None
     checks = GameChecks(client, timeout_s=args.timeout)
     try:
         found += run_checks(checks.checks())
@@ -70,7 +74,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     args = parser.parse_args()
     if args.failures:
-        print("\n".join(f"{name}: {failure}" for name, failure in FAILURES.items()))
+        say("\n".join(f"{name}: {failure}" for name, failure in FAILURES.items()))
         return
     if not args.timeout > 0:
         raise SystemExit(f"--timeout {args.timeout}: must be positive")
@@ -80,10 +84,18 @@ def main() -> None:
         raise SystemExit(f"--port {args.port}: 1 to 65535 wanted")
     found = examine(args)
     if args.json:
-        print(json.dumps([each.as_dict() for each in found], indent=1))
+        say(json.dumps([each.as_dict() for each in found], indent=1))
     else:
-        print("\n".join(map(str, found)))
+        say("\n".join(map(str, found)))
     sys.exit(exit_code(found))
+
+
+def say(text: str) -> None:
+    """Print it; whoever closes the pipe, such as head, has seen enough."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

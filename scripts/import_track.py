@@ -40,7 +40,8 @@ def import_track(args: argparse.Namespace) -> str:
     elif not source.lower().endswith(".npy"):
         raise ValueError(f"{source}: to write a .npz, give a .npy of points or a .Replay.Gbx; to write .npy, a track")
     if out.suffix == ".npy":
-        assert isinstance(line, np.ndarray)
+        if not isinstance(line, np.ndarray):
+            raise ValueError(f"{source} holds points already; to write a .npy, give a track or a .Replay.Gbx")
         np.save(out, line.round(4))
         return "\n".join([*notes, f"wrote {out.resolve()}"])
     checkpoints = None

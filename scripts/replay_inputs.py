@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import zipfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -33,7 +34,8 @@ def drive_again(track: Track, actions: np.ndarray, start: np.ndarray | None, arg
     if args.port is None and args.channel is None:
         found = replay(Simulator(track, num_cars=1), actions, start=None if is_of_game else start)
     else:
-        client = TMInterface2Client(port=args.port) if args.port else TMInterface1Client(channel=args.channel)
+        is_of_2 = args.port is not None
+        client = TMInterface2Client(port=args.port) if is_of_2 else TMInterface1Client(channel=args.channel)
         world = GameWorld(client, track)
         try:
             found = replay(world, actions, start=start if is_of_game else None)
@@ -55,6 +57,17 @@ def laps_of(path: Path) -> dict[str, Path]:
     return {path.stem.rpartition("_")[0]: path}
 
 
+def kept_lap(path: Path) -> dict[str, np.ndarray]:
+    """Its arrays."""
+    try:
+        lap = load_lap(path)
+    except (AttributeError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no kept lap, or a damaged one: {error}") from None
+    if "actions" not in lap:
+        raise ValueError(f"{path} is no kept lap: there are no actions in it")
+    return lap
+
+
 def main() -> None:
     """Replay and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -64,6 +77,8 @@ def main() -> None:
     where.add_argument("--port", type=int, help="of a game that runs with TMInterface 2.x")
     where.add_argument("--channel", help="of a game that runs with TMInterface 1.x")
     args = parser.parse_args()
+    if args.port is not None and not 1 <= args.port <= 65535:
+        raise SystemExit(f"error: --port {args.port}: 1 to 65535 wanted")
     try:
         if args.source.suffix in (".inputs", ".txt"):
             if args.track is None:
@@ -71,7 +86,7 @@ def main() -> None:
             print(f"{args.track}: {drive_again(load_track(args.track), read_script(args.source), None, args)}")
             return
         for name, path in laps_of(args.source).items():
-            lap = load_lap(path)
+            lap = kept_lap(path)
             track = load_track(args.track or named_track(args.source, name))
             told = drive_again(track, lap["actions"], lap.get("start"), args)
             print(f"{name}: {told} (kept as {load_time(path):.2f} s)")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -89,6 +91,47 @@ def test_a_game_that_does_not_want_to_end_is_ended(launch: Callable[..., Running
     assert time.monotonic() - begin >= 0.3
 
 
+STARTER = f"""
+import sys, time
+from tm_torchrl.game.launcher import GameLauncher
+variables = {{"kind": "loader", "profile": "default"}}
+game = GameLauncher({COMMAND!r}, variables=variables, start_timeout_s=60.0).launch(0, address=0)
+print(game.address, flush=True)
+time.sleep(300)
+"""
+
+
+def test_a_game_ends_when_the_process_that_started_it_is_killed(strangers: list[subprocess.Popen[bytes]]) -> None:
+    starter = subprocess.Popen([sys.executable, "-c", STARTER], stdout=subprocess.PIPE, text=True)
+    assert starter.stdout is not None
+    with starter, starter.stdout:
+        port = int(starter.stdout.readline())
+        assert is_port_taken(port)
+        starter.kill()  # as workers that hang are, and whatever the system ends for want of memory
+    end = time.monotonic() + 30.0
+    while is_port_taken(port) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not is_port_taken(port), "the game was left behind, and its port with it"
+    assert [each.poll() for each in strangers] == [None, None]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a job guards games there")
+def test_a_guard_that_is_killed_or_dismissed_ends_nothing(launch: Callable[..., RunningGame]) -> None:
+    game = launch("game")
+    guard = game._processes._guard
+    assert guard is not None
+    os.kill(guard.pid, signal.SIGKILL)
+    guard.wait(10.0)
+    assert game.is_running and is_port_taken(game.address)
+    game.stop()
+    assert gone_within(game, 5.0)
+    other = launch("loader")
+    guard = other._processes._guard
+    assert guard is not None
+    other.stop()
+    assert guard.poll() == 0, "it stayed behind, or was killed"
+
+
 def test_a_game_that_died_is_noticed(launch: Callable[..., RunningGame]) -> None:
     game = launch("game")
     assert game.is_running
@@ -115,11 +158,19 @@ def test_a_launch_that_fails_says_why_and_leaves_nothing() -> None:
 
 
 def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    touch = GameLauncher(f'"{sys.executable}" -c "open({str(tmp_path / "started")!r}, chr(119))" {{port}}')
+    command = f'"{sys.executable}" -c "open({str(tmp_path / "started")!r}, chr(119))" {{port}}'
+    touch = GameLauncher(command, stop_timeout_s=0.2)
     taken = pytest.raises(GameError, match="of game 2 is taken: another game runs with it")
     with socket.create_server(("127.0.0.1", 0)) as server, taken:
         touch.launch(2, address=server.getsockname()[1])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_is_being_given_back_is_waited_for(launch: Callable[..., RunningGame]) -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+    port = server.getsockname()[1]
+    threading.Timer(0.5, server.close).start()
+    assert launch("game", address=port).address == port
 
 
 def test_ports_are_asked_without_a_connection() -> None:

@@ -146,9 +146,10 @@ def test_a_killed_game_is_noticed_and_its_channel_used_again() -> None:
         client.drive(GAS, num_ticks=5)
     assert time.monotonic() - begin < 5.0, "not after the deadline of 30 s"
     assert not client.is_connected
-    emulator.stop()
     with pytest.raises(GameGone, match="was left behind by a game that has ended; start it anew"):
         client.connect(timeout_s=0.3)
+    emulator.stop()
+    assert not Path("/dev/shm", str(emulator.address)).exists(), "it is removed for the one that was killed"
     with served1(OVAL, channel=str(emulator.address)):  # nobody holds it: another game may have the name
         client.connect()
         client.close()

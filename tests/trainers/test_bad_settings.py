@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tm_torchrl.trainers import ConfigError, train
+from tm_torchrl.trainers import ConfigError, compose_settings, start, train
 from tm_torchrl.trainers.command import run_command
 from tm_torchrl.trainers.construct import construct
 
@@ -49,6 +49,16 @@ def test_refused_before_a_folder_is_made(name: str, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_value_that_cannot_be_read_is_told_with_its_quotes() -> None:
+    key, value = "game.launcher.variables.loader", r"C:\Program Files (x86)\TMLoader\TMLoader.exe"
+    with pytest.raises(ConfigError, match="want quotes of their own") as refused:
+        compose_settings(["env=game", "game=tmi2_windows", f"{key}={value}"])
+    quoted = str(refused.value).rpartition(": ")[2].strip("'")
+    assert quoted == f'{key}="{value}"'
+    settings = compose_settings(["env=game", "game=tmi2_windows", quoted])
+    assert settings["env"]["game"]["launcher"]["variables"]["loader"] == value
+
+
 @pytest.mark.parametrize("named", [False, True])
 def test_the_command_leaves_no_empty_folder(
     named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -64,6 +74,38 @@ def test_the_command_leaves_no_empty_folder(
     assert capsys.readouterr().err == "error: env: action_block=3: choose 1 (held 50 ms) or 5 (10 ms each)\n"
     assert (tmp_path / "run").is_dir()
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_an_interrupt_before_anything_is_written_is_one_word_and_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(start, "train", interrupted)
+    monkeypatch.setattr(sys, "argv", ["train_iqn.py"])
+    with pytest.raises(SystemExit) as ended:
+        run_command("train_iqn")
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_game_that_nobody_started_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    alone = ["game.first_address=1", "game.client.connect_timeout_s=0.3"]  # nobody listens at ports below 1024
+    small = ["precision=float32", "objective.network.hidden_sizes=[16]"]
+    monkeypatch.setattr(sys, "argv", ["train_iqn.py", "env=game", "game=tmi2", *alone, *small])
+    with pytest.raises(SystemExit) as ended:
+        run_command("train_iqn")
+    assert ended.value.code == 2
+    words = capsys.readouterr().err
+    assert words.startswith("error: nobody answers at 127.0.0.1:2 (")
+    assert words.endswith("game.has_evaluation_instance=false collector=single\n")
+    assert words.count("\n") == 1
 
 
 def test_arguments_that_are_given_later_are_not_missed() -> None:

@@ -17,6 +17,7 @@ import torch
 
 from tests.game.ways import served
 from tm_torchrl.envs import TrackManiaEnv
+from tm_torchrl.game import GameGone
 from tm_torchrl.game.emulator.faults import FaultyServer
 from tm_torchrl.game.emulator.protocol2 import Protocol2Server
 from tm_torchrl.tracks import load_track
@@ -87,6 +88,12 @@ def test_two_emulators_and_one_to_evaluate_in() -> None:
         ([*EMULATORS, "env.past_starts=2"], "past_starts=2"),
         ([*EMULATORS, "env.evaluation_laps=0"], "evaluation_laps=0"),
         ([*EMULATORS, "game.client.hold_s=0"], "hold_s=0"),
+        (["env=game", "game=tmi2", "game.first_address=65535"], "first_address=65535: of instance 1: port=65536: 1 to"),
+        (["env=game", "game=tmi2", "game.first_address=-1"], "of instance 0: port=-1: 1 to 65535"),
+        (["env=game", "game=tmi2", "game.first_address=TMInterface0"], "2.x listens at a port"),
+        (["env=game", "game=tmi1", "game.first_address=../x0"], r"channel='../x0': letters, digits and _"),
+        ([*EMULATORS, "game.pauses_s=[-1]"], r"pauses_s=\[-1\]: seconds"),
+        ([*EMULATORS, "game.relaunch_after=0"], "relaunch_after=0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(overrides: list[str], message: str) -> None:
@@ -171,6 +178,25 @@ def test_a_training_in_one_running_game(running: Protocol2Server, tmp_path: Path
     assert summary.frames == 600
     assert summary.rows[0]["end_causes"] == ["time_limit"]  # its evaluations last two seconds
     assert summary.rows[0]["progress_m"] != [0.0]
+
+
+@pytest.mark.parametrize("failure", [GameGone, KeyboardInterrupt])
+def test_a_last_evaluation_that_fails_costs_nothing_that_was_learnt(
+    running: Protocol2Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: type[BaseException]
+) -> None:
+    def evaluate(self: GameTask, *arguments: Any, **options: Any) -> None:
+        raise failure("the game at port 8479 closed the connection")
+
+    monkeypatch.setattr(GameTask, "evaluate", evaluate)
+    message = "closed the connection" + (r"\nThe run ended; its checkpoints are whole" if failure is GameGone else "")
+    with pytest.raises(failure, match=message):
+        train(
+            [*one_game(running), *SMALL, "total_frames=60", "collector.frames_per_batch=60"],
+            folder=tmp_path,
+            is_quiet=True,
+        )
+    assert [path.name for path in (tmp_path / "checkpoints").glob("frames_*")] == ["frames_000000000060"]
+    assert any((tmp_path / "replay" / "train").iterdir())
 
 
 def collected_through_faults(seed: int, *, num_batches: int) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tm_torchrl.game.client import Client, Moment, Passed
-    from tm_torchrl.game.errors import CallRefused, GameError, GameGone, GameTimeout, ProtocolError
+    from tm_torchrl.game.errors import CallRefused, GameError, GameGone, GameTimeout, NobodyThereError, ProtocolError
     from tm_torchrl.game.tminterface1 import TMInterface1Client
     from tm_torchrl.game.tminterface2 import TMInterface2Client
     from tm_torchrl.game.world import GameWorld
@@ -23,6 +23,7 @@ _HOMES = {
     "GameTimeout": "errors",
     "GameWorld": "world",
     "Moment": "client",
+    "NobodyThereError": "errors",
     "Passed": "client",
     "ProtocolError": "errors",
     "TMInterface1Client": "tminterface1",
@@ -37,6 +38,7 @@ __all__ = [
     "GameTimeout",
     "GameWorld",
     "Moment",
+    "NobodyThereError",
     "Passed",
     "ProtocolError",
     "TMInterface1Client",

@@ -12,9 +12,11 @@ message with the kind of the next.
 from __future__ import annotations
 
 import contextlib
+import logging
 import mmap
 import os
 import re
+import secrets
 import select
 import struct
 import sys
@@ -23,13 +25,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tm_torchrl.game.errors import GameError, GameGone, GameTimeout
+from tm_torchrl.game.channel_seat import Seat
+from tm_torchrl.game.errors import GameError, GameGone, GameTimeout, NobodyThereError
 
-if sys.platform == "win32":
-    import msvcrt
-else:
+if sys.platform != "win32":
     import fcntl
 
+_LOG = logging.getLogger(__name__)
 SIZE = 65535  # of the game's; its /serversize would change it
 MARK = 0xFF00
 HEADER = struct.Struct("@I")  # native order: copied as one number
@@ -38,6 +40,8 @@ CONTENT = 8  # where it begins
 BUSY_S = 0.002  # of waiting without sleeping: answers come within microseconds
 NAP_S = 0.0002
 LOOK_EVERY_S = 0.05  # for a server that has gone
+RETRY_S = 0.2  # between looks for a channel
+TELL_AFTER_S = 2.0  # of silence, that somebody is waited for
 
 
 def pause() -> None:
@@ -47,6 +51,17 @@ def pause() -> None:
     else:
         select.select((), (), (), 0)  # lets other threads have the interpreter; time.sleep(0) would take 90 us
         os.sched_yield()
+
+
+def checked_name(name: str) -> str:
+    """A channel's name, if it is one.
+
+    Args:
+        name: letters, digits and _, of which the system makes a file's name.
+    """
+    if not re.fullmatch(r"\w{1,64}", name, re.ASCII):
+        raise ValueError(f"channel={name!r}: letters, digits and _ make a channel's name, such as TMInterface0")
+    return name
 
 
 class Channel:
@@ -68,13 +83,11 @@ class Channel:
     """
 
     def __init__(self, name: str, *, is_server: bool = False, size: int = SIZE) -> None:
-        if not re.fullmatch(r"\w{1,64}", name):
-            raise ValueError(f"name={name!r}: letters, digits and _ make a channel's name, such as TMInterface0")
-        self.name = name
+        self.name = checked_name(name)
         self.size = size
         self.is_server = is_server
         self._file: int | None = None
-        self._seat = None if is_server else _take_seat(name)
+        self._seat = None if is_server else Seat(name)
         try:
             self.memory = self._tagged() if sys.platform == "win32" else self._in_file()
         except BaseException:
@@ -86,8 +99,7 @@ class Channel:
     @property
     def path(self) -> Path:
         """Of the file, where there is one."""
-        shared = Path("/dev/shm")
-        return (shared if shared.is_dir() else Path(tempfile.gettempdir())) / self.name
+        return _folder() / self.name
 
     @property
     def header(self) -> int:
@@ -174,8 +186,7 @@ class Channel:
 
     def _leave_seat(self) -> None:
         if self._seat is not None:
-            with contextlib.suppress(OSError):
-                os.close(self._seat)
+            self._seat.leave()
             self._seat = None
 
     def _tagged(self) -> mmap.mmap:
@@ -186,10 +197,12 @@ class Channel:
         try:
             file = os.open(self.path, flags, 0o600)
         except FileNotFoundError:
-            raise GameGone(
+            raise NobodyThereError(
                 f"there is no channel {self.name}: no game with TMInterface 1.x runs, or this one speaks 2.x, "
                 "which has ports (game=tmi2)"
             ) from None
+        except PermissionError:
+            raise GameError(f"channel {self.name} belongs to another user; choose another name") from None
         try:
             if self.is_server:
                 self._lock(file)
@@ -211,19 +224,72 @@ class Channel:
             raise GameError(f"channel {self.name} is in use by another game; choose another name") from None
 
 
-def _take_seat(name: str) -> int:
-    """The client's lock on a channel."""
-    path = Path(tempfile.gettempdir()) / f"tm_torchrl_client_of_{name}.lock"
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+def open_channel(name: str, *, until: float) -> Channel:
+    """The client's end of a channel behind which a game lives; waited for, if there is none yet.
+
+    Args:
+        name: of the channel.
+        until: when to give up, by ``time.monotonic``.
+    """
+    tell_at = time.monotonic() + TELL_AFTER_S
+    while True:
+        try:
+            found = Channel(name)
+            if found.has_server():
+                return found
+            found.close()
+            raise NobodyThereError(f"channel {name} was left behind by a game that has ended; start it anew")
+        except GameGone as error:
+            now = time.monotonic()
+            if now + RETRY_S >= until:
+                raise
+            if now >= tell_at:
+                _LOG.warning("%s. Waiting for it for %.0f s", error, until - now)
+                tell_at = until
+            time.sleep(RETRY_S)
+
+
+def remove_left_behind(name: str) -> bool:
+    """Remove the file of a channel whose server was killed, and says whether there was one; one that lives stays.
+
+    Args:
+        name: of the channel.
+    """
+    if sys.platform != "win32":
+        with contextlib.suppress(OSError):
+            path = _folder() / checked_name(name)
+            file = os.open(path, os.O_RDWR)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+                return True
+            finally:
+                os.close(file)
+    return False
+
+
+def free_name() -> str:
+    """A name that no other emulator has; what killed emulators with such names have left behind is removed."""
+    if sys.platform != "win32":
+        for path in _folder().glob("TMInterface*_*"):
+            found = re.fullmatch(r"TMInterface([0-9]+)_[0-9a-f]+", path.name)
+            if found and not _is_alive(int(found[1])):
+                remove_left_behind(path.name)
+    return f"TMInterface{os.getpid()}_{secrets.token_hex(4)}"
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether there is such a process, ours or another user's."""
     try:
-        if sys.platform == "win32":
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(file)
-        raise GameError(
-            f"another client drives the game at {name}: a game has one client; end the other training, or use another "
-            "game instance"
-        ) from None
-    return file
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _folder() -> Path:
+    """Where the files lie."""
+    shared = Path("/dev/shm")
+    return shared if shared.is_dir() else Path(tempfile.gettempdir())

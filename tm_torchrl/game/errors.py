@@ -13,6 +13,10 @@ class GameGone(GameError):
     """The connection is closed: the game crashed, was ended, or dropped us. Connect again."""
 
 
+class NobodyThereError(GameGone):
+    """Nobody answers where the game should be: it does not run yet, or elsewhere, or without its plugin."""
+
+
 class ProtocolError(GameError):
     """Bytes came that cannot be meant so: another version, another program, or a stream out of step. Connect again."""
 

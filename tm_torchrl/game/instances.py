@@ -9,6 +9,11 @@ from tm_torchrl.game.client import Client
 from tm_torchrl.game.launched import Launcher
 from tm_torchrl.game.steady import SteadyClient
 
+_ALONE = (
+    "This is the instance that evaluations drive in, one more than those to train in; a single game does both with "
+    "game.num=1 game.has_evaluation_instance=false collector=single"
+)
+
 
 @dataclass(frozen=True)
 class Instances:
@@ -51,6 +56,13 @@ class Instances:
             raise ValueError(
                 f"num={self.num}, has_evaluation_instance=false: which of them would be evaluated in? Give one more"
             )
+        if any(not pause_s >= 0 for pause_s in self.pauses_s):
+            raise ValueError(f"pauses_s={list(self.pauses_s)}: seconds, at least 0, wanted")
+        for instance in (0, self.home):
+            try:
+                self.client_of(instance)
+            except ValueError as error:
+                raise ValueError(f"first_address={self.first_address!r}: of instance {instance}: {error}") from None
 
     @property
     def home(self) -> int:
@@ -72,6 +84,7 @@ class Instances:
             launcher=self.launcher,
             pauses_s=self.pauses_s,
             relaunch_after=self.relaunch_after,
+            advice=_ALONE if self.has_evaluation_instance and instance == self.num else "",
         )
 
     def _address_of(self, instance: int) -> int | str:

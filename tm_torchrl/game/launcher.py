@@ -73,7 +73,7 @@ class GameLauncher:
         environment: further variables of the environment, such as ``WINEPREFIX``.
         start_timeout_s: until the plugin listens: the game starts, and its console runs the start command.
         reboot_s: after which a game is started anew between two episodes; the seed system has 12 hours.
-        stop_timeout_s: that a game has to end by itself.
+        stop_timeout_s: that a game has to end by itself; and that a port is waited for which is still taken.
 
     Examples:
         >>> GameLauncher('wine TMLoader.exe /configstring="set custom_port {port}"').words(0, 8478)
@@ -98,7 +98,11 @@ class GameLauncher:
                 f"command={self.command!r}: {{{sorted(names - known)[0]}}} is unknown; there are "
                 f"{', '.join(f'{{{name}}}' for name in sorted(known))}"
             )
-        for name, value in (("start_timeout_s", self.start_timeout_s), ("reboot_s", self.reboot_s)):
+        for name, value in (
+            ("start_timeout_s", self.start_timeout_s),
+            ("reboot_s", self.reboot_s),
+            ("stop_timeout_s", self.stop_timeout_s),
+        ):
             if value is not None and not value > 0:
                 raise ValueError(f"{name}={value}: must be positive")
         if self.folder is not None and not Path(self.folder).is_dir():
@@ -117,6 +121,9 @@ class GameLauncher:
         if not isinstance(address, int):
             raise GameError(f"address={address!r}: a port is wanted; games with TMInterface 1.x are started by hand")
         port = address or free_port()
+        end = time.monotonic() + self.stop_timeout_s
+        while is_port_taken(port) and time.monotonic() < end:  # a game of ours may be ending
+            time.sleep(_POLL_S)
         if is_port_taken(port):
             raise GameError(
                 f"port {port} of game {instance} is taken: another game runs with it, or another program listens "

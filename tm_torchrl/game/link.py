@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import time
 from struct import Struct
 from typing import Any
 
-from tm_torchrl.game.errors import GameGone, GameTimeout
+from tm_torchrl.game.errors import GameGone, GameTimeout, NobodyThereError
 
+_LOG = logging.getLogger(__name__)
 RETRY_S = 0.2  # between attempts to connect
+TELL_AFTER_S = 2.0  # of silence, that somebody is waited for
 CHUNK_BYTES = 1 << 17
 
 
@@ -24,6 +27,8 @@ class Link:
     """
 
     def __init__(self, host: str, port: int, *, poll_s: float = 0.02) -> None:
+        if not 0 <= port <= 65535:  # the system would take it modulo 65536
+            raise ValueError(f"port={port}: 1 to 65535 wanted, or 0 where a launcher chooses")
         self.host, self.port = host, port
         self.poll_s = poll_s
         self.deadline = 0.0
@@ -44,18 +49,23 @@ class Link:
     def open(self) -> None:
         """Connect, again and again until the deadline."""
         self.close()
+        is_told = False
         while True:
             left = self.deadline - time.monotonic()
             try:
                 self._socket = socket.create_connection((self.host, self.port), timeout=max(0.01, min(left, 2.0)))
                 break
             except OSError as error:
+                words = (
+                    f"nobody answers at {self.host}:{self.port} ({error}). Is the game running? Does its console "
+                    f"say that the plugin is loaded, and does `set custom_port {self.port}` stand in its start "
+                    "command? TMInterface 1.x has another protocol: use game=tmi1"
+                )
                 if left <= RETRY_S:
-                    raise GameGone(
-                        f"nobody answers at {self.host}:{self.port} ({error}). Is the game running? Does its console "
-                        f"say that the plugin is loaded, and does `set custom_port {self.port}` stand in its start "
-                        "command? TMInterface 1.x has another protocol: use game=tmi1"
-                    ) from error
+                    raise NobodyThereError(words) from error
+                if not is_told and self._allowed_s - left >= TELL_AFTER_S:
+                    is_told = True
+                    _LOG.warning("%s. Waiting for it for %.0f s", words, left)
                 time.sleep(RETRY_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.settimeout(self.poll_s)
@@ -123,5 +133,5 @@ class Link:
         if time.monotonic() >= self.deadline:
             raise GameTimeout(
                 f"the game at {self.host}:{self.port} did not {what} within {self._allowed_s:g} s: it hangs, is "
-                "minimised, or stands in a dialog"
+                "minimised, stands in a dialog, or another training drives it"
             )

@@ -3,7 +3,8 @@
 A game's loader starts the game and goes, so the game is nobody's child. On Linux all that we start carry a secret word
 in their environment, and a process is signalled through a handle that was taken before the word was read; so a number
 that the system gave to another process meanwhile harms nobody. On Windows they are members of a job object. Elsewhere
-they are the command's process group.
+they are the command's process group. They end with the process that started them, even if that is killed: on Windows
+the job does it, elsewhere a small process that watches it (``guard``).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import IO, Any
 
 MARK = "TM_TORCHRL_LAUNCHED"
 POLL_S = 0.05
+GUARD_TIMEOUT_S = 3.0  # that the guard has to go home
 _PROC = Path("/proc")
 
 
@@ -60,8 +62,15 @@ class OwnedProcesses:
         except BaseException:
             self._words.close()
             raise
+        self._guard: subprocess.Popen[bytes] | None = None
         if self._job is not None:
             _join_job(self._job, self._process)
+        else:
+            try:
+                self._guard = _start_guard(self._mark, self._process.pid)
+            except BaseException:
+                self.stop()
+                raise
 
     @property
     def exit_code(self) -> int | None:
@@ -76,7 +85,7 @@ class OwnedProcesses:
         if self._job is not None:
             return _num_in_job(self._job) > 0
         if _PROC.is_dir():
-            return any(True for _ in self._pids())
+            return any(True for _ in _marked(self._mark))
         return _has_group(self._process.pid)
 
     @property
@@ -94,41 +103,95 @@ class OwnedProcesses:
             _end_job(self._job)
             self._job = None
         else:
-            self._signal(signal.SIGTERM)
+            _signal(self._mark, signal.SIGTERM, group=self._process.pid)
             end = time.monotonic() + timeout_s
             while self.is_running and time.monotonic() < end:
                 time.sleep(POLL_S)
             if self.is_running:
-                self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+                _signal(self._mark, getattr(signal, "SIGKILL", signal.SIGTERM), group=self._process.pid)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout_s)
         end = time.monotonic() + 1.0
         while self.is_running and time.monotonic() < end:
             time.sleep(POLL_S)
         self._words.close()
+        self._dismiss_guard()
 
-    def _pids(self) -> Iterator[int]:
-        """Living processes that carry the word."""
-        wanted = f"{MARK}={self._mark}".encode()
-        for entry in _PROC.iterdir():
-            if entry.name.isdigit() and wanted in _environment_of(entry):
-                yield int(entry.name)
+    def _dismiss_guard(self) -> None:
+        """There is nothing left to be guarded."""
+        guard, self._guard = self._guard, None
+        if guard is not None and guard.stdin is not None:
+            with contextlib.suppress(OSError):
+                guard.stdin.write(b".")
+                guard.stdin.close()
+            try:
+                guard.wait(GUARD_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                guard.kill()
+                guard.wait()
 
-    def _signal(self, number: int) -> None:
-        if sys.platform != "win32":
-            if not _PROC.is_dir():
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(self._process.pid, number)
-                return
-            wanted = f"{MARK}={self._mark}".encode()
-            for pid in list(self._pids()):
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    handle = os.pidfd_open(pid)
-                    try:
-                        if wanted in _environment_of(_PROC / str(pid)):  # the handle is of the process that was meant
-                            signal.pidfd_send_signal(handle, number)
-                    finally:
-                        os.close(handle)
+
+def _start_guard(mark: str, group: int) -> subprocess.Popen[bytes]:
+    """A process that ends what carries the word, when this one is gone."""
+    home = str(Path(__file__).resolve().parents[2])  # so that it runs from a checkout that is not installed
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])}
+    guard = subprocess.Popen(
+        [sys.executable, "-m", "tm_torchrl.game.guard"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        start_new_session=True,  # what ends the trainer's group spares it
+    )
+    assert guard.stdin is not None
+    guard.stdin.write(f"{mark} {group}\n".encode())
+    guard.stdin.flush()
+    return guard
+
+
+def end_marked(mark: str, *, group: int, timeout_s: float = 5.0) -> None:
+    """Ask whatever carries a word to end, and end what has not within the time.
+
+    Args:
+        mark: the word.
+        group: the process group of the command that it was given to.
+        timeout_s: to end by themselves.
+    """
+    _signal(mark, signal.SIGTERM, group=group)
+    end = time.monotonic() + timeout_s
+    while _is_any_left(mark, group) and time.monotonic() < end:
+        time.sleep(POLL_S)
+    if _is_any_left(mark, group):
+        _signal(mark, getattr(signal, "SIGKILL", signal.SIGTERM), group=group)
+
+
+def _is_any_left(mark: str, group: int) -> bool:
+    return any(True for _ in _marked(mark)) if _PROC.is_dir() else _has_group(group)
+
+
+def _marked(mark: str) -> Iterator[int]:
+    """Living processes that carry the word."""
+    wanted = f"{MARK}={mark}".encode()
+    for entry in _PROC.iterdir():
+        if entry.name.isdigit() and wanted in _environment_of(entry):
+            yield int(entry.name)
+
+
+def _signal(mark: str, number: int, *, group: int) -> None:
+    if sys.platform != "win32":
+        if not _PROC.is_dir():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, number)
+            return
+        wanted = f"{MARK}={mark}".encode()
+        for pid in list(_marked(mark)):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                handle = os.pidfd_open(pid)
+                try:
+                    if wanted in _environment_of(_PROC / str(pid)):  # the handle is of the process that was meant
+                        signal.pidfd_send_signal(handle, number)
+                finally:
+                    os.close(handle)
 
 
 def _environment_of(entry: Path) -> list[bytes]:

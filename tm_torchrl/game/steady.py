@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from tm_torchrl.game.client import Client, Moment
-from tm_torchrl.game.errors import CallRefused, GameError
+from tm_torchrl.game.errors import CallRefused, GameError, NobodyThereError
 from tm_torchrl.game.launched import Launched, Launcher
 from tm_torchrl.world.actions import Inputs
 
@@ -25,7 +25,8 @@ class SteadyClient:
     When a call fails, the connection is given up and made anew, after longer and longer pauses; after some failures in
     a row the game is ended and started anew, if we started it. Then the game goes back to the state where it was before
     the call, and the call is made again: the race goes on as if nothing had happened, and a step is never played twice
-    or half. If nothing helps, the last error is raised.
+    or half. If nothing helps, the last error is raised; and at once, before the first connection, where trying again
+    can mend nothing: a game that nobody has started, a wrong command, a port that is taken, a game in its menus.
 
     Args:
         client: of one instance.
@@ -34,6 +35,7 @@ class SteadyClient:
         address: where the launcher shall let it listen; the client's own by default.
         pauses_s: before each further attempt.
         relaunch_after: failures in a row after which the game is started anew.
+        advice: what helps if nobody has started this instance.
         log: takes messages; warnings of ``logging`` by default.
     """
 
@@ -46,6 +48,7 @@ class SteadyClient:
         address: int | str | None = None,
         pauses_s: Sequence[float] = (0.0, 1.0, 2.0, 4.0, 8.0),
         relaunch_after: int = 2,
+        advice: str = "",
         log: Callable[[str], None] | None = None,
     ) -> None:
         if relaunch_after < 1:
@@ -55,11 +58,13 @@ class SteadyClient:
         self.launcher = launcher
         self.pauses_s = tuple(pauses_s)
         self.relaunch_after = relaunch_after
+        self.advice = advice
         self.log = log
         self.num_reconnects = 0
         self.num_relaunches = 0
         self._address = client.address if address is None else address
         self._launched: Launched | None = None
+        self._has_met = False  # the game, once
         self._state: bytes | None = None  # where the race is
 
     @property
@@ -101,6 +106,7 @@ class SteadyClient:
             launcher=self.launcher,
             pauses_s=self.pauses_s,
             relaunch_after=self.relaunch_after,
+            advice=self.advice,
             log=self.log,
         )
 
@@ -154,11 +160,14 @@ class SteadyClient:
             except CallRefused:
                 raise
             except GameError as error:
-                if num_failures >= len(self.pauses_s):
+                if self._is_beyond_us(error) and isinstance(error, NobodyThereError):
+                    raise NobodyThereError(f"{error}. {self.advice}".rstrip(" .")) from error
+                if num_failures >= len(self.pauses_s) or self._is_beyond_us(error):
                     raise
-                self._tell(f"game {self.instance} at {self.address}: {error} Trying again.")
+                pause_s = self.pauses_s[num_failures]
+                self._tell(f"game {self.instance} at {self.address}: trying again in {pause_s:g} s, since {error}")
                 self.client.close()
-                time.sleep(self.pauses_s[num_failures])
+                time.sleep(pause_s)
                 num_failures += 1
                 self.num_reconnects += 1
                 if self._launched is not None and (
@@ -175,8 +184,15 @@ class SteadyClient:
             self._launched = self.launcher.launch(self.instance, address=self._address)
             self.client = self.client.at(self._launched.address)
         self.client.connect(timeout_s=timeout_s)
+        self._has_met = True
         if self._state is not None:
             self.client.rewind(self._state)
+
+    def _is_beyond_us(self, error: GameError) -> bool:
+        """Whether a person must mend it first."""
+        if self._has_met:
+            return False
+        return type(error) is GameError or (isinstance(error, NobodyThereError) and self.launcher is None)
 
     def _reboot_if_due(self) -> None:
         """Between two episodes a game that has run for long is ended; the next call starts it anew."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tm_torchrl.game.channel import MARK, Channel
+from tm_torchrl.game.channel import MARK, Channel, checked_name, open_channel
 from tm_torchrl.game.client import Moment, Passed
 from tm_torchrl.game.errors import CallRefused, GameError, GameGone, GameTimeout, ProtocolError
 from tm_torchrl.game.messages1 import (
@@ -34,7 +34,6 @@ from tm_torchrl.world.actions import TICK_MS, Inputs
 
 SETUP = ("set unfocused_fps_limit false", "set autorewind false")
 NO_KEYS = Inputs(gas=False, brake=False, left=False, right=False)
-RETRY_S = 0.2  # between looks for a channel
 GOODBYE_S = 0.5  # that a game has to take note that we leave
 INSTALL = "pip install 'tm_torchrl[tmi1]'"
 
@@ -89,7 +88,7 @@ class TMInterface1Client:
         for command in setup:
             if not command.isascii():
                 raise ValueError(f"setup: {command!r}: TMInterface 1.x takes ASCII only")
-        self.channel = channel
+        self.channel = checked_name(channel)
         self.map_path = map_path
         self.timeout_s, self.connect_timeout_s, self.hold_s = timeout_s, connect_timeout_s, hold_s
         self.speed = speed
@@ -133,7 +132,7 @@ class TMInterface1Client:
             raise CallRefused(f"connect: the client is in {self._place.value}; close it first")
         with self._talking(timeout_s or self.connect_timeout_s):
             self._place = Place.CONNECTING
-            self._memory = self._open_channel()
+            self._memory = open_channel(self.channel, until=self._deadline)
             self._interface = _interface(self._memory, lambda: self._deadline)
             self._register()
             self._interface.set_timeout(round(1000 * self.hold_s))
@@ -230,19 +229,6 @@ class TMInterface1Client:
     def _require(self, call: str) -> None:
         if self._place is not Place.RUN_STEP:
             raise CallRefused(f"{call}: the client is {self._place.value}; connect it first")
-
-    def _open_channel(self) -> Channel:
-        while True:
-            try:
-                found = Channel(self.channel)
-                if found.has_server():
-                    return found
-                found.close()
-                raise GameGone(f"channel {self.channel} was left behind by a game that has ended; start it anew")
-            except GameGone:
-                if time.monotonic() + RETRY_S >= self._deadline:
-                    raise
-                time.sleep(RETRY_S)
 
     def _register(self) -> None:
         """Introduce ourselves; a client that was here before is taken leave of."""

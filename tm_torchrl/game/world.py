@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tm_torchrl.game.client import Client, Moment, Passed
+from tm_torchrl.game.errors import GameError
 from tm_torchrl.game.past_states import PastStates
 from tm_torchrl.game.state_layout import check_state, row_from_state
 from tm_torchrl.tracks import Track
@@ -22,6 +23,7 @@ _TIME = CAR_ROW.start("last_checkpoint_time_ms")
 _FINISHED = CAR_ROW.start("is_finished")
 _LATERAL = CAR_ROW.start("has_lateral_contact")
 _PASSED = struct.Struct("<3i")
+FAR_M = 50.0  # from the start of the line; whoever is farther away drives another map
 
 
 class GameWorld:
@@ -83,7 +85,7 @@ class GameWorld:
             return self._start_zone
         self._connect()
         if self._start is None:
-            self._start = self.client.restart().state
+            self._start = self._checked_start(self.client.restart())
         start = self._start
         if self._past is not None:
             self._past.end_episode()
@@ -150,6 +152,19 @@ class GameWorld:
     def _connect(self) -> None:
         if not self.client.is_connected:
             self.client.connect()
+
+    def _checked_start(self, moment: Moment) -> bytes:
+        """The state at the start, if it is near the track's own."""
+        self._passed = None
+        self._arrive(moment)
+        apart_m = float(np.linalg.norm(self._row[CAR_ROW["position"]] - self.tracks[0].zones.centers[NUM_BEFORE]))
+        if not apart_m <= FAR_M:
+            self._state = b""
+            raise GameError(
+                f"the car starts {apart_m:.0f} m from where track {self.tracks[0].name!r} does: the game has another "
+                "map open. Open that map, name it as game.client.map_path, or give its own line as env.track"
+            )
+        return moment.state
 
     def _go_to(self, state: bytes, passed: Passed | None) -> None:
         self.client.rewind(state)

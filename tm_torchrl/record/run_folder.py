@@ -214,7 +214,7 @@ def load_time(path: str | Path) -> float:
 
 def load_lap(path: str | Path) -> dict[str, np.ndarray]:
     """The arrays of a kept lap."""
-    with np.load(path, allow_pickle=False) as arrays:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:  # numpy leaves a damaged one open
         return dict(arrays)
 
 

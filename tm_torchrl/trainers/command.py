@@ -35,6 +35,9 @@ def run_command(config_name: str) -> None:
     try:
         hydra.main(config_path=str(config_folder()), config_name=config_name, version_base="1.3")(_run)()
         sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        raise SystemExit(130) from None  # as shells say it
     except BrokenPipeError:  # whoever read the help has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -42,6 +45,7 @@ def run_command(config_name: str) -> None:
 def _run(config: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
+    from tm_torchrl.game.errors import GameError
     from tm_torchrl.record.folder_claim import FolderTakenError
     from tm_torchrl.trainers.agent import run_settings
     from tm_torchrl.trainers.collection import WorkerError
@@ -57,10 +61,14 @@ def _run(config: DictConfig) -> None:
         if settings["resume"] is not None:
             settings = resumed_settings(settings, asked, run_settings(settings["resume"]))
         summary = train(settings, folder=folder, is_folder_fixed=is_named)
-    except (ConfigError, FolderTakenError, NonFiniteLossError, WorkerError, OSError) as error:
+    except (ConfigError, FolderTakenError, GameError, NonFiniteLossError, WorkerError, OSError) as error:
         if not is_named:
             _remove_empty(folder)
         fail(str(error))  # of OSError: a folder that is missing, unwritable or full
+    except KeyboardInterrupt:
+        if not is_named:
+            _remove_empty(folder)
+        raise
     if not is_named:
         _remove_empty(folder)  # of a resumed run, which has its own
     sys.stdout.write(summary_text(summary) + "\n")

@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -115,6 +115,12 @@ def compose_config(overrides: Sequence[str], *, config_name: str) -> DictConfig:
 def _explained(error: Exception, overrides: Sequence[str], config_name: str) -> str:
     """The error in the user's words, with the nearest name."""
     text = str(error)
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        return (
+            f"{error.override}: this cannot be read. Brackets, commas and the like want quotes of their own, within "
+            f"the shell's: '{key}=\"{value}\"'"
+        )
     option = re.search(r"Could not find '([\w/]+)'", text)
     if option is not None:
         group, _, choice = option.group(1).rpartition("/")

@@ -6,7 +6,8 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import yaml
 
 from tm_torchrl.data import ReplayLog
 from tm_torchrl.evaluation import Laps
+from tm_torchrl.game.errors import GameError
 from tm_torchrl.record.folder_claim import claim, claim_new
 from tm_torchrl.record.loggers import make_loggers, require_loggers
 from tm_torchrl.record.report import write_report
@@ -195,13 +197,17 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
             _resume(training, state, replay_logs, run, display)
         try:
             run_loop(training)
-        except WorkerError as error:
+            if not evaluate.rows or evaluate.rows[0]["frames"] != training.frames:
+                with saved_if_interrupted(training, save):
+                    evaluate.evaluate(training)
+        except (WorkerError, GameError) as error:
             save.finish(training)  # what was learnt is good; only driving is impossible
-            raise WorkerError(f"{error}\n{what_is_left(run)}") from error
+            raise type(error)(f"{error}\n{what_is_left(run)}") from error
         except NonFiniteLossError as error:
             raise NonFiniteLossError(f"{error}\n{what_is_left(run)}") from error
-        if not evaluate.rows or evaluate.rows[0]["frames"] != training.frames:
-            evaluate.evaluate(training)
+        except KeyboardInterrupt:
+            display.say(what_is_left(run))
+            raise
         display.refresh(training)
         save.finish(training)
         evaluation_log.write_video(training, evaluate.rows)
@@ -226,6 +232,16 @@ def _train_in(run: RunFolder, wanted: dict[str, Any], task: Task, display: Displ
         best_rows=evaluate.best_rows,
         settings=wanted,
     )
+
+
+@contextmanager
+def saved_if_interrupted(training: Training, save: Save) -> Iterator[None]:
+    """Ctrl-C in the last evaluation ends it, but costs nothing that was learnt."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        save.finish(training)
+        raise
 
 
 def what_is_left(run: RunFolder) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path, PureWindowsPath
 
 from tm_torchrl.game.doctor.failures import cure_of
 from tm_torchrl.game.doctor.finding import Check, Finding, Level
-from tm_torchrl.game.plugin.install import PLUGIN, plugin_folders
+from tm_torchrl.game.plugin.install import PLUGIN, home_folder, plugin_folders
 
 PLUGIN_WORD = "custom_port"  # every link plugin registers this variable
 _FIRST_WITH_PLUGINS = (2, 0)
@@ -23,7 +23,7 @@ def documents_folder(home: Path | None = None) -> Path:
     Args:
         home: of the person.
     """
-    start = Path.home() if home is None else home
+    start = home_folder() if home is None else home
     places = [start / "Documents", start / "OneDrive" / "Documents"]
     places += [Path(os.environ[name]) / "Documents" for name in ("OneDrive",) if home is None and name in os.environ]
     for place in [folder.parent.parent for folder in plugin_folders(home=home)] + places:
@@ -142,7 +142,7 @@ def installation_checks(
         map_path: that shall be loaded.
     """
     folder = documents_folder() if documents is None else documents
-    near = [] if loader is None else [Path(loader).parent]
+    near = [Path(loader).parent] if loader is not None and Path(loader).is_file() else []  # else it would be anywhere
     return (
         ("game folder", lambda: check_game_folder(folder)),
         ("loader", lambda: check_loader(loader)),

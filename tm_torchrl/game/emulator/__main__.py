@@ -1,7 +1,7 @@
 """An emulated game: ``python -m tm_torchrl.game.emulator --protocol 2 --port 8478 --track hillside``.
 
-It tells where it listens in its first line of output, then runs until it is ended; with ``--until-stdin-ends`` it ends
-with the process that started it.
+It tells where it listens in its first line of output, then runs until it is ended, by Ctrl-C or by the system; with
+``--until-stdin-ends`` it ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import signal
 import sys
 import threading
 from typing import Any
 
+from tm_torchrl.game.errors import GameError
 from tm_torchrl.tracks import DEFAULT_TRACK, load_track
 
 PROTOCOLS = {1: "tm_torchrl.game.emulator.protocol1", 2: "tm_torchrl.game.emulator.protocol2"}
@@ -46,7 +48,15 @@ def main(arguments: list[str] | None = None) -> None:
     """Serve until the end."""
     options = parse(arguments)
     logging.basicConfig(level=logging.DEBUG if options.verbose else logging.ERROR, stream=sys.stderr)
-    server = make_server(options)
+    try:
+        server = make_server(options)
+    except (GameError, ValueError, OSError) as error:  # no such track, a port that is taken or is none
+        where = options.channel if options.protocol == 1 else f"{options.host}:{options.port}"
+        sys.stderr.write(f"error: no emulator of track {options.track!r} at {where}: {error}\n")
+        raise SystemExit(1) from None
+    for name in ("SIGTERM", "SIGHUP"):  # or the channel's memory would stay behind; Windows has no SIGHUP
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:  # as nohup sets it
+            signal.signal(getattr(signal, name), lambda number, frame: server.stop())
     sys.stdout.write(f"listening on {server.address}\n")
     sys.stdout.flush()
     if options.until_stdin_ends:

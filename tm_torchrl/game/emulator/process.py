@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tm_torchrl.game.errors import GameGone, GameTimeout
+from tm_torchrl.game.channel import remove_left_behind
+from tm_torchrl.game.errors import GameError, GameGone, GameTimeout
+from tm_torchrl.game.ports import is_port_taken
 from tm_torchrl.tracks import DEFAULT_TRACK
 
 STOP_TIMEOUT_S = 3.0
@@ -30,6 +32,7 @@ class EmulatorProcess:
     def __init__(self, arguments: Sequence[str], *, start_timeout_s: float = 120.0) -> None:
         home = str(Path(__file__).resolve().parents[3])  # so that it runs from a checkout that is not installed
         paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._address: int | str = 0
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tm_torchrl.game.emulator", *arguments, "--until-stdin-ends"],
@@ -46,7 +49,7 @@ class EmulatorProcess:
             raise
         where = line.removeprefix("listening on ").strip()
         last = where.rpartition(":")[2]
-        self._address: int | str = int(last) if last.isdigit() else where
+        self._address = int(last) if last.isdigit() else where
 
     @property
     def address(self) -> int | str:
@@ -78,6 +81,8 @@ class EmulatorProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if isinstance(self._address, str):  # it could not remove it itself if it was killed
+            remove_left_behind(self._address)
         if self._process.stdout is not None:
             self._process.stdout.close()
 
@@ -114,6 +119,11 @@ class EmulatorLauncher:
 
     def launch(self, instance: int, *, address: int | str = 0) -> EmulatorProcess:
         """Start one."""
+        if isinstance(address, int) and address and is_port_taken(address):
+            raise GameError(
+                f"port {address} of emulator {instance} is taken: another training runs with it, or another program "
+                "listens there. End that one, or choose other ports with game.first_address (0: any that are free)"
+            )
         where = ["--port", str(address)] if isinstance(address, int) else ["--channel", address]
         track = str(self.track or DEFAULT_TRACK)
         return EmulatorProcess(

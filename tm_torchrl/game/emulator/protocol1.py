@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
 
-from tm_torchrl.game.channel import BUSY_S, MARK, NAP_S, Channel, pause
+from tm_torchrl.game.channel import BUSY_S, MARK, NAP_S, Channel, free_name, pause
 from tm_torchrl.game.emulator.race import COUNTDOWN_MS, EmulatedRace
 from tm_torchrl.game.errors import ProtocolError
 from tm_torchrl.game.messages1 import (
@@ -84,7 +83,7 @@ class Protocol1Server:
         self._is_real_time = is_real_time
         self._load_track_by = load_track_by
         self._stopping = threading.Event()
-        self._channel = Channel(channel or f"TMInterface{os.getpid()}_{id(self) & 0xFFFFFF}", is_server=True)
+        self._channel = Channel(channel or free_name(), is_server=True)
         self.num_dropped = 0
 
     @property

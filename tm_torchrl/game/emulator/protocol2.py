@@ -65,6 +65,8 @@ class Protocol2Server:
         countdown_ms: int = COUNTDOWN_MS,
         load_track_by: Callable[[str], Track] = load_track,
     ) -> None:
+        if not 0 <= port <= 65535:
+            raise ValueError(f"port={port}: 0 to 65535 wanted")
         self.race = EmulatedRace(track, countdown_ms=countdown_ms)
         self._is_in_menus = is_in_menus
         self._is_real_time = is_real_time

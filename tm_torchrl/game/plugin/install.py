@@ -10,6 +10,14 @@ COMMUNITY_PLUGIN = "Python_Link.as"
 _PLACE = Path("TMInterface") / "Plugins"
 
 
+def home_folder() -> Path:
+    """The user's; the present folder where the system knows none, as for some services and containers."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path.cwd()
+
+
 def plugin_folders(*, home: Path | None = None) -> list[Path]:
     """Where TMInterface may look for plugins on this machine: folders that exist, the likeliest first.
 
@@ -18,7 +26,7 @@ def plugin_folders(*, home: Path | None = None) -> list[Path]:
     Args:
         home: of the user; the present one's by default.
     """
-    home = home or Path.home()
+    home = home or home_folder()
     documents = [home / "Documents", home / "OneDrive" / "Documents"]
     prefixes = [Path(prefix) for prefix in [os.environ.get("WINEPREFIX", "")] if prefix] + [home / ".wine"]
     for prefix in prefixes:
@@ -42,15 +50,18 @@ def install_plugin(folder: str | Path, *, replace_community: bool = False) -> Pa
             "the right one"
         )
     other = folder / COMMUNITY_PLUGIN
-    if other.exists():
-        if not replace_community:
-            raise FileExistsError(
-                f"{other} is there, and both would listen at the same port: either works with tm_torchrl, so keep it, "
-                "or replace it with --replace"
-            )
-        other.replace(other.with_suffix(".as.off"))
+    if other.exists() and not replace_community:
+        raise FileExistsError(
+            f"{other} is there, and both would listen at the same port: either works with tm_torchrl, so keep it, or "
+            "replace it with --replace"
+        )
     target = folder / PLUGIN.name
     unfinished = target.with_suffix(".unfinished")
-    unfinished.write_bytes(PLUGIN.read_bytes())
-    unfinished.replace(target)
+    try:
+        unfinished.write_bytes(PLUGIN.read_bytes())
+        if other.exists():
+            other.replace(other.with_suffix(".as.off"))  # only now: a full disk leaves the one that works
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
     return target
