@@ -152,7 +152,7 @@ class Game:
 
 def client_of(game: Callable[[Memory, int], bytes | None], monkeypatch: pytest.MonkeyPatch) -> TMInterface1Client:
     client = TMInterface1Client(timeout_s=1.0, connect_timeout_s=1.0)
-    monkeypatch.setattr(client, "_open_channel", lambda: Memory(game, is_server=False))
+    monkeypatch.setattr(tminterface1, "open_channel", lambda name, *, until: Memory(game, is_server=False))
     return client
 
 

@@ -123,6 +123,29 @@ def build_policy(settings: Settings, actor: QuantileActor) -> ExploringPolicy:
     return policy
 
 
+def build_mini_race(settings: Settings) -> MiniRace | None:
+    """The horizon that is drawn anew at each sampling, if there is one."""
+    wanted = settings["replay"]["mini_race"]
+    if wanted is None:
+        return None
+    if not isinstance(wanted, Mapping):
+        raise ConfigError(f"replay.mini_race={shown(wanted)}: null, or settings such as {{num_actions: 140}} wanted")
+    floats = settings["env"].get("floats", True)
+    if not (floats if isinstance(floats, bool) else "clock" in floats):
+        raise ConfigError(
+            f"replay.mini_race: its clock stands in the floats, and env.floats={floats} hides it; use true"
+        )
+    options = dict(wanted)
+    if options.get("potential") is not None:
+        potential = construct(options["potential"], name="replay.mini_race.potential")
+        if not isinstance(potential, Potential):
+            raise ConfigError(f"replay.mini_race.potential: {type(potential).__name__}: a Potential wanted")
+        layout = observation_layout(settings["env"].get("num_previous_actions", 5))
+        options["potential"] = partial(potential.potential, layout=layout)
+    with named("replay.mini_race"):
+        return MiniRace(**options)
+
+
 def build_replay(settings: Settings, task: Task, *, scratch: Path | None = None) -> Replay:
     """Buffers and n-step writer."""
     replay = settings["replay"]
@@ -130,22 +153,7 @@ def build_replay(settings: Settings, task: Task, *, scratch: Path | None = None)
     is_pixels = "pixels" in task.in_keys
     storage = replay["storage"] if replay["storage"] != "auto" else "frames" if is_pixels else "memory"
     prioritized = replay["prioritized"]
-    mini_race = None
-    if replay["mini_race"] is not None:
-        floats = settings["env"].get("floats", True)
-        if not (floats if isinstance(floats, bool) else "clock" in floats):
-            raise ConfigError(
-                f"replay.mini_race: its clock stands in the floats, and env.floats={floats} hides it; use true"
-            )
-        options = dict(replay["mini_race"])
-        if options.get("potential") is not None:
-            potential = construct(options["potential"], name="replay.mini_race.potential")
-            if not isinstance(potential, Potential):
-                raise ConfigError(f"replay.mini_race.potential: {type(potential).__name__}: a Potential wanted")
-            layout = observation_layout(settings["env"].get("num_previous_actions", 5))
-            options["potential"] = partial(potential.potential, layout=layout)
-        with named("replay.mini_race"):
-            mini_race = MiniRace(**options)
+    mini_race = build_mini_race(settings)
     augmentation = replay.get("augmentation")  # runs of before have none
     if augmentation is not None and not is_pixels:
         raise ConfigError("replay.augmentation: it changes images, and there are none; use env.pixels=true, or null")
