@@ -107,10 +107,14 @@ def page(found: dict[str, Any]) -> str:
         f"{found['runs_git']} before the first run; measured with it on {found['machine']}, beside other work, so",
         "frames are compared and not seconds. Written by `python benchmarks/ablations_page.py`.",
     ]
+    note = ""
     for k, (title, titles) in enumerate(GROUPS):
         entries = entries_of(found, titles)
-        lines += ["", f"## {title}", "", *findings(entries), "", f"![{title}](images/ablation_{k}.png)", ""]
-        table, _, note = markdown(entries, seeds=SEEDS).partition("\n\n")
+        missing = [title for name, title in titles.items() if len(found["runs"].get(name, {})) < len(SEEDS)]
+        lines += ["", f"## {title}", "", *findings(entries)]
+        lines += [f"- Not all runs are made yet: {'; '.join(missing)}."] if missing else []
+        lines += ["", f"![{title}](images/ablation_{k}.png)", ""]
+        table, _, note = markdown([each for each in entries if each.measures], seeds=SEEDS).partition("\n\n")
         lines.append(table)
     return "\n".join([*lines, "", note])
 
