@@ -117,14 +117,16 @@ def main() -> None:
                 )
             journal.begin_anew()
     search = LapSearch(track, num_cars=args.cars, seed=journal.passes)
-    begin = time.process_time()
+    spent = 0.0  # CPU minutes
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
     with Progress(*columns) as progress:
         task = progress.add_task(track.name, total=SETTLED_CPU_MINUTES, state="first pass")
-        while not journal.is_settled and (time.process_time() - begin) / 60.0 < args.minutes:
+        while not journal.is_settled and spent < args.minutes:
             started = time.process_time()
             lap = search.run_pass(journal.lap, hold=HOLDS[journal.passes % len(HOLDS)])
-            journal.add(lap, (time.process_time() - started) / 60.0)
+            minutes = (time.process_time() - started) / 60.0
+            spent += minutes
+            journal.add(lap, minutes)
             last_gain = journal.gains[-1][0] if journal.gains else 0.0
             best = "no lap yet" if journal.lap is None else f"best {journal.lap.time_s:.2f} s"
             since = journal.cpu_minutes - last_gain
