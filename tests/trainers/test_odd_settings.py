@@ -111,6 +111,8 @@ def test_the_greatest_number_that_is_counted() -> None:
         (["name=${nope}"], r"^name: Interpolation key 'nope' not found; \$\{\.\.\.\} names another setting"),
         (["name=${oc.env:TM_TORCHRL_NOT_SET}"], "^name: .*'TM_TORCHRL_NOT_SET' not found"),
         (["estimator=1"], "Config group override must be a string or a list"),
+        (["estimator=[1]"], r"^estimator=\[1\]: the name of one of estimator's choices wanted"),
+        (["seed=1", "+experiment=[[btr]]"], r"^\+experiment=\[\[btr\]\]: the name of one of experiment's choices"),
     ],
 )
 def test_words_of_the_command_line_that_mean_nothing(words: list[str], message: str) -> None:

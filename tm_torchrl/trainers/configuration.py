@@ -108,7 +108,7 @@ def compose_config(overrides: Sequence[str], *, config_name: str) -> DictConfig:
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         try:
             return compose(config_name, overrides=list(overrides))
-        except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: Hydra's, of estimator=1
+        except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:  # Hydra's, of estimator=[1]
             raise ConfigError(_explained(error, overrides, config_name)) from None
 
 
@@ -121,6 +121,10 @@ def _explained(error: Exception, overrides: Sequence[str], config_name: str) -> 
             f"{error.override}: this cannot be read. Brackets, commas and the like want quotes of their own, within "
             f"the shell's: '{key}=\"{value}\"'"
         )
+    if isinstance(error, TypeError):
+        for override in overrides:
+            if (group := _group_of(override)) is not None and override.partition("=")[2].startswith(("[", "{")):
+                return f"{override}: the name of one of {group}'s choices wanted"
     option = re.search(r"Could not find '([\w/]+)'", text)
     if option is not None:
         group, _, choice = option.group(1).rpartition("/")
@@ -140,7 +144,7 @@ def _known_names(config_name: str, overrides: Sequence[str], key: str) -> list[s
     """What stands at the place that a misspelt key points to."""
     try:
         node: Any = compose(config_name, overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException, ValueError):
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError):
         node = compose(config_name)
     for part in key.split(".")[:-1]:
         if not isinstance(node, DictConfig) or part not in node:
