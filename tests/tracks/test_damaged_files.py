@@ -68,6 +68,10 @@ def test_a_deflated_array_that_cannot_be_unpacked(path: Path) -> None:
             r"float64 \[-3\], and 24 bytes follow",
         ),
         ("{'descr': '<f8', 'fortran_order': False, 'shape': (4,), }\n", r"tells of float64 \[4\], and 24 bytes follow"),
+        (
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (3, True), }\n",
+            r"float64 \[3, True\], and 24 bytes follow",
+        ),
     ],
 )
 def test_a_header_that_cannot_be_meant_so(path: Path, header: str, words: str) -> None:

@@ -43,7 +43,7 @@ def read_array(file: BinaryIO, *, num_bytes: int) -> np.ndarray:
     if dtype.kind not in PLAIN:
         raise ValueError(f"it holds {dtype}; plain numbers or text are wanted")
     left = num_bytes - file.tell()
-    if size != left or not all(0 <= length <= MAX_BYTES for length in shape):
+    if size != left or not all(type(length) is int and 0 <= length <= MAX_BYTES for length in shape):  # True is none
         raise ValueError(f"its header tells of {dtype} {list(shape)}, and {left} bytes follow")
     content = bytearray(file.read(size))
     if len(content) != size or not dtype.itemsize:
