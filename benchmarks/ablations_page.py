@@ -85,7 +85,10 @@ def entries_of(found: dict[str, Any], titles: dict[str, str]) -> list[Entry]:
 
 def findings(entries: Sequence[Entry]) -> list[str]:
     """What was faster, what was slower, and what five seeds do not tell apart."""
-    shares = {entry.name: share_ahead(entry.measures, entries[0].measures) for entry in entries[1:]}
+    whole = [entry for entry in entries if len(entry.measures) == len(SEEDS)]
+    if entries[0] not in whole:
+        return []
+    shares = {entry.name: share_ahead(entry.measures, entries[0].measures) for entry in whole[1:]}
     told = {name: share for name, share in shares.items() if share is not None}
     kinds = {
         "Faster": [name for name, share in told.items() if share >= CLEARLY],
