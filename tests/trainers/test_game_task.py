@@ -81,7 +81,8 @@ def test_two_emulators_and_one_to_evaluate_in() -> None:
     [
         (["env=game"], "say which game, such as game=emulator2"),
         (["env=game", "game=emulater2"], "did you mean emulator2"),
-        ([*EMULATORS, "game.num=0"], "num=0: at least one instance"),
+        ([*EMULATORS, "game.num=0"], "num=0: 1 to 256 instances"),
+        ([*EMULATORS, "game.num=100000"], "num=100000: 1 to 256 instances"),
         (["env=game", "game=tmi2", "game.first_address=0"], "first_address=0: where nobody starts the games"),
         ([*EMULATORS, "game.has_evaluation_instance=false"], "which of them would be evaluated in"),
         ([*EMULATORS, "env.action_block=3"], "action_block=3"),

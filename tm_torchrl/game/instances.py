@@ -9,6 +9,7 @@ from tm_torchrl.game.client import Client
 from tm_torchrl.game.launched import Launcher
 from tm_torchrl.game.steady import SteadyClient
 
+_MOST = 256  # more processes than one machine plays with; a system's limits on files come soon after
 _ALONE = (
     "This is the instance that evaluations drive in, one more than those to train in; a single game does both with "
     "game.num=1 game.has_evaluation_instance=false collector=single"
@@ -46,8 +47,8 @@ class Instances:
     relaunch_after: int = 2
 
     def __post_init__(self) -> None:
-        if self.num < 1:
-            raise ValueError(f"num={self.num}: at least one instance is needed to train in")
+        if not 1 <= self.num <= _MOST:
+            raise ValueError(f"num={self.num}: 1 to {_MOST} instances to train in wanted, each with its worker process")
         if self.first_address == 0 and self.launcher is None:
             raise ValueError("first_address=0: where nobody starts the games, the port of the first is needed")
         if isinstance(self.first_address, str) and not self.first_address[-1:].isdigit():
