@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import suite_statistics as statistics
-from benchmarks.report_figures import curves_figure, profiles_figure
+from benchmarks.report_figures import Panel, curves_figure, profiles_figure
 from benchmarks.results_file import PACKAGES, RESULTS
 from benchmarks.suite_cells import Suite
 from benchmarks.suite_results import DONE, HELD_OUT, MEDALS, SEEN, Results
+from benchmarks.suite_statistics import Estimate
 
 HOME = Path(__file__).resolve().parent
 BASELINE = "qrdqn"
@@ -37,6 +38,18 @@ Numbers over runs are interquartile means with 95 % stratified bootstrap interva
 run's final score beats one of QR-DQN's. CPU seconds are those of training, one thread, evaluations left out. A run that
 was killed went on from its checkpoint, but without all that its replay held.
 """
+
+
+BESIDE = """\
+Beside other libraries, each with its authors' settings or with ours. Ours comes first; all runs of an environment have
+the same number of frames.
+"""
+FINDINGS = """\
+Told apart is what has its interval of pairs won on one side of a half; of so many comparisons, a few by chance.
+"""
+FINISHED = 1e-9  # a score above it has a finished lap
+
+Measure = Callable[[Sequence[Mapping[str, Any]], str], list[float]]
 
 
 class Page:
@@ -82,6 +95,18 @@ class Page:
         have = {row["algorithm"] for row in self.curves[environment]}
         return [name for name in self.titles if name in have]
 
+    def others(self, names: Sequence[str]) -> dict[str, str]:
+        """Of algorithms those of other libraries, and ours beside which each is put."""
+        about = self.suite.algorithms
+        return {name: about[name]["settings_of"] for name in names if "peer" in about[name]}
+
+    def _panels(self, names: Sequence[str]) -> list[Panel]:
+        """Of a picture of algorithms."""
+        others, groups = self.others(names), dict[str, list[str]]()
+        for name in names:
+            groups.setdefault(self.suite.algorithms[name]["panel"], []).append(name)
+        return [Panel(title, own, others.get(own[0], BASELINE)) for title, own in groups.items()]
+
     def text(self) -> str:
         """The whole page."""
         commits = sorted({row["git"] for rows in self.rows.values() for row in rows})
@@ -120,6 +145,8 @@ class Page:
         lines += self._learning(environment, about)
         if any(row["finish_rate"] is not None for row in self.curves[environment]):
             lines += ["", *self._laps(environment)]
+        beside = self._beside(environment)
+        lines += ["", BESIDE, *beside] if beside else []
         return "\n".join([*lines, "", *self._networks(environment), ""])
 
     def _learning(self, environment: str, about: Mapping[str, Any]) -> list[str]:
@@ -175,25 +202,77 @@ class Page:
             lines.append(f"| {self.titles[name]} | {' | '.join(cells)} |")
         return lines
 
+    def _beside(self, environment: str) -> list[str]:
+        """Other libraries, each beside ours of the same kind."""
+        others, rows = self.others(self.algorithms(environment)), self.curves[environment]
+        threshold = threshold_of(self.suite.environment(environment))
+        goals = {f"{threshold:.2f}": threshold}
+        if any(row["finish_rate"] is not None for row in rows):
+            goals = {"a first finish": FINISHED, **goals}
+        names = ["ours ends better", "CPU s of a run", "ratio"]
+        names += [f"{what} to {goal}" for goal in goals for what in ("frames", "CPU s")]
+        lines = [f"| ours beside another | {' | '.join(names)} |", f"|---|{'--:|' * len(names)}"]
+        for other, ours in others.items():
+            if not self._finals(ours, environment):
+                continue
+            spent = [self._costs(name, environment) for name in (ours, other)]
+            cells = [self._improvement(ours, other, environment).text()]
+            cells += [f"{_middle(spent[0], '{:,.0f}')} / {_middle(spent[1], '{:,.0f}')}"]
+            cells += [statistics.ratio_of_medians(*spent).text()]
+            for goal in goals.values():
+                for key in ("frames", "cpu_s"):
+                    both = (statistics.median_to(rows, name, goal, key)[0] for name in (ours, other))
+                    cells.append(" / ".join("never" if middle is None else f"{middle:,.0f}" for middle in both))
+            lines.append(f"| {self.titles[ours]} beside {self.titles[other]} | {' | '.join(cells)} |")
+        return lines if len(lines) > 2 else []
+
+    def _costs(self, algorithm: str, environment: str) -> list[float]:
+        """CPU seconds of each finished run."""
+        rows = self.rows[environment]
+        return [row["cpu_s"] for row in rows if row["algorithm"] == algorithm and row["status"] == DONE]
+
+    def _improvement(self, ours: str, theirs: str, environment: str, *, by: Measure = statistics.finals) -> Estimate:
+        """The probability that a run of ours beats one of theirs."""
+        both = ([by(self.curves[environment], name)] for name in (ours, theirs))
+        return statistics.probability_of_improvement(*both)
+
     def _findings(self) -> str:
-        """A sentence for each algorithm in each environment beside QR-DQN."""
-        lines = ["## Findings", ""]
-        for environment in self._places():
-            theirs = self._finals(BASELINE, environment)
+        """What can be said of each algorithm in each environment, beside QR-DQN or beside what it is like."""
+        parts = []
+        for environment in self.environments:
+            others, unclear = self.others(self.algorithms(environment)), []
+            lines = []
             for name in self.algorithms(environment):
-                if name == BASELINE:
+                pair = (others[name], name) if name in others else (name, BASELINE)
+                few = min(len(self._finals(each, environment)) for each in pair)
+                if name == BASELINE or few == 0:
                     continue
-                ours = self._finals(name, environment)
-                found = statistics.probability_of_improvement([ours], [theirs])
-                if min(len(ours), len(theirs)) < ENOUGH_RUNS:
-                    beside = f"{self.titles[name]} beside {self.titles[BASELINE]} on {environment}"
-                    lines.append(f"- {beside}: {len(ours)} and {len(theirs)} runs are too few to tell.")
+                titles = [self.titles[each] for each in pair]
+                said = f"{'our ' if name in others else ''}{titles[0]} beside {titles[1]}"
+                if few < ENOUGH_RUNS:
+                    unclear.append(f"{said} (only {few} runs)")
                     continue
-                told = "better than" if found.low > 0.5 else "worse than" if found.high < 0.5 else "not told apart from"
+                ends = self._improvement(*pair, environment)
+                whole = self._improvement(*pair, environment, by=statistics.areas)
+                when = ((ends, "at the end"), (whole, "over the whole run"))
+                told = [f"{_verdict(found)} {phrase}" for found, phrase in when if _verdict(found)]
+                if not told:
+                    unclear.append(f"{said} ({ends.text()} and {whole.text()})")
+                    continue
                 lines.append(
-                    f"- {self.titles[name]} is {told} {self.titles[BASELINE]} on {environment}: {found.text()}."
+                    f"- **{said[0].upper()}{said[1:]}: {' and '.join(told)}.** Final score "
+                    f"{self._both(pair, environment, statistics.finals)}, {ends.text()} of pairs won; area "
+                    f"{self._both(pair, environment, statistics.areas)}, {whole.text()} of pairs won."
                 )
-        return "\n".join([*lines, ""]) if len(lines) > 2 else ""
+            if unclear:
+                lines.append(f"- Not told apart (pairs won at the end, and over the whole run): {'; '.join(unclear)}.")
+            if lines:
+                parts += [f"### {self.suite.environment(environment)['title']}", "", *lines, ""]
+        return "\n".join(["## Findings", "", FINDINGS, *parts]) if parts else ""
+
+    def _both(self, pair: tuple[str, str], environment: str, by: Measure) -> str:
+        rows = self.curves[environment]
+        return " against ".join(statistics.estimate(by(rows, name)).text() for name in pair)
 
     def _failures(self) -> str:
         failed = [
@@ -213,13 +292,30 @@ class Page:
                 continue
             which = HELD_OUT if any(row["which"] == HELD_OUT for row in curves) else SEEN
             figure = curves_figure(
-                curves, titles=self.titles, which=which, title=about["title"], threshold=threshold_of(about)
+                curves,
+                self._panels(self.algorithms(environment)),
+                titles=self.titles,
+                which=which,
+                title=about["title"],
+                threshold=threshold_of(about),
             )
             figure.savefig(out / f"{environment}.png", dpi=100)
         if len(self.environments) > 1:
             places = self._places()
-            scores = {name: [s for place in places for s in self._finals(name, place)] for name in self._everywhere()}
-            profiles_figure(scores, titles=self.titles).savefig(out / "profiles.png", dpi=100)
+            found = {name: [self._finals(name, place) for place in places] for name in self._everywhere()}
+            scores = {name: statistics.as_many_of_each(runs) for name, runs in found.items()}
+            profiles_figure(scores, self._panels(list(scores)), titles=self.titles).savefig(
+                out / "profiles.png", dpi=100
+            )
+
+
+def _verdict(estimate: Estimate) -> str:
+    """What an interval of pairs won says; nothing where it holds a half.
+
+    >>> _verdict(Estimate(0.8, 0.6, 0.9)), _verdict(Estimate(0.4, 0.2, 0.6))
+    ('better', '')
+    """
+    return "better" if estimate.low > 0.5 else "worse" if estimate.high < 0.5 else ""
 
 
 def threshold_of(about: Mapping[str, Any]) -> float:

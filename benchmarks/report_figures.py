@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from benchmarks.suite_statistics import estimate, profile, runs_of
 
 CURVE_RESAMPLES = 300
-
-
-def colours(names: Sequence[str]) -> dict[str, Any]:
-    """One for each algorithm, the same in all pictures.
-
-    Args:
-        names: of all algorithms there are.
-    """
-    palette = colormaps["tab20"]
-    return {name: palette((2 * i) % 20 + (2 * i) // 20) for i, name in enumerate(names)}
+BY = {"frames": "thousand frames", "cpu_s": "CPU seconds of training"}
+BESIDE = "#5b6670"
+COLOURS = ("#d1495b", "#2d7dd2", "#3a9d5d", "#e0a100", "#7b4fa3", "#12a3a8", "#a0522d")
 
 
 def curve(rows_by_seed: Mapping[int, Sequence[Mapping[str, Any]]]) -> dict[str, list[float]]:
@@ -41,55 +34,85 @@ def curve(rows_by_seed: Mapping[int, Sequence[Mapping[str, Any]]]) -> dict[str, 
     return found
 
 
+@dataclass(frozen=True)
+class Panel:
+    """Some algorithms that are drawn together, and one beside them to compare with."""
+
+    title: str
+    algorithms: Sequence[str]
+    beside: str
+
+
 def curves_figure(
-    curves: Sequence[Mapping[str, Any]], *, titles: Mapping[str, str], which: str, title: str, threshold: float
+    curves: Sequence[Mapping[str, Any]],
+    panels: Sequence[Panel],
+    *,
+    titles: Mapping[str, str],
+    which: str,
+    title: str,
+    threshold: float,
 ) -> Figure:
     """Scores over frames, and over CPU seconds.
 
     Args:
         curves: evaluations of one environment.
-        titles: of its algorithms, all that are drawn.
+        panels: side by side.
+        titles: of algorithms.
         which: seen or held-out tracks.
         title: of the environment.
         threshold: drawn as a line.
     """
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    palette = colours(list(titles))
-    for name, label in titles.items():
-        runs = runs_of(curves, name, which=which)
-        if not runs:
-            continue
-        points = curve(runs)
-        for axes, key in zip(panels, ("frames", "cpu_s"), strict=True):
-            axes.plot(points[key], points["value"], color=palette[name], lw=1.6, label=f"{label} ({len(runs)})")
-            axes.fill_between(points[key], points["low"], points["high"], color=palette[name], alpha=0.15, lw=0)
-    for axes, label in zip(panels, ("frames", "CPU seconds of training"), strict=True):
-        axes.axhline(threshold, color="#8a949e", lw=0.8, ls=":")
-        axes.set_xlabel(label)
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("score (interquartile mean)")
-    panels[0].set_title(title, loc="left", fontsize=10)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize=7, frameon=False)
+    points = {name: (len(runs), curve(runs)) for name in titles if (runs := runs_of(curves, name, which=which))}
+    figure = Figure(figsize=(3.0 * max(2, len(panels)), 5.6), layout="constrained")
+    grid = figure.subplots(2, len(panels), sharey=True, squeeze=False)
+    for column, panel in zip(grid.T, panels, strict=True):
+        for axes, (key, label) in zip(column, BY.items(), strict=True):
+            for name, colour, dashes in _styles(panel):
+                if name in points:
+                    num, line = points[name]
+                    axes.plot(line[key], line["value"], dashes, color=colour, lw=1.6, label=f"{titles[name]} ({num})")
+                    axes.fill_between(line[key], line["low"], line["high"], color=colour, alpha=0.15, lw=0)
+            axes.axhline(threshold, color="#8a949e", lw=0.8, ls=":")
+            axes.set_xlabel(label)
+            axes.set_xlim(left=0)
+            if key == "frames":
+                axes.xaxis.set_major_formatter(lambda frames, _: f"{frames / 1_000:g}")
+            axes.spines[["top", "right"]].set_visible(False)
+        column[0].set_title(panel.title, loc="left", fontsize=10)
+        column[0].legend(fontsize=7, frameon=False, loc="lower right")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("score")
+    figure.suptitle(f"{title}: interquartile mean of runs, 95 % interval", x=0.01, ha="left", fontsize=10)
     return figure
 
 
-def profiles_figure(scores: Mapping[str, Sequence[float]], *, titles: Mapping[str, str]) -> Figure:
+def profiles_figure(
+    scores: Mapping[str, Sequence[float]], panels: Sequence[Panel], *, titles: Mapping[str, str]
+) -> Figure:
     """Share of all runs above a score.
 
     Args:
         scores: final ones of all runs, by algorithm.
+        panels: side by side.
         titles: of the algorithms.
     """
-    figure = Figure(figsize=(7.5, 4.2), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(3.0 * max(2, len(panels)), 3.0), layout="constrained")
     thresholds = np.linspace(0.0, 1.0, 101)
-    palette = colours(list(titles))
-    for name, values in scores.items():
-        axes.plot(thresholds, profile(values, thresholds), color=palette[name], label=f"{titles[name]} ({len(values)})")
-    axes.set_xlabel("score")
-    axes.set_ylabel("share of runs above it")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", fontsize=7, frameon=False)
+    columns = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, panel in zip(columns, panels, strict=True):
+        for name, colour, dashes in _styles(panel):
+            if name in scores:
+                label = f"{titles[name]} ({len(scores[name])})"
+                axes.plot(thresholds, profile(scores[name], thresholds), dashes, color=colour, lw=1.6, label=label)
+        axes.set_title(panel.title, loc="left", fontsize=10)
+        axes.legend(fontsize=7, frameon=False, loc="lower left")
+        axes.set_xlabel("score")
+        axes.spines[["top", "right"]].set_visible(False)
+    columns[0].set_ylabel("share of runs above it")
     return figure
+
+
+def _styles(panel: Panel) -> list[tuple[str, str, str]]:
+    """Name, colour and line of what a panel shows."""
+    drawn = [name for name in panel.algorithms if name != panel.beside]
+    return [(panel.beside, BESIDE, "--"), *((name, COLOURS[i], "-") for i, name in enumerate(drawn))]

@@ -80,8 +80,18 @@ def over_environments(scores: Sequence[Sequence[float]]) -> Estimate:
         scores: of the runs, for each environment.
     """
     num = min(map(len, scores))
-    table = np.array([list(each[:num]) for each in scores]).T
+    table = np.array(as_many_of_each(scores)).reshape(-1, num).T
     return Estimate(interquartile_mean(table), *bootstrap_interval(table, num_resamples=RESAMPLES))
+
+
+def as_many_of_each(scores: Sequence[Sequence[float]]) -> list[float]:
+    """All in a row, the first ones of each environment, so that none weighs more.
+
+    >>> as_many_of_each([[1.0, 2.0, 3.0], [4.0, 5.0]])
+    [1.0, 2.0, 4.0, 5.0]
+    """
+    num = min(map(len, scores))
+    return [score for each in scores for score in each[:num]]
 
 
 def better_share(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -149,3 +159,22 @@ def median_to(curves: Sequence[Row], algorithm: str, threshold: float, key: str)
     times = sorted(float("inf") if value is None else float(value) for value in found)
     middle = (times[(len(times) - 1) // 2] + times[len(times) // 2]) / 2
     return (None if middle == float("inf") else middle), sum(value is not None for value in found), len(found)
+
+
+def ratio_of_medians(ours: Sequence[float], theirs: Sequence[float], *, seed: int = 0) -> Estimate:
+    """Of two kinds of runs.
+
+    Args:
+        ours: numbers of the runs.
+        theirs: the same, above 0.
+        seed: of the bootstrap's draws.
+
+    Examples:
+        >>> ratio_of_medians([1.0, 1.0, 9.0], [2.0, 2.0, 2.0]).value
+        0.5
+    """
+    a, b = np.asarray(ours, float), np.asarray(theirs, float)
+    draws = np.random.default_rng(seed)
+    again_a, again_b = (np.median(each[draws.integers(0, len(each), (RESAMPLES, len(each)))], 1) for each in (a, b))
+    low, high = np.quantile(again_a / again_b, [0.025, 0.975])
+    return Estimate(float(np.median(a) / np.median(b)), float(low), float(high))

@@ -60,12 +60,26 @@ def test_the_page_tells_what_was_found(results: Results) -> None:
     assert "| 1.00 [1.00, 1.00] | never (2 of 5) | never (2 of 5) |" in text
     assert "| QR-DQN | 5 | 0.40 [" in text
     assert "| FQF | 0.5 | 0.25 | 0.125 | 1,000 | 2 | 400 |" in text
-    assert "- IQN is better than QR-DQN on cartpole: 1.00 [1.00, 1.00]." in text
-    assert "- FQF beside QR-DQN on cartpole: 1 and 5 runs are too few to tell." in text
+    assert "- **IQN beside QR-DQN: better at the end and better over the whole run.** Final score 0.90 [" in text
+    assert "] against 0.40 [" in text and ", 1.00 [1.00, 1.00] of pairs won; area 0.45 [" in text
+    assert "over the whole run): FQF beside QR-DQN (only 1 runs)." in text
     assert "| FQF | 1, 1 killed | 1.00 [" in text
     assert "- nq/cartpole/0: too large" in text
     assert "commits abc1234." in text and "finish rate" not in text
     assert "All environments" not in text
+
+
+def test_other_libraries_stand_beside_ours_of_their_kind(results: Results) -> None:
+    for seed in range(5):
+        put(results, "sb3_qrdqn", seed, [0.0, 0.0], cpu_s=100.0)
+    text = Page(Suite(), results).text()
+    # 50 CPU seconds against 100; neither comes to 0.95; each of ours ends above 0.
+    assert (
+        "| QR-DQN beside sb3-contrib QR-DQN | 1.00 [1.00, 1.00] | 50 / 100 | 0.50 [0.50, 0.50] | never / never |"
+        in text
+    )
+    assert "- **Our QR-DQN beside sb3-contrib QR-DQN: better at the end" in text
+    assert "tianshou" not in text
 
 
 def test_pictures_are_drawn(results: Results, tmp_path: Path) -> None:
