@@ -97,7 +97,11 @@ def findings(entries: Sequence[Entry]) -> list[str]:
             name for name, share in told.items() if 1 - CLEARLY < share < CLEARLY
         ],
     }
-    return [f"- {kind}: {'; '.join(names) if names else 'none'}." for kind, names in kinds.items()]
+    finished = {entry.name: sum(row["finish_rate"] > 0 for row in entry.measures.values()) for entry in whole}
+    few = [f"{name} {num} of {len(SEEDS)}" for name, num in finished.items() if num < len(SEEDS)]
+    rest = f"; of the others all {len(SEEDS)}" if len(few) < len(finished) else ""
+    lines = [f"- {kind}: {'; '.join(names) if names else 'none'}." for kind, names in kinds.items()]
+    return [*lines, f"- Runs whose network finishes laps: {'; '.join(few)}{rest}."] if few else lines
 
 
 def page(found: dict[str, Any]) -> str:

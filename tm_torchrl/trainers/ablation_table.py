@@ -229,6 +229,7 @@ def plot(entries: Sequence[Entry]) -> Figure:
                 axes.axvline(mean, color="#8a949e", lw=0.8, ls=":")
         axes.set_title(COLUMNS[key][0], fontsize=9)
         axes.tick_params(labelsize=8)
+        axes.locator_params(axis="x", nbins=4)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_yticks(range(len(entries)), [entry.name for entry in entries])
     panels[0].set_ylim(len(entries) - 0.5, -0.5)
