@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import suite_statistics as statistics
 from benchmarks.report_figures import Panel, curves_figure, profiles_figure
+from benchmarks.report_settings import settings_section
 from benchmarks.results_file import PACKAGES, RESULTS
 from benchmarks.suite_cells import Suite
 from benchmarks.suite_results import DONE, HELD_OUT, MEDALS, SEEN, Results
@@ -113,7 +114,10 @@ class Page:
         parts = [INTRODUCTION, f"Measured with {'; '.join(self._measured_with())}; commits {', '.join(commits)}.\n"]
         parts += [self._overall()] if len(self.environments) > 1 else []
         parts += [self._environment(name) for name in self.environments if self.curves[name]]
-        return "\n".join([*parts, self._findings(), self._failures()]).rstrip() + "\n"
+        searched = settings_section(
+            self.results.folder.parent / "tuning", self.environments, titles=self.titles, tuning=self.suite.tuning
+        )
+        return "\n".join([*parts, self._findings(), searched, self._failures()]).rstrip() + "\n"
 
     def _finals(self, algorithm: str, environment: str) -> list[float]:
         return statistics.finals(self.curves[environment], algorithm)

@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks.report import Page, main, threshold_of
 from benchmarks.suite_cells import Suite
-from benchmarks.suite_results import Results
+from benchmarks.suite_results import Results, write_table
+from benchmarks.tune import COLUMNS as TRIAL_COLUMNS
 
 VERSIONS = "torch 2.13.0, torchrl 0.14.1"
 
@@ -80,6 +81,20 @@ def test_other_libraries_stand_beside_ours_of_their_kind(results: Results) -> No
     )
     assert "- **Our QR-DQN beside sb3-contrib QR-DQN: better at the end" in text
     assert "tianshou" not in text
+
+
+def test_the_search_for_settings_is_told(results: Results) -> None:
+    assert "## Settings" not in Page(Suite(), results).text()
+    trials = [
+        {"algorithm": "iqn", "trial": 0, "runs": 2, "area": 0.25, "cpu_s": 60.0, "settings": ""},
+        {"algorithm": "iqn", "trial": 1, "runs": 2, "area": 0.75, "cpu_s": 120.0, "settings": "learning_rate=0.001"},
+    ]
+    (results.folder.parent / "tuning").mkdir()
+    write_table(results.folder.parent / "tuning" / "cartpole_trials.csv", TRIAL_COLUMNS, trials)
+    text = Page(Suite(), results).text()
+    assert "### cartpole: 8 trials of 2 seeds" in text
+    assert "| IQN | 2 | 3 | 0.25 | 0.75 | `learning_rate=0.001` |" in text
+    assert "| QR-DQN | 2" not in text
 
 
 def test_pictures_are_drawn(results: Results, tmp_path: Path) -> None:
