@@ -299,5 +299,6 @@ def test_cells_of_ours_and_of_peers_run_in_processes(suite: Suite, tmp_path: Pat
     results = Results(tmp_path / "results")
     assert sorted(row["algorithm"] for row in results.cells("cartpole")) == sorted(names)
     assert all(row["parameters"] > 1_000 and row["cpu_s"] > 0 for row in results.cells("cartpole"))
-    assert {row["frames"] for row in results.curves("cartpole")} == {384}
+    # A peer ends with the collection in which the frames are reached: 10 steps with tianshou's own settings.
+    assert all(384 <= row["frames"] < 384 + 10 for row in results.curves("cartpole"))
     assert "| tianshou FQF | 1 |" in Page(suite, results).text()
