@@ -254,7 +254,7 @@ class Page:
                 titles = [self.titles[each] for each in pair]
                 said = f"{'our ' if name in others else ''}{titles[0]} beside {titles[1]}"
                 if few < ENOUGH_RUNS:
-                    unclear.append(f"{said} (only {few} runs)")
+                    unclear.append(f"{said} (too few runs: {few})")
                     continue
                 ends = self._improvement(*pair, environment)
                 whole = self._improvement(*pair, environment, by=statistics.areas)

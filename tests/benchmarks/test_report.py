@@ -63,7 +63,7 @@ def test_the_page_tells_what_was_found(results: Results) -> None:
     assert "| FQF | 0.5 | 0.25 | 0.125 | 1,000 | 2 | 400 |" in text
     assert "- **IQN beside QR-DQN: better at the end and better over the whole run.** Final score 0.90 [" in text
     assert "] against 0.40 [" in text and ", 1.00 [1.00, 1.00] of pairs won; area 0.45 [" in text
-    assert "over the whole run): FQF beside QR-DQN (only 1 runs)." in text
+    assert "over the whole run): FQF beside QR-DQN (too few runs: 1)." in text
     assert "| FQF | 1, 1 killed | 1.00 [" in text
     assert "- nq/cartpole/0: too large" in text
     assert "commits abc1234." in text and "finish rate" not in text

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
+import sys
 import threading
 import time
 
@@ -37,6 +39,20 @@ def test_a_game_that_nobody_started_is_waited_for_once_and_told_meanwhile(
     assert record.getMessage().startswith(f"nobody answers at 127.0.0.1:{port}")
     assert record.getMessage().endswith("Waiting for it for 1 s")
     assert client.num_reconnects == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse where a full queue waits here")
+def test_a_game_that_another_training_holds_is_not_called_absent() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as busy, contextlib.ExitStack() as others:
+        port = busy.getsockname()[1]
+        for _ in range(4):  # more than the system lets wait at a door that nobody opens
+            other = others.enter_context(socket.socket())
+            other.setblocking(False)
+            other.connect_ex(("127.0.0.1", port))
+        client = SteadyClient(TMInterface2Client(port=port, connect_timeout_s=0.5), pauses_s=LONG)
+        with pytest.raises(NobodyThereError, match="another training drives it") as found:
+            client.connect()
+    assert "Is the game running" not in str(found.value)
 
 
 def test_a_person_with_one_game_is_told_how_to_train_in_it() -> None:

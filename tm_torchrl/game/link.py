@@ -56,11 +56,15 @@ class Link:
                 self._socket = socket.create_connection((self.host, self.port), timeout=max(0.01, min(left, 2.0)))
                 break
             except OSError as error:
-                words = (
-                    f"nobody answers at {self.host}:{self.port} ({error}). Is the game running? Does its console "
-                    f"say that the plugin is loaded, and does `set custom_port {self.port}` stand in its start "
-                    "command? TMInterface 1.x has another protocol: use game=tmi1"
-                )
+                if isinstance(error, TimeoutError):  # refused is who knocks where nobody is
+                    why = "If the game runs, it hangs, another training drives it, or a firewall keeps us out"
+                else:
+                    why = (
+                        "Is the game running? Does its console say that the plugin is loaded, and does "
+                        f"`set custom_port {self.port}` stand in its start command? TMInterface 1.x has another "
+                        "protocol: use game=tmi1"
+                    )
+                words = f"nobody answers at {self.host}:{self.port} ({error}). {why}"
                 if left <= RETRY_S:
                     raise NobodyThereError(words) from error
                 if not is_told and self._allowed_s - left >= TELL_AFTER_S:
