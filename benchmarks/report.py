@@ -43,7 +43,8 @@ was killed went on from its checkpoint, but without all that its replay held.
 
 BESIDE = """\
 Beside other libraries, each with its authors' settings or with ours. Ours comes first; all runs of an environment have
-the same number of frames.
+the same number of frames. Our settings are theirs as far as they take them: on tracks ours hold random actions for a
+while, the discount rises, and networks have dueling heads, all of which they have not.
 """
 FINDINGS = """\
 Told apart is what has its interval of pairs won on one side of a half; of so many comparisons, a few by chance.
@@ -106,12 +107,17 @@ class Page:
         others, groups = self.others(names), dict[str, list[str]]()
         for name in names:
             groups.setdefault(self.suite.algorithms[name]["panel"], []).append(name)
-        return [Panel(title, own, others.get(own[0], BASELINE)) for title, own in groups.items()]
+        alone = [BASELINE]  # it is in every panel
+        shown = {title: own for title, own in groups.items() if own != alone or len(groups) == 1}
+        return [Panel(title, own, others.get(own[0], BASELINE)) for title, own in shown.items()]
 
     def text(self) -> str:
         """The whole page."""
         commits = sorted({row["git"] for rows in self.rows.values() for row in rows})
-        parts = [INTRODUCTION, f"Measured with {'; '.join(self._measured_with())}; commits {', '.join(commits)}.\n"]
+        parts = [
+            INTRODUCTION,
+            f"Measured with {'; '.join(self._measured_with())}; settings as frozen in {', '.join(commits)}.\n",
+        ]
         parts += [self._overall()] if len(self.environments) > 1 else []
         parts += [self._environment(name) for name in self.environments if self.curves[name]]
         searched = settings_section(
@@ -133,7 +139,12 @@ class Page:
     def _overall(self) -> str:
         """Over environments."""
         places = self._places()
-        lines = ["## All environments together", "", f"{len(places)} of them: {', '.join(places)}.", ""]
+        lines = [
+            "## All environments together",
+            "",
+            f"{len(places)} of them: {', '.join(places)}; equally many runs of each.",
+            "",
+        ]
         lines += ["| algorithm | final score | better than QR-DQN |", "|---|--:|--:|"]
         theirs = [self._finals(BASELINE, place) for place in places]
         for name in self._everywhere():

@@ -1,14 +1,15 @@
 """Run a grid of algorithms x environments x seeds, each cell in a process of its own, into small tables.
 
-    python benchmarks/suite.py                       # the grid "quick": minutes on two cores
+    python benchmarks/suite.py                       # the grid "quick": four minutes on two cores
     python benchmarks/suite.py grid=standard         # quick | standard | extended | gpu, see suite.yaml
     python benchmarks/suite.py standard --cells iqn/cartpole m_iqn/hillside/0
     python benchmarks/suite.py standard --list       # what is done, what is to be done; runs nothing
 
 What is done is skipped; the same command goes on where it was ended, a killed cell from its checkpoint. A cell that
 fails is written down with the place of its log, and the rest goes on. Tables lie in benchmarks/results/suite, run
-folders in runs/suite; python benchmarks/report.py makes the page of them. Exit status: 0 if all is done, 1 if cells
-failed, 2 for a mistake in what was asked for, 130 if it was interrupted.
+folders in runs/suite, those of the shortened grid "quick" both in runs/suite_quick; python benchmarks/report.py makes
+the page of them. Exit status: 0 if all is done, 1 if cells failed, 2 for a mistake in what was asked for, 130 if it was
+interrupted.
 """
 
 from __future__ import annotations
@@ -226,8 +227,8 @@ def main() -> None:
     parser.add_argument("grid", nargs="?", default="quick", help="quick | standard | extended | gpu (quick)")
     parser.add_argument("--cells", nargs="+", default=[], help="only these: ALGORITHM[/ENVIRONMENT[/SEED]]")
     parser.add_argument("--workers", type=int, help="processes at a time (one for each core; 1 for the grid gpu)")
-    parser.add_argument("--out", type=Path, default=Path("runs/suite"), help="folder of the run folders (runs/suite)")
-    parser.add_argument("--results", type=Path, default=RESULTS / "suite", help="folder of the tables")
+    parser.add_argument("--out", type=Path, help="folder of the run folders (runs/suite; runs/suite_quick)")
+    parser.add_argument("--results", type=Path, help="folder of the tables (benchmarks/results/suite; OUT/tables)")
     parser.add_argument("--list", action="store_true", help="say what is done and what is not")
     other = parser.add_mutually_exclusive_group()
     other.add_argument("--mixed", action="store_true", help="take results of other versions or settings as they are")
@@ -235,15 +236,21 @@ def main() -> None:
     args = parser.parse_args()
     display = SuiteDisplay()
     try:
-        suite = Suite()
-        cells = suite.cells(args.grid.removeprefix("grid="))
+        suite, grid = Suite(), args.grid.removeprefix("grid=")
+        cells, out, tables = suite.cells(grid), Path("runs/suite"), RESULTS / "suite"
+        if suite.is_shortened(grid):
+            out = Path(f"runs/suite_{grid}")
+            tables = out / "tables"
+        out, tables = args.out or out, args.results or tables
+        facts = describe_run(device="cpu")
+        facts["command"] = facts["command"].replace(" ".join(args.cells) or "...", "...")  # rows name their cells
         runner = Runner(
             suite,
             suite.chosen(cells, args.cells) if args.cells else cells,
-            results=Results(args.results),
-            out=args.out,
-            workers=default_workers(args.grid) if args.workers is None else args.workers,
-            facts={**describe_run(device="cpu")},
+            results=Results(tables),
+            out=out,
+            workers=default_workers(grid) if args.workers is None else args.workers,
+            facts=facts,
             display=display,
             mixed=args.mixed,
             fresh=args.fresh,
@@ -262,7 +269,8 @@ def main() -> None:
         raise SystemExit(130) from None
     for name, why in failed.items():
         print(f"failed: {name}: {why}", file=sys.stderr)
-    print(f"tables: {args.results}; python benchmarks/report.py makes the page")
+    places = "" if tables == RESULTS / "suite" else f" --results {tables} --out {out}"
+    print(f"tables: {tables}; python benchmarks/report.py{places} makes the page")
     raise SystemExit(bool(failed))
 
 

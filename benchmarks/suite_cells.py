@@ -100,6 +100,14 @@ class Suite:
             known(cell.algorithm, self.algorithms, kind="algorithm")
         return order
 
+    def is_shortened(self, grid: str) -> bool:
+        """Whether cells of a grid are not those of the others, so that their results lie elsewhere.
+
+        >>> Suite().is_shortened("quick"), Suite().is_shortened("standard")
+        (True, False)
+        """
+        return any(block.get("overrides") for block in known(grid, self.grids, kind="grid"))
+
     def chosen(self, cells: Sequence[Cell], wanted: Iterable[str]) -> list[Cell]:
         """Those of the cells that are named, ``ALGORITHM/ENVIRONMENT/SEED`` or the beginning of such a name."""
         found = []

@@ -66,7 +66,7 @@ def test_the_page_tells_what_was_found(results: Results) -> None:
     assert "over the whole run): FQF beside QR-DQN (too few runs: 1)." in text
     assert "| FQF | 1, 1 killed | 1.00 [" in text
     assert "- nq/cartpole/0: too large" in text
-    assert "commits abc1234." in text and "finish rate" not in text
+    assert "settings as frozen in abc1234." in text and "finish rate" not in text
     assert "All environments" not in text
 
 

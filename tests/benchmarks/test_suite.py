@@ -258,12 +258,18 @@ def test_no_workers_are_refused(suite: Suite, tmp_path: Path) -> None:
         runner(suite, tmp_path, World(), workers=0)
 
 
-def test_the_command_lists_cells(tmp_path: Path) -> None:
-    program = [sys.executable, str(ROOT / "benchmarks" / "suite.py"), "grid=quick", "--list", "--results", "none"]
+def test_the_command_lists_cells_and_looks_for_those_of_the_shortened_grid_in_a_place_of_their_own(
+    tmp_path: Path,
+) -> None:
+    program = [sys.executable, str(ROOT / "benchmarks" / "suite.py"), "grid=quick", "--list"]
     listed = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert listed.returncode == 0, listed.stderr
     assert "open (8): qrdqn/cartpole/0 iqn/cartpole/0" in listed.stdout
     assert list(tmp_path.iterdir()) == []
+    row = {"algorithm": "qrdqn", "seed": 0, "status": "done", "versions": "none", "settings": "others"}
+    Results(tmp_path / "runs" / "suite_quick" / "tables").put("cartpole", row, [])
+    refused = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert refused.returncode == 2 and "suite_quick/tables holds results that were measured otherwise" in refused.stderr
 
 
 @pytest.mark.parametrize(

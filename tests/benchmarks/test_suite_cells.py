@@ -48,15 +48,28 @@ def test_every_algorithm_can_be_built(algorithm: str, environment: str) -> None:
 
 @pytest.mark.parametrize("environment", ["cartpole", "hillside", "lunarlander"])
 def test_algorithms_differ_in_loss_and_target_alone(environment: str) -> None:
-    """BTR is a set of choices, exploration and replay among them; everybody else has equal ones."""
+    """BTR is a set of choices, exploration and replay among them; others have equal ones, but for what was searched."""
+    searched = {"learning_rate"} if environment in SUITE.tuned else set()
     base = SUITE.settings(Cell("qrdqn", environment, 0))
     for algorithm in OURS:
         changed = differences(SUITE.settings(Cell(algorithm, environment, 0)), base)
         kinds = {line.split(":")[0].split(".")[0] for line in changed}
         own = {"exploration", "replay", "target_update"} if algorithm == "btr_floats" else set()
-        assert kinds <= {"objective", "estimator"} | own, algorithm
+        assert kinds <= {"objective", "estimator"} | own | searched, algorithm
         sizes = ("hidden_sizes", "head_size", "activation", "trunk")
         assert not [line for line in changed if line.startswith(tuple(f"objective.network.{size}" for size in sizes))]
+
+
+@pytest.mark.parametrize("environment", sorted(SUITE.tuned))
+def test_what_the_search_found_lies_in_its_space(environment: str) -> None:
+    about = SUITE.tuning[environment]
+    for algorithm, found in SUITE.tuned[environment].items():
+        spaces = [about["space"], *(about["parts"].get(part, {}) for part in SUITE.algorithms[algorithm]["parts"])]
+        values = {key: value for space in spaces for key, value in space.items()}
+        for line in found:
+            key, value = line.split("=")
+            kind, *rest = values[key]
+            assert value in map(str, rest) if kind == "choice" else rest[0] <= float(value) <= rest[1], line
 
 
 def test_seeds_come_one_after_the_other_and_no_cell_twice() -> None:
