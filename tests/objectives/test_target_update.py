@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from tensordict import TensorDictBase
-from torchrl.objectives import SoftUpdate
+from torchrl.objectives import SoftUpdate as TorchRLSoftUpdate
 
 from tests.objectives.cases import every_network, losses_of, make_batch, make_loss
 from tm_torchrl.modules import MLPIQNetwork, MLPQRNetwork, NoisyLinear, QuantileNetwork
 from tm_torchrl.modules.encoders import Normalize
-from tm_torchrl.objectives import HardUpdate, IQNLoss, QRDQNLoss
+from tm_torchrl.objectives import HardUpdate, IQNLoss, QRDQNLoss, SoftUpdate
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
 
 pytestmark = pytest.mark.filterwarnings("ignore:No target network updater")
@@ -45,6 +48,58 @@ def test_soft_update(loss_class: type[QuantileLoss], network_class: type[Quantil
     assert not torch.equal(losses_of(loss, batch)["loss"], first["loss"])
 
 
+@every_network
+def test_soft_update_does_what_torchrls_does(
+    loss_class: type[QuantileLoss], network_class: type[QuantileNetwork]
+) -> None:
+    ours, theirs = make_loss(loss_class, network_class), make_loss(loss_class, network_class)
+    updaters = SoftUpdate(ours, tau=0.3), TorchRLSoftUpdate(theirs, tau=0.3)
+    for amount in (1.0, -0.5, 0.25):
+        for loss, updater in zip((ours, theirs), updaters, strict=True):
+            for value in loss.value_network_params.parameters():
+                value.data.add_(amount)
+            updater.step()
+    found, expected = (weights(loss.target_value_network_params) for loss in (ours, theirs))
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-6, atol=1e-7, msg=name)
+
+
+def test_soft_update_copies_buffers_and_follows_to_other_types() -> None:
+    loss = make_loss(QRDQNLoss, MLPQRNetwork, network_options={"normalize": Normalize([0.0] * 4, [1.0] * 4)})
+    updater = SoftUpdate(loss, tau=0.5)
+    loss.to(torch.float64)
+    shift_online(loss, 1.0)
+    before, online = weights(loss.target_value_network_params), weights(loss.value_network_params)
+    updater.step()
+    after = weights(loss.target_value_network_params)
+    (mean,) = [name for name in after if name.endswith(".mean")]
+    (bias, *_) = [name for name in after if name.endswith(".bias")]
+    assert after[mean].tolist() == [1.0] * 4 and after[mean].dtype == torch.float64
+    assert torch.allclose(after[bias], (before[bias] + online[bias]) / 2) and not torch.equal(after[bias], online[bias])
+
+
+@pytest.mark.parametrize("updater", [partial(SoftUpdate, tau=0.5), partial(HardUpdate, period=3)])
+def test_networks_are_equal_when_an_updater_comes(updater: Callable[[QuantileLoss], object]) -> None:
+    loss = make_loss(QRDQNLoss, MLPQRNetwork)
+    shift_online(loss, 1.0)
+    updater(loss)
+    online = weights(loss.value_network_params)
+    assert all(torch.equal(value, online[name]) for name, value in weights(loss.target_value_network_params).items())
+
+
+def test_soft_update_goes_on_from_a_file_of_torchrls() -> None:
+    loss = make_loss(QRDQNLoss, MLPQRNetwork)
+    theirs = TorchRLSoftUpdate(loss, tau=0.3).state_dict()
+    SoftUpdate(loss, tau=0.3).load_state_dict(theirs)
+
+
+@pytest.mark.parametrize("tau", [-0.1, 1.5, float("nan")])
+def test_soft_update_refuses_what_is_no_share(tau: float) -> None:
+    with pytest.raises(ValueError, match=r"tau=.*: a share of the way wanted, from 0 to 1"):
+        SoftUpdate(make_loss(QRDQNLoss, MLPQRNetwork), tau=tau)
+
+
 @pytest.mark.parametrize("period", [1, 2, 5])
 @every_network
 def test_hard_update_has_its_period(
@@ -67,8 +122,9 @@ def test_hard_update_copies_buffers() -> None:
     loss = make_loss(QRDQNLoss, MLPQRNetwork, network_options={"normalize": normalize})
     mean = [key for key in loss.value_network_params.keys(True, True) if key[-1] == "mean"]
     assert len(mean) == 1
+    updater = HardUpdate(loss, period=1)
     loss.value_network_params.data[mean[0]].fill_(3.0)
-    HardUpdate(loss, period=1).step()
+    updater.step()
     assert loss.target_value_network_params[mean[0]].tolist() == [3.0] * 4
 
 
@@ -79,9 +135,10 @@ def test_hard_update_leaves_noise() -> None:
         items = loss.target_value_network_params.items(True, True)
         return [value.detach().clone() for key, value in items if key[-1].endswith("_epsilon")]
 
+    updater = HardUpdate(loss, period=1)
     losses_of(loss, make_batch(5))
     before = noise()
-    HardUpdate(loss, period=1).step()
+    updater.step()
     assert before
     assert all(torch.equal(a, b) for a, b in zip(noise(), before, strict=True))
 

@@ -83,7 +83,7 @@ def test_an_agent_of_a_run_without_its_network(tmp_path: Path) -> None:
         ("objective.network._partial_", False, r"^objective\.network: what uses it gives further .* _partial_: true"),
         ("objective.loss", {"_target_": "tm_torchrl.sim.Starts"}, r"^objective\.loss: what uses it gives further"),
         ("estimator.name", 5, r"^estimator\.name=5: a name such as munchausen wanted"),
-        ("target_update", {"_target_": "torchrl.objectives.SoftUpdate", "_partial_": True}, "^target_update: .*tau"),
+        ("target_update", {"_target_": "tm_torchrl.objectives.SoftUpdate", "_partial_": True}, "^target_update: .*tau"),
         ("learner.compile", -1, r"^learner: compile=-1: true, false or one of"),
         ("soft_reset", {"_target_": "tm_torchrl.trainers.soft_reset.Nope"}, r"^soft_reset\._target_=.*has no Nope"),
     ],

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tm_torchrl.objectives.iqn import IQNLoss
     from tm_torchrl.objectives.qrdqn import QRDQNLoss
     from tm_torchrl.objectives.self_loss import SelfLossNormalizer
-    from tm_torchrl.objectives.target_update import HardUpdate
+    from tm_torchrl.objectives.target_update import HardUpdate, SoftUpdate
     from tm_torchrl.objectives.value_estimators import (
         DoubleEstimator,
         GreedyEstimator,
@@ -34,6 +34,7 @@ _HOMES = {
     "QuantileEstimators": "value_estimators",
     "SelfLossNormalizer": "self_loss",
     "SoftEstimator": "value_estimators",
+    "SoftUpdate": "target_update",
 }
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "QuantileEstimators",
     "SelfLossNormalizer",
     "SoftEstimator",
+    "SoftUpdate",
 ]
 
 

@@ -47,9 +47,8 @@ class Learner:
 
     Examples:
         >>> from functools import partial
-        >>> from torchrl.objectives import SoftUpdate
         >>> from tm_torchrl.modules import MLPIQNetwork
-        >>> from tm_torchrl.objectives import IQNLoss
+        >>> from tm_torchrl.objectives import IQNLoss, SoftUpdate
         >>> loss = IQNLoss(MLPIQNetwork(4, 2), action_space="categorical")
         >>> learner = Learner(loss, partial(torch.optim.Adam, eps=1e-4), target=SoftUpdate(loss, tau=0.01))
         >>> learner.learning_rate = 5e-4
