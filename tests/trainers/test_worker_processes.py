@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from multiprocessing import resource_sharer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,6 +116,37 @@ def test_workers_that_are_just_being_started_are_ended_too(kind: str) -> None:
             process.join(5.0)
             assert not process.is_alive()
     assert not collector._processes(), "and no others come"
+
+
+@posix
+@pytest.mark.parametrize("is_hidden", [True, False])
+def test_a_worker_that_ends_while_it_is_handed_memory_leaves_no_traceback(
+    is_hidden: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    if is_hidden:
+        crew.hide_broken_handovers()
+        crew.hide_broken_handovers()
+    sharer: Any = resource_sharer._resource_sharer  # type: ignore[attr-defined]
+    address, key = sharer.register(lambda connection, pid: connection.send("memory"), lambda: None)
+    worker = socket.socket(socket.AF_UNIX)
+    worker.connect(address)
+    worker.close()
+    with sharer.get_connection((address, key)) as connection:
+        assert connection.recv() == "memory", "others are served as before"
+    assert ("Traceback" in capfd.readouterr().err) == (not is_hidden)
+
+
+def test_other_errors_are_printed_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(sys, "excepthook", lambda *arguments: seen.append(arguments))
+    crew.hide_broken_handovers()
+    try:
+        raise ConnectionResetError
+    except ConnectionResetError:
+        arguments = sys.exc_info()
+    sys.excepthook(*arguments)  # type: ignore[arg-type]
+    assert seen == [arguments]
 
 
 def run(kind: str, folder: Path) -> subprocess.Popen[str]:

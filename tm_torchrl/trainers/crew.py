@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from multiprocessing import resource_tracker
+from multiprocessing import resource_sharer, resource_tracker
 from queue import SimpleQueue
+from types import TracebackType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -223,6 +225,7 @@ class Crew:
         return self.seed + 1_000_003 * (worker + 1) + 7919 * self.num_restarts
 
     def _make_workers(self, functions: list[WatchedEnvFunction], options: dict[str, Any]) -> None:
+        hide_broken_handovers()
         if hasattr(signal, "pthread_sigmask"):  # not on Windows; processes inherit it, so Ctrl-C spares young workers
             resource_tracker.ensure_running()  # which would unblock them in this thread
             signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
@@ -262,6 +265,28 @@ class _Workers(MultiSyncCollector):
     def __init__(self, *arguments: Any, show: Callable[[MultiSyncCollector], None], **options: Any) -> None:
         show(self)
         super().__init__(*arguments, **options)
+
+
+def hide_broken_handovers() -> None:
+    """Nothing is printed any more where a worker ends while this process hands it a tensor's memory.
+
+    A thread of ``multiprocessing`` waits for workers to fetch it, and would print a traceback of each one that ends
+    meanwhile. That a worker ended is the crew's to tell.
+    """
+    if not isinstance(sys.excepthook, _WithoutHandovers):
+        sys.excepthook = _WithoutHandovers(sys.excepthook)
+
+
+class _WithoutHandovers:
+    """What prints errors that nobody caught, but for those."""
+
+    def __init__(self, before: Callable[..., Any]) -> None:
+        self.before = before
+
+    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        is_handover = trace is not None and trace.tb_frame.f_code.co_filename == resource_sharer.__file__
+        if not (is_handover and isinstance(error, (ConnectionError, EOFError))):
+            self.before(kind, error, trace)
 
 
 def _kill(processes: Sequence[Any]) -> None:
