@@ -43,8 +43,9 @@ was killed went on from its checkpoint, but without all that its replay held.
 
 BESIDE = """\
 Beside other libraries, each with its authors' settings or with ours. Ours comes first; all runs of an environment have
-the same number of frames. Our settings are theirs as far as they take them: on tracks ours hold random actions for a
-while, the discount rises, and networks have dueling heads, all of which they have not.
+the same number of frames. Our settings are theirs as far as they take them. On tracks ours have more: random actions
+are held for a while, actions nearly as good as the best are tried, the discount rises, the target network follows
+slowly, and networks have dueling heads. "Plain" is ours without all that.
 """
 FINDINGS = """\
 Told apart is what has its interval of pairs won on one side of a half; of so many comparisons, a few by chance.
@@ -98,9 +99,9 @@ class Page:
         return [name for name in self.titles if name in have]
 
     def others(self, names: Sequence[str]) -> dict[str, str]:
-        """Of algorithms those of other libraries, and ours beside which each is put."""
+        """Of algorithms those that have another's settings, as those of other libraries have ours, and whose."""
         about = self.suite.algorithms
-        return {name: about[name]["settings_of"] for name in names if "peer" in about[name]}
+        return {name: about[name]["settings_of"] for name in names if "settings_of" in about[name]}
 
     def _panels(self, names: Sequence[str]) -> list[Panel]:
         """Of a picture of algorithms."""
@@ -218,7 +219,7 @@ class Page:
         return lines
 
     def _beside(self, environment: str) -> list[str]:
-        """Other libraries, each beside ours of the same kind."""
+        """Other libraries and plain ones, each beside ours of the same kind."""
         others, rows = self.others(self.algorithms(environment)), self.curves[environment]
         threshold = threshold_of(self.suite.environment(environment))
         goals = {f"{threshold:.2f}": threshold}

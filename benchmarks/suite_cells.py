@@ -140,14 +140,20 @@ class Suite:
         return {**self._composed[key], "seed": cell.seed}
 
     def _compose(self, cell: Cell) -> dict[str, Any]:
-        name = self.algorithms[cell.algorithm].get("settings_of", cell.algorithm)
+        arm = self.algorithms[cell.algorithm]
+        name = arm.get("settings_of", cell.algorithm)
         environment, algorithm = self.environment(cell.environment), known(name, self.algorithms, kind="algorithm")
-        parts = [each for part in algorithm.get("parts", []) for each in environment.get("parts", {}).get(part, [])]
-        tuned = self.tuned.get(cell.environment, {}).get(name, [])
-        own = [*algorithm.get("overrides", []), *parts, *tuned, *cell.overrides]
-        settings = compose_settings(merged([*self.all, *environment["overrides"], *own]))
+        own = [*_own(algorithm, environment), *self.tuned.get(cell.environment, {}).get(name, [])]
+        own += _own(arm, environment) if arm is not algorithm else []
+        settings = compose_settings(merged([*self.all, *environment["overrides"], *own, *cell.overrides]))
         peer = self.peer(cell)
         return settings if peer is None else {**settings, "peer": peer, "environment": cell.environment}
+
+
+def _own(algorithm: Mapping[str, Any], environment: Mapping[str, Any]) -> list[str]:
+    """What an algorithm changes in an environment."""
+    parts = (environment.get("parts", {}).get(part, []) for part in algorithm.get("parts", []))
+    return [*algorithm.get("overrides", []), *(each for part in parts for each in part)]
 
 
 def is_there(name: str) -> bool:

@@ -80,7 +80,9 @@ def test_other_libraries_stand_beside_ours_of_their_kind(results: Results) -> No
         in text
     )
     assert "- **Our QR-DQN beside sb3-contrib QR-DQN: better at the end" in text
-    assert "tianshou" not in text
+    assert "tianshou" not in text and "plain |" not in text
+    put(results, "qrdqn_plain", 0, [0.0, 0.0], cpu_s=50.0)
+    assert "| QR-DQN beside QR-DQN, plain | 1.00 [" in Page(Suite(), results).text()
 
 
 def test_the_search_for_settings_is_told(results: Results) -> None:

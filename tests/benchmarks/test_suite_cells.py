@@ -8,6 +8,7 @@ import importlib
 import pytest
 import torch
 
+from benchmarks.peer_pace import Pace
 from benchmarks.suite_cells import Cell, Suite, digest, merged
 from tm_torchrl.objectives.value_estimators import DoubleEstimator, MunchausenEstimator
 from tm_torchrl.trainers import ConfigError
@@ -48,16 +49,34 @@ def test_every_algorithm_can_be_built(algorithm: str, environment: str) -> None:
 
 @pytest.mark.parametrize("environment", ["cartpole", "hillside", "lunarlander"])
 def test_algorithms_differ_in_loss_and_target_alone(environment: str) -> None:
-    """BTR is a set of choices, exploration and replay among them; others have equal ones, but for what was searched."""
+    """BTR is a set of choices, exploration and replay among them; others have equal ones, but for what was searched.
+
+    What is like other libraries' has besides other exploration, discounts and targets.
+    """
     searched = {"learning_rate"} if environment in SUITE.tuned else set()
     base = SUITE.settings(Cell("qrdqn", environment, 0))
     for algorithm in OURS:
         changed = differences(SUITE.settings(Cell(algorithm, environment, 0)), base)
         kinds = {line.split(":")[0].split(".")[0] for line in changed}
         own = {"exploration", "replay", "target_update"} if algorithm == "btr_floats" else set()
+        own |= {"exploration", "gamma", "target_update"} if algorithm.endswith("_plain") else set()
         assert kinds <= {"objective", "estimator"} | own | searched, algorithm
         sizes = ("hidden_sizes", "head_size", "activation", "trunk")
         assert not [line for line in changed if line.startswith(tuple(f"objective.network.{size}" for size in sizes))]
+
+
+@pytest.mark.parametrize("algorithm", ["qrdqn", "iqn"])
+def test_plain_ones_are_as_others_and_have_what_was_found_for_the_whole_ones(algorithm: str) -> None:
+    plain, whole = (SUITE.settings(Cell(name, "hillside", 0)) for name in (f"{algorithm}_plain", algorithm))
+    for name, of_plain in vars(Pace.of(plain)).items():  # which is all that other libraries take
+        of_whole = getattr(Pace.of(whole), name)
+        ways = [
+            [each(frames) for frames in (0, 1_000, 100_000)] if callable(each) else each
+            for each in (of_plain, of_whole)
+        ]
+        assert ways[0] == ways[1], name
+    assert plain["objective"]["network"]["dueling"] is False and plain["exploration"].get("mean_steps") is None
+    assert plain["objective"]["loss"] == whole["objective"]["loss"]
 
 
 @pytest.mark.parametrize("environment", sorted(SUITE.tuned))
