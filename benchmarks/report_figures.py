@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.suite_statistics import estimate, profile, runs_of
@@ -63,7 +64,7 @@ def curves_figure(
         threshold: drawn as a line.
     """
     points = {name: (len(runs), curve(runs)) for name in titles if (runs := runs_of(curves, name, which=which))}
-    figure = Figure(figsize=(3.0 * max(2, len(panels)), 5.6), layout="constrained")
+    figure = Figure(figsize=(3.0 * max(2, len(panels)), 6.4), layout="constrained")
     grid = figure.subplots(2, len(panels), sharey=True, squeeze=False)
     for column, panel in zip(grid.T, panels, strict=True):
         for axes, (key, label) in zip(column, BY.items(), strict=True):
@@ -79,7 +80,7 @@ def curves_figure(
                 axes.xaxis.set_major_formatter(lambda frames, _: f"{frames / 1_000:g}")
             axes.spines[["top", "right"]].set_visible(False)
         column[0].set_title(panel.title, loc="left", fontsize=10)
-        column[0].legend(fontsize=7, frameon=False, loc="lower right")
+        _legend_below(column[-1])
     for axes in grid[:, 0]:
         axes.set_ylabel("score")
     figure.suptitle(f"{title}: interquartile mean of runs, 95 % interval", x=0.01, ha="left", fontsize=10)
@@ -96,7 +97,7 @@ def profiles_figure(
         panels: side by side.
         titles: of the algorithms.
     """
-    figure = Figure(figsize=(3.0 * max(2, len(panels)), 3.0), layout="constrained")
+    figure = Figure(figsize=(3.0 * max(2, len(panels)), 3.8), layout="constrained")
     thresholds = np.linspace(0.0, 1.0, 101)
     columns = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, panel in zip(columns, panels, strict=True):
@@ -105,11 +106,16 @@ def profiles_figure(
                 label = f"{titles[name]} ({len(scores[name])})"
                 axes.plot(thresholds, profile(scores[name], thresholds), dashes, color=colour, lw=1.6, label=label)
         axes.set_title(panel.title, loc="left", fontsize=10)
-        axes.legend(fontsize=7, frameon=False, loc="lower left")
         axes.set_xlabel("score")
+        _legend_below(axes)
         axes.spines[["top", "right"]].set_visible(False)
     columns[0].set_ylabel("share of runs above it")
     return figure
+
+
+def _legend_below(axes: Axes) -> None:
+    """Where it hides no curve."""
+    axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(-0.02, -0.26), borderaxespad=0.0)
 
 
 def _styles(panel: Panel) -> list[tuple[str, str, str]]:
