@@ -13,11 +13,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.suite_cells import Suite
+from benchmarks.suite_results import Results
+from benchmarks.suite_statistics import estimate, finals
+
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 GAME = ROOT / "docs" / "game.md"
 RESULTS = ROOT / "benchmarks" / "results"
 MEDALS = ROOT / "tm_torchrl" / "tracks" / "data"
+HEADLINE, ENOUGH_RUNS = ("m_iqn", "m_qrdqn", "iqn", "qrdqn"), 5
 
 
 def speed_table() -> str:
@@ -121,7 +128,23 @@ def learning_table() -> str:
     pixels = RESULTS / "pixel_proof.json"
     if pixels.exists():
         facts += [_pixel_line(json.loads(pixels.read_text()))]
+    compared = _suite_line(Results(RESULTS / "suite"))
+    facts += [compared] if compared else []
     return "\n".join([*rows, "", "\n".join(facts)])
+
+
+def _suite_line(results: Results) -> str:
+    """How the algorithms of the headline ended on the default track; empty while there are too few runs."""
+    titles = {name: about["title"] for name, about in Suite().algorithms.items()}
+    scores = {name: finals(results.curves("hillside"), name) for name in HEADLINE}
+    if min(map(len, scores.values())) < ENOUGH_RUNS:
+        return ""
+    frames = max(row["frames"] for row in results.cells("hillside"))
+    parts = [f"{titles[name]} {estimate(own).text()} ({len(own)} seeds)" for name, own in scores.items()]
+    return (
+        f"Algorithms after {round(frames, -4):,} frames of the default track, as the author's time over the lap's: "
+        f"{', '.join(parts)}; [more of them, other environments and other libraries](benchmarks/README.md)."
+    )
 
 
 def _minutes(value: float | None, limit: float) -> str:
