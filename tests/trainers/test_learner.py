@@ -55,6 +55,15 @@ def test_an_update_goes_down_the_clipped_gradient() -> None:
     assert losses == sorted(losses, reverse=True)
 
 
+def test_without_a_limit_the_whole_gradient_is_followed_and_its_norm_told() -> None:
+    learner = make_learner(clip_norm=None)
+    before = weights(learner)
+    found = learner.update(make_batch())
+    moved = torch.cat([(b - a).flatten() for a, b in zip(before, weights(learner), strict=True)])
+    torch.testing.assert_close(moved.norm(), 0.1 * found["gradient_norm"], rtol=1e-3, atol=0)
+    assert float(found["gradient_norm"]) > 0
+
+
 def test_the_target_network_follows() -> None:
     learner = make_learner()
     online, target = learner.loss.value_network_params, learner.loss.target_value_network_params

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,11 @@ Initialization = Callable[[nn.Module, float], None]
 LinearLayer = Callable[[int, int], nn.Module] | str
 
 LINEAR_LAYERS: dict[str, Callable[[int, int], nn.Module]] = {"linear": nn.Linear, "noisy": NoisyLinear}
+
+
+def full_precision(kind: str) -> contextlib.AbstractContextManager[Any]:
+    """No autocast on a kind of device; nothing where there is none, as torch.export wants it and as takes no time."""
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else contextlib.nullcontext()
 
 
 class Dense(nn.Sequential):
@@ -45,7 +52,7 @@ class Dense(nn.Sequential):
         *before, last = self
         for layer in before:
             hidden = layer(hidden)
-        with torch.autocast(hidden.device.type, enabled=False):
+        with full_precision(hidden.device.type):
             hidden = last(as_float(hidden))
         return hidden.reshape(*inputs.shape[:-1], -1)
 

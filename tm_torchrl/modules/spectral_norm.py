@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from tm_torchrl.modules.layers import full_precision
+
 SMALLEST = 1e-12
 CHOICES = ("residual", "all")
 
@@ -34,11 +36,8 @@ def spectral_norm(weight: Tensor) -> Tensor:
 
 def spectral_norms(weights: Sequence[Tensor]) -> list[Tensor]:
     """The spectral norm of each weight; those with the same number of outputs together, which is faster."""
-    kind = weights[0].device.type
-    if torch.is_autocast_enabled(kind):  # asked first, since torch.export cannot save such a region with gradients off
-        with torch.autocast(kind, enabled=False):
-            return _norms(weights)
-    return _norms(weights)
+    with full_precision(weights[0].device.type):
+        return _norms(weights)
 
 
 def _norms(weights: Sequence[Tensor]) -> list[Tensor]:

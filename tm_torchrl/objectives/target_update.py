@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torchrl.objectives.common import LossModule
+
+
+class Pair(NamedTuple):
+    """Tensors of the target network, and those of the online network in the same order."""
+
+    targets: list[Tensor]
+    sources: list[Tensor]
 
 
 class TargetUpdate:
@@ -30,30 +37,27 @@ class TargetUpdate:
             loss._has_update_associated[name.removesuffix("_params")] = True
         self.copy()
 
-    def _parameters(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Of the target network, and those of the online network that they follow."""
-        return self._side_by_side("named_parameters")
+    def _side_by_side(self) -> tuple[Pair, Pair]:
+        """Parameters of the target network and those that they follow; and buffers, but for the noise of noisy layers.
 
-    def _buffers(self) -> tuple[list[Tensor], list[Tensor]]:
-        """As ``_parameters``; without the noise of noisy layers, which each network draws for itself."""
-        return self._side_by_side("named_buffers")
-
-    def _side_by_side(self, kind: str) -> tuple[list[Tensor], list[Tensor]]:
-        targets, sources = list[Tensor](), list[Tensor]()
+        Each network draws noise for itself.
+        """
+        parameters, buffers = Pair([], []), Pair([], [])
         for name in self._names:
             source, target = getattr(self.loss, name), getattr(self.loss, f"target_{name}")
             of_target = dict(target.named_buffers(remove_duplicate=False))  # its parameters are buffers, too
-            for key, value in getattr(source, kind)(remove_duplicate=False):
-                if not key.endswith("_epsilon"):
-                    sources.append(value)
-                    targets.append(of_target[key])
-        return targets, sources
+            for pair, own in ((parameters, source.named_parameters), (buffers, source.named_buffers)):
+                for key, value in own(remove_duplicate=False):
+                    if not key.endswith("_epsilon"):
+                        pair.targets.append(of_target[key])
+                        pair.sources.append(value)
+        return parameters, buffers
 
     @torch.no_grad()
     def copy(self) -> None:
         """Make the target network equal to the online network now."""
-        torch._foreach_copy_(*self._parameters())
-        self._copy_buffers()
+        for pair in self._side_by_side():
+            _copy(pair)
 
     def state_dict(self) -> dict[str, Any]:
         """What is not the loss's own."""
@@ -62,10 +66,10 @@ class TargetUpdate:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""
 
-    def _copy_buffers(self) -> None:
-        targets, sources = self._buffers()
-        if targets:  # of none, PyTorch raises
-            torch._foreach_copy_(targets, sources)
+
+def _copy(pair: Pair) -> None:
+    if pair.targets:  # of none, PyTorch raises
+        torch._foreach_copy_(*pair)
 
 
 class SoftUpdate(TargetUpdate):
@@ -92,8 +96,9 @@ class SoftUpdate(TargetUpdate):
     @torch.no_grad()
     def step(self) -> None:
         """After each optimisation step."""
-        torch._foreach_lerp_(*self._parameters(), self.tau)
-        self._copy_buffers()
+        parameters, buffers = self._side_by_side()
+        torch._foreach_lerp_(*parameters, self.tau)
+        _copy(buffers)
 
 
 class HardUpdate(TargetUpdate):

@@ -134,10 +134,9 @@ class QuantileEstimator(ValueEstimatorBase):
         keys, shape = self.tensor_keys, tensordict.batch_size
         reward_B = tensordict.get(("next", keys.reward)).reshape(shape)
         is_terminated_B = tensordict.get(("next", keys.terminated)).reshape(shape)
-        discount_B = self.gamma * ~is_terminated_B
         steps = tensordict.get(keys.steps_to_next_obs, None)
-        if steps is not None:
-            discount_B = self.gamma ** steps.reshape(shape) * ~is_terminated_B
+        discount = self.gamma if steps is None else self.gamma ** steps.reshape(shape)
+        discount_B = discount * ~is_terminated_B
         bonus_B: Tensor | None = None
         if next_value is None:
             next_value, bonus_B = self.next_value(tensordict, target_params, params, online)

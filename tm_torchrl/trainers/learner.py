@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -116,12 +117,13 @@ class Learner:
         """
         with self.autocast():
             losses = self._compute(batch)
-        total = torch.stack([losses[key] for key in self.loss.out_keys]).sum()
-        self.optimizer.zero_grad()
+        total = self._total(losses)
+        for parameter in self.parameters:
+            parameter.grad = None
         torch.autograd.backward(total)
         norm = self._clip()
         found = {key: losses[key].detach() for key in self.loss.out_keys} | {"gradient_norm": norm}
-        if not bool(torch.isfinite(norm + total.detach())):
+        if not math.isfinite((norm + total.detach()).item()):
             self._skip()
             return found
         self._skipped_in_a_row = 0
@@ -136,7 +138,10 @@ class Learner:
         """The loss of a batch without learning from it."""
         with self.autocast():
             losses = self._compute(batch)
-        return torch.stack([losses[key] for key in self.loss.out_keys]).sum()
+        return self._total(losses)
+
+    def _total(self, losses: TensorDictBase) -> Tensor:
+        return functools.reduce(torch.add, [losses[key] for key in self.loss.out_keys])
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:
@@ -151,7 +156,9 @@ class Learner:
     def _clip(self) -> Tensor:
         if self.clip_value is not None:
             nn.utils.clip_grad_value_(self.parameters, self.clip_value)
-        return nn.utils.clip_grad_norm_(self.parameters, math.inf if self.clip_norm is None else self.clip_norm)
+        if self.clip_norm is None:
+            return nn.utils.get_total_norm([weights.grad for weights in self.parameters if weights.grad is not None])
+        return nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
 
     @torch.no_grad()
     def _decay(self) -> None:
