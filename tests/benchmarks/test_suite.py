@@ -88,7 +88,7 @@ def suite(tmp_path: Path) -> Suite:
     found = yaml.safe_load(SUITE.read_text(encoding="utf-8"))
     path = tmp_path / "suite.yaml"
     path.write_text(yaml.safe_dump({**found, "grids": GRID}))
-    return Suite(path)
+    return Suite(path, tuned=None)
 
 
 def runner(suite: Suite, tmp_path: Path, world: World, *, grid: str = "quick", **options: Any) -> Runner:

@@ -120,7 +120,7 @@ def test_a_potential_that_cannot_be_is_named() -> None:
         ),
         ("estimator.temperature=-1", "estimator: temperature=-1"),
         ("estimator.name=tripple", "estimator.name='tripple': "),
-        ("target_update.tau=abc", "target_update: tau='abc': "),
+        ("target_update.tau=abc", "target_update.tau='abc': a number wanted"),
     ],
 )
 def test_wrong_settings_of_the_learner_are_named(override: str, message: str) -> None:
