@@ -91,7 +91,15 @@ def test_networks_are_equal_when_an_updater_comes(updater: Callable[[QuantileLos
 def test_soft_update_goes_on_from_a_file_of_torchrls() -> None:
     loss = make_loss(QRDQNLoss, MLPQRNetwork)
     theirs = TorchRLSoftUpdate(loss, tau=0.3).state_dict()
-    SoftUpdate(loss, tau=0.3).load_state_dict(theirs)
+    assert theirs, "which has something that ours has not"
+    updater = SoftUpdate(loss, tau=0.3)
+    updater.load_state_dict(theirs)
+    before = weights(loss.target_value_network_params)
+    shift_online(loss, 1.0)
+    updater.step()
+    for name, value in weights(loss.target_value_network_params).items():
+        if name.endswith(("weight", "bias")):
+            torch.testing.assert_close(value, before[name] + 0.3, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("tau", [-0.1, 1.5, float("nan")])

@@ -20,8 +20,8 @@ class TargetUpdate:
     """The parameters and buffers of a loss's online and target networks, side by side.
 
     The target network is made equal to the online network at construction. Tensors are looked up anew at every step,
-    so the loss may be moved to another device. TorchRL 0.14's updaters walk nested TensorDicts, which takes a small
-    network six times as long, and leave buffers (statistics of a normalisation) as they were at construction.
+    so the loss may be moved to another device. TorchRL 0.14's updaters walk nested TensorDicts, which a small network's
+    update is slower for, and leave buffers (statistics of a normalisation) as they were at construction.
 
     Args:
         loss: with a target network.
