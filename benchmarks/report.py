@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import suite_statistics as statistics
 from benchmarks.report_figures import Panel, curves_figure, profiles_figure
+from benchmarks.report_findings import FINISHED, cost_findings, finish_findings, learning_findings
 from benchmarks.report_settings import settings_section
 from benchmarks.results_file import PACKAGES, RESULTS
 from benchmarks.suite_cells import Suite
 from benchmarks.suite_results import DONE, HELD_OUT, MEDALS, SEEN, Results
-from benchmarks.suite_statistics import Estimate
 
 HOME = Path(__file__).resolve().parent
 BASELINE = "qrdqn"
-ENOUGH_RUNS = 5  # for a sentence about who learns better
 INTRODUCTION = """\
 # Benchmarks
 
@@ -50,9 +49,6 @@ slowly, and networks have dueling heads. "Plain" is ours without all that.
 FINDINGS = """\
 Told apart is what has its interval of pairs won on one side of a half; of so many comparisons, a few by chance.
 """
-FINISHED = 1e-9  # a score above it has a finished lap
-
-Measure = Callable[[Sequence[Mapping[str, Any]], str], list[float]]
 
 
 class Page:
@@ -119,12 +115,13 @@ class Page:
             INTRODUCTION,
             f"Measured with {'; '.join(self._measured_with())}; settings as frozen in {', '.join(commits)}.\n",
         ]
+        parts += [self._findings()]
         parts += [self._overall()] if len(self.environments) > 1 else []
         parts += [self._environment(name) for name in self.environments if self.curves[name]]
         searched = settings_section(
             self.results.folder.parent / "tuning", self.environments, titles=self.titles, tuning=self.suite.tuning
         )
-        return "\n".join([*parts, self._findings(), searched, self._failures()]).rstrip() + "\n"
+        return "\n".join([*parts, searched, self._failures()]).rstrip() + "\n"
 
     def _finals(self, algorithm: str, environment: str) -> list[float]:
         return statistics.finals(self.curves[environment], algorithm)
@@ -136,6 +133,13 @@ class Page:
 
     def _places(self) -> list[str]:
         return [name for name in self.environments if self._finals(BASELINE, name)]
+
+    def _title(self, environment: str) -> str:
+        title: str = self.suite.environment(environment)["title"]
+        return f"{title[0].upper()}{title[1:]}"
+
+    def _has_laps(self, environment: str) -> bool:
+        return any(row["finish_rate"] is not None for row in self.curves[environment])
 
     def _overall(self) -> str:
         """Over environments."""
@@ -156,10 +160,10 @@ class Page:
 
     def _environment(self, environment: str) -> str:
         about = self.suite.environment(environment)
-        lines = [f"## {about['title'][0].upper()}{about['title'][1:]}", ""]
+        lines = [f"## {self._title(environment)}", ""]
         lines += [f"![Learning curves](images/{environment}.png)", ""]
         lines += self._learning(environment, about)
-        if any(row["finish_rate"] is not None for row in self.curves[environment]):
+        if self._has_laps(environment):
             lines += ["", *self._laps(environment)]
         beside = self._beside(environment)
         lines += ["", BESIDE, *beside] if beside else []
@@ -171,17 +175,17 @@ class Page:
             f"| algorithm | seeds | final score | area | better | frames to {threshold:.2f} | CPU s to it |",
             "|---|--:|--:|--:|--:|--:|--:|",
         ]
-        theirs = self._finals(BASELINE, environment)
-        for name in self.algorithms(environment):
+        curves, names = self.curves[environment], self.algorithms(environment)
+        for name in names:
             ours = self._finals(name, environment)
             better = "-"
-            if theirs and name != BASELINE:
-                better = statistics.probability_of_improvement([ours], [theirs]).text()
+            if name != BASELINE and BASELINE in names:
+                better = statistics.improvement(curves, name, BASELINE).text()
             killed = sum(row["algorithm"] == name and bool(row["num_kills"]) for row in self.rows[environment])
             cells = [f"{len(ours)}{f', {killed} killed' if killed else ''}", statistics.estimate(ours).text()]
-            cells += [statistics.estimate(statistics.areas(self.curves[environment], name)).text(), better]
+            cells += [statistics.estimate(statistics.areas(curves, name)).text(), better]
             for key in ("frames", "cpu_s"):
-                middle, reached, of = statistics.median_to(self.curves[environment], name, threshold, key)
+                middle, reached, of = statistics.median_to(curves, name, threshold, key)
                 cells.append(f"{'never' if middle is None else f'{middle:,.0f}'} ({reached} of {of})")
             lines.append(f"| {self.titles[name]} | {' | '.join(cells)} |")
         return lines
@@ -223,7 +227,7 @@ class Page:
         others, rows = self.others(self.algorithms(environment)), self.curves[environment]
         threshold = threshold_of(self.suite.environment(environment))
         goals = {f"{threshold:.2f}": threshold}
-        if any(row["finish_rate"] is not None for row in rows):
+        if self._has_laps(environment):
             goals = {"a first finish": FINISHED, **goals}
         names = ["ours ends better", "CPU s of a run", "ratio"]
         names += [f"{what} to {goal}" for goal in goals for what in ("frames", "CPU s")]
@@ -232,7 +236,7 @@ class Page:
             if not self._finals(ours, environment):
                 continue
             spent = [self._costs(name, environment) for name in (ours, other)]
-            cells = [self._improvement(ours, other, environment).text()]
+            cells = [statistics.improvement(rows, ours, other).text()]
             cells += [f"{_middle(spent[0], '{:,.0f}')} / {_middle(spent[1], '{:,.0f}')}"]
             cells += [statistics.ratio_of_medians(*spent).text()]
             for goal in goals.values():
@@ -247,48 +251,22 @@ class Page:
         rows = self.rows[environment]
         return [row["cpu_s"] for row in rows if row["algorithm"] == algorithm and row["status"] == DONE]
 
-    def _improvement(self, ours: str, theirs: str, environment: str, *, by: Measure = statistics.finals) -> Estimate:
-        """The probability that a run of ours beats one of theirs."""
-        both = ([by(self.curves[environment], name)] for name in (ours, theirs))
-        return statistics.probability_of_improvement(*both)
-
     def _findings(self) -> str:
         """What can be said of each algorithm in each environment, beside QR-DQN or beside what it is like."""
-        parts = []
+        parts = ["## Findings", "", FINDINGS]
         for environment in self.environments:
-            others, unclear = self.others(self.algorithms(environment)), []
-            lines = []
-            for name in self.algorithms(environment):
-                pair = (others[name], name) if name in others else (name, BASELINE)
-                few = min(len(self._finals(each, environment)) for each in pair)
-                if name == BASELINE or few == 0:
-                    continue
-                titles = [self.titles[each] for each in pair]
-                said = f"{'our ' if name in others else ''}{titles[0]} beside {titles[1]}"
-                if few < ENOUGH_RUNS:
-                    unclear.append(f"{said} (too few runs: {few})")
-                    continue
-                ends = self._improvement(*pair, environment)
-                whole = self._improvement(*pair, environment, by=statistics.areas)
-                when = ((ends, "at the end"), (whole, "over the whole run"))
-                told = [f"{_verdict(found)} {phrase}" for found, phrase in when if _verdict(found)]
-                if not told:
-                    unclear.append(f"{said} ({ends.text()} and {whole.text()})")
-                    continue
-                lines.append(
-                    f"- **{said[0].upper()}{said[1:]}: {' and '.join(told)}.** Final score "
-                    f"{self._both(pair, environment, statistics.finals)}, {ends.text()} of pairs won; area "
-                    f"{self._both(pair, environment, statistics.areas)}, {whole.text()} of pairs won."
-                )
-            if unclear:
-                lines.append(f"- Not told apart (pairs won at the end, and over the whole run): {'; '.join(unclear)}.")
-            if lines:
-                parts += [f"### {self.suite.environment(environment)['title']}", "", *lines, ""]
-        return "\n".join(["## Findings", "", FINDINGS, *parts]) if parts else ""
-
-    def _both(self, pair: tuple[str, str], environment: str, by: Measure) -> str:
-        rows = self.curves[environment]
-        return " against ".join(statistics.estimate(by(rows, name)).text() for name in pair)
+            names, curves = self.algorithms(environment), self.curves[environment]
+            others = {name: ours for name, ours in self.others(names).items() if ours in names}
+            said = self.titles | {ours: f"our {self.titles[ours]}" for ours in others.values()}
+            pairs = [(name, BASELINE) for name in names if name not in {BASELINE, *others} and BASELINE in names]
+            beside = [(ours, theirs) for theirs, ours in others.items()]
+            lines = learning_findings(curves, pairs, self.titles) + learning_findings(curves, beside, said)
+            costs = {name: self._costs(name, environment) for name in names}
+            lines += cost_findings(costs, beside, said)
+            if self._has_laps(environment):
+                lines += finish_findings(curves, names, self.titles)
+            parts += [f"### {self._title(environment)}", "", *lines, ""] if lines else []
+        return "\n".join(parts)
 
     def _failures(self) -> str:
         failed = [
@@ -323,15 +301,6 @@ class Page:
             profiles_figure(scores, self._panels(list(scores)), titles=self.titles).savefig(
                 out / "profiles.png", dpi=100
             )
-
-
-def _verdict(estimate: Estimate) -> str:
-    """What an interval of pairs won says; nothing where it holds a half.
-
-    >>> _verdict(Estimate(0.8, 0.6, 0.9)), _verdict(Estimate(0.4, 0.2, 0.6))
-    ('better', '')
-    """
-    return "better" if estimate.low > 0.5 else "worse" if estimate.high < 0.5 else ""
 
 
 def threshold_of(about: Mapping[str, Any]) -> float:

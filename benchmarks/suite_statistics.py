@@ -5,7 +5,7 @@ Intervals are 95 % bootstrap intervals, runs drawn again for each environment ap
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ LAST_SHARE = 0.2  # of the evaluations, over which a final score is the mean
 RESAMPLES = 2_000
 
 Row = Mapping[str, Any]
+Curves = Sequence[Row]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Estimate:
         return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
 
 
-def runs_of(curves: Sequence[Row], algorithm: str, *, which: str = SEEN) -> dict[int, list[Row]]:
+def runs_of(curves: Curves, algorithm: str, *, which: str = SEEN) -> dict[int, list[Row]]:
     """The evaluations of an algorithm's runs in their order, by seed."""
     found: dict[int, list[Row]] = {}
     for row in curves:
@@ -57,13 +58,13 @@ def final_of(rows: Sequence[Row], key: str = "score") -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def finals(curves: Sequence[Row], algorithm: str, *, which: str = SEEN, key: str = "score") -> list[float]:
+def finals(curves: Curves, algorithm: str, *, which: str = SEEN, key: str = "score") -> list[float]:
     """Of each run, in the order of seeds."""
     found = [final_of(rows, key) for rows in runs_of(curves, algorithm, which=which).values()]
     return [value for value in found if value is not None]
 
 
-def areas(curves: Sequence[Row], algorithm: str) -> list[float]:
+def areas(curves: Curves, algorithm: str) -> list[float]:
     """The mean score over all evaluations of each run: the area under its curve."""
     return [sum(row["score"] for row in rows) / len(rows) for rows in runs_of(curves, algorithm).values()]
 
@@ -94,14 +95,14 @@ def as_many_of_each(scores: Sequence[Sequence[float]]) -> list[float]:
     return [score for each in scores for score in each[:num]]
 
 
-def better_share(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Share of pairs in which ours is greater; equal ones count half.
+def better(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Of each pair, 1 where ours is greater, a half where they are equal.
 
-    >>> better_share(np.array([1.0, 2.0]), np.array([1.0, 0.0]))
-    0.875
+    >>> better(np.array([1.0, 2.0]), np.array([1.0, 0.0])).tolist()
+    [[0.5, 1.0], [1.0, 1.0]]
     """
-    pairs = np.sign(ours[:, None] - theirs[None, :])
-    return float((pairs + 1.0).mean() / 2.0)
+    wins: np.ndarray = (np.sign(ours[:, None] - theirs[None, :]) + 1.0) / 2.0
+    return wins
 
 
 def probability_of_improvement(
@@ -118,17 +119,29 @@ def probability_of_improvement(
         >>> probability_of_improvement([[1.0, 2.0]], [[0.0, 0.5]])
         Estimate(value=1.0, low=1.0, high=1.0)
     """
-    pairs = [(np.asarray(a, float), np.asarray(b, float)) for a, b in zip(ours, theirs, strict=True)]
     draws = np.random.default_rng(seed)
+    shares, drawn = [], np.zeros(RESAMPLES)
+    for each, other in zip(ours, theirs, strict=True):
+        wins = better(np.asarray(each, float), np.asarray(other, float))
+        rows, columns = (draws.integers(0, num, (RESAMPLES, num)) for num in wins.shape)
+        shares.append(wins.mean())
+        drawn += wins[rows[:, :, None], columns[:, None, :]].mean((1, 2)) / len(ours)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Estimate(float(np.mean(shares)), float(low), float(high))
 
-    def again(values: np.ndarray) -> np.ndarray:
-        drawn: np.ndarray = values[draws.integers(0, len(values), len(values))]
-        return drawn
 
-    value = float(np.mean([better_share(a, b) for a, b in pairs]))
-    found = [np.mean([better_share(again(a), again(b)) for a, b in pairs]) for _ in range(RESAMPLES)]
-    low, high = np.quantile(found, [0.025, 0.975])
-    return Estimate(value, float(low), float(high))
+def improvement(
+    curves: Curves, ours: str, theirs: str, *, by: Callable[[Curves, str], list[float]] = finals
+) -> Estimate:
+    """The probability that a run of one algorithm beats one of another, in one environment.
+
+    Args:
+        curves: of both.
+        ours: its name.
+        theirs: its name.
+        by: what a run is judged by, of all runs of an algorithm.
+    """
+    return probability_of_improvement([by(curves, ours)], [by(curves, theirs)])
 
 
 def profile(scores: Sequence[float], thresholds: np.ndarray) -> np.ndarray:
@@ -150,7 +163,7 @@ def first_at(rows: Sequence[Row], threshold: float, key: str) -> float | None:
     return next((row[key] for row in rows if row["score"] >= threshold), None)
 
 
-def median_to(curves: Sequence[Row], algorithm: str, threshold: float, key: str) -> tuple[float | None, int, int]:
+def median_to(curves: Curves, algorithm: str, threshold: float, key: str) -> tuple[float | None, int, int]:
     """The median over runs of what it takes to reach a threshold, how many reached it, and of how many.
 
     Runs that never reach it count as longer than all others; with too many of them there is no median.

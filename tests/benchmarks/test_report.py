@@ -63,7 +63,9 @@ def test_the_page_tells_what_was_found(results: Results) -> None:
     assert "| FQF | 0.5 | 0.25 | 0.125 | 1,000 | 2 | 400 |" in text
     assert "- **IQN beside QR-DQN: better at the end and better over the whole run.** Final score 0.90 [" in text
     assert "] against 0.40 [" in text and ", 1.00 [1.00, 1.00] of pairs won; area 0.45 [" in text
-    assert "over the whole run): FQF beside QR-DQN (too few runs: 1)." in text
+    assert "median lap" not in text and "First finished lap" not in text
+    assert "- Too few runs to judge: FQF beside QR-DQN (1)." in text and "Not told apart" not in text
+    assert text.index("## Findings") < text.index("## CartPole-v1"), "who reads on may see the tables"
     assert "| FQF | 1, 1 killed | 1.00 [" in text
     assert "- nq/cartpole/0: too large" in text
     assert "settings as frozen in abc1234." in text and "finish rate" not in text
@@ -80,9 +82,26 @@ def test_other_libraries_stand_beside_ours_of_their_kind(results: Results) -> No
         in text
     )
     assert "- **Our QR-DQN beside sb3-contrib QR-DQN: better at the end" in text
+    assert "ours divided by theirs:** 0.50 [0.50, 0.50] for our QR-DQN beside sb3-contrib QR-DQN." in text
     assert "tianshou" not in text and "plain |" not in text
     put(results, "qrdqn_plain", 0, [0.0, 0.0], cpu_s=50.0)
     assert "| QR-DQN beside QR-DQN, plain | 1.00 [" in Page(Suite(), results).text()
+
+
+def test_runs_on_tracks_are_told_by_laps(tmp_path: Path) -> None:
+    results = Results(tmp_path / "results")
+    facts = {"status": "done", "versions": VERSIONS, "python": "3.11", "machine": "here", "git": "abc1234"}
+    for seed in range(5):
+        for algorithm, score, lap in (("qrdqn", 0.5, 60.0), ("m_qrdqn", 0.75, 40.0), ("sb3_qrdqn_equal", 0.0, None)):
+            last = {"score": score, "median_lap_s": lap, "finish_rate": float(lap is not None), "medal": "none"}
+            point = {"which": "seen", "frames": 1_000, "cpu_s": 1.0, "updates": 1, **last}
+            results.put("hillside", {"algorithm": algorithm, "seed": seed, "cpu_s": 50.0, **facts}, [point])
+    text = Page(Suite(), results).text()
+    assert "area 0.75 [0.75, 0.75] against 0.50 [0.50, 0.50], 1.00 [1.00, 1.00] of pairs won; median lap 40.00" in text
+    assert (
+        "- **First finished lap of the median run:** QR-DQN after 1,000 frames (5 of 5); M-QR-DQN after 1,000 frames "
+        "(5 of 5); sb3-contrib QR-DQN, our settings never (0 of 5)." in text
+    )
 
 
 def test_the_search_for_settings_is_told(results: Results) -> None:
