@@ -11,7 +11,14 @@ from torchrl.collectors import Collector
 from torchrl.data import LazyMemmapStorage, LazyTensorStorage, TensorDictReplayBuffer
 from torchrl.modules import RandomPolicy
 
-from tm_torchrl.data import FrameStorage, MiniRace, NStep, TensorDictPrioritizedReplayBuffer, make_replay_buffer
+from tm_torchrl.data import (
+    FrameStorage,
+    MiniRace,
+    NStep,
+    RowStorage,
+    TensorDictPrioritizedReplayBuffer,
+    make_replay_buffer,
+)
 from tm_torchrl.envs import TrackManiaEnv
 
 
@@ -22,7 +29,7 @@ def rows(num: int) -> TensorDict:
 def test_kinds(tmp_path) -> None:
     uniform = make_replay_buffer(capacity=10, batch_size=2)
     assert type(uniform) is TensorDictReplayBuffer
-    assert type(uniform.storage) is LazyTensorStorage
+    assert type(uniform.storage) is RowStorage
     prioritized = make_replay_buffer(
         capacity=10, batch_size=2, prioritized=True, storage="memmap", scratch_dir=tmp_path / "replay"
     )

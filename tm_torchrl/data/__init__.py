@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tm_torchrl.data.replay_buffer import make_replay_buffer
     from tm_torchrl.data.replay_log import Appended, ReplayLog, Restored
     from tm_torchrl.data.reuse_budget import ReuseBudget
+    from tm_torchrl.data.row_storage import RowStorage
     from tm_torchrl.data.saved_buffer import DamagedBufferError, load_buffer, save_buffer
     from tm_torchrl.data.whole_files import DamagedFileError, SavingError
 
@@ -32,6 +33,7 @@ _HOMES = {
     "ReplayLog": "tm_torchrl.data.replay_log",
     "Restored": "tm_torchrl.data.replay_log",
     "ReuseBudget": "tm_torchrl.data.reuse_budget",
+    "RowStorage": "tm_torchrl.data.row_storage",
     "SavingError": "tm_torchrl.data.whole_files",
     "TensorDictPrioritizedReplayBuffer": "tm_torchrl.data.prioritized",
     "load_buffer": "tm_torchrl.data.saved_buffer",
@@ -53,6 +55,7 @@ __all__ = [
     "ReplayLog",
     "Restored",
     "ReuseBudget",
+    "RowStorage",
     "SavingError",
     "TensorDictPrioritizedReplayBuffer",
     "load_buffer",

@@ -31,7 +31,7 @@ def settings_of(buffer: ReplayBuffer) -> dict[str, Any]:
     storage = buffer.storage
     transforms = list(buffer.transform or ())
     settings: dict[str, Any] = {
-        "storage": type(storage).__name__,
+        "storage": getattr(storage, "saved_as", type(storage).__name__),
         "capacity": storage.max_size,
         "sampler": type(sampler).__name__,
         "prefetch": buffer._prefetch_cap,

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from tensordict import MemoryMappedTensor, TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.data import LazyTensorStorage
 from torchrl.data.replay_buffers.checkpointers import StorageCheckpointerBase
 
 from tm_torchrl.data.frame_slots import FrameSlots
+from tm_torchrl.data.row_storage import RowStorage
 
 SLOTS = "frame_slots"  # int64 [capacity, 2]: where the frames before and after a transition lie
 FRAME_ID = "frame_id"
@@ -34,7 +34,7 @@ class FrameStorageCheckpointer(StorageCheckpointerBase):
         storage.load_state_dict(TensorDict.load_memmap(str(path)).to_dict())
 
 
-class FrameStorage(LazyTensorStorage):
+class FrameStorage(RowStorage):
     """Transitions share their frames: the image after one action is the image before a later one, stored once.
 
     To samplers and writers it is a one-dimensional tensor storage, and samples look as ever, with the frames at both
@@ -67,6 +67,7 @@ class FrameStorage(LazyTensorStorage):
         (5, tensor([[[2]]], dtype=torch.uint8))
     """
 
+    saved_as = "FrameStorage"
     _default_checkpointer = FrameStorageCheckpointer
 
     def __init__(

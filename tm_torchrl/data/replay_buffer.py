@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 import torch
 from tensordict import NestedKey
-from torchrl.data import LazyMemmapStorage, LazyTensorStorage, Storage, TensorDictReplayBuffer
+from torchrl.data import LazyMemmapStorage, Storage, TensorDictReplayBuffer
 from torchrl.envs.transforms import Compose, Transform
 
 from tm_torchrl.data.frame_store import FrameStorage
 from tm_torchrl.data.mini_race import MiniRace
 from tm_torchrl.data.n_step import NStep
 from tm_torchrl.data.prioritized import TensorDictPrioritizedReplayBuffer, without_generator
+from tm_torchrl.data.row_storage import RowStorage
 
 
 class SharedReplayBuffer(TensorDictReplayBuffer):
@@ -122,7 +123,7 @@ def _storage(kind: str | Storage, capacity: int, *, scratch_dir: str | Path | No
     if scratch_dir is not None and kind == "memory":
         raise ValueError("scratch_dir: nothing is written with storage='memory'; use 'memmap' or 'frames'")
     if kind == "memory":
-        return LazyTensorStorage(capacity)
+        return RowStorage(capacity)
     if kind == "memmap":
         return LazyMemmapStorage(capacity, scratch_dir=scratch_dir)
     if kind == "frames":
