@@ -35,8 +35,9 @@ Written by `python benchmarks/report.py` from the tables in `benchmarks/results/
 and 1 for the best that an environment pays; on tracks a score is the mean of the author's time over the lap's, 0 for a
 lap that did not finish. A run's final score is the mean of the last fifth of its evaluations, its area the mean of all.
 Numbers over runs are interquartile means with 95 % stratified bootstrap intervals; "better" is the probability that a
-run's final score beats one of QR-DQN's. CPU seconds are those of training, one thread, evaluations left out. A run that
-was killed went on from its checkpoint, but without all that its replay held.
+run's final score beats one of QR-DQN's. CPU seconds are those of training, one thread, evaluations left out; a ratio of
+them is the median over seeds, whose runs were made one after another. A run that was killed went on from its
+checkpoint, but without all that its replay held.
 """
 
 
@@ -237,8 +238,9 @@ class Page:
                 continue
             spent = [self._costs(name, environment) for name in (ours, other)]
             cells = [statistics.improvement(rows, ours, other).text()]
-            cells += [f"{_middle(spent[0], '{:,.0f}')} / {_middle(spent[1], '{:,.0f}')}"]
-            cells += [statistics.ratio_of_medians(*spent).text()]
+            cells += [" / ".join(_middle(each.values(), "{:,.0f}") for each in spent)]
+            ratio = statistics.median_ratio(*spent)
+            cells += ["-" if ratio is None else ratio.text()]
             for goal in goals.values():
                 for key in ("frames", "cpu_s"):
                     both = (statistics.median_to(rows, name, goal, key)[0] for name in (ours, other))
@@ -246,10 +248,10 @@ class Page:
             lines.append(f"| {self.titles[ours]} beside {self.titles[other]} | {' | '.join(cells)} |")
         return lines if len(lines) > 2 else []
 
-    def _costs(self, algorithm: str, environment: str) -> list[float]:
-        """CPU seconds of each finished run."""
-        rows = self.rows[environment]
-        return [row["cpu_s"] for row in rows if row["algorithm"] == algorithm and row["status"] == DONE]
+    def _costs(self, algorithm: str, environment: str) -> dict[int, float]:
+        """CPU seconds of each finished run, by seed."""
+        rows = [row for row in self.rows[environment] if row["algorithm"] == algorithm and row["status"] == DONE]
+        return {row["seed"]: row["cpu_s"] for row in rows}
 
     def _findings(self) -> str:
         """What can be said of each algorithm in each environment, beside QR-DQN or beside what it is like."""

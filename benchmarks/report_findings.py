@@ -45,18 +45,20 @@ def learning_findings(curves: Curves, pairs: Iterable[tuple[str, str]], said: di
     return lines
 
 
-def cost_findings(costs: dict[str, list[float]], pairs: Iterable[tuple[str, str]], said: dict[str, str]) -> list[str]:
+def cost_findings(
+    costs: dict[str, dict[int, float]], pairs: Iterable[tuple[str, str]], said: dict[str, str]
+) -> list[str]:
     """One paragraph: ours in shares of what others cost.
 
     Args:
-        costs: CPU seconds of runs, by algorithm.
+        costs: CPU seconds of runs, by algorithm and seed.
         pairs: ours, each with another library's.
         said: as for :func:`learning_findings`.
     """
     found = []
     for ours, theirs in pairs:
-        if min(len(costs[ours]), len(costs[theirs])) >= ENOUGH_RUNS:
-            ratio = statistics.ratio_of_medians(costs[ours], costs[theirs])
+        ratio = statistics.median_ratio(costs[ours], costs[theirs])
+        if ratio is not None and len(costs[ours].keys() & costs[theirs].keys()) >= ENOUGH_RUNS:
             found.append(f"{ratio.text()} for {said[ours]} beside {said[theirs]}")
     return [f"- **CPU seconds of a run, ours divided by theirs:** {'; '.join(found)}."] if found else []
 

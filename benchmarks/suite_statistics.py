@@ -174,20 +174,24 @@ def median_to(curves: Curves, algorithm: str, threshold: float, key: str) -> tup
     return (None if middle == float("inf") else middle), sum(value is not None for value in found), len(found)
 
 
-def ratio_of_medians(ours: Sequence[float], theirs: Sequence[float], *, seed: int = 0) -> Estimate:
-    """Of two kinds of runs.
+def median_ratio(ours: Mapping[int, float], theirs: Mapping[int, float], *, seed: int = 0) -> Estimate | None:
+    """Ours divided by theirs in the runs of one seed, the median over seeds; ``None`` where no seed has both.
+
+    Runs of one seed follow each other, so that a machine whose speed changes from hour to hour changes both.
 
     Args:
-        ours: numbers of the runs.
+        ours: numbers of the runs, by seed.
         theirs: the same, above 0.
         seed: of the bootstrap's draws.
 
     Examples:
-        >>> ratio_of_medians([1.0, 1.0, 9.0], [2.0, 2.0, 2.0]).value
+        >>> median_ratio({0: 1.0, 1: 2.0, 2: 9.0}, {0: 2.0, 1: 4.0, 3: 1.0}).value
         0.5
     """
-    a, b = np.asarray(ours, float), np.asarray(theirs, float)
+    ratios = np.array([ours[run] / theirs[run] for run in sorted(ours) if run in theirs])
+    if not len(ratios):
+        return None
     draws = np.random.default_rng(seed)
-    again_a, again_b = (np.median(each[draws.integers(0, len(each), (RESAMPLES, len(each)))], 1) for each in (a, b))
-    low, high = np.quantile(again_a / again_b, [0.025, 0.975])
-    return Estimate(float(np.median(a) / np.median(b)), float(low), float(high))
+    again = np.median(ratios[draws.integers(0, len(ratios), (RESAMPLES, len(ratios)))], 1)
+    low, high = np.quantile(again, [0.025, 0.975])
+    return Estimate(float(np.median(ratios)), float(low), float(high))

@@ -14,6 +14,7 @@ from benchmarks.suite_statistics import (
     estimate,
     final_of,
     first_at,
+    median_ratio,
     median_to,
     over_environments,
     probability_of_improvement,
@@ -79,3 +80,12 @@ def test_estimates_hold_their_value() -> None:
     found = over_environments([[0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 2.0, 3.0, 99.0]])
     assert found.value == 1.5, "as many runs of each environment"
     assert found.low < found.value < found.high
+
+
+def test_a_ratio_of_costs_is_of_runs_of_one_seed() -> None:
+    slow_hours = {0: 1.0, 1: 1.0, 2: 3.0, 3: 3.0, 4: 3.0}
+    half = median_ratio({run: 0.5 * speed for run, speed in slow_hours.items()}, slow_hours)
+    assert half is not None and (half.value, half.low, half.high) == (0.5, 0.5, 0.5)
+    spread = median_ratio({0: 1.0, 1: 2.0, 2: 3.0}, {0: 1.0, 1: 1.0, 2: 1.0, 9: 99.0})
+    assert spread is not None and (spread.value, spread.low, spread.high) == (2.0, 1.0, 3.0)
+    assert median_ratio({0: 1.0}, {1: 1.0}) is None
