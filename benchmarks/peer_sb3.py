@@ -81,7 +81,12 @@ def qrdqn_equal(task: PeerTask) -> None:
         "train_freq": max(1, round(pace.steps_per_update / pace.num_envs)),  # of all environments at once
         "gradient_steps": max(1, round(pace.num_envs / pace.steps_per_update)),
         "exploration_fraction": 1.0,
-        "policy_kwargs": {"net_arch": list(pace.hidden_sizes), "n_quantiles": pace.num_fractions},
+        "max_grad_norm": pace.clip_norm,
+        "policy_kwargs": {
+            "net_arch": list(pace.hidden_sizes),
+            "n_quantiles": pace.num_fractions,
+            "optimizer_kwargs": {"eps": pace.adam_epsilon},
+        },
     }
     _train(
         task, settings, num_envs=pace.num_envs, epsilon=lambda left: pace.epsilon(round(task.total_frames * (1 - left)))

@@ -80,7 +80,7 @@ def _make(task: PeerTask, kind: str, pace: Pace) -> tuple[Any, Any, nn.Module]:
         from tianshou.utils.net.discrete import FractionProposalNetwork, FullQuantileFunction, ImplicitQuantileNetwork
     space, shape, num = gymnasium.spaces.Discrete(task.num_actions), (task.num_actions,), pace.num_fractions
     both: dict[str, Any] = {
-        "optim": AdamOptimizerFactory(lr=pace.learning_rate(0)),
+        "optim": AdamOptimizerFactory(lr=pace.learning_rate(0), eps=pace.adam_epsilon),
         "gamma": pace.gamma,
         "n_step_return_horizon": pace.num_steps,
         "target_update_freq": pace.target_period,
@@ -90,7 +90,7 @@ def _make(task: PeerTask, kind: str, pace: Pace) -> tuple[Any, Any, nn.Module]:
             state_shape=(task.num_inputs,), action_shape=shape, hidden_sizes=list(pace.hidden_sizes), num_atoms=num
         )
         plain = QRDQNPolicy(model=network, action_space=space)
-        return QRDQN(policy=plain, num_quantiles=num, **both), plain, network
+        return _clipped(QRDQN(policy=plain, num_quantiles=num, **both), pace), plain, network
     *hidden, head = pace.hidden_sizes
     trunk = Net(state_shape=(task.num_inputs,), hidden_sizes=hidden)
     if kind == "iqn":
@@ -98,13 +98,18 @@ def _make(task: PeerTask, kind: str, pace: Pace) -> tuple[Any, Any, nn.Module]:
         names = ("sample_size", "online_sample_size", "target_sample_size")
         sizes: dict[str, Any] = dict.fromkeys(names, num)
         sampling = IQNPolicy(model=implicit, action_space=space, **sizes)
-        return IQN(policy=sampling, num_quantiles=num, **both), sampling, implicit
+        return _clipped(IQN(policy=sampling, num_quantiles=num, **both), pace), sampling, implicit
     full = FullQuantileFunction(preprocess_net=trunk, action_shape=shape, hidden_sizes=[head])
     fractions = FractionProposalNetwork(num, hidden[-1])
     proposing = FQFPolicy(model=full, fraction_model=fractions, action_space=space)
     slow = RMSpropOptimizerFactory(lr=2.5e-9)
     algorithm = FQF(policy=proposing, num_fractions=num, fraction_optim=slow, **both)
-    return algorithm, proposing, nn.ModuleList([full, fractions])
+    return _clipped(algorithm, pace), proposing, nn.ModuleList([full, fractions])
+
+
+def _clipped(algorithm: Any, pace: Pace) -> Any:
+    algorithm.optim._max_grad_norm = pace.clip_norm  # its constructors do not take it
+    return algorithm
 
 
 def _train(task: PeerTask, kind: str, published: Pace | None = None) -> None:

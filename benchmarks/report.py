@@ -36,16 +36,17 @@ and 1 for the best that an environment pays; on tracks a score is the mean of th
 lap that did not finish. A run's final score is the mean of the last fifth of its evaluations, its area the mean of all.
 Numbers over runs are interquartile means with 95 % stratified bootstrap intervals; "better" is the probability that a
 run's final score beats one of QR-DQN's. CPU seconds are those of training, one thread, evaluations left out; a ratio of
-them is the median over seeds, whose runs were made one after another. A run that was killed went on from its
+them is the median over seeds. A run that was killed went on from its
 checkpoint, but without all that its replay held.
 """
 
 
 BESIDE = """\
 Beside other libraries, each with its authors' settings or with ours. Ours comes first; all runs of an environment have
-the same number of frames. Our settings are theirs as far as they take them. On tracks ours have more: random actions
-are held for a while, actions nearly as good as the best are tried, the discount rises, the target network follows
-slowly, and networks have dueling heads. "Plain" is ours without all that.
+the same number of frames. Our settings are theirs as far as they take them, Adam's epsilon of 1e-4 among them. Ours
+have more: the target network follows slowly; on tracks random actions are held for a while, actions nearly as good as
+the best are tried, the discount rises, networks have dueling heads, and the loss turns linear at a smaller error.
+"Plain" is ours without all that but the last, which was searched.
 """
 FINDINGS = """\
 Told apart is what has its interval of pairs won on one side of a half; of so many comparisons, a few by chance.
@@ -95,19 +96,21 @@ class Page:
         have = {row["algorithm"] for row in self.curves[environment]}
         return [name for name in self.titles if name in have]
 
-    def others(self, names: Sequence[str]) -> dict[str, str]:
-        """Of algorithms those that have another's settings, as those of other libraries have ours, and whose."""
+    def pairs(self, names: Sequence[str]) -> list[tuple[str, str]]:
+        """Ours of these algorithms, each with one to judge it by: another library's, or ours that is plainer."""
         about = self.suite.algorithms
-        return {name: about[name]["settings_of"] for name in names if "settings_of" in about[name]}
+        found = {name: about[name] for name in names if "settings_of" in about[name]}
+        beside = {name: arm.get("beside", [arm["settings_of"]]) for name, arm in found.items()}
+        return [(ours, name) for name, all_ours in beside.items() for ours in all_ours if ours in names]
 
     def _panels(self, names: Sequence[str]) -> list[Panel]:
         """Of a picture of algorithms."""
-        others, groups = self.others(names), dict[str, list[str]]()
+        about, groups = self.suite.algorithms, dict[str, list[str]]()
         for name in names:
-            groups.setdefault(self.suite.algorithms[name]["panel"], []).append(name)
+            groups.setdefault(about[name]["panel"], []).append(name)
         alone = [BASELINE]  # it is in every panel
         shown = {title: own for title, own in groups.items() if own != alone or len(groups) == 1}
-        return [Panel(title, own, others.get(own[0], BASELINE)) for title, own in shown.items()]
+        return [Panel(title, own, about[own[0]].get("settings_of", BASELINE)) for title, own in shown.items()]
 
     def text(self) -> str:
         """The whole page."""
@@ -224,8 +227,8 @@ class Page:
         return lines
 
     def _beside(self, environment: str) -> list[str]:
-        """Other libraries and plain ones, each beside ours of the same kind."""
-        others, rows = self.others(self.algorithms(environment)), self.curves[environment]
+        """Other libraries and plainer ones, each beside ours."""
+        pairs, rows = self.pairs(self.algorithms(environment)), self.curves[environment]
         threshold = threshold_of(self.suite.environment(environment))
         goals = {f"{threshold:.2f}": threshold}
         if self._has_laps(environment):
@@ -233,9 +236,7 @@ class Page:
         names = ["ours ends better", "CPU s of a run", "ratio"]
         names += [f"{what} to {goal}" for goal in goals for what in ("frames", "CPU s")]
         lines = [f"| ours beside another | {' | '.join(names)} |", f"|---|{'--:|' * len(names)}"]
-        for other, ours in others.items():
-            if not self._finals(ours, environment):
-                continue
+        for ours, other in pairs:
             spent = [self._costs(name, environment) for name in (ours, other)]
             cells = [statistics.improvement(rows, ours, other).text()]
             cells += [" / ".join(_middle(each.values(), "{:,.0f}") for each in spent)]
@@ -258,13 +259,13 @@ class Page:
         parts = ["## Findings", "", FINDINGS]
         for environment in self.environments:
             names, curves = self.algorithms(environment), self.curves[environment]
-            others = {name: ours for name, ours in self.others(names).items() if ours in names}
-            said = self.titles | {ours: f"our {self.titles[ours]}" for ours in others.values()}
+            beside = self.pairs(names)
+            said = self.titles | {ours: f"our {self.titles[ours]}" for ours, _ in beside}
+            others = {theirs for _, theirs in beside}
             pairs = [(name, BASELINE) for name in names if name not in {BASELINE, *others} and BASELINE in names]
-            beside = [(ours, theirs) for theirs, ours in others.items()]
             lines = learning_findings(curves, pairs, self.titles) + learning_findings(curves, beside, said)
             costs = {name: self._costs(name, environment) for name in names}
-            lines += cost_findings(costs, beside, said)
+            lines += cost_findings(costs, [pair for pair in beside if "peer" in self.suite.algorithms[pair[1]]], said)
             if self._has_laps(environment):
                 lines += finish_findings(curves, names, self.titles)
             parts += [f"### {self._title(environment)}", "", *lines, ""] if lines else []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from benchmarks import peer_sb3, peer_tianshou
 from benchmarks.peer_pace import Pace
 from benchmarks.suite_cells import Cell, Suite
 
@@ -29,6 +31,8 @@ def test_of_cartpole() -> None:
         "steps_per_update": 4,  # 64 / 16
         "num_steps": 1,
         "target_period": 10,  # 1 / 0.1
+        "adam_epsilon": 1e-4,
+        "clip_norm": None,
     }
     assert {name: getattr(found, name) for name in wanted} == wanted
 
@@ -38,6 +42,7 @@ def test_of_the_default_track() -> None:
     assert found.learning_rate(500_000) == pytest.approx(1e-4)
     assert (found.gamma, found.epsilon(0), found.num_fractions) == (0.995, 0.1, 32)
     assert (found.num_envs, found.steps_per_update, found.num_steps, found.target_period) == (64, 16, 3, 50)
+    assert (found.adam_epsilon, found.clip_norm) == (1e-4, 10.0)
 
 
 def test_they_follow_what_was_tuned_for_ours() -> None:
@@ -47,3 +52,24 @@ def test_they_follow_what_was_tuned_for_ours() -> None:
     settings = suite.settings(Cell("sb3_qrdqn_equal", "cartpole", 0))
     assert settings["peer"] == "benchmarks.peer_sb3:qrdqn_equal"
     assert settings["objective"]["loss"]["_target_"].endswith("QRDQNLoss")
+
+
+def test_they_reach_sb3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them, down to Adam's epsilon: at its usual one nothing finishes a lap."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(peer_sb3, "_train", lambda task, settings, **others: given.update(settings, **others))
+    settings = Suite(tuned=None).settings(Cell("sb3_qrdqn_equal", "hillside", 0))
+    peer_sb3.qrdqn_equal(SimpleNamespace(settings=settings, total_frames=240_000))  # type: ignore[arg-type]
+    assert given["policy_kwargs"]["optimizer_kwargs"] == {"eps": 1e-4}
+    assert (given["max_grad_norm"], given["num_envs"], given["n_steps"]) == (10.0, 64, 3)
+    assert (given["epsilon"](1.0), given["gamma"]) == (0.1, 0.995)
+
+
+@pytest.mark.parametrize("kind", ["qrdqn", "iqn"])
+def test_they_reach_tianshou(kind: str) -> None:
+    pytest.importorskip("tianshou")
+    settings = Suite(tuned=None).settings(Cell(f"tianshou_{kind}_equal", "hillside", 0))
+    task = SimpleNamespace(num_inputs=20, num_actions=12)
+    algorithm = peer_tianshou._make(task, kind, Pace.of(settings))[0]  # type: ignore[arg-type]
+    group = algorithm.optim._optim.param_groups[0]
+    assert (group["eps"], group["lr"], algorithm.optim._max_grad_norm) == (1e-4, pytest.approx(1e-3), 10.0)
