@@ -23,7 +23,8 @@ class Pace:
         capacity: transitions in the replay buffer.
         learning_starts: steps without updates.
         batch_size: transitions of an update.
-        steps_per_update: steps of all environments between updates.
+        steps_per_update: steps of all environments for one update.
+        steps_per_batch: steps of all environments until the updates that are due by then are made.
         num_steps: of the return.
         target_period: updates between copies of the target network.
         adam_epsilon: of Adam; with PyTorch's own of 1e-8 neither theirs nor ours finishes a lap of the default track.
@@ -40,6 +41,7 @@ class Pace:
     learning_starts: int
     batch_size: int
     steps_per_update: int
+    steps_per_batch: int
     num_steps: int
     target_period: int
     adam_epsilon: float = 1e-8
@@ -66,6 +68,7 @@ class Pace:
             learning_starts=int(replay["learning_starts"]),
             batch_size=int(replay["batch_size"]),
             steps_per_update=max(1, round(replay["batch_size"] / replay["uses_per_transition"])),
+            steps_per_batch=int(settings["collector"]["frames_per_batch"]),
             num_steps=int(replay["num_steps"]),
             target_period=int(target["period"]) if "period" in target else max(1, round(1 / target["tau"])),
             adam_epsilon=float(settings["optimizer"]["eps"]),

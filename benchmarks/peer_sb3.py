@@ -64,8 +64,13 @@ def qrdqn(task: PeerTask) -> None:
 
 
 def qrdqn_equal(task: PeerTask) -> None:
-    """Train for the frames of the cell with the settings of our QR-DQN there, as far as it takes them."""
+    """Train for the frames of the cell with the settings of our QR-DQN there, as far as it takes them.
+
+    It copies to the target network while it plays, so it plays no longer without updates than between two copies.
+    """
     pace = Pace.of(task.settings)
+    steps_per_copy = pace.target_period * pace.steps_per_update
+    rounds = max(1, min(pace.steps_per_batch, steps_per_copy) // pace.num_envs)  # of all environments
 
     def learning_rate(left: float) -> float:
         return pace.learning_rate(round(task.total_frames * (1 - left)))
@@ -77,9 +82,9 @@ def qrdqn_equal(task: PeerTask) -> None:
         "learning_starts": pace.learning_starts,
         "gamma": pace.gamma,
         "n_steps": pace.num_steps,
-        "target_update_interval": pace.target_period * pace.steps_per_update,
-        "train_freq": max(1, round(pace.steps_per_update / pace.num_envs)),  # of all environments at once
-        "gradient_steps": max(1, round(pace.num_envs / pace.steps_per_update)),
+        "target_update_interval": steps_per_copy,
+        "train_freq": rounds,
+        "gradient_steps": max(1, round(rounds * pace.num_envs / pace.steps_per_update)),
         "exploration_fraction": 1.0,
         "max_grad_norm": pace.clip_norm,
         "policy_kwargs": {

@@ -27,6 +27,7 @@ _EXAMPLE: dict[str, Any] = {
     "learning_starts": 640,
     "batch_size": 64,
     "steps_per_update": 10,
+    "steps_per_batch": 10,
     "num_steps": 3,
     "target_period": 320,
 }
@@ -141,7 +142,8 @@ def _train(task: PeerTask, kind: str, published: Pace | None = None) -> None:
             [env.reset()[0] if over else now for env, over, now in zip(envs, ended | cut, after, strict=True)]
         )
         steps += len(envs)
-        while steps > pace.learning_starts and updates < (steps - pace.learning_starts) // pace.steps_per_update:
+        is_due = steps % pace.steps_per_batch < len(envs)
+        while is_due and updates < (steps - pace.learning_starts) // pace.steps_per_update:
             for group in algorithm.optim._optim.param_groups:
                 group["lr"] = pace.learning_rate(steps)
             with policy_within_training_step(policy):

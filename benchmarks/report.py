@@ -45,8 +45,8 @@ BESIDE = """\
 Beside other libraries, each with its authors' settings or with ours. Ours comes first; all runs of an environment have
 the same number of frames. Our settings are theirs as far as they take them, Adam's epsilon of 1e-4 among them. Ours
 have more: the target network follows slowly; on tracks random actions are held for a while, actions nearly as good as
-the best are tried, the discount rises, networks have dueling heads, and the loss turns linear at a smaller error.
-"Plain" is ours without all that but the last, which was searched.
+the best are tried, the discount rises, networks have dueling heads and round to bfloat16, and the loss turns linear at
+a smaller error. "Plain" is ours without all that but the last, which was searched.
 """
 FINDINGS = """\
 Told apart is what has its interval of pairs won on one side of a half; of so many comparisons, a few by chance.

@@ -29,6 +29,7 @@ def test_of_cartpole() -> None:
         "learning_starts": 1_000,
         "batch_size": 64,
         "steps_per_update": 4,  # 64 / 16
+        "steps_per_batch": 256,
         "num_steps": 1,
         "target_period": 10,  # 1 / 0.1
         "adam_epsilon": 1e-4,
@@ -42,6 +43,7 @@ def test_of_the_default_track() -> None:
     assert found.learning_rate(500_000) == pytest.approx(1e-4)
     assert (found.gamma, found.epsilon(0), found.num_fractions) == (0.995, 0.1, 32)
     assert (found.num_envs, found.steps_per_update, found.num_steps, found.target_period) == (64, 16, 3, 50)
+    assert found.steps_per_batch == 512
     assert (found.adam_epsilon, found.clip_norm) == (1e-4, 10.0)
 
 
@@ -62,6 +64,7 @@ def test_they_reach_sb3(monkeypatch: pytest.MonkeyPatch) -> None:
     peer_sb3.qrdqn_equal(SimpleNamespace(settings=settings, total_frames=240_000))  # type: ignore[arg-type]
     assert given["policy_kwargs"]["optimizer_kwargs"] == {"eps": 1e-4}
     assert (given["max_grad_norm"], given["num_envs"], given["n_steps"]) == (10.0, 64, 3)
+    assert (given["train_freq"], given["gradient_steps"]) == (512 // 64, 512 // 16)
     assert (given["epsilon"](1.0), given["gamma"]) == (0.1, 0.995)
 
 

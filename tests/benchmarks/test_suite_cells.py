@@ -59,7 +59,7 @@ def test_algorithms_differ_in_loss_and_target_alone(environment: str) -> None:
         changed = differences(SUITE.settings(Cell(algorithm, environment, 0)), base)
         kinds = {line.split(":")[0].split(".")[0] for line in changed}
         own = {"exploration", "replay", "target_update"} if algorithm == "btr_floats" else set()
-        own |= {"exploration", "gamma", "target_update"} if "_plain" in algorithm else set()
+        own |= {"exploration", "gamma", "precision", "target_update"} if "_plain" in algorithm else set()
         own |= {"optimizer"} if algorithm.endswith("_epsilon") else set()
         assert kinds <= {"objective", "estimator"} | own | searched, algorithm
         sizes = ("hidden_sizes", "head_size", "activation", "trunk")
