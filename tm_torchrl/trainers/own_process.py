@@ -83,6 +83,7 @@ class OwnProcess:
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "PYTHONPATH": paths},
+                start_new_session=True,  # a terminal's Ctrl-C is for the starter, whose stop() lets it save
             )
 
     def poll(self) -> int | None:
@@ -147,10 +148,10 @@ def run_in(folder: Path) -> int:
     try:
         summary = train(settings, folder=run, is_quiet=True)
     except ConfigError as error:
+        note_kills(folder, num_kills, is_under_way=False)
         sys.stderr.write(f"error: {error}\n")
         return 2
-    finally:
-        note_kills(folder, num_kills, is_under_way=False)
+    note_kills(folder, num_kills, is_under_way=False)
     sys.stdout.write(summary_text(summary) + "\n")
     if summary.reason == INTERRUPTED:
         return STOPPED
