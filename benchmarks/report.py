@@ -30,14 +30,21 @@ BASELINE = "qrdqn"
 INTRODUCTION = """\
 # Benchmarks
 
-Written by `python benchmarks/report.py` from the tables in `benchmarks/results/suite`, which
-`python benchmarks/suite.py` fills cell by cell; `benchmarks/suite.yaml` says what a cell is. Scores are 0 for the worst
-and 1 for the best that an environment pays; on tracks a score is the mean of the author's time over the lap's, 0 for a
-lap that did not finish. A run's final score is the mean of the last fifth of its evaluations, its area the mean of all.
-Numbers over runs are interquartile means with 95 % stratified bootstrap intervals; "better" is the probability that a
-run's final score beats one of QR-DQN's. CPU seconds are those of training, one thread, evaluations left out; a ratio of
-them is the median over seeds. A run that was killed went on from its
-checkpoint, but without all that its replay held.
+Written by `python benchmarks/report.py` from the tables in `{folder}`, which `python benchmarks/suite.py` fills cell by
+cell: the grid `quick` in four minutes on two cores, `standard` in {hours} CPU hours so far (evaluations left out), once
+`pip install -e '.[bench]'` has installed the other libraries. `benchmarks/suite.yaml` says what a cell is.
+
+- **Score:** 0 for the worst and 1 for the best that an environment pays; on tracks the mean of the author's time over
+  the lap's, 0 for a lap that did not finish. A run's *final score* is the mean of the last fifth of its evaluations,
+  its *area* the mean of all.
+- **Numbers over runs** are interquartile means with 95 % stratified bootstrap intervals; of one run there is none.
+- **Pairs won:** of all pairs of a run and one of the other algorithm, the share in which it has the higher final score
+  (ties count half). A half is no difference.
+- **Frames and CPU seconds to a score** are medians over runs: "never" if no run got there, "-" if at most half
+  did. CPU seconds are those of training, one thread; a ratio of them is the median over seeds.
+- **Killed** runs went on from a checkpoint without all that their replay held.
+- **Names:** M- is Munchausen, NQ non-crossing quantiles, BTR what Beyond The Rainbow adds but its images.
+
 """
 
 
@@ -49,7 +56,13 @@ the best are tried, the discount rises, networks have dueling heads and round to
 a smaller error. "Plain" is ours without all that but the last, which was searched.
 """
 FINDINGS = """\
-Told apart is what has its interval of pairs won on one side of a half; of so many comparisons, a few by chance.
+Two algorithms are told apart if the interval of pairs won lies on one side of a half. It is not corrected for the
+number of comparisons: a few will be so by chance.
+"""
+NETWORKS = """\
+Action gap: how far the best action's value is above the second's. Policy churn: the share of states whose greedy action
+changes between two rows of the log, the mean over a run. Crossing: the share of neighbouring quantiles in the wrong
+order. Gap and crossing are those at a run's end; all are medians over runs.
 """
 
 
@@ -115,8 +128,13 @@ class Page:
     def text(self) -> str:
         """The whole page."""
         commits = sorted({row["git"] for rows in self.rows.values() for row in rows})
+        spent = sum(row["cpu_s"] for rows in self.rows.values() for row in rows if row["status"] == DONE)
+        folder = self.results.folder
+        here = folder.is_relative_to(HOME.parent)
         parts = [
-            INTRODUCTION,
+            INTRODUCTION.format(
+                folder=folder.relative_to(HOME.parent) if here else folder, hours=f"{spent / 3_600:.1f}"
+            ),
             f"Measured with {'; '.join(self._measured_with())}; settings as frozen in {', '.join(commits)}.\n",
         ]
         parts += [self._findings()]
@@ -151,10 +169,10 @@ class Page:
         lines = [
             "## All environments together",
             "",
-            f"{len(places)} of them: {', '.join(places)}; equally many runs of each.",
+            f"{len(places)} of them: {', '.join(places)}. Scores are of equally many runs of each, pairs won of all.",
             "",
         ]
-        lines += ["| algorithm | final score | better than QR-DQN |", "|---|--:|--:|"]
+        lines += ["| algorithm | final score | pairs won against QR-DQN |", "|---|--:|--:|"]
         theirs = [self._finals(BASELINE, place) for place in places]
         for name in self._everywhere():
             ours = [self._finals(name, place) for place in places]
@@ -164,19 +182,20 @@ class Page:
 
     def _environment(self, environment: str) -> str:
         about = self.suite.environment(environment)
-        lines = [f"## {self._title(environment)}", ""]
+        last = {(row["algorithm"], row["seed"]): row["frames"] for row in self.curves[environment]}
+        lines = [f"## {self._title(environment)}: runs of {min(last.values()):,} frames", ""]
         lines += [f"![Learning curves](images/{environment}.png)", ""]
         lines += self._learning(environment, about)
         if self._has_laps(environment):
             lines += ["", *self._laps(environment)]
         beside = self._beside(environment)
         lines += ["", BESIDE, *beside] if beside else []
-        return "\n".join([*lines, "", *self._networks(environment), ""])
+        return "\n".join([*lines, "", *self._networks(environment), "", NETWORKS])
 
     def _learning(self, environment: str, about: Mapping[str, Any]) -> list[str]:
         threshold = threshold_of(about)
         lines = [
-            f"| algorithm | seeds | final score | area | better | frames to {threshold:.2f} | CPU s to it |",
+            f"| algorithm | seeds | final score | area | pairs won | frames to {threshold:.2f} | CPU s to it |",
             "|---|--:|--:|--:|--:|--:|--:|",
         ]
         curves, names = self.curves[environment], self.algorithms(environment)
@@ -190,7 +209,7 @@ class Page:
             cells += [statistics.estimate(statistics.areas(curves, name)).text(), better]
             for key in ("frames", "cpu_s"):
                 middle, reached, of = statistics.median_to(curves, name, threshold, key)
-                cells.append(f"{'never' if middle is None else f'{middle:,.0f}'} ({reached} of {of})")
+                cells.append(f"{_way(middle, reached)} ({reached} of {of})")
             lines.append(f"| {self.titles[name]} | {' | '.join(cells)} |")
         return lines
 
@@ -198,7 +217,7 @@ class Page:
         """What laps were like at the end."""
         kinds = [kind for kind in (SEEN, HELD_OUT) if any(row["which"] == kind for row in self.curves[environment])]
         lines = [
-            "| algorithm | tracks | score | finish rate | median lap | medals of median laps |",
+            "| algorithm | tracks | score | finish rate | median lap | runs by the medal of their median lap |",
             "|---|---|--:|--:|--:|---|",
         ]
         for name in self.algorithms(environment):
@@ -233,7 +252,7 @@ class Page:
         goals = {f"{threshold:.2f}": threshold}
         if self._has_laps(environment):
             goals = {"a first finish": FINISHED, **goals}
-        names = ["ours ends better", "CPU s of a run", "ratio"]
+        names = ["pairs won", "CPU s of a run", "ratio"]
         names += [f"{what} to {goal}" for goal in goals for what in ("frames", "CPU s")]
         lines = [f"| ours beside another | {' | '.join(names)} |", f"|---|{'--:|' * len(names)}"]
         for ours, other in pairs:
@@ -244,8 +263,8 @@ class Page:
             cells += ["-" if ratio is None else ratio.text()]
             for goal in goals.values():
                 for key in ("frames", "cpu_s"):
-                    both = (statistics.median_to(rows, name, goal, key)[0] for name in (ours, other))
-                    cells.append(" / ".join("never" if middle is None else f"{middle:,.0f}" for middle in both))
+                    both = (statistics.median_to(rows, name, goal, key)[:2] for name in (ours, other))
+                    cells.append(" / ".join(_way(*each) for each in both))
             lines.append(f"| {self.titles[ours]} beside {self.titles[other]} | {' | '.join(cells)} |")
         return lines if len(lines) > 2 else []
 
@@ -256,7 +275,7 @@ class Page:
 
     def _findings(self) -> str:
         """What can be said of each algorithm in each environment, beside QR-DQN or beside what it is like."""
-        parts = ["## Findings", "", FINDINGS]
+        parts: list[str] = []
         for environment in self.environments:
             names, curves = self.algorithms(environment), self.curves[environment]
             beside = self.pairs(names)
@@ -269,7 +288,7 @@ class Page:
             if self._has_laps(environment):
                 lines += finish_findings(curves, names, self.titles)
             parts += [f"### {self._title(environment)}", "", *lines, ""] if lines else []
-        return "\n".join(parts)
+        return "\n".join(["## Findings", "", FINDINGS, *parts] if parts else [])
 
     def _failures(self) -> str:
         failed = [
@@ -315,6 +334,15 @@ def threshold_of(about: Mapping[str, Any]) -> float:
     if about["measure"] != "return_mean":
         return float(about["threshold"])
     return float((about["threshold"] - about["worst"]) / (about["best"] - about["worst"]))
+
+
+def _way(middle: float | None, reached: int) -> str:
+    """What it takes to reach a threshold, where at least half of the runs did.
+
+    >>> _way(81_920.0, 5), _way(None, 2), _way(None, 0)
+    ('81,920', '-', 'never')
+    """
+    return f"{middle:,.0f}" if middle is not None else "-" if reached else "never"
 
 
 def _middle(values: Any, form: str = "{:.3g}") -> str:

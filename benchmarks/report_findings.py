@@ -28,15 +28,13 @@ def learning_findings(curves: Curves, pairs: Iterable[tuple[str, str]], said: di
             few.append(f"{pair} ({num})")
             continue
         won = {when: statistics.improvement(curves, ours, theirs, by=by) for when, by in BY.items()}
-        told = [f"{verdict(found)} {when}" for when, found in won.items() if verdict(found)]
-        if not told:
+        told = [f"{verdict(found) or 'not told apart'} {when}" for when, found in won.items()]
+        if not any(verdict(found) for found in won.values()):
             unclear.append(f"{pair} ({' and '.join(found.text() for found in won.values())})")
             continue
         scores = [f"final score {_both(statistics.finals(curves, name) for name in (ours, theirs))}"]
         scores += [f"area {_both(statistics.areas(curves, name) for name in (ours, theirs))}"]
         parts = [f"{score}, {found.text()} of pairs won" for score, found in zip(scores, won.values(), strict=True)]
-        laps = [statistics.finals(curves, name, key="median_lap_s") for name in (ours, theirs)]
-        parts += [f"median lap {_both(laps)} s"] if all(laps) else []
         lines.append(f"- **{_capital(pair)}: {' and '.join(told)}.** {_capital('; '.join(parts))}.")
     if unclear:
         lines.append(f"- Not told apart (pairs won at the end, and over the whole run): {'; '.join(unclear)}.")
@@ -69,7 +67,7 @@ def finish_findings(curves: Curves, names: Sequence[str], said: dict[str, str]) 
     for name in names:
         frames, finished, num = statistics.median_to(curves, name, FINISHED, "frames")
         if num >= ENOUGH_RUNS:
-            when = f"after {frames:,.0f} frames" if frames is not None else "never"
+            when = "never" if not finished else "not by most" if frames is None else f"after {frames:,.0f} frames"
             found.append(f"{said[name]} {when} ({finished} of {num})")
     return [f"- **First finished lap of the median run:** {'; '.join(found)}."] if found else []
 

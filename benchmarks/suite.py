@@ -232,7 +232,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="say what is done and what is not")
     other = parser.add_mutually_exclusive_group()
     other.add_argument("--mixed", action="store_true", help="take results of other versions or settings as they are")
-    other.add_argument("--fresh", action="store_true", help="do those again")
+    other.add_argument("--fresh", action="store_true", help="do those again; others of the grid stay as they are")
     args = parser.parse_args()
     display = SuiteDisplay()
     try:

@@ -5,6 +5,7 @@ Intervals are 95 % bootstrap intervals, runs drawn again for each environment ap
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ Curves = Sequence[Row]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval."""
+    """A number with its interval; of one run there is none."""
 
     value: float
     low: float
@@ -34,7 +35,11 @@ class Estimate:
 
         >>> Estimate(0.5, 0.25, 0.75).text()
         '0.50 [0.25, 0.75]'
+        >>> estimate([0.5]).text()
+        '0.50'
         """
+        if math.isnan(self.low):
+            return f"{self.value:.{digits}f}"
         return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
 
 
@@ -71,6 +76,8 @@ def areas(curves: Curves, algorithm: str) -> list[float]:
 
 def estimate(values: Sequence[float], *, num_resamples: int = RESAMPLES) -> Estimate:
     """The interquartile mean."""
+    if len(values) == 1:
+        return Estimate(values[0], math.nan, math.nan)
     return Estimate(interquartile_mean(values), *bootstrap_interval(values, num_resamples=num_resamples))
 
 
@@ -193,5 +200,5 @@ def median_ratio(ours: Mapping[int, float], theirs: Mapping[int, float], *, seed
         return None
     draws = np.random.default_rng(seed)
     again = np.median(ratios[draws.integers(0, len(ratios), (RESAMPLES, len(ratios)))], 1)
-    low, high = np.quantile(again, [0.025, 0.975])
+    low, high = np.quantile(again, [0.025, 0.975]) if len(ratios) > 1 else (math.nan, math.nan)
     return Estimate(float(np.median(ratios)), float(low), float(high))

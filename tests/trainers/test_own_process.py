@@ -33,7 +33,7 @@ OwnProcess(Path(sys.argv[1]), command=[sys.executable, "-c", sys.argv[2]]).wait(
 
 
 def test_ctrl_c_in_a_terminal_is_one_request_to_end(tmp_path: Path) -> None:
-    """A terminal sends it to all processes of its group; a run that got it too took stop() for a second, and hurried."""
+    """A terminal sends it to its whole group; a run that got it took stop() for a second one and saved nothing."""
     starter = subprocess.Popen(
         [sys.executable, "-c", STARTER, str(tmp_path), CHILD], start_new_session=True, stderr=subprocess.PIPE
     )
