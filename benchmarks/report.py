@@ -52,8 +52,8 @@ BESIDE = """\
 Beside other libraries, each with its authors' settings or with ours. Ours comes first; all runs of an environment have
 the same number of frames. "Our settings" are ours as far as the library takes them. Ours have more: the target network
 follows slowly; on tracks random actions are held for a while, actions nearly as good as the best are tried, the
-discount rises, networks have dueling heads and round to bfloat16, the loss turns linear at a smaller error (kappa), and
-returns end at random actions. "Plain" is ours without all that.
+discount rises, networks have dueling heads and orthogonal initial weights and round to bfloat16, the loss turns linear
+at a smaller error (kappa), and returns end at random actions. "Plain" is ours without all that.
 """
 FINDINGS = """\
 Two algorithms are told apart if the interval of pairs won lies on one side of a half. It is not corrected for the
