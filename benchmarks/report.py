@@ -30,9 +30,10 @@ BASELINE = "qrdqn"
 INTRODUCTION = """\
 # Benchmarks
 
-Written by `python benchmarks/report.py` from the tables in `{folder}`, which `python benchmarks/suite.py` fills cell by
-cell: the grid `quick` in four minutes on two cores, `standard` in {hours} CPU hours so far (evaluations left out), once
-`pip install -e '.[bench]'` has installed the other libraries. `benchmarks/suite.yaml` says what a cell is.
+Written by `python benchmarks/report.py` from the tables in `{folder}`.
+`python benchmarks/suite.py` fills them cell by cell: the grid `quick` in four minutes on two cores; what this page has
+took {hours} CPU hours of training. `pip install -e '.[bench]' -c constraints.txt` installs the other libraries.
+`benchmarks/suite.yaml` says what a cell is.
 
 - **Score:** 0 for the worst and 1 for the best that an environment pays; on tracks the mean of the author's time over
   the lap's, 0 for a lap that did not finish. A run's *final score* is the mean of the last fifth of its evaluations,
