@@ -24,6 +24,7 @@ from benchmarks.report_settings import settings_section
 from benchmarks.results_file import PACKAGES, RESULTS
 from benchmarks.suite_cells import Suite
 from benchmarks.suite_results import DONE, HELD_OUT, MEDALS, SEEN, Results
+from tm_torchrl.trainers.construct import ConfigError
 
 HOME = Path(__file__).resolve().parent
 BASELINE = "qrdqn"
@@ -139,7 +140,7 @@ class Page:
             f"Measured with {'; '.join(self._measured_with())}; settings as frozen in {', '.join(commits)}.\n",
         ]
         parts += [self._findings()]
-        parts += [self._overall()] if len(self.environments) > 1 else []
+        parts += [self._overall()] if len(self._places()) > 1 else []
         parts += [self._environment(name) for name in self.environments if self.curves[name]]
         searched = settings_section(
             self.results.folder.parent / "tuning", self.environments, titles=self.titles, tuning=self.suite.tuning
@@ -317,7 +318,7 @@ class Page:
                 threshold=threshold_of(about),
             )
             figure.savefig(out / f"{environment}.png", dpi=100)
-        if len(self.environments) > 1:
+        if len(self._places()) > 1:
             places = self._places()
             found = {name: [self._finals(name, place) for place in places] for name in self._everywhere()}
             scores = {name: statistics.as_many_of_each(runs) for name, runs in found.items()}
@@ -362,8 +363,11 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="change nothing, exit 1 if the page is out of date")
     parser.add_argument("--mixed", action="store_true", help="take several versions and machines together")
     args = parser.parse_args()
-    page = Page(Suite(), Results(args.results), mixed=args.mixed)
-    path, text = args.out / "README.md", page.text()
+    try:
+        page = Page(Suite(), Results(args.results), mixed=args.mixed)
+        path, text = args.out / "README.md", page.text()
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
     if args.check:
         is_right = path.exists() and path.read_text(encoding="utf-8") == text
         sys.exit(0 if is_right else f"{path} is out of date: run python benchmarks/report.py")

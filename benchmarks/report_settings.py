@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.suite_results import read_table
-from benchmarks.tune import best_of
+from benchmarks.tune import COLUMNS, best_of
 
 INTRODUCTION = """\
 Random search, as many equally long trials for each algorithm; trial 0 is what `benchmarks/suite.yaml` says. A trial is
@@ -30,7 +30,7 @@ def settings_section(
     """
     parts = []
     for environment in environments:
-        trials = read_table(folder / f"{environment}_trials.csv")
+        trials = read_table(folder / f"{environment}_trials.csv", COLUMNS)
         if not trials or environment not in tuning:
             continue
         about = tuning[environment]

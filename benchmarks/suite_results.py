@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tm_torchrl.record.run_folder import read_evaluations, read_metrics
 from tm_torchrl.tracks.medals import medals_of
+from tm_torchrl.trainers.construct import ConfigError
 from tm_torchrl.trainers.own_process import RESULT, RUN
 
 CELL_COLUMNS = (
@@ -43,6 +45,7 @@ TEXTS = (
     *("algorithm", "which", "status", "why", "medal"),
     *("settings", "versions", "python", "machine", "git", "date", "command"),
 )
+NEEDED = ("algorithm", "seed", "score", "status")
 DONE, FAILED = "done", "failed"
 SEEN, HELD_OUT = "seen", "held out"
 MEDALS = ("author", "gold", "silver", "bronze")
@@ -62,11 +65,11 @@ class Results:
 
     def cells(self, environment: str) -> list[Row]:
         """A row for each cell; numbers as numbers, what is absent as ``None``."""
-        return read_table(self.folder / f"{environment}_cells.csv")
+        return read_table(self.folder / f"{environment}_cells.csv", CELL_COLUMNS)
 
     def curves(self, environment: str) -> list[Row]:
         """A row for each evaluation."""
-        return read_table(self.folder / f"{environment}_curves.csv")
+        return read_table(self.folder / f"{environment}_curves.csv", CURVE_COLUMNS)
 
     def cell(self, environment: str, algorithm: str, seed: int) -> Row | None:
         """The row of one cell, if there is one."""
@@ -88,23 +91,51 @@ def _ordered(rows: Iterable[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (row["algorithm"], row["seed"]))  # stable: evaluations stay in their order
 
 
-def read_table(path: Path) -> list[Row]:
-    """Rows of a CSV file; none if there is no file."""
+def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
+    """Rows of a CSV file; none if there is no file.
+
+    Args:
+        path: of the file.
+        columns: that it has to have.
+    """
     if not path.exists():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return [{key: _value(key, text) for key, text in row.items()} for row in csv.DictReader(file)]
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return _parsed(csv.reader(file), columns)
+    except (ValueError, csv.Error) as error:
+        raise ConfigError(
+            f"{path}: {error}; take it from the last commit, or remove it and run its cells again"
+        ) from None
 
 
-def _value(key: str, text: str) -> Any:
+def _parsed(lines: Iterator[list[str]], columns: Sequence[str]) -> list[Row]:
+    header, found = next(lines, []), []
+    lacking = [name for name in columns if name not in header]
+    if lacking:
+        raise ValueError(f"its first line has no {', '.join(lacking)}")
+    for number, texts in enumerate(lines, 1):
+        if len(texts) != len(header):
+            raise ValueError(f"row {number} has {len(texts)} values instead of {len(header)}")
+        row = {key: _value(f"row {number}, {key}", key, text) for key, text in zip(header, texts, strict=True)}
+        absent = [key for key in NEEDED if key in columns and row[key] is None]
+        if absent:
+            raise ValueError(f"row {number} has no {', '.join(absent)}")
+        found.append(row)
+    return found
+
+
+def _value(place: str, key: str, text: str) -> Any:
     if key in TEXTS or text == "":
         return text or None
     for kind in (int, float):
         try:
-            return kind(text)
+            number = kind(text)
         except ValueError:
             continue
-    raise ValueError(f"{key}={text}: a number is wanted there")
+        if math.isfinite(number):
+            return number
+    raise ValueError(f"{place}={text}: a number is wanted there")
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

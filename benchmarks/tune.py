@@ -165,7 +165,7 @@ def main() -> None:
     try:
         suite = Suite(tuned=None)
         search = Search(suite, args.environment)
-        algorithms = args.algorithms or search.about["algorithms"]
+        algorithms = [*dict.fromkeys(args.algorithms or search.about["algorithms"])]
         facts, cells = describe_run(device="cpu"), search.cells(algorithms)
         options: dict[str, Any] = {"results": results, "out": args.out, "workers": args.workers, "mixed": args.mixed}
         with display:
@@ -176,7 +176,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         raise SystemExit(130) from None
-    trials = search.trials(results, algorithms)
+    trials = search.trials(results, [*dict.fromkeys([*search.about["algorithms"], *algorithms])])
     write_table(args.results / f"{args.environment}_trials.csv", COLUMNS, trials)
     found = {name: best for name in algorithms if (best := best_of(trials, name)) is not None}
     for name, best in found.items():

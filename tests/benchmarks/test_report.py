@@ -105,6 +105,16 @@ def test_runs_on_tracks_are_told_by_laps(tmp_path: Path) -> None:
     )
 
 
+def test_without_the_baseline_there_is_no_sum_over_environments(results: Results, tmp_path: Path) -> None:
+    made = Results(tmp_path / "without")
+    row = {"algorithm": "iqn", "seed": 0, "status": "done", "versions": VERSIONS, "git": "abc", "cpu_s": 1.0}
+    for environment in ("cartpole", "acrobot"):
+        made.put(environment, row, [{"which": "seen", "frames": 10, "cpu_s": 1.0, "score": 0.5}])
+    page = Page(Suite(), made)
+    page.draw(tmp_path / "images")
+    assert "## Acrobot" in page.text() and "All environments" not in page.text()
+
+
 def test_the_search_for_settings_is_told(results: Results) -> None:
     assert "## Settings" not in Page(Suite(), results).text()
     trials = [

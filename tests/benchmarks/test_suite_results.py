@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.suite_results import HELD_OUT, SEEN, Results, costs_of, curve_of, lap_score
+from tm_torchrl.trainers.construct import ConfigError
 
 ABOUT = {"worst": -100.0, "best": 100.0}
 
@@ -124,7 +127,24 @@ def test_tables_come_back_as_they_were(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["cartpole_cells.csv", "cartpole_curves.csv"]
 
 
-def test_a_damaged_table_is_named(tmp_path: Path) -> None:
-    (tmp_path / "x_cells.csv").write_text("algorithm,seed\niqn,abc\n")
-    with pytest.raises(ValueError, match="seed=abc: a number is wanted"):
-        Results(tmp_path).cells("x")
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda text: text.replace(",0.5,", ",half,"), "row 2, score=half: a number is wanted there"),
+        (lambda text: text.replace(",0.5,", ",nan,"), "row 2, score=nan: a number is wanted there"),
+        (lambda text: text.replace(",0.5,", ",,"), "row 2 has no score"),
+        (lambda text: text.replace("score", "scores"), "its first line has no score"),
+        (lambda text: text[: text.index("0.5")], "row 2 has 8 values instead of 13"),
+        (lambda text: text.rstrip() + ",more\n", "row 2 has 14 values instead of 13"),
+        (lambda text: "", "its first line has no algorithm"),
+    ],
+    ids=["text", "nan", "absent", "header", "cut off", "too many", "empty"],
+)
+def test_a_damaged_table_is_named(damage: Callable[[str], str], said: str, tmp_path: Path) -> None:
+    points = [{"which": SEEN, "frames": 10, "score": 0.125}, {"which": SEEN, "frames": 20, "score": 0.5}]
+    Results(tmp_path).put("x", {"algorithm": "iqn", "seed": 1, "status": "done"}, points)
+    path = tmp_path / "x_curves.csv"
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(ConfigError, match=re.escape(f"{path}: {said}")) as caught:
+        Results(tmp_path).curves("x")
+    assert "take it from the last commit" in str(caught.value)

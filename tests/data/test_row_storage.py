@@ -55,6 +55,18 @@ def test_other_indices_as_torchrls(index: Any) -> None:
     assert ours.batch_size == theirs.batch_size and (ours == theirs).all()
 
 
+def test_rows_of_several_axes_as_torchrls() -> None:
+    """A lane of steps in each row; nested tensordicts have an axis more."""
+    made = RowStorage(CAPACITY), LazyTensorStorage(CAPACITY)
+    for storage in made:
+        inner = TensorDict({"y": torch.arange(24.0).view(3, 4, 2)}, [3, 4, 2])
+        storage.set(range(3), TensorDict({"x": torch.arange(12).view(3, 4), "inner": inner}, [3, 4]))
+    ours, theirs = (storage.get(torch.tensor([2, 0, 2])) for storage in made)
+    assert ours.batch_size == theirs.batch_size == (3, 4)
+    assert ours["inner"].batch_size == theirs["inner"].batch_size == (3, 4, 2)
+    assert (ours == theirs).all() and ours[:, -1]["x"].tolist() == [11, 3, 11]
+
+
 @pytest.mark.parametrize("row", [3, -4], ids=["behind the filled rows", "before the first"])
 def test_rows_that_are_not_there(row: int) -> None:
     for storage in pair_of(3):

@@ -48,5 +48,6 @@ def _rows(entries: TensorDict, index: Tensor) -> TensorDict:
             found[key] = value.index_select(0, index)  # a third cheaper than value[index]
         else:
             found[key] = _rows(value, index) if type(value) is TensorDict else value[index]
-    made: TensorDict = TensorDict._new_unsafe(found, batch_size=index.shape, device=entries.device)
+    batch_size = torch.Size([len(index), *entries.batch_size[1:]])
+    made: TensorDict = TensorDict._new_unsafe(found, batch_size=batch_size, device=entries.device)
     return made
