@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
+from benchmarks import tune
 from benchmarks.suite_cells import SUITE, Cell, Suite
-from benchmarks.suite_results import Results
+from benchmarks.suite_results import Results, read_table
 from benchmarks.tune import FIRST_SEED, Search, best_of, drawn, write_tuned
 from tm_torchrl.trainers import ConfigError
 
@@ -76,6 +79,19 @@ def test_trials_are_judged_by_all_seeds(tmp_path: Path) -> None:
     assert second["settings"].split() == search.overrides("iqn", 1)
     assert best_of([first, second], "iqn") is second
     assert best_of([first, second], "fqf") is None
+
+
+def test_a_search_of_some_algorithms_keeps_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for algorithm in ("dqn", "iqn"):
+        for seed in range(PLAIN.tuning["cartpole"]["seeds"]):
+            put(Results(tmp_path), algorithm, FIRST_SEED + seed, [0.5])
+    monkeypatch.setattr(tune, "Runner", lambda *_, **__: SimpleNamespace(run=dict))
+    monkeypatch.setattr(sys, "argv", ["tune.py", "cartpole", "--algorithms", "iqn", "--results", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        tune.main()
+    assert ended.value.code == 0
+    found = read_table(tmp_path / "cartpole_trials.csv", tune.COLUMNS)
+    assert [row["algorithm"] for row in found] == ["dqn", "iqn"]
 
 
 def test_the_suite_takes_what_was_best(tmp_path: Path) -> None:
