@@ -15,6 +15,7 @@ interrupted.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 import time
@@ -22,6 +23,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+
+import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -34,6 +37,7 @@ from tm_torchrl.trainers import ConfigError
 from tm_torchrl.trainers.own_process import RUN, STOPPED, OwnProcess, failure, is_done, prepare
 
 POLL_S = 0.2
+BEGUN = "begun.json"  # in a cell's folder: with what its run began
 PEER_COMMAND = [sys.executable, "-m", "benchmarks.peer_run"]
 PEER_PACKAGES = {"sb3_contrib": "sb3-contrib", "tianshou": "tianshou"}
 
@@ -106,9 +110,9 @@ class Runner:
             if row is None or row["status"] != DONE:
                 found["skipped" if self.suite.lacking(cell) else "open"].append(cell)
                 continue
-            differs = self._difference(cell, row)
+            differs = "" if self.suite.lacking(cell) else self._difference(cell, row)
             if differs and self.fresh:
-                found["skipped" if self.suite.lacking(cell) else "open"].append(cell)
+                found["open"].append(cell)
                 continue
             if differs and not self.mixed:
                 others.append(f"{cell.name}: {differs}")
@@ -173,9 +177,19 @@ class Runner:
     def _started(self, cell: Cell) -> Process | None:
         """The process of a cell; none if its result lies there already, or it cannot be started."""
         folder, settings = self.folder(cell), self.suite.settings(cell)
-        if self.fresh and folder.exists() and cell.name not in self._killed:
+        before, own = self._begun(folder), self._own_facts(cell)
+        is_alike = all(before.get(key) == own[key] for key in ("settings", "versions"))
+        if self.fresh and folder.exists() and not is_alike:  # what was begun by this command goes on
             shutil.rmtree(folder)
-        refused = prepare(folder, settings)
+            before = {}
+        try:
+            refused = prepare(folder, settings)
+            if not refused and not before:
+                (folder / BEGUN).write_text(json.dumps(own) + "\n", encoding="utf-8")
+        except (OSError, yaml.YAMLError) as error:
+            refused = f"{folder} cannot be used, remove it: {error}"
+        if not refused and before and not is_alike and not self.mixed:
+            refused = f"{folder} began with {before['versions']}: --mixed takes it as it is, --fresh does it again"
         if refused:
             self._record(cell, {}, [], why=refused)
         elif is_done(folder):
@@ -205,13 +219,25 @@ class Runner:
             about, every = self.suite.environment(cell.environment), self.suite.settings(cell)["evaluation"]
             curve = curve_of(folder / RUN, about, every_frames=every["every_frames"])
             self._record(cell, costs_of(folder), curve)
-        except (ValueError, OSError, KeyError) as error:
-            self._record(cell, {}, [], why=f"its results cannot be read: {error}")
+        except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
+            self._record(cell, {}, [], why=f"its results cannot be read, remove {folder}: {error}")
+
+    def _own_facts(self, cell: Cell) -> dict[str, Any]:
+        """With what a cell would be run now."""
+        facts = {key: self.facts[key] for key in ("python", "machine", "git", "date", "command")}
+        return {"settings": digest(self.suite.settings(cell)), "versions": self.versions(cell), **facts}
+
+    def _begun(self, folder: Path) -> dict[str, Any]:
+        """With what the run of a folder began; empty if it did not."""
+        try:
+            found: dict[str, Any] = json.loads((folder / BEGUN).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            found = {}
+        return found
 
     def _record(self, cell: Cell, costs: Mapping[str, Any], curve: Sequence[dict[str, Any]], *, why: str = "") -> None:
         row: dict[str, Any] = {"algorithm": cell.algorithm, "seed": cell.seed, "status": FAILED if why else DONE}
-        row |= {"why": why, **costs, "settings": digest(self.suite.settings(cell)), "versions": self.versions(cell)}
-        row |= {key: self.facts[key] for key in ("python", "machine", "git", "date", "command")}
+        row |= {"why": why, **costs, **(self._begun(self.folder(cell)) or self._own_facts(cell))}
         self.results.put(cell.environment, row, curve)
         if why:
             self.failed[cell.name] = why

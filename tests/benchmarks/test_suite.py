@@ -183,6 +183,53 @@ def test_results_of_other_versions_are_refused_unless_asked_for(suite: Suite, tm
     assert {row["versions"] for row in Results(tmp_path / "results").cells("cartpole")} == {"torch 2"}
 
 
+def test_a_run_keeps_what_it_began_with(suite: Suite, tmp_path: Path) -> None:
+    """Its table may be lost; a run of other versions is not taken for one of these."""
+    runner(suite, tmp_path, World({"iqn/seed_0": [STOPPED]})).run()
+    later = {**FACTS, "git": "def"}
+    runner(suite, tmp_path, World(), facts=later).run()
+    assert {row["git"] for row in Results(tmp_path / "results").cells("cartpole")} == {"abc"}
+    for path in (tmp_path / "results").iterdir():
+        path.unlink()
+    newer = {**later, "versions": {"torch": "2"}}
+    failed = runner(suite, tmp_path, World(), facts=newer).run()
+    assert len(failed) == 4 and "began with torch 1: --mixed takes it" in failed["iqn/cartpole/0"]
+    assert runner(suite, tmp_path, World(), facts=newer, mixed=True).run() == {}
+    assert {row["versions"] for row in Results(tmp_path / "results").cells("cartpole")} == {"torch 1"}
+
+
+def test_a_fresh_start_that_was_interrupted_goes_on(suite: Suite, tmp_path: Path) -> None:
+    runner(suite, tmp_path, World()).run()
+    newer = {**FACTS, "versions": {"torch": "2"}}
+    runner(suite, tmp_path, World({"iqn/seed_0": [STOPPED]}), facts=newer, fresh=True).run()
+    left = tmp_path / "runs" / "cartpole" / "iqn" / "seed_0" / "checkpoint"
+    left.touch()
+    assert runner(suite, tmp_path, World(), facts=newer, fresh=True).run() == {}
+    assert left.exists()
+
+
+def test_a_damaged_folder_is_one_failed_cell(suite: Suite, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "cartpole" / "iqn"
+    for seed, text in enumerate(["a: [", "{}"]):
+        (folder / f"seed_{seed}").mkdir(parents=True)
+        (folder / f"seed_{seed}" / ("settings.yaml" if seed == 0 else "result.json")).write_text(text)
+    world = World()
+    failed = runner(suite, tmp_path, world).run()
+    assert sorted(failed) == ["iqn/cartpole/0", "iqn/cartpole/1"] and len(world.started) == 2
+    assert all("remove" in why for why in failed.values())
+
+
+def test_results_of_a_library_that_is_not_here_stay(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.suite_cells.is_there", lambda name: True)
+    runner(suite, tmp_path, World(), grid="peers").run()
+    monkeypatch.setattr("benchmarks.suite_cells.is_there", lambda name: False)
+    monkeypatch.setattr("benchmarks.suite.package_version", lambda name: None)
+    made = runner(suite, tmp_path, World(), grid="peers")
+    assert made.run() == {} and "0 cells to do, 1 done already" in said(made)
+
+
 def test_results_of_other_settings_are_refused(suite: Suite, tmp_path: Path) -> None:
     runner(suite, tmp_path, World()).run()
     suite.tuned = {"cartpole": {"iqn": ["learning_rate=1.0e-3"]}}
@@ -250,7 +297,8 @@ def test_results_that_cannot_be_read_are_a_failure(
 
     monkeypatch.setattr("benchmarks.suite.curve_of", damaged)
     failed = runner(suite, tmp_path, World()).run()
-    assert failed["iqn/cartpole/0"] == "its results cannot be read: line 3 is no row"
+    folder = tmp_path / "runs" / "cartpole" / "iqn" / "seed_0"
+    assert failed["iqn/cartpole/0"] == f"its results cannot be read, remove {folder}: line 3 is no row"
 
 
 def test_no_workers_are_refused(suite: Suite, tmp_path: Path) -> None:
