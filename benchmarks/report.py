@@ -90,7 +90,8 @@ class Page:
             listed = "\n  ".join(measured)
             raise SystemExit(
                 f"{results.folder} holds results of several versions or machines:\n  {listed}\n"
-                "--mixed takes them together; python benchmarks/suite.py --fresh measures the older ones again"
+                "--mixed takes them together; benchmarks/suite.py --fresh measures those of other versions again, "
+                "those of another machine or Python once their rows are removed"
             )
 
     def _done(self, environment: str) -> list[dict[str, Any]]:

@@ -158,7 +158,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=default_workers(""), help="processes at a time")
     parser.add_argument("--out", type=Path, default=Path("runs/tuning"), help="folder of the run folders")
     parser.add_argument("--results", type=Path, default=RESULTS / "tuning", help="folder of the tables")
-    parser.add_argument("--mixed", action="store_true", help="take results of other versions or settings as they are")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--mixed", action="store_true", help="take results of other versions or settings as they are")
+    other.add_argument("--fresh", action="store_true", help="do those again")
     parser.add_argument("--write", action="store_true", help="put the best into benchmarks/tuned.yaml")
     args = parser.parse_args()
     display, results = SuiteDisplay(), Results(args.results)
@@ -167,7 +169,8 @@ def main() -> None:
         search = Search(suite, args.environment)
         algorithms = [*dict.fromkeys(args.algorithms or search.about["algorithms"])]
         facts, cells = describe_run(device="cpu"), search.cells(algorithms)
-        options: dict[str, Any] = {"results": results, "out": args.out, "workers": args.workers, "mixed": args.mixed}
+        options: dict[str, Any] = {"results": results, "out": args.out, "workers": args.workers}
+        options |= {"mixed": args.mixed, "fresh": args.fresh}
         with display:
             failed = Runner(suite, cells, facts=facts, display=display, **options).run()
     except (ConfigError, OSError) as error:
