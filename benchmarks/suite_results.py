@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from tm_torchrl.record.run_folder import read_evaluations, read_metrics
 from tm_torchrl.tracks.medals import medals_of
 from tm_torchrl.trainers.construct import ConfigError
@@ -78,11 +80,15 @@ class Results:
 
     def put(self, environment: str, cell: Row, curve: Sequence[Row]) -> None:
         """Add a cell and its evaluations, or exchange those of before."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / ".lock"):  # several suites may fill one folder
+            self._exchange(environment, cell, curve)
+
+    def _exchange(self, environment: str, cell: Row, curve: Sequence[Row]) -> None:
         of = (cell["algorithm"], cell["seed"])
         others = [row for row in self.cells(environment) if (row["algorithm"], row["seed"]) != of]
         points = [row for row in self.curves(environment) if (row["algorithm"], row["seed"]) != of]
         keyed = [{"algorithm": of[0], "seed": of[1], **row} for row in curve]
-        self.folder.mkdir(parents=True, exist_ok=True)
         write_table(self.folder / f"{environment}_curves.csv", CURVE_COLUMNS, _ordered([*points, *keyed]))
         write_table(self.folder / f"{environment}_cells.csv", CELL_COLUMNS, _ordered([*others, cell]))
 

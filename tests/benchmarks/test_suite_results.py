@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from benchmarks.suite_results import HELD_OUT, SEEN, Results, costs_of, curve_of, lap_score
 from tm_torchrl.trainers.construct import ConfigError
 
+TABLES = ("cartpole_cells.csv", "cartpole_curves.csv")
 ABOUT = {"worst": -100.0, "best": 100.0}
 
 
@@ -124,7 +127,41 @@ def test_tables_come_back_as_they_were(tmp_path: Path) -> None:
         ("iqn", 1, 20, 0.5),
     ]
     assert results.cell("cartpole", "iqn", 2) is None and results.cells("hillside") == []
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["cartpole_cells.csv", "cartpole_curves.csv"]
+    left = sorted(path.name for path in (tmp_path / "new").iterdir())
+    assert left in ([*TABLES], [".lock", *TABLES])
+
+
+FILLER = """
+import sys
+from pathlib import Path
+from benchmarks.suite_results import Results
+results = Results(Path(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.read()
+for seed in range(25):
+    results.put("x", {"algorithm": sys.argv[2], "seed": seed, "status": "done"}, [])
+"""
+
+
+def test_two_suites_may_fill_one_folder(tmp_path: Path) -> None:
+    home = Path(__file__).resolve().parents[2]
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", FILLER, str(tmp_path), name], cwd=home, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for name in ("a", "b")
+    ]
+    for each in both:
+        assert each.stdout is not None and each.stdout.readline() == b"ready\n"
+    for each in both:
+        assert each.stdin is not None
+        each.stdin.close()
+    statuses = [each.wait(60) for each in both]
+    for each in both:
+        assert each.stdout is not None
+        each.stdout.close()
+    assert statuses == [0, 0]
+    assert len(Results(tmp_path).cells("x")) == 50
 
 
 @pytest.mark.parametrize(
