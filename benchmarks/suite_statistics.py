@@ -184,7 +184,7 @@ def median_to(curves: Curves, algorithm: str, threshold: float, key: str) -> tup
 def median_ratio(ours: Mapping[int, float], theirs: Mapping[int, float], *, seed: int = 0) -> Estimate | None:
     """Ours divided by theirs in the runs of one seed, the median over seeds; ``None`` where no seed has both.
 
-    Runs of one seed follow each other, so that a machine whose speed changes from hour to hour changes both.
+    The suite goes seed by seed, so that runs of one seed, if run together, have a machine of equal speed.
 
     Args:
         ours: numbers of the runs, by seed.

@@ -84,6 +84,7 @@ class OwnProcess:
                 stderr=log,
                 env={**os.environ, "PYTHONPATH": paths},
                 start_new_session=True,  # a terminal's Ctrl-C is for the starter, whose stop() lets it save
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
             )
 
     def poll(self) -> int | None:
