@@ -95,8 +95,17 @@ class Page:
             )
 
     def _done(self, environment: str) -> list[dict[str, Any]]:
+        """Evaluations of runs that are done; runs without any are refused."""
+        measured = self.results.measured(environment)
         done = {(row["algorithm"], row["seed"]) for row in self.rows[environment] if row["status"] == DONE}
-        return [row for row in self.results.curves(environment) if (row["algorithm"], row["seed"]) in done]
+        lost = [f"{name}/{environment}/{seed}" for name, seed in sorted(done - measured)]
+        if lost:
+            listed = ", ".join([*lost[:3], *([f"{len(lost) - 3} more"] if len(lost) > 3 else [])])
+            raise ConfigError(
+                f"{self.results.folder / environment}_curves.csv has nothing of {listed}; take it from the last "
+                "commit, or benchmarks/suite.py makes it anew"
+            )
+        return [row for row in self.results.curves(environment) if (row["algorithm"], row["seed"]) in measured]
 
     def _measured_with(self) -> list[str]:
         """Versions of what all cells have, and machines; each once."""

@@ -147,11 +147,15 @@ def main() -> None:
     only.add_argument("--guard", action="store_true", help="compare ratios with the committed ones")
     only.add_argument("--page", action="store_true", help="measure nothing")
     args = parser.parse_args()
-    if args.guard:
-        sys.exit(guard(read(RESULTS)))
-    if not args.page:
+    if not args.guard and not args.page:
         run(list(WHOLE), WHOLE, device=args.device, results=RESULTS)
-    PAGE.write_text(page(read(RESULTS), read(RESULTS, device="cuda")), encoding="utf-8")
+    try:
+        cpu, cuda = read(RESULTS), read(RESULTS, device="cuda")
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    if args.guard:
+        sys.exit(guard(cpu))
+    PAGE.write_text(page(cpu, cuda), encoding="utf-8")
     print(f"wrote {PAGE}")
 
 

@@ -35,8 +35,18 @@ class Ratio:
 
 def read(folder: Path, *, device: str = "cpu") -> Results:
     """The results of the four benchmarks that are there, by the benchmark's name."""
-    paths = {name: folder / f"{name}_{device}.json" for name in ("env", "loss", "network", "train")}
-    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.exists()}
+    found: Results = {}
+    for name in ("env", "loss", "network", "train"):
+        path = folder / f"{name}_{device}.json"
+        if path.exists():
+            try:
+                found[name] = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ValueError(
+                    f"{path}: no JSON, {error}; take it from the last commit, or measure again with "
+                    f"python benchmarks/bench_{name}.py"
+                ) from None
+    return found
 
 
 def ratios(results: Results) -> dict[str, Ratio]:

@@ -105,9 +105,10 @@ class Runner:
         """Cells that are done, to be done, and skipped; results that do not belong here are refused."""
         found: dict[str, list[Cell]] = {"done": [], "open": [], "skipped": []}
         others = []
+        measured = {name: self.results.measured(name) for name in {cell.environment for cell in self.cells}}
         for cell in self.cells:
             row = self.results.cell(cell.environment, cell.algorithm, cell.seed)
-            if row is None or row["status"] != DONE:
+            if row is None or (cell.algorithm, cell.seed) not in measured[cell.environment]:
                 found["skipped" if self.suite.lacking(cell) else "open"].append(cell)
                 continue
             differs = "" if self.suite.lacking(cell) else self._difference(cell, row)

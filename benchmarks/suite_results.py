@@ -78,6 +78,11 @@ class Results:
         rows = (row for row in self.cells(environment) if (row["algorithm"], row["seed"]) == (algorithm, seed))
         return next(rows, None)
 
+    def measured(self, environment: str) -> set[tuple[str, int]]:
+        """Algorithm and seed of what is done and has evaluations."""
+        done = {(row["algorithm"], row["seed"]) for row in self.cells(environment) if row["status"] == DONE}
+        return done & {(row["algorithm"], row["seed"]) for row in self.curves(environment)}
+
     def put(self, environment: str, cell: Row, curve: Sequence[Row]) -> None:
         """Add a cell and its evaluations, or exchange those of before."""
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from benchmarks.report import Page, main, threshold_of
 from benchmarks.suite_cells import Suite
 from benchmarks.suite_results import Results, write_table
 from benchmarks.tune import COLUMNS as TRIAL_COLUMNS
+from tm_torchrl.trainers import ConfigError
 
 VERSIONS = "torch 2.13.0, torchrl 0.14.1"
 
@@ -141,6 +142,12 @@ def test_several_versions_are_refused_unless_asked_for(results: Results) -> None
         Page(Suite(), results)
     assert "torch 9.9, torchrl 0.14.1, Python 3.11, here" in Page(Suite(), results, mixed=True).text()
     assert "sb3-contrib" not in Page(Suite(), results, mixed=True).text().split("\n## ")[0], "a peer's is its own"
+
+
+def test_lost_evaluations_are_told(results: Results) -> None:
+    (results.folder / "cartpole_curves.csv").unlink()
+    with pytest.raises(ConfigError, match=r"cartpole_curves\.csv has nothing of fqf/cartpole/0, .*8 more; .*suite"):
+        Page(Suite(), results)
 
 
 def test_no_results_are_told(tmp_path: Path) -> None:

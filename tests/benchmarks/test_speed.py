@@ -108,6 +108,15 @@ def test_the_page_is_that_of_the_committed_results() -> None:
     assert "| physics, 64 cars |" in text
 
 
+@pytest.mark.parametrize("way", ["--page", "--guard"])
+def test_damaged_results_are_named(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "loss_cpu.json").write_text('{"updates')
+    monkeypatch.setattr(speed, "RESULTS", tmp_path)
+    monkeypatch.setattr("sys.argv", ["speed.py", way])
+    with pytest.raises(SystemExit, match=r"error: .*loss_cpu\.json: no JSON, .*python benchmarks/bench_loss\.py"):
+        speed.main()
+
+
 def test_help_of_the_command() -> None:
     done = subprocess.run([sys.executable, speed.__file__, "--help"], capture_output=True, text=True, check=True)
     assert "--guard" in done.stdout

@@ -129,14 +129,15 @@ def test_all_cells_run_once_and_leave_rows(suite: Suite, tmp_path: Path) -> None
     assert "0 cells to do, 4 done already, 0 skipped" in said(made)
 
 
-def test_a_run_that_is_done_is_not_done_again_for_a_lost_table(suite: Suite, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lost", ["cartpole_*.csv", "cartpole_cells.csv", "cartpole_curves.csv"])
+def test_a_run_that_is_done_is_not_done_again_for_a_lost_table(suite: Suite, tmp_path: Path, lost: str) -> None:
     runner(suite, tmp_path, World()).run()
-    for path in (tmp_path / "results").iterdir():
+    for path in (tmp_path / "results").glob(lost):
         path.unlink()
     world = World()
     runner(suite, tmp_path, world).run()
     assert world.started == []
-    assert len(Results(tmp_path / "results").cells("cartpole")) == 4
+    assert len(Results(tmp_path / "results").measured("cartpole")) == 4
 
 
 def test_a_failure_is_written_down_and_the_rest_goes_on(suite: Suite, tmp_path: Path) -> None:
@@ -315,7 +316,7 @@ def test_the_command_lists_cells_and_looks_for_those_of_the_shortened_grid_in_a_
     assert "open (8): qrdqn/cartpole/0 iqn/cartpole/0" in listed.stdout
     assert list(tmp_path.iterdir()) == []
     row = {"algorithm": "qrdqn", "seed": 0, "status": "done", "versions": "none", "settings": "others"}
-    Results(tmp_path / "runs" / "suite_quick" / "tables").put("cartpole", row, [])
+    Results(tmp_path / "runs" / "suite_quick" / "tables").put("cartpole", row, [{"which": "seen", "score": 0.5}])
     refused = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert refused.returncode == 2 and "suite_quick/tables holds results that were measured otherwise" in refused.stderr
 
