@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from matplotlib.figure import Figure
 from benchmarks.suite_statistics import estimate, profile, runs_of
 
 CURVE_RESAMPLES = 300
+MOST_SIDE_BY_SIDE = 4
+MARGIN = 0.04  # above and below the scores
 BY = {"frames": "thousand frames", "cpu_s": "CPU seconds of training"}
 BESIDE = "#5b6670"
 COLOURS = ("#d1495b", "#2d7dd2", "#3a9d5d", "#e0a100", "#7b4fa3", "#12a3a8", "#a0522d")
@@ -64,27 +68,59 @@ def curves_figure(
         threshold: drawn as a line.
     """
     points = {name: (len(runs), curve(runs)) for name in titles if (runs := runs_of(curves, name, which=which))}
-    figure = Figure(figsize=(3.0 * max(2, len(panels)), 6.4), layout="constrained")
-    grid = figure.subplots(2, len(panels), sharey=True, squeeze=False)
-    for column, panel in zip(grid.T, panels, strict=True):
-        for axes, (key, label) in zip(column, BY.items(), strict=True):
-            for name, colour, dashes in _styles(panel):
-                if name in points:
-                    num, line = points[name]
-                    axes.plot(line[key], line["value"], dashes, color=colour, lw=1.6, label=f"{titles[name]} ({num})")
-                    axes.fill_between(line[key], line["low"], line["high"], color=colour, alpha=0.15, lw=0)
-            axes.axhline(threshold, color="#8a949e", lw=0.8, ls=":")
-            axes.set_xlabel(label)
-            axes.set_xlim(left=0)
-            if key == "frames":
-                axes.xaxis.set_major_formatter(lambda frames, _: f"{frames / 1_000:g}")
-            axes.spines[["top", "right"]].set_visible(False)
-        column[0].set_title(panel.title, loc="left", fontsize=10)
-        _legend_below(column[-1])
-    for axes in grid[:, 0]:
-        axes.set_ylabel("score")
+    scores = [score for _, line in points.values() for key in ("value", "low", "high") for score in line[key]]
+    limits = (np.nanmin([0.0, *scores]) - MARGIN, np.nanmax([threshold, *scores]) + MARGIN)  # one run has no interval
+    lines = in_lines(panels, MOST_SIDE_BY_SIDE)
+    figure = Figure(figsize=(3.2 * max(2, len(lines[0])), 6.4 * len(lines)), layout="constrained")
+    for part, line in zip(figure.subfigures(len(lines), 1, squeeze=False)[:, 0], lines, strict=True):
+        grid = part.subplots(2, len(lines[0]), sharey=True, squeeze=False)
+        for column, panel in zip_longest(grid.T, line):
+            if panel is None:
+                part.delaxes(column[0])
+                part.delaxes(column[1])
+                continue
+            _draw_panel(column, panel, points, titles=titles, threshold=threshold, limits=limits)
+        for axes in grid[:, 0]:
+            axes.set_ylabel("score")
     figure.suptitle(f"{title}: interquartile mean of runs, 95 % interval", x=0.01, ha="left", fontsize=10)
     return figure
+
+
+def in_lines(panels: Sequence[Panel], most: int) -> list[list[Panel]]:
+    """Panels in as few lines of at most so many as will do, the lines about equally long.
+
+    >>> [[panel.title for panel in line] for line in in_lines([Panel(title, [], "") for title in "abcde"], 4)]
+    [['a', 'b', 'c'], ['d', 'e']]
+    """
+    length = math.ceil(len(panels) / math.ceil(len(panels) / most))
+    return [list(panels[i : i + length]) for i in range(0, len(panels), length)]
+
+
+def _draw_panel(
+    column: Sequence[Axes],
+    panel: Panel,
+    points: Mapping[str, tuple[int, Mapping[str, Sequence[float]]]],
+    *,
+    titles: Mapping[str, str],
+    threshold: float,
+    limits: tuple[float, float],
+) -> None:
+    """Over frames in the upper axes, over CPU seconds in the lower ones."""
+    for axes, (key, label) in zip(column, BY.items(), strict=True):
+        for name, colour, dashes in _styles(panel):
+            if name in points:
+                num, line = points[name]
+                axes.plot(line[key], line["value"], dashes, color=colour, lw=1.6, label=f"{titles[name]} ({num})")
+                axes.fill_between(line[key], line["low"], line["high"], color=colour, alpha=0.15, lw=0)
+        axes.axhline(threshold, color="#8a949e", lw=0.8, ls=":")
+        axes.set_xlabel(label)
+        axes.set_xlim(left=0)
+        axes.set_ylim(limits)
+        if key == "frames":
+            axes.xaxis.set_major_formatter(lambda frames, _: f"{frames / 1_000:g}")
+        axes.spines[["top", "right"]].set_visible(False)
+    column[0].set_title(panel.title, loc="left", fontsize=10)
+    _legend_below(column[-1])
 
 
 def profiles_figure(
