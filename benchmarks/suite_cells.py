@@ -109,7 +109,7 @@ class Suite:
         return any(block.get("overrides") for block in known(grid, self.grids, kind="grid"))
 
     def chosen(self, cells: Sequence[Cell], wanted: Iterable[str]) -> list[Cell]:
-        """Those of the cells that are named, ``ALGORITHM/ENVIRONMENT/SEED`` or the beginning of such a name."""
+        """Those that are named, ``ALGORITHM/ENVIRONMENT/SEED`` or the beginning of it, seed by seed too."""
         found = []
         for name in wanted:
             parts = name.split("/")
@@ -117,7 +117,7 @@ class Suite:
             if not own:
                 raise ConfigError(f"{name}: no such cell in this grid{nearest_name(name, [c.name for c in cells])}")
             found += [cell for cell in own if cell not in found]
-        return found
+        return sorted(found, key=lambda cell: cell.seed)
 
     def lacking(self, cell: Cell) -> list[str]:
         """Modules that a cell needs and that are not installed; ``cuda`` is a device."""

@@ -109,9 +109,11 @@ def test_cells_are_chosen_by_the_beginning_of_their_names() -> None:
         "m_iqn/hillside/0",
         "m_iqn/cartpole/1",
     ]
-    assert [cell.name for cell in SUITE.chosen(cells, ["iqn/cartpole/1", "iqn"])] == [
-        "iqn/cartpole/1",
+    assert [cell.name for cell in SUITE.chosen(cells, ["iqn/cartpole/1", "iqn", "qrdqn/cartpole"])] == [
         "iqn/cartpole/0",
+        "qrdqn/cartpole/0",
+        "iqn/cartpole/1",
+        "qrdqn/cartpole/1",
     ]
 
 
