@@ -63,6 +63,7 @@ STACKS = {
         ("ReLU", "objective.network.activation=relu"),
         ("GELU", "objective.network.activation=gelu"),
         ("CReLU", "objective.network.activation=crelu"),
+        ("torch's own initial weights instead of orthogonal ones", "+objective.network.initialization=null"),
     ],
     "Quantiles": [
         ("IQN: drawn fractions times the features", "objective=iqn"),
