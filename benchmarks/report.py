@@ -28,6 +28,8 @@ from tm_torchrl.trainers.construct import ConfigError
 
 HOME = Path(__file__).resolve().parent
 BASELINE = "qrdqn"
+KINDS = (HELD_OUT, SEEN)  # of tracks; the first that there is, is judged
+REFERENCE = "These tracks have no author's time: a score of 1 is {:g} m/s on average. Only laps tell of both kinds."
 INTRODUCTION = """\
 # Benchmarks
 
@@ -81,7 +83,8 @@ class Page:
         self.suite, self.results = suite, results
         self.environments = [name for name in suite.environments if results.cells(name)]
         self.rows = {name: results.cells(name) for name in self.environments}
-        self.curves = {name: self._done(name) for name in self.environments}
+        self.curves_of_kinds = {name: self._done(name) for name in self.environments}
+        self.curves = {name: [*kinds.values(), []][0] for name, kinds in self.curves_of_kinds.items()}
         self.titles = {name: about["title"] for name, about in suite.algorithms.items()}
         if not self.environments:
             raise SystemExit(f"{results.folder}: no results in it; python benchmarks/suite.py makes some")
@@ -94,8 +97,8 @@ class Page:
                 "those of another machine or Python once their rows are removed"
             )
 
-    def _done(self, environment: str) -> list[dict[str, Any]]:
-        """Evaluations of runs that are done; runs without any are refused."""
+    def _done(self, environment: str) -> dict[str, list[dict[str, Any]]]:
+        """Evaluations of runs that are done, on held-out tracks and on seen ones; runs without any are refused."""
         measured = self.results.measured(environment)
         done = {(row["algorithm"], row["seed"]) for row in self.rows[environment] if row["status"] == DONE}
         lost = [f"{name}/{environment}/{seed}" for name, seed in sorted(done - measured)]
@@ -105,7 +108,8 @@ class Page:
                 f"{self.results.folder / environment}_curves.csv has nothing of {listed}; take it from the last "
                 "commit, or benchmarks/suite.py makes it anew"
             )
-        return [row for row in self.results.curves(environment) if (row["algorithm"], row["seed"]) in measured]
+        rows = [row for row in self.results.curves(environment) if (row["algorithm"], row["seed"]) in measured]
+        return {kind: own for kind in KINDS if (own := [row for row in rows if row["which"] == kind])}
 
     def _measured_with(self) -> list[str]:
         """Versions of what all cells have, and machines; each once."""
@@ -196,6 +200,7 @@ class Page:
         about = self.suite.environment(environment)
         last = {(row["algorithm"], row["seed"]): row["frames"] for row in self.curves[environment]}
         lines = [f"## {self._title(environment)}: runs of {min(last.values()):,} frames", ""]
+        lines += [REFERENCE.format(about["reference_speed"]), ""] if "reference_speed" in about else []
         lines += [f"![Learning curves](images/{environment}.png)", ""]
         lines += self._learning(environment, about)
         if self._has_laps(environment):
@@ -227,19 +232,17 @@ class Page:
 
     def _laps(self, environment: str) -> list[str]:
         """What laps were like at the end."""
-        kinds = [kind for kind in (SEEN, HELD_OUT) if any(row["which"] == kind for row in self.curves[environment])]
         lines = [
             "| algorithm | tracks | score | finish rate | median lap | runs by the medal of their median lap |",
             "|---|---|--:|--:|--:|---|",
         ]
         for name in self.algorithms(environment):
-            for kind in kinds:
-                rows = self.curves[environment]
-                score = statistics.estimate(statistics.finals(rows, name, which=kind)).text()
-                rate = statistics.estimate(statistics.finals(rows, name, which=kind, key="finish_rate")).text()
-                laps = statistics.finals(rows, name, which=kind, key="median_lap_s")
+            for kind, rows in self.curves_of_kinds[environment].items():
+                score = statistics.estimate(statistics.finals(rows, name)).text()
+                rate = statistics.estimate(statistics.finals(rows, name, key="finish_rate")).text()
+                laps = statistics.finals(rows, name, key="median_lap_s")
                 lap = f"{statistics.estimate(laps).text()} s" if laps else "-"
-                last = [runs[-1]["medal"] for runs in statistics.runs_of(rows, name, which=kind).values()]
+                last = [runs[-1]["medal"] for runs in statistics.runs_of(rows, name).values()]
                 medals = ", ".join(f"{last.count(medal)} {medal}" for medal in MEDALS if medal in last) or "-"
                 lines.append(f"| {self.titles[name]} | {kind} | {score} | {rate} | {lap} | {medals} |")
         return lines
@@ -318,12 +321,10 @@ class Page:
             curves, about = self.curves[environment], self.suite.environment(environment)
             if not curves:
                 continue
-            which = HELD_OUT if any(row["which"] == HELD_OUT for row in curves) else SEEN
             figure = curves_figure(
                 curves,
                 self._panels(self.algorithms(environment)),
                 titles=self.titles,
-                which=which,
                 title=about["title"],
                 threshold=threshold_of(about),
             )

@@ -53,7 +53,6 @@ def curves_figure(
     panels: Sequence[Panel],
     *,
     titles: Mapping[str, str],
-    which: str,
     title: str,
     threshold: float,
 ) -> Figure:
@@ -63,11 +62,10 @@ def curves_figure(
         curves: evaluations of one environment.
         panels: side by side.
         titles: of algorithms.
-        which: seen or held-out tracks.
         title: of the environment.
         threshold: drawn as a line.
     """
-    points = {name: (len(runs), curve(runs)) for name in titles if (runs := runs_of(curves, name, which=which))}
+    points = {name: (len(runs), curve(runs)) for name in titles if (runs := runs_of(curves, name))}
     scores = [score for _, line in points.values() for key in ("value", "low", "high") for score in line[key]]
     limits = (np.nanmin([0.0, *scores]) - MARGIN, np.nanmax([threshold, *scores]) + MARGIN)  # one run has no interval
     lines = in_lines(panels, MOST_SIDE_BY_SIDE)

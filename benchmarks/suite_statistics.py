@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.suite_results import SEEN
 from tm_torchrl.evaluation import bootstrap_interval, interquartile_mean
 
 LAST_SHARE = 0.2  # of the evaluations, over which a final score is the mean
@@ -43,11 +42,11 @@ class Estimate:
         return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
 
 
-def runs_of(curves: Curves, algorithm: str, *, which: str = SEEN) -> dict[int, list[Row]]:
+def runs_of(curves: Curves, algorithm: str) -> dict[int, list[Row]]:
     """The evaluations of an algorithm's runs in their order, by seed."""
     found: dict[int, list[Row]] = {}
     for row in curves:
-        if row["algorithm"] == algorithm and row["which"] == which:
+        if row["algorithm"] == algorithm:
             found.setdefault(row["seed"], []).append(row)
     return {seed: sorted(rows, key=lambda row: row["frames"]) for seed, rows in sorted(found.items())}
 
@@ -63,9 +62,9 @@ def final_of(rows: Sequence[Row], key: str = "score") -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def finals(curves: Curves, algorithm: str, *, which: str = SEEN, key: str = "score") -> list[float]:
+def finals(curves: Curves, algorithm: str, *, key: str = "score") -> list[float]:
     """Of each run, in the order of seeds."""
-    found = [final_of(rows, key) for rows in runs_of(curves, algorithm, which=which).values()]
+    found = [final_of(rows, key) for rows in runs_of(curves, algorithm).values()]
     return [value for value in found if value is not None]
 
 

@@ -106,6 +106,23 @@ def test_runs_on_tracks_are_told_by_laps(tmp_path: Path) -> None:
     )
 
 
+def test_held_out_tracks_are_judged_where_there_are_some(tmp_path: Path) -> None:
+    results = Results(tmp_path / "results")
+    row = {"status": "done", "versions": VERSIONS, "git": "abc", "cpu_s": 1.0}
+    for seed in range(5):
+        for algorithm, held_out in (("qrdqn", 0.25), ("iqn", 0.5)):
+            facts = {"frames": 10, "cpu_s": 1.0, "finish_rate": 1.0}
+            points = [{"which": "seen", "score": 1.0, **facts}, {"which": "held out", "score": held_out, **facts}]
+            results.put("held_out", {"algorithm": algorithm, "seed": seed, **row}, points)
+    page = Page(Suite(), results)
+    text = page.text()
+    page.draw(tmp_path / "images")
+    assert "Final score 0.50 [0.50, 0.50] against 0.25 [0.25, 0.25], 1.00 [1.00, 1.00] of pairs won" in text
+    assert "| IQN | held out | 0.50 [0.50, 0.50] | 1.00 [1.00, 1.00] |" in text
+    assert "| IQN | seen | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] |" in text
+    assert "a score of 1 is 55 m/s on average" in text
+
+
 def test_without_the_baseline_there_is_no_sum_over_environments(results: Results, tmp_path: Path) -> None:
     made = Results(tmp_path / "without")
     row = {"algorithm": "iqn", "seed": 0, "status": "done", "versions": VERSIONS, "git": "abc", "cpu_s": 1.0}
