@@ -16,7 +16,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.suite_cells import Suite
-from benchmarks.suite_results import Results
+from benchmarks.suite_results import HELD_OUT, SEEN, Results
 from benchmarks.suite_statistics import estimate, finals
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,7 +24,7 @@ README = ROOT / "README.md"
 GAME = ROOT / "docs" / "game.md"
 RESULTS = ROOT / "benchmarks" / "results"
 MEDALS = ROOT / "tm_torchrl" / "tracks" / "data"
-HEADLINE, ENOUGH_RUNS = ("m_iqn", "m_qrdqn", "iqn", "qrdqn"), 5
+HEADLINE, ENOUGH_RUNS, ENOUGH_ABROAD = ("m_iqn", "m_qrdqn", "iqn", "qrdqn"), 5, 3
 
 
 def speed_table() -> str:
@@ -128,8 +128,8 @@ def learning_table() -> str:
     pixels = RESULTS / "pixel_proof.json"
     if pixels.exists():
         facts += [_pixel_line(json.loads(pixels.read_text()))]
-    compared = _suite_line(Results(RESULTS / "suite"))
-    facts += [compared] if compared else []
+    suite = Results(RESULTS / "suite")
+    facts += [line for line in (_suite_line(suite), _held_out_line(suite)) if line]
     return "\n".join([*rows, "", "\n".join(facts)])
 
 
@@ -144,6 +144,20 @@ def _suite_line(results: Results) -> str:
     return (
         f"Algorithms after {round(frames, -4):,} frames of the default track, as the author's time over the lap's: "
         f"{', '.join(parts)}; [more of them, other environments and other libraries](benchmarks/README.md)."
+    )
+
+
+def _held_out_line(results: Results) -> str:
+    """How Munchausen-IQN drives tracks that it was not trained on; empty while there are too few runs."""
+    about = Suite().environment("held_out")
+    kinds = [[row for row in results.curves("held_out") if row["which"] == which] for which in (HELD_OUT, SEEN)]
+    rates = finals(kinds[0], "m_iqn", key="finish_rate")
+    if len(rates) < ENOUGH_ABROAD:
+        return ""
+    speeds = [estimate(finals(rows, "m_iqn")).value * about["reference_speed"] for rows in kinds]
+    return (
+        f"On {about['title']}, M-IQN finishes {sum(rates) / len(rates):.0%} of laps at {speeds[0]:.0f} m/s; on those "
+        f"others, which it was trained on, at {speeds[1]:.0f} m/s ({len(rates)} seeds)."
     )
 
 
