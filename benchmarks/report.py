@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import suite_statistics as statistics
 from benchmarks.report_figures import Panel, curves_figure, profiles_figure
-from benchmarks.report_findings import FINISHED, cost_findings, finish_findings, learning_findings
+from benchmarks.report_findings import ENOUGH_RUNS, FINISHED, cost_findings, finish_findings, learning_findings
 from benchmarks.report_settings import settings_section
 from benchmarks.results_file import PACKAGES, RESULTS
 from benchmarks.suite_cells import Suite
@@ -165,12 +165,13 @@ class Page:
         return statistics.finals(self.curves[environment], algorithm)
 
     def _everywhere(self) -> list[str]:
-        """Algorithms that have runs in every environment where the baseline has some."""
+        """Algorithms that have runs in each of these environments."""
         places = self._places()
         return [name for name in self.titles if places and all(self._finals(name, place) for place in places)]
 
     def _places(self) -> list[str]:
-        return [name for name in self.environments if self._finals(BASELINE, name)]
+        """Environments where the baseline has enough runs to be judged by."""
+        return [name for name in self.environments if len(self._finals(BASELINE, name)) >= ENOUGH_RUNS]
 
     def _title(self, environment: str) -> str:
         title: str = self.suite.environment(environment)["title"]
@@ -183,9 +184,10 @@ class Page:
         """Over environments."""
         places = self._places()
         lines = [
-            "## All environments together",
+            "## Environments together",
             "",
-            f"{len(places)} of them: {', '.join(places)}. Scores are of equally many runs of each, pairs won of all.",
+            f"Those with {ENOUGH_RUNS} runs or more of QR-DQN: {', '.join(places)}. Scores are of equally many runs of "
+            "each, pairs won of all.",
             "",
         ]
         lines += ["| algorithm | final score | pairs won against QR-DQN |", "|---|--:|--:|"]

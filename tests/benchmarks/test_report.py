@@ -71,7 +71,7 @@ def test_the_page_tells_what_was_found(results: Results) -> None:
     assert "## CartPole-v1: runs of " in text and str(results.folder) in text
     assert "- nq/cartpole/0: too large" in text
     assert "settings as frozen in abc1234." in text and "finish rate" not in text
-    assert "All environments" not in text
+    assert "Environments together" not in text
 
 
 def test_other_libraries_stand_beside_ours_of_their_kind(results: Results) -> None:
@@ -106,6 +106,15 @@ def test_runs_on_tracks_are_told_by_laps(tmp_path: Path) -> None:
     )
 
 
+def test_environments_with_few_runs_are_left_out_of_the_sum(results: Results) -> None:
+    for name in ("acrobot", "hillside"):
+        row = {"algorithm": "qrdqn", "status": "done", "versions": VERSIONS, "git": "abc", "cpu_s": 1.0}
+        row |= {"python": "3.11", "machine": "here"}
+        for seed in range(5 if name == "acrobot" else 3):
+            results.put(name, {**row, "seed": seed}, [{"which": "seen", "frames": 10, "cpu_s": 1.0, "score": 0.5}])
+    assert "of QR-DQN: cartpole, acrobot. Scores" in Page(Suite(), results).text()
+
+
 def test_held_out_tracks_are_judged_where_there_are_some(tmp_path: Path) -> None:
     results = Results(tmp_path / "results")
     row = {"status": "done", "versions": VERSIONS, "git": "abc", "cpu_s": 1.0}
@@ -130,7 +139,7 @@ def test_without_the_baseline_there_is_no_sum_over_environments(results: Results
         made.put(environment, row, [{"which": "seen", "frames": 10, "cpu_s": 1.0, "score": 0.5}])
     page = Page(Suite(), made)
     page.draw(tmp_path / "images")
-    assert "## Acrobot" in page.text() and "All environments" not in page.text()
+    assert "## Acrobot" in page.text() and "Environments together" not in page.text()
 
 
 def test_the_search_for_settings_is_told(results: Results) -> None:
