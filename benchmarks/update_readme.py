@@ -179,13 +179,14 @@ def _loop_line(found: dict[str, Any]) -> str:
 def _cartpole_line(found: dict[str, Any]) -> str:
     parts = []
     for name, runs in found["rows"].items():
-        seconds, steps = (sorted(run[key] for run in runs) for key in ("cpu_s", "steps"))
+        spent, steps = (sorted(run[key] for run in runs) for key in ("cpu_s", "steps"))
         solved = sum(run["score"] >= 475 for run in runs)
         middle = len(runs) // 2
         parts.append(
-            f"{name} {seconds[middle]:.0f} CPU s and {steps[middle]:,.0f} steps ({solved} of {len(runs)} seeds)"
+            f"{name} {spent[middle]:.0f} CPU s ({spent[0]:.0f} to {spent[-1]:.0f}) and {steps[middle]:,.0f} steps "
+            f"({steps[0]:,.0f} to {steps[-1]:,.0f}; {solved} of {len(runs)} seeds)"
         )
-    return f"CartPole-v1 to a mean of 475, medians: {'; '.join(parts)} (`{found['command']}`)."
+    return f"CartPole-v1 to a mean of 475, medians (least to most): {'; '.join(parts)} (`{found['command']}`)."
 
 
 def _pixel_line(found: dict[str, Any]) -> str:
