@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ from tm_torchrl.trainers.construct import ConfigError
 HOME = Path(__file__).resolve().parent
 BASELINE = "qrdqn"
 KINDS = (HELD_OUT, SEEN)  # of tracks; the first that there is, is judged
-REFERENCE = "These tracks have no author's time: a score of 1 is {:g} m/s on average. Only laps tell of both kinds."
+REFERENCE = (
+    "These tracks have no author's time: a score of 1 is {:g} m/s on average. All but the laps is of held-out tracks."
+)
 INTRODUCTION = """\
 # Benchmarks
 
@@ -143,7 +146,6 @@ class Page:
 
     def text(self) -> str:
         """The whole page."""
-        commits = sorted({row["git"] for rows in self.rows.values() for row in rows})
         spent = sum(row["cpu_s"] for rows in self.rows.values() for row in rows if row["status"] == DONE)
         folder = self.results.folder
         here = folder.is_relative_to(HOME.parent)
@@ -151,7 +153,7 @@ class Page:
             INTRODUCTION.format(
                 folder=folder.relative_to(HOME.parent) if here else folder, hours=f"{spent / 3_600:.1f}"
             ),
-            f"Measured with {'; '.join(self._measured_with())}; settings as frozen in {', '.join(commits)}.\n",
+            f"Measured with {'; '.join(self._measured_with())}.\n",
         ]
         parts += [self._findings()]
         parts += [self._overall()] if len(self._places()) > 1 else []
@@ -202,6 +204,9 @@ class Page:
         about = self.suite.environment(environment)
         last = {(row["algorithm"], row["seed"]): row["frames"] for row in self.curves[environment]}
         lines = [f"## {self._title(environment)}: runs of {min(last.values()):,} frames", ""]
+        commits = Counter(row["git"] for row in self.rows[environment] if row["status"] == DONE).most_common()
+        runs = ", ".join(f"{commit} ({num} run{'s' * (num != 1)})" for commit, num in commits)
+        lines += [f"Settings as frozen in {runs}.", ""]
         lines += [REFERENCE.format(about["reference_speed"]), ""] if "reference_speed" in about else []
         lines += [f"![Learning curves](images/{environment}.png)", ""]
         lines += self._learning(environment, about)

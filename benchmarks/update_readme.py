@@ -15,6 +15,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.report_findings import ENOUGH_RUNS
 from benchmarks.suite_cells import Suite
 from benchmarks.suite_results import HELD_OUT, SEEN, Results
 from benchmarks.suite_statistics import estimate, finals
@@ -24,7 +25,7 @@ README = ROOT / "README.md"
 GAME = ROOT / "docs" / "game.md"
 RESULTS = ROOT / "benchmarks" / "results"
 MEDALS = ROOT / "tm_torchrl" / "tracks" / "data"
-HEADLINE, ENOUGH_RUNS, ENOUGH_ABROAD = ("m_iqn", "m_qrdqn", "iqn", "qrdqn"), 5, 3
+HEADLINE, ENOUGH_ABROAD = ("m_iqn", "m_qrdqn", "iqn", "qrdqn"), 3
 
 
 def speed_table() -> str:

@@ -70,7 +70,7 @@ def test_the_page_tells_what_was_found(results: Results) -> None:
     assert "| FQF | 1, 1 killed | 1.00 | 0.50 |" in text, "one run has no interval"
     assert "## CartPole-v1: runs of " in text and str(results.folder) in text
     assert "- nq/cartpole/0: too large" in text
-    assert "settings as frozen in abc1234." in text and "finish rate" not in text
+    assert "Settings as frozen in abc1234 (11 runs)." in text and "finish rate" not in text
     assert "Environments together" not in text
 
 
