@@ -11,9 +11,9 @@ Examples:
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tm_torchrl import lazy
 from tm_torchrl.envs.registration import register as _register
 
 if TYPE_CHECKING:
@@ -23,26 +23,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["FQF", "IQN", "QRDQN", "Track", "TrackManiaEnv", "__version__", "load_track"]
-
-_HOMES = {
-    "FQF": "tm_torchrl.trainers",
-    "IQN": "tm_torchrl.trainers",
-    "QRDQN": "tm_torchrl.trainers",
-    "Track": "tm_torchrl.tracks",
-    "TrackManiaEnv": "tm_torchrl.envs",
-    "load_track": "tm_torchrl.tracks",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
-
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)
 
 _register()

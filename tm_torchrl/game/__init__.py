@@ -5,8 +5,9 @@ Names are imported when they are used, so that reading states costs no torch.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tm_torchrl import lazy
 
 if TYPE_CHECKING:
     from tm_torchrl.game.client import Client, Moment, Passed
@@ -15,38 +16,4 @@ if TYPE_CHECKING:
     from tm_torchrl.game.tminterface2 import TMInterface2Client
     from tm_torchrl.game.world import GameWorld
 
-_HOMES = {
-    "CallRefused": "errors",
-    "Client": "client",
-    "GameError": "errors",
-    "GameGone": "errors",
-    "GameTimeout": "errors",
-    "GameWorld": "world",
-    "Moment": "client",
-    "NobodyThereError": "errors",
-    "Passed": "client",
-    "ProtocolError": "errors",
-    "TMInterface1Client": "tminterface1",
-    "TMInterface2Client": "tminterface2",
-}
-
-__all__ = [
-    "CallRefused",
-    "Client",
-    "GameError",
-    "GameGone",
-    "GameTimeout",
-    "GameWorld",
-    "Moment",
-    "NobodyThereError",
-    "Passed",
-    "ProtocolError",
-    "TMInterface1Client",
-    "TMInterface2Client",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

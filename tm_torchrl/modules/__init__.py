@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tm_torchrl import lazy
 
 if TYPE_CHECKING:
     from tm_torchrl.modules.activations import CReLU
@@ -37,82 +38,4 @@ if TYPE_CHECKING:
     from tm_torchrl.modules.spectral_norm import SpectralConv2d
     from tm_torchrl.modules.trunk import ResidualTrunk
 
-_HOMES = {
-    "activations": ("CReLU",),
-    "actor": ("QuantileActor", "QuantileModule"),
-    "conditioning": ("FiLM", "Hadamard"),
-    "decoder": ("Decoder", "DuelingDecoder"),
-    "distortion": ("CPW", "CVaR", "Power", "RiskDistortion", "Wang"),
-    "embedding": ("CosineEmbedding",),
-    "encoders": ("FloatEncoder", "Normalize", "PixelEncoder", "PixelFloatEncoder", "SmallPixelEncoder"),
-    "exploration": ("Boltzmann", "EpsilonGreedy", "NoisyExploration", "PerturbedValues"),
-    "fractions": (
-        "FractionProposal",
-        "FractionSource",
-        "MidpointFractions",
-        "StratifiedFractions",
-        "UniformFractions",
-    ),
-    "heads": ("FixedHead", "ImplicitHead", "MonotoneHead"),
-    "impala": ("ImpalaEncoder",),
-    "initialization": ("orthogonal_",),
-    "mlp": ("MLPFQFNetwork", "MLPIQNetwork", "MLPNQNetwork", "MLPQRNetwork"),
-    "network": ("QuantileNetwork", "Quantiles"),
-    "noisy": ("NoisyLinear", "reset_noise"),
-    "slots": ("SlotMixer",),
-    "spectral_norm": ("SpectralConv2d",),
-    "trunk": ("ResidualTrunk",),
-}
-_FILE_OF = {name: file for file, names in _HOMES.items() for name in names}
-
-__all__ = [
-    "CPW",
-    "Boltzmann",
-    "CReLU",
-    "CVaR",
-    "CosineEmbedding",
-    "Decoder",
-    "DuelingDecoder",
-    "EpsilonGreedy",
-    "FiLM",
-    "FixedHead",
-    "FloatEncoder",
-    "FractionProposal",
-    "FractionSource",
-    "Hadamard",
-    "ImpalaEncoder",
-    "ImplicitHead",
-    "MLPFQFNetwork",
-    "MLPIQNetwork",
-    "MLPNQNetwork",
-    "MLPQRNetwork",
-    "MidpointFractions",
-    "MonotoneHead",
-    "NoisyExploration",
-    "NoisyLinear",
-    "Normalize",
-    "PerturbedValues",
-    "PixelEncoder",
-    "PixelFloatEncoder",
-    "Power",
-    "QuantileActor",
-    "QuantileModule",
-    "QuantileNetwork",
-    "Quantiles",
-    "ResidualTrunk",
-    "RiskDistortion",
-    "SlotMixer",
-    "SmallPixelEncoder",
-    "SpectralConv2d",
-    "StratifiedFractions",
-    "UniformFractions",
-    "Wang",
-    "orthogonal_",
-    "reset_noise",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _FILE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}")
-    return getattr(importlib.import_module(f"{__name__}.{_FILE_OF[name]}"), name)
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

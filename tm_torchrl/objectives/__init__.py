@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tm_torchrl import lazy
 
 if TYPE_CHECKING:
     from tm_torchrl.objectives.dqn import DQNLoss
@@ -21,40 +22,4 @@ if TYPE_CHECKING:
         SoftEstimator,
     )
 
-_HOMES = {
-    "DQNLoss": "dqn",
-    "DoubleEstimator": "value_estimators",
-    "FQFLoss": "fqf",
-    "GreedyEstimator": "value_estimators",
-    "HardUpdate": "target_update",
-    "IQNLoss": "iqn",
-    "MunchausenEstimator": "value_estimators",
-    "QRDQNLoss": "qrdqn",
-    "QuantileEstimator": "value_estimators",
-    "QuantileEstimators": "value_estimators",
-    "SelfLossNormalizer": "self_loss",
-    "SoftEstimator": "value_estimators",
-    "SoftUpdate": "target_update",
-}
-
-__all__ = [
-    "DQNLoss",
-    "DoubleEstimator",
-    "FQFLoss",
-    "GreedyEstimator",
-    "HardUpdate",
-    "IQNLoss",
-    "MunchausenEstimator",
-    "QRDQNLoss",
-    "QuantileEstimator",
-    "QuantileEstimators",
-    "SelfLossNormalizer",
-    "SoftEstimator",
-    "SoftUpdate",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tm_torchrl import lazy
 
 if TYPE_CHECKING:
     from tm_torchrl.trainers.agent import Agent, load_agent, make_agent
@@ -18,50 +19,4 @@ if TYPE_CHECKING:
     from tm_torchrl.trainers.tasks import GymnasiumTask, Task, TrackManiaTask
     from tm_torchrl.trainers.training import Training
 
-_HOMES = {
-    "agent": ("Agent", "load_agent", "make_agent"),
-    "checkpoint": ("CheckpointError", "Checkpoints"),
-    "configuration": ("compose_settings",),
-    "construct": ("ConfigError",),
-    "learner": ("Learner", "NonFiniteLossError"),
-    "managed": ("FQF", "IQN", "QRDQN"),
-    "replay": ("Replay",),
-    "schedules": ("Exponential", "Linear", "Schedule", "Staircase", "make_schedule"),
-    "start": ("Summary", "train"),
-    "tasks": ("GymnasiumTask", "Task", "TrackManiaTask"),
-    "training": ("Training",),
-}
-_FILE_OF = {name: file for file, names in _HOMES.items() for name in names}
-
-__all__ = [
-    "FQF",
-    "IQN",
-    "QRDQN",
-    "Agent",
-    "CheckpointError",
-    "Checkpoints",
-    "ConfigError",
-    "Exponential",
-    "GymnasiumTask",
-    "Learner",
-    "Linear",
-    "NonFiniteLossError",
-    "Replay",
-    "Schedule",
-    "Staircase",
-    "Summary",
-    "Task",
-    "TrackManiaTask",
-    "Training",
-    "compose_settings",
-    "load_agent",
-    "make_agent",
-    "make_schedule",
-    "train",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _FILE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}")
-    return getattr(importlib.import_module(f"{__name__}.{_FILE_OF[name]}"), name)
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

@@ -5,8 +5,9 @@ Names are imported when they are used, so that geometry and rows cost no torch.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tm_torchrl import lazy
 
 if TYPE_CHECKING:
     from tm_torchrl.world.actions import ACTIONS
@@ -17,40 +18,4 @@ if TYPE_CHECKING:
     from tm_torchrl.world.sensors import Sensors
     from tm_torchrl.world.tracker import EndCause, Limits, Tracker
 
-_HOMES = {
-    "ACTIONS": "actions",
-    "CAR_ROW": "car_row",
-    "EndCause": "tracker",
-    "FullThrottle": "drivers",
-    "Limits": "tracker",
-    "Pursuit": "drivers",
-    "RandomDriver": "drivers",
-    "Replay": "drivers",
-    "Sensors": "sensors",
-    "Tracker": "tracker",
-    "World": "protocol",
-    "observation_constants": "observation",
-    "observation_layout": "observation",
-}
-
-__all__ = [
-    "ACTIONS",
-    "CAR_ROW",
-    "EndCause",
-    "FullThrottle",
-    "Limits",
-    "Pursuit",
-    "RandomDriver",
-    "Replay",
-    "Sensors",
-    "Tracker",
-    "World",
-    "observation_constants",
-    "observation_layout",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)
