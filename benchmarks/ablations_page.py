@@ -18,8 +18,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.results_file import RESULTS, describe_run, write_results
-from tm_torchrl.trainers.ablation_table import CLEARLY, Entry, markdown, measure, plot, share_ahead
-from tm_torchrl.trainers.own_process import RUN, folder_name
+from tm_torchrl.experiments.run_process import RUN, folder_name
+from tm_torchrl.experiments.table import CLEARLY, Entry, markdown, measure, plot, share_ahead
 
 NAME = "ablation_floats"
 DOCS = Path(__file__).resolve().parent.parent / "docs"

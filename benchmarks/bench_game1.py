@@ -28,7 +28,7 @@ from tm_torchrl.tracks.medals import author_actions
 from tm_torchrl.world.actions import ACTIONS, TICK_MS, TICKS_PER_ACTION
 
 TRACK = "oval"
-STOCK = Path(__file__).resolve().parent.parent / "tests" / "game" / "stock_client.py"
+STOCK = Path(__file__).resolve().parent.parent / "tests" / "game" / "tmi1" / "stock_client.py"
 
 
 def ours(*, num_ticks: int) -> float:

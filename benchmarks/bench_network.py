@@ -26,10 +26,11 @@ from tensordict import TensorDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.results_file import add_results_argument, describe_run, write_results
-from tm_torchrl.trainers import compose_settings
-from tm_torchrl.trainers.builders import build_actor, build_learner, build_task
-from tm_torchrl.trainers.memory import keep_freed_memory
-from tm_torchrl.trainers.probe import random_transitions
+from tm_torchrl.algorithms.quantile import build_actor, build_learner
+from tm_torchrl.settings import compose_settings
+from tm_torchrl.tasks.build import build_task
+from tm_torchrl.trainers.hooks.probe import random_transitions
+from tm_torchrl.trainers.malloc import keep_freed_memory
 
 EXPERIMENT = "experiment=btr"
 Update = Callable[[], object]

@@ -29,7 +29,7 @@ from torchrl.data import LazyTensorStorage, ReplayBuffer
 
 from benchmarks.results_file import describe_run, write_results
 from tm_torchrl.data import PrioritizedSampler, load_buffer, make_replay_buffer, save_buffer
-from tm_torchrl.data.prioritized_sampler import SumSegmentTreeFp64
+from tm_torchrl.data.storage.prioritized_sampler import SumSegmentTreeFp64
 
 NUM_FLOATS, NUM_DRAWS, BATCHES, ALPHA, BETA = 184, 512, (32, 512, 4096), 0.6, 0.4
 STORAGES = ("memory", "memmap")

@@ -21,8 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from benchmarks.results_file import describe_run, write_results
-from tm_torchrl.trainers import compose_settings
-from tm_torchrl.trainers.builders import build_actor, build_collector, build_policy, build_task
+from tm_torchrl.algorithms.quantile import build_actor, build_policy
+from tm_torchrl.settings import compose_settings
+from tm_torchrl.tasks.build import build_task
+from tm_torchrl.trainers.builders import build_collector
 
 SIGNALS = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP}
 

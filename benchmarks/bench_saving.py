@@ -35,7 +35,7 @@ from benchmarks import bench_frame_store
 from benchmarks.bench_frame_store import resident_bytes
 from benchmarks.results_file import describe_run, write_results
 from tm_torchrl.data import NStep, ReplayLog, make_replay_buffer, save_buffer
-from tm_torchrl.trainers.checkpoint import Checkpoints
+from tm_torchrl.data.saving.checkpoint import Checkpoints
 
 KINDS = {"floats": 184, "pixels": 264}
 CHECKPOINT_FLOATS = 5_000_000  # a network of 5 MB with its target and two moments of an optimiser

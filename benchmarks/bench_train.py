@@ -26,10 +26,12 @@ from benchmarks.bare_loop import BareLoop
 from benchmarks.cartpole_peers import run_ours, run_sb3, run_tianshou
 from benchmarks.results_file import add_results_argument, describe_run, write_results
 from tm_torchrl.envs import TrackManiaEnv
+from tm_torchrl.settings import compose_settings
 from tm_torchrl.sim import Starts
-from tm_torchrl.trainers import Training, compose_settings
-from tm_torchrl.trainers.builders import build_task, build_training
-from tm_torchrl.trainers.memory import keep_freed_memory
+from tm_torchrl.tasks.build import build_task
+from tm_torchrl.trainers import Training
+from tm_torchrl.trainers.builders import build_training
+from tm_torchrl.trainers.malloc import keep_freed_memory
 from tm_torchrl.world.tracker import Limits
 
 WARM_UP_FRAMES = 8_192

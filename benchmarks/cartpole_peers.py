@@ -39,9 +39,10 @@ def returns_of(act: Any) -> float:
 
 def run_ours(seed: int, folder: Path, overrides: Sequence[str] = ()) -> dict[str, float]:
     """``experiment=cartpole_iqn``, with changes."""
-    from tm_torchrl.trainers import compose_settings
-    from tm_torchrl.trainers.builders import build_task, build_training
-    from tm_torchrl.trainers.evaluate import Evaluate
+    from tm_torchrl.settings import compose_settings
+    from tm_torchrl.tasks.build import build_task
+    from tm_torchrl.trainers.builders import build_training
+    from tm_torchrl.trainers.hooks.evaluate import Evaluate
     from tm_torchrl.trainers.loop import run_loop
 
     settings = compose_settings(["experiment=cartpole_iqn", f"seed={seed}", *overrides])

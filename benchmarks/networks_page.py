@@ -14,9 +14,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.results_file import RESULTS
-from tm_torchrl.trainers.builders import build_task
-from tm_torchrl.trainers.configuration import compose_settings
-from tm_torchrl.trainers.construct import ConfigError, construct
+from tm_torchrl.settings.construct import ConfigError, construct
+from tm_torchrl.settings.tree import compose_settings
+from tm_torchrl.tasks.build import build_task
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "networks.md"
 PIXELS = "env.pixels=true"

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.results_file import describe_run, write_results
-from tm_torchrl.modules.fractions import midpoints
+from tm_torchrl.modules.quantiles.fractions import midpoints
 from tm_torchrl.objectives.functional import quantile_huber_loss
 
 BATCH, ACTIONS = 64, 3

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tm_torchrl.trainers.schedules import Schedule, make_schedule
+from tm_torchrl.settings.schedules import Schedule, make_schedule
 
 
 @dataclass(frozen=True)

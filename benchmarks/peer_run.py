@@ -14,8 +14,8 @@ import torch
 import yaml
 
 from benchmarks.peer_task import PeerTask
-from tm_torchrl.trainers.memory import keep_freed_memory
-from tm_torchrl.trainers.own_process import RUN, SETTINGS, stop_with_starter
+from tm_torchrl.experiments.run_process import RUN, SETTINGS, stop_with_starter
+from tm_torchrl.trainers.malloc import keep_freed_memory
 
 
 def main() -> None:

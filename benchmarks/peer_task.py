@@ -14,11 +14,12 @@ from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
 
 import tm_torchrl  # noqa: F401 - registers the simulator with gymnasium
+from tm_torchrl.experiments.run_process import RUN, write_result
 from tm_torchrl.record.run_folder import RunFolder
-from tm_torchrl.trainers.builders import build_task
-from tm_torchrl.trainers.memory import resident_mb
-from tm_torchrl.trainers.own_process import RUN, write_result
-from tm_torchrl.trainers.tasks import GymnasiumTask, TrackManiaTask
+from tm_torchrl.tasks.build import build_task
+from tm_torchrl.tasks.gymnasium import GymnasiumTask
+from tm_torchrl.tasks.trackmania import TrackManiaTask
+from tm_torchrl.trainers.malloc import resident_mb
 
 Act = Callable[[np.ndarray], np.ndarray]
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from benchmarks.peer_pace import Pace
 from benchmarks.peer_task import PeerTask
-from tm_torchrl.trainers.schedules import Linear
+from tm_torchrl.settings.schedules import Linear
 
 # test/discrete/test_{qrdqn,iqn,fqf}.py of thu-ml/tianshou at 03132cc and 002ffd9, read in November 2026.
 _EXAMPLE: dict[str, Any] = {

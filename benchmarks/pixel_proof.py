@@ -20,10 +20,10 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 
 from benchmarks.results_file import describe_run, write_results
+from tm_torchrl.agents import load_agent
 from tm_torchrl.evaluation.disturbed import Disturbed
 from tm_torchrl.record.curves import compare_runs
 from tm_torchrl.record.run_folder import read_evaluations
-from tm_torchrl.trainers import load_agent
 
 NUM_LAPS = 32
 SEED = 1_000

@@ -25,7 +25,7 @@ from benchmarks.report_settings import settings_section
 from benchmarks.results_file import PACKAGES, RESULTS
 from benchmarks.suite_cells import Suite
 from benchmarks.suite_results import DONE, HELD_OUT, MEDALS, SEEN, Results
-from tm_torchrl.trainers.construct import ConfigError
+from tm_torchrl.settings.construct import ConfigError
 
 HOME = Path(__file__).resolve().parent
 BASELINE = "qrdqn"

@@ -32,9 +32,9 @@ from benchmarks.results_file import RESULTS, describe_run
 from benchmarks.suite_cells import INSTALL, Cell, Suite, digest
 from benchmarks.suite_display import SuiteDisplay, default_workers
 from benchmarks.suite_results import DONE, FAILED, Results, costs_of, curve_of
+from tm_torchrl.experiments.run_process import RUN, STOPPED, OwnProcess, failure, is_done, prepare
 from tm_torchrl.record.run_folder import package_version
-from tm_torchrl.trainers import ConfigError
-from tm_torchrl.trainers.own_process import RUN, STOPPED, OwnProcess, failure, is_done, prepare
+from tm_torchrl.settings import ConfigError
 
 POLL_S = 0.2
 BEGUN = "begun.json"  # in a cell's folder: with what its run began

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 import yaml
 
-from tm_torchrl.trainers import ConfigError, compose_settings
-from tm_torchrl.trainers.nearest import nearest_name
+from tm_torchrl.settings import ConfigError, compose_settings
+from tm_torchrl.settings.nearest import nearest_name
 
 SUITE = Path(__file__).resolve().parent / "suite.yaml"
 TUNED = SUITE.with_name("tuned.yaml")
@@ -56,7 +56,7 @@ class Suite:
         'qrdqn/cartpole/0'
         >>> suite.cells("quik")
         Traceback (most recent call last):
-        tm_torchrl.trainers.construct.ConfigError: grid=quik: unknown; did you mean quick? There are: extended, gpu, ...
+        tm_torchrl.settings.construct.ConfigError: grid=quik: unknown; did you mean quick? There are: extended, gpu, ...
     """
 
     def __init__(self, path: Path = SUITE, *, tuned: Path | None = TUNED) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from tm_torchrl.experiments.run_process import RUN
 from tm_torchrl.record.run_folder import read_evaluations, read_metrics
-from tm_torchrl.trainers.own_process import RUN
 
 LOOK_EVERY_S = 2.0
 

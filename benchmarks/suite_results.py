@@ -17,10 +17,10 @@ from typing import Any
 
 from filelock import FileLock
 
+from tm_torchrl.experiments.run_process import RESULT, RUN
 from tm_torchrl.record.run_folder import read_evaluations, read_metrics
+from tm_torchrl.settings.construct import ConfigError
 from tm_torchrl.tracks.medals import medals_of
-from tm_torchrl.trainers.construct import ConfigError
-from tm_torchrl.trainers.own_process import RESULT, RUN
 
 CELL_COLUMNS = (
     *(

@@ -29,7 +29,7 @@ from benchmarks.suite_cells import TUNED, Cell, Suite, known
 from benchmarks.suite_display import SuiteDisplay, default_workers
 from benchmarks.suite_results import DONE, Results, write_table
 from benchmarks.suite_statistics import areas, finals
-from tm_torchrl.trainers import ConfigError
+from tm_torchrl.settings import ConfigError
 
 FIRST_SEED, SEEDS_APART = 1_000, 10  # seeds of trial t: 1000 + 10 t and on; grids begin with 0
 COLUMNS = ("algorithm", "trial", "runs", "area", "final_score", "cpu_s", "settings")

@@ -38,9 +38,9 @@ def main() -> None:
     parser.add_argument("--with", dest="overrides", nargs="+", default=[], help="settings of all runs")
     args = parser.parse_args()
 
-    from tm_torchrl.trainers.ablation import ROADMAP, Ablation
-    from tm_torchrl.trainers.construct import ConfigError
-    from tm_torchrl.trainers.hardships import judge_hardships
+    from tm_torchrl.experiments.ablation import ROADMAP, Ablation
+    from tm_torchrl.experiments.robustness import judge_hardships
+    from tm_torchrl.settings.construct import ConfigError
 
     overrides = list(args.overrides)
     overrides += [] if args.minutes is None else [f"max_minutes={args.minutes}"]

@@ -20,9 +20,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from tm_torchrl.agents import load_agent
+from tm_torchrl.data.saving.checkpoint import CheckpointError
 from tm_torchrl.evaluation import bootstrap_interval, interquartile_mean
-from tm_torchrl.trainers import load_agent
-from tm_torchrl.trainers.checkpoint import CheckpointError
 
 
 def statistics(values: list[float]) -> dict[str, Any]:

@@ -14,10 +14,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from tm_torchrl.trainers import load_agent
-from tm_torchrl.trainers.agent import Agent
-from tm_torchrl.trainers.checkpoint import CheckpointError
-from tm_torchrl.trainers.export import GreedyPolicy, disagreements, export_onnx, export_policy, visited_states
+from tm_torchrl.agents import load_agent
+from tm_torchrl.agents.agent import Agent
+from tm_torchrl.agents.export import GreedyPolicy, disagreements, export_onnx, export_policy, visited_states
+from tm_torchrl.data.saving.checkpoint import CheckpointError
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tm_torchrl.trainers.checkpoint import CheckpointError
-from tm_torchrl.trainers.linesight import import_linesight
+from tm_torchrl.data.saving.checkpoint import CheckpointError
+from tm_torchrl.linesight.convert import import_linesight
 
 
 def image_size(text: str) -> tuple[int, int]:

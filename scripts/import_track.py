@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from tm_torchrl.tracks import from_centreline, load_track
-from tm_torchrl.tracks.gbx_files import read_drive, read_map
-from tm_torchrl.tracks.line_files import resampled, save_line
+from tm_torchrl.tracks.files.gbx_files import read_drive, read_map
+from tm_torchrl.tracks.files.line_files import resampled, save_line
 
 
 def import_track(args: argparse.Namespace) -> str:

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from rich.progress import track as progress
 
+from tm_torchrl.agents import load_agent
+from tm_torchrl.data.saving.checkpoint import CheckpointError
 from tm_torchrl.record import driven_line, write_video
 from tm_torchrl.record.dashboard import Dashboard
-from tm_torchrl.trainers import load_agent
-from tm_torchrl.trainers.checkpoint import CheckpointError
 from tm_torchrl.world.car_row import CAR_ROW
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tm_torchrl.trainers import compose_settings
+from tm_torchrl.settings import compose_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "coming_from.md").read_text(encoding="utf-8")

@@ -19,8 +19,8 @@ import json, os, sys
 sys.path.insert(0, {root!r})
 import torch
 torch.set_num_threads(1)
-import tests.data.logged_buffer, tm_torchrl.data.replay_log
-tests.data.logged_buffer.build(), tm_torchrl.data.replay_log
+import tests.data.saving.logged_buffer, tm_torchrl.data.saving.replay_log
+tests.data.saving.logged_buffer.build(), tm_torchrl.data.saving.replay_log
 for line in sys.stdin:
     pid = os.fork() if hasattr(os, "fork") else 0
     if pid == 0:
@@ -28,7 +28,7 @@ for line in sys.stdin:
         exec(json.loads(line), dict(__name__="__main__"))
         os._exit(1)
     os.waitpid(pid, 0)
-    print("dead", flush=True)
+    print("\\ndead", flush=True)  # on a line of its own, even if the process was killed while it printed
 """
 
 

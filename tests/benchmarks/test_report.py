@@ -11,7 +11,7 @@ from benchmarks.report import Page, main, threshold_of
 from benchmarks.suite_cells import Suite
 from benchmarks.suite_results import Results, write_table
 from benchmarks.tune import COLUMNS as TRIAL_COLUMNS
-from tm_torchrl.trainers import ConfigError
+from tm_torchrl.settings import ConfigError
 
 VERSIONS = "torch 2.13.0, torchrl 0.14.1"
 

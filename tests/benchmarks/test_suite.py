@@ -17,8 +17,8 @@ from benchmarks.suite import PEER_COMMAND, Runner, main
 from benchmarks.suite_cells import SUITE, Suite
 from benchmarks.suite_display import SuiteDisplay
 from benchmarks.suite_results import Results
-from tm_torchrl.trainers import ConfigError
-from tm_torchrl.trainers.own_process import STOPPED
+from tm_torchrl.experiments.run_process import STOPPED
+from tm_torchrl.settings import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 FACTS = {"versions": {"torch": "1"}, "python": "3", "machine": "here", "git": "abc", "date": "today", "command": "me"}

@@ -10,10 +10,11 @@ import torch
 
 from benchmarks.peer_pace import Pace
 from benchmarks.suite_cells import Cell, Suite, digest, merged
+from tm_torchrl.algorithms.quantile import build_actor, build_learner, build_policy
 from tm_torchrl.objectives.value_estimators import DoubleEstimator, MunchausenEstimator
-from tm_torchrl.trainers import ConfigError
-from tm_torchrl.trainers.builders import build_actor, build_learner, build_policy, build_task
-from tm_torchrl.trainers.configuration import differences
+from tm_torchrl.settings import ConfigError
+from tm_torchrl.settings.tree import differences
+from tm_torchrl.tasks.build import build_task
 
 SUITE = Suite()
 OURS = [name for name, about in SUITE.algorithms.items() if "peer" not in about]

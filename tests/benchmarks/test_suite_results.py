@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.suite_results import HELD_OUT, SEEN, Results, costs_of, curve_of, lap_score
-from tm_torchrl.trainers.construct import ConfigError
+from tm_torchrl.settings.construct import ConfigError
 
 TABLES = ("cartpole_cells.csv", "cartpole_curves.csv")
 ABOUT = {"worst": -100.0, "best": 100.0}

@@ -13,7 +13,7 @@ from benchmarks import tune
 from benchmarks.suite_cells import SUITE, Cell, Suite
 from benchmarks.suite_results import Results, read_table
 from benchmarks.tune import FIRST_SEED, Search, best_of, drawn, write_tuned
-from tm_torchrl.trainers import ConfigError
+from tm_torchrl.settings import ConfigError
 
 PLAIN = Suite(tuned=None)
 

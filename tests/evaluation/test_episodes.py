@@ -11,7 +11,7 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModule
 from torchrl.envs import GymEnv
 
-from tests.trainers.failing_env import CountingBatch
+from tests.collectors.failing_env import CountingBatch
 from tm_torchrl.evaluation import bootstrap_interval, interquartile_mean, play_episodes
 
 POLICY = TensorDictModule(lambda seen: seen.squeeze(-1).long() * 0, in_keys=["observation"], out_keys=["action"])

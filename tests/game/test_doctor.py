@@ -36,8 +36,8 @@ from tm_torchrl.game.doctor.machine import (
 )
 from tm_torchrl.game.emulator.protocol1 import Protocol1Server
 from tm_torchrl.game.emulator.protocol2 import Protocol2Server
+from tm_torchrl.game.instances.ports import free_port
 from tm_torchrl.game.plugin.install import install_plugin
-from tm_torchrl.game.ports import free_port
 from tm_torchrl.tracks import load_track
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "doctor.py"

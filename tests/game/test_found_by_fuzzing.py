@@ -8,14 +8,14 @@ from itertools import chain, cycle
 import numpy as np
 import pytest
 
-from tests.game.test_fuzz_protocol1 import Clock, Game, Memory, client_of, clock, face, message, server
+from tests.game.emulator.test_fuzz_protocol1 import Clock, Game, Memory, client_of, clock, face, message, server
 from tm_torchrl.game import GameTimeout, TMInterface2Client
 from tm_torchrl.game.emulator.protocol1 import Protocol1Server
 from tm_torchrl.game.emulator.race import EmulatedRace
-from tm_torchrl.game.link import Link
-from tm_torchrl.game.messages1 import INPUTS, INT, TWO_INTS, Kind
-from tm_torchrl.game.messages2 import Message
 from tm_torchrl.game.state_layout import HEAD, head_of, new_state
+from tm_torchrl.game.tmi1.messages import INPUTS, INT, TWO_INTS, Kind
+from tm_torchrl.game.tmi2.connection import Link
+from tm_torchrl.game.tmi2.messages import Message
 from tm_torchrl.sim.state import STATE
 from tm_torchrl.tracks import load_track
 from tm_torchrl.world.actions import ACTIONS

@@ -12,9 +12,9 @@ from tests.game.ways import served
 from tests.mutated_bytes import mutated
 from tm_torchrl.game import GameError, GameGone, TMInterface2Client
 from tm_torchrl.game.emulator.protocol2 import ClientGone, Protocol2Server
-from tm_torchrl.game.link import Link
-from tm_torchrl.game.messages2 import INT, Message, execute, request, rewind_to, set_inputs, set_speed
 from tm_torchrl.game.state_layout import new_state
+from tm_torchrl.game.tmi2.connection import Link
+from tm_torchrl.game.tmi2.messages import INT, Message, execute, request, rewind_to, set_inputs, set_speed
 from tm_torchrl.tracks import load_track
 from tm_torchrl.world.actions import ACTIONS
 

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from tm_torchrl.game import GameGone, TMInterface2Client
-from tm_torchrl.game.messages2 import DEFAULT_PORT, DEFAULT_TIMEOUT_MS, Message
 from tm_torchrl.game.plugin import PLUGIN, install_plugin, plugin_folders
 from tm_torchrl.game.state_layout import head_of, race_time_of
+from tm_torchrl.game.tmi2.messages import DEFAULT_PORT, DEFAULT_TIMEOUT_MS, Message
 from tm_torchrl.world.actions import ACTIONS, FORWARD
 
 SOURCE = PLUGIN.read_text(encoding="utf-8")

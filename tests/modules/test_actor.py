@@ -14,7 +14,7 @@ from torchrl.data import Categorical, Composite, MultiCategorical, OneHot
 from torchrl.envs import ExplorationType, GymEnv, set_exploration_type
 from torchrl.modules import EGreedyModule
 
-from tests.modules.test_network import every_network, small
+from tests.modules.quantiles.test_network import every_network, small
 from tm_torchrl.modules import (
     CPW,
     CVaR,
@@ -29,7 +29,7 @@ from tm_torchrl.modules import (
     StratifiedFractions,
     Wang,
 )
-from tm_torchrl.modules.fractions import midpoints
+from tm_torchrl.modules.quantiles.fractions import midpoints
 
 
 def states(*shape: int) -> TensorDict:

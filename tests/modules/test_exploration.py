@@ -16,7 +16,7 @@ from torch.nn.functional import one_hot
 from torchrl.data import Categorical
 from torchrl.envs import ExplorationType, set_exploration_type
 
-from tests.modules.test_network import small
+from tests.modules.quantiles.test_network import small
 from tm_torchrl.modules import (
     Boltzmann,
     EpsilonGreedy,

@@ -151,7 +151,7 @@ def test_deeper_fraction_projections(family: str, conditioning: type[nn.Module],
 def test_export(family: str, image: str, pooling: str, norm: str | None, head: str) -> None:
     from torchrl.data import Categorical
 
-    from tm_torchrl.trainers.export import GreedyPolicy
+    from tm_torchrl.agents.export import GreedyPolicy
 
     keys, edge = ["pixels", "observation"], IMAGES[image][1]
     network = small(family, layer_norm=True, **image_of(image, pooling, norm), **HEADS[head])

@@ -11,8 +11,8 @@ from tm_torchrl.record import driven_line, track_gallery
 from tm_torchrl.record.curves import compare_runs
 from tm_torchrl.record.dashboard import Dashboard
 from tm_torchrl.sim import Simulator
-from tm_torchrl.sim.scenery import COLOUR, Paint
-from tm_torchrl.sim.views import chase_view, top_view
+from tm_torchrl.sim.camera.scenery import COLOUR, Paint
+from tm_torchrl.sim.camera.views import chase_view, top_view
 from tm_torchrl.tracks import load_track
 from tm_torchrl.world.car_row import CAR_ROW
 

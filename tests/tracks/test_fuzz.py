@@ -17,9 +17,9 @@ import pytest
 
 from tests.mutated_bytes import mutated
 from tm_torchrl.tracks import Track, from_centreline
-from tm_torchrl.tracks.files import ARRAYS, SCALARS
-from tm_torchrl.tracks.gbx_files import read_drive, read_map
-from tm_torchrl.tracks.line_files import resampled
+from tm_torchrl.tracks.files.gbx_files import read_drive, read_map
+from tm_torchrl.tracks.files.line_files import resampled
+from tm_torchrl.tracks.files.track_files import ARRAYS, SCALARS
 
 SLOW = [pytest.param(seed, 10_000, marks=pytest.mark.slow) for seed in range(1, 11)]
 

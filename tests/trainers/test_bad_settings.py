@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tm_torchrl.trainers import ConfigError, compose_settings, start, train
+from tm_torchrl.settings import ConfigError, compose_settings
+from tm_torchrl.settings.construct import construct
+from tm_torchrl.trainers import train
 from tm_torchrl.trainers.command import run_command
-from tm_torchrl.trainers.construct import construct
 
 SEES = ["env.pixels=true", "network=impala"]
 TRUNK = "objective.network.trunk={_target_: tm_torchrl.modules.ResidualTrunk, num_blocks: 2}"
@@ -83,7 +84,7 @@ def test_an_interrupt_before_anything_is_written_is_one_word_and_leaves_no_folde
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(start, "train", interrupted)
+    monkeypatch.setattr("tm_torchrl.trainers.run.train", interrupted)
     monkeypatch.setattr(sys, "argv", ["train_iqn.py"])
     with pytest.raises(SystemExit) as ended:
         run_command("train_iqn")

@@ -9,11 +9,12 @@ import torch
 
 from tests.trainers.test_networks import FEW_UPDATES
 from tests.trainers.test_training import quiet, weights
+from tm_torchrl.agents import load_agent
+from tm_torchrl.agents.agent import make_agent
+from tm_torchrl.algorithms.quantile import build_policy
 from tm_torchrl.modules import EpsilonGreedy
 from tm_torchrl.modules.exploration import _Exploration
-from tm_torchrl.trainers import ConfigError, compose_settings, load_agent
-from tm_torchrl.trainers.agent import make_agent
-from tm_torchrl.trainers.builders import build_policy
+from tm_torchrl.settings import ConfigError, compose_settings
 
 BLOCKS = ["env.action_block=5", "env.num_previous_actions=25"]
 SMALL = ["objective.network.hidden_sizes=[16]", "objective.network.head_size=16"]

@@ -5,18 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tm_torchrl.algorithms.quantile import build_actor, build_learner, build_policy, build_replay
+from tm_torchrl.collectors.supervised import SupervisedCollector
 from tm_torchrl.data import MiniRace
-from tm_torchrl.trainers import ConfigError, compose_settings
-from tm_torchrl.trainers.builders import (
-    build_actor,
-    build_collector,
-    build_learner,
-    build_policy,
-    build_replay,
-    build_task,
-    num_workers,
-)
-from tm_torchrl.trainers.collection import SupervisedCollector
+from tm_torchrl.settings import ConfigError, compose_settings
+from tm_torchrl.tasks.build import build_task
+from tm_torchrl.trainers.builders import build_collector, num_workers
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,11 @@ import yaml
 
 from tests.mutated_bytes import mutated
 from tm_torchrl.record.folder_claim import FolderTakenError
+from tm_torchrl.settings import ConfigError, compose_settings
+from tm_torchrl.settings.stored import run_settings
+from tm_torchrl.settings.tree import differences, resumed_settings, run_name
 from tm_torchrl.tracks import load_track
-from tm_torchrl.trainers import ConfigError, compose_settings, start, tasks, train
-from tm_torchrl.trainers.agent import run_settings
-from tm_torchrl.trainers.configuration import differences, resumed_settings, run_name
+from tm_torchrl.trainers import run, train
 
 SLOW = [pytest.param(seed, 10_000, marks=pytest.mark.slow) for seed in range(1, 11)]
 BUILDS, COMPOSES = 100, 50
@@ -44,7 +45,7 @@ TARGETS = [
         "tm_torchrl.sim.Starts",
         "tm_torchrl.modules.Normalize",
         "torch.optim.SGD",
-        "tm_torchrl.trainers.nearest",
+        "tm_torchrl.settings.nearest",
         "",
         "a b.c",
         5,
@@ -106,11 +107,11 @@ def stop(*_: Any, **__: Any) -> NoReturn:
 @pytest.fixture
 def checks_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """``train`` ends where it would make a folder; tracks are not generated one by one, nor threads started."""
-    monkeypatch.setattr(start, "claim", stop)
-    monkeypatch.setattr(start, "claim_new", stop)
-    monkeypatch.setattr(start, "keep_freed_memory", lambda: None)
-    monkeypatch.setattr(start.torch, "set_num_threads", lambda number: None)
-    monkeypatch.setattr(tasks, "generate_track", lambda seed: load_track("oval"))
+    monkeypatch.setattr("tm_torchrl.trainers.run.claim", stop)
+    monkeypatch.setattr("tm_torchrl.trainers.run.claim_new", stop)
+    monkeypatch.setattr("tm_torchrl.trainers.run.keep_freed_memory", lambda: None)
+    monkeypatch.setattr("torch.set_num_threads", lambda number: None)
+    monkeypatch.setattr("tm_torchrl.tasks.trackmania.generate_track", lambda seed: load_track("oval"))
 
 
 def outcome(settings: dict[str, Any] | list[str]) -> str:
@@ -133,11 +134,13 @@ def test_any_settings_are_refused_in_a_line_or_reach_their_folder(
 ) -> None:
     generator = random.Random(seed)
     bases = [compose_settings(base) for base in BASES]
-    build = start.refuse_bad_parts
+    build = run.refuse_bad_parts
     ends = []
     for number in range(num):
         is_built = number % BUILDS == 0
-        monkeypatch.setattr(start, "refuse_bad_parts", build if is_built else lambda settings, task: None)
+        monkeypatch.setattr(
+            "tm_torchrl.trainers.run.refuse_bad_parts", build if is_built else lambda settings, task: None
+        )
         ends.append(outcome(changed(generator.choice(bases), generator, odd=CHEAP if is_built else ODD)))
     assert num // 4 < ends.count("reached") < num
     assert ends.count("ConfigError") > num // 4
@@ -148,7 +151,7 @@ def test_any_settings_are_refused_in_a_line_or_reach_their_folder(
 def test_any_words_of_a_command_line_are_refused_in_a_line_or_reach_their_folder(
     seed: int, num: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(start, "refuse_bad_parts", lambda settings, task: None)
+    monkeypatch.setattr("tm_torchrl.trainers.run.refuse_bad_parts", lambda settings, task: None)
     generator = random.Random(seed)
     names = names_of(compose_settings(["replay=prioritized"]))
     names += ["experiment", "hydra.run.dir", "a.b", "", "env/x", "@x"]
@@ -168,7 +171,7 @@ def test_any_words_of_a_command_line_are_refused_in_a_line_or_reach_their_folder
 @pytest.mark.parametrize(("seed", "num"), [(0, 2_000), *SLOW])
 def test_any_file_of_a_run_is_settings_or_a_config_error(seed: int, num: int, tmp_path: Path) -> None:
     stored = {
-        "env": {"_target_": "tm_torchrl.trainers.tasks.TrackManiaTask", "track": "oval", "num_envs": 2},
+        "env": {"_target_": "tm_torchrl.tasks.TrackManiaTask", "track": "oval", "num_envs": 2},
         "objective": {"network": {"_target_": "x", "_partial_": True}, "num_acting_fractions": 8},
         "replay": {"batch_size": 128, "capacity": [[0, 5, 1]]},
         "gamma": ["linear", [0, 0.99]],

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from tests.trainers.test_training import quiet, weights
+from tm_torchrl.agents import load_agent
+from tm_torchrl.agents.agent import make_agent
+from tm_torchrl.agents.export import GreedyPolicy, disagreements, export_policy, visited_states
+from tm_torchrl.data.saving.checkpoint import CheckpointError
 from tm_torchrl.modules import ImpalaEncoder, NoisyLinear, PixelEncoder, PixelFloatEncoder
-from tm_torchrl.trainers import ConfigError, compose_settings, load_agent
-from tm_torchrl.trainers.agent import make_agent
-from tm_torchrl.trainers.checkpoint import CheckpointError
-from tm_torchrl.trainers.export import GreedyPolicy, disagreements, export_policy, visited_states
+from tm_torchrl.settings import ConfigError, compose_settings
 
 FEW_UPDATES = [
     "env.track=oval",

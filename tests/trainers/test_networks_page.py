@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tm_torchrl.modules.activations import ACTIVATIONS
-from tm_torchrl.modules.pooling import _POOLS
-from tm_torchrl.modules.slots import MIXERS
-from tm_torchrl.trainers.configuration import config_folder
+from tm_torchrl.modules.encoders.pooling import _POOLS
+from tm_torchrl.modules.layers.activations import ACTIVATIONS
+from tm_torchrl.modules.quantiles.slots import MIXERS
+from tm_torchrl.settings.tree import config_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")

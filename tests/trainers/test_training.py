@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 import torch
 
+from tm_torchrl.agents import load_agent
+from tm_torchrl.algorithms.learner import NonFiniteLossError
+from tm_torchrl.data.saving.checkpoint import Checkpoints
 from tm_torchrl.record.run_folder import read_evaluations, read_metrics
-from tm_torchrl.trainers import ConfigError, compose_settings, load_agent, train
-from tm_torchrl.trainers.checkpoint import Checkpoints
-from tm_torchrl.trainers.learner import NonFiniteLossError
+from tm_torchrl.settings import ConfigError, compose_settings
+from tm_torchrl.trainers import train
 
 SMALL = [
     "objective.network.hidden_sizes=[16,16]",
@@ -176,7 +178,7 @@ def test_a_full_disk_costs_messages_but_not_the_run(tmp_path: Path, monkeypatch:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     said: list[str] = []
-    monkeypatch.setattr("tm_torchrl.trainers.display.Display.say", lambda self, message: said.append(message))
+    monkeypatch.setattr("tm_torchrl.trainers.hooks.display.Display.say", lambda self, message: said.append(message))
     monkeypatch.setattr("tm_torchrl.record.run_folder.append_line", full)
     monkeypatch.setattr("os.fsync", full)
     summary = quiet([*DRIVE, "total_frames=512", f"resume='{run}'"], run)

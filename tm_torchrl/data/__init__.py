@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 from tm_torchrl import lazy
 
 if TYPE_CHECKING:
-    from tm_torchrl.data.capacity import CapacitySchedule, move_contents
-    from tm_torchrl.data.frame_store import FrameStorage
-    from tm_torchrl.data.held_out import HeldOut
-    from tm_torchrl.data.mini_race import MiniRace
-    from tm_torchrl.data.n_step import NStep
-    from tm_torchrl.data.prioritized import TensorDictPrioritizedReplayBuffer
-    from tm_torchrl.data.prioritized_sampler import PrioritizedSampler
-    from tm_torchrl.data.replay_buffer import make_replay_buffer
-    from tm_torchrl.data.replay_log import Appended, ReplayLog, Restored
+    from tm_torchrl.data.replay import Replay
     from tm_torchrl.data.reuse_budget import ReuseBudget
-    from tm_torchrl.data.row_storage import RowStorage
-    from tm_torchrl.data.saved_buffer import DamagedBufferError, load_buffer, save_buffer
-    from tm_torchrl.data.whole_files import DamagedFileError, SavingError
+    from tm_torchrl.data.saving.replay_log import Appended, ReplayLog, Restored
+    from tm_torchrl.data.saving.saved_buffer import DamagedBufferError, load_buffer, save_buffer
+    from tm_torchrl.data.saving.whole_files import DamagedFileError, SavingError
+    from tm_torchrl.data.steps.held_out import HeldOut
+    from tm_torchrl.data.steps.mini_race import MiniRace
+    from tm_torchrl.data.steps.n_step import NStep
+    from tm_torchrl.data.storage.capacity import CapacitySchedule, move_contents
+    from tm_torchrl.data.storage.frame_store import FrameStorage
+    from tm_torchrl.data.storage.prioritized import TensorDictPrioritizedReplayBuffer
+    from tm_torchrl.data.storage.prioritized_sampler import PrioritizedSampler
+    from tm_torchrl.data.storage.replay_buffer import make_replay_buffer
+    from tm_torchrl.data.storage.row_storage import RowStorage
 
 __getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

@@ -17,7 +17,7 @@ from tm_torchrl.envs.race import Race
 from tm_torchrl.envs.rewards import RewardTerm
 from tm_torchrl.envs.trackmania import choose_tracks
 from tm_torchrl.sim import Randomisation, Simulator, Starts
-from tm_torchrl.sim.views import chase_view
+from tm_torchrl.sim.camera.views import chase_view
 from tm_torchrl.tracks import Track
 from tm_torchrl.world.actions import NUM_ACTIONS
 from tm_torchrl.world.tracker import EndCause, Limits

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torchrl.envs import ExplorationType, set_exploration_type
 
-from tm_torchrl.modules.activations import CReLU
-from tm_torchrl.modules.fractions import FractionProposal, midpoints
-from tm_torchrl.modules.network import QuantileNetwork, Quantiles
+from tm_torchrl.modules.layers.activations import CReLU
+from tm_torchrl.modules.quantiles.fractions import FractionProposal, midpoints
+from tm_torchrl.modules.quantiles.network import QuantileNetwork, Quantiles
 
 NUM_FRACTIONS = 32
 DORMANT = 0.025  # Sokar et al. 2023, section 3

@@ -12,8 +12,8 @@ from tm_torchrl import lazy
 if TYPE_CHECKING:
     from tm_torchrl.game.client import Client, Moment, Passed
     from tm_torchrl.game.errors import CallRefused, GameError, GameGone, GameTimeout, NobodyThereError, ProtocolError
-    from tm_torchrl.game.tminterface1 import TMInterface1Client
-    from tm_torchrl.game.tminterface2 import TMInterface2Client
+    from tm_torchrl.game.tmi1.client import TMInterface1Client
+    from tm_torchrl.game.tmi2.client import TMInterface2Client
     from tm_torchrl.game.world import GameWorld
 
 __getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

@@ -7,35 +7,35 @@ from typing import TYPE_CHECKING
 from tm_torchrl import lazy
 
 if TYPE_CHECKING:
-    from tm_torchrl.modules.activations import CReLU
     from tm_torchrl.modules.actor import QuantileActor, QuantileModule
-    from tm_torchrl.modules.conditioning import FiLM, Hadamard
-    from tm_torchrl.modules.decoder import Decoder, DuelingDecoder
-    from tm_torchrl.modules.distortion import CPW, CVaR, Power, RiskDistortion, Wang
-    from tm_torchrl.modules.embedding import CosineEmbedding
-    from tm_torchrl.modules.encoders import (
+    from tm_torchrl.modules.encoders.encoders import (
         FloatEncoder,
         Normalize,
         PixelEncoder,
         PixelFloatEncoder,
         SmallPixelEncoder,
     )
+    from tm_torchrl.modules.encoders.impala import ImpalaEncoder
+    from tm_torchrl.modules.encoders.trunk import ResidualTrunk
     from tm_torchrl.modules.exploration import Boltzmann, EpsilonGreedy, NoisyExploration, PerturbedValues
-    from tm_torchrl.modules.fractions import (
+    from tm_torchrl.modules.layers.activations import CReLU
+    from tm_torchrl.modules.layers.initialization import orthogonal_
+    from tm_torchrl.modules.layers.noisy import NoisyLinear, reset_noise
+    from tm_torchrl.modules.layers.spectral_norm import SpectralConv2d
+    from tm_torchrl.modules.mlp import MLPFQFNetwork, MLPIQNetwork, MLPNQNetwork, MLPQRNetwork
+    from tm_torchrl.modules.quantiles.conditioning import FiLM, Hadamard
+    from tm_torchrl.modules.quantiles.decoder import Decoder, DuelingDecoder
+    from tm_torchrl.modules.quantiles.distortion import CPW, CVaR, Power, RiskDistortion, Wang
+    from tm_torchrl.modules.quantiles.embedding import CosineEmbedding
+    from tm_torchrl.modules.quantiles.fractions import (
         FractionProposal,
         FractionSource,
         MidpointFractions,
         StratifiedFractions,
         UniformFractions,
     )
-    from tm_torchrl.modules.heads import FixedHead, ImplicitHead, MonotoneHead
-    from tm_torchrl.modules.impala import ImpalaEncoder
-    from tm_torchrl.modules.initialization import orthogonal_
-    from tm_torchrl.modules.mlp import MLPFQFNetwork, MLPIQNetwork, MLPNQNetwork, MLPQRNetwork
-    from tm_torchrl.modules.network import QuantileNetwork, Quantiles
-    from tm_torchrl.modules.noisy import NoisyLinear, reset_noise
-    from tm_torchrl.modules.slots import SlotMixer
-    from tm_torchrl.modules.spectral_norm import SpectralConv2d
-    from tm_torchrl.modules.trunk import ResidualTrunk
+    from tm_torchrl.modules.quantiles.heads import FixedHead, ImplicitHead, MonotoneHead
+    from tm_torchrl.modules.quantiles.network import QuantileNetwork, Quantiles
+    from tm_torchrl.modules.quantiles.slots import SlotMixer
 
 __getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

@@ -7,11 +7,11 @@ from functools import partial
 
 from torch import nn
 
-from tm_torchrl.modules.activations import Activation
-from tm_torchrl.modules.choices import maker, require_count, require_sizes
-from tm_torchrl.modules.decoder import Decoder, DuelingDecoder, Mixer
-from tm_torchrl.modules.encoders import FloatEncoder, Normalize, PixelFloatEncoder
-from tm_torchrl.modules.layers import Initialization, LinearLayer
+from tm_torchrl.modules.encoders.encoders import FloatEncoder, Normalize, PixelFloatEncoder
+from tm_torchrl.modules.layers.activations import Activation
+from tm_torchrl.modules.layers.choices import maker, require_count, require_sizes
+from tm_torchrl.modules.layers.dense import Initialization, LinearLayer
+from tm_torchrl.modules.quantiles.decoder import Decoder, DuelingDecoder, Mixer
 
 ModuleMaker = Callable[..., nn.Module]
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchrl.envs import ExplorationType
 from torchrl.envs.utils import exploration_type
 
-from tm_torchrl.modules.noisy import is_noisy, reset_noise
+from tm_torchrl.modules.layers.noisy import is_noisy, reset_noise
 
 HELD_KEYS = ("held_action", "held_steps")
 

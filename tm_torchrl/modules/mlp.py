@@ -8,7 +8,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from tm_torchrl.modules.activations import Activation, leaky_relu
 from tm_torchrl.modules.assembly import (
     ModuleMaker,
     count_features,
@@ -17,15 +16,16 @@ from tm_torchrl.modules.assembly import (
     make_image_encoder,
     make_trunk,
 )
-from tm_torchrl.modules.conditioning import FiLM, Hadamard
-from tm_torchrl.modules.decoder import Mixer
-from tm_torchrl.modules.embedding import CosineEmbedding
-from tm_torchrl.modules.encoders import FloatEncoder, Normalize
-from tm_torchrl.modules.fractions import FractionProposal, FractionSource, StratifiedFractions
-from tm_torchrl.modules.heads import FixedHead, ImplicitHead, MonotoneHead
-from tm_torchrl.modules.initialization import orthogonal_
-from tm_torchrl.modules.layers import Initialization, LinearLayer
-from tm_torchrl.modules.network import QuantileNetwork
+from tm_torchrl.modules.encoders.encoders import FloatEncoder, Normalize
+from tm_torchrl.modules.layers.activations import Activation, leaky_relu
+from tm_torchrl.modules.layers.dense import Initialization, LinearLayer
+from tm_torchrl.modules.layers.initialization import orthogonal_
+from tm_torchrl.modules.quantiles.conditioning import FiLM, Hadamard
+from tm_torchrl.modules.quantiles.decoder import Mixer
+from tm_torchrl.modules.quantiles.embedding import CosineEmbedding
+from tm_torchrl.modules.quantiles.fractions import FractionProposal, FractionSource, StratifiedFractions
+from tm_torchrl.modules.quantiles.heads import FixedHead, ImplicitHead, MonotoneHead
+from tm_torchrl.modules.quantiles.network import QuantileNetwork
 
 
 class _MLPQuantileNetwork(QuantileNetwork):

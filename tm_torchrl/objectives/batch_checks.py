@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tensordict import TensorDictBase, unravel_key
 from torch import Tensor
 
-from tm_torchrl.modules.network import Quantiles
+from tm_torchrl.modules.quantiles.network import Quantiles
 
 if TYPE_CHECKING:
     from tm_torchrl.objectives.quantile_loss import QuantileLoss

@@ -10,7 +10,7 @@ from torchrl.data import TensorSpec
 from torchrl.objectives import DQNLoss as _TorchRLDQNLoss
 from torchrl.objectives import ValueEstimators
 
-from tm_torchrl.modules.noisy import is_noisy
+from tm_torchrl.modules.layers.noisy import is_noisy
 
 ESTIMATORS = ("greedy", "double")
 

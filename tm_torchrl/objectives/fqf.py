@@ -11,8 +11,8 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 from torchrl.data import TensorSpec
 
-from tm_torchrl.modules.fractions import FractionProposal
-from tm_torchrl.modules.network import QuantileNetwork, Quantiles
+from tm_torchrl.modules.quantiles.fractions import FractionProposal
+from tm_torchrl.modules.quantiles.network import QuantileNetwork, Quantiles
 from tm_torchrl.objectives.actions import action_index, values_of
 from tm_torchrl.objectives.functional import fraction_loss
 from tm_torchrl.objectives.network_pass import quantile_module

@@ -8,8 +8,8 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torchrl.data import TensorSpec
 
-from tm_torchrl.modules.fractions import FractionProposal, FractionSource, StratifiedFractions
-from tm_torchrl.modules.network import QuantileNetwork
+from tm_torchrl.modules.quantiles.fractions import FractionProposal, FractionSource, StratifiedFractions
+from tm_torchrl.modules.quantiles.network import QuantileNetwork
 from tm_torchrl.objectives.network_pass import quantile_module
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
 from tm_torchrl.objectives.self_loss import SelfLossNormalizer

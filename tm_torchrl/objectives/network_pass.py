@@ -7,9 +7,9 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 
 from tm_torchrl.modules.actor import QuantileActor, QuantileModule
-from tm_torchrl.modules.fractions import FractionSource
-from tm_torchrl.modules.network import Quantiles
-from tm_torchrl.modules.noisy import is_noisy, reset_noise
+from tm_torchrl.modules.layers.noisy import is_noisy, reset_noise
+from tm_torchrl.modules.quantiles.fractions import FractionSource
+from tm_torchrl.modules.quantiles.network import Quantiles
 from tm_torchrl.objectives.parameter_swap import ParameterSwap
 
 

@@ -21,8 +21,8 @@ from torchrl.objectives.utils import dispatch_value_estimator
 from torchrl.objectives.value import ValueEstimatorBase
 
 from tm_torchrl.modules.actor import QuantileModule
-from tm_torchrl.modules.fractions import FractionSource
-from tm_torchrl.modules.network import QuantileNetwork, Quantiles, mean_over_fractions
+from tm_torchrl.modules.quantiles.fractions import FractionSource
+from tm_torchrl.modules.quantiles.network import QuantileNetwork, Quantiles, mean_over_fractions
 from tm_torchrl.objectives.actions import action_index, values_of
 from tm_torchrl.objectives.batch_checks import check_batch, check_quantiles, first_non_finite
 from tm_torchrl.objectives.functional import quantile_huber_loss

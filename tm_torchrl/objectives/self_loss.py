@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tm_torchrl.modules.fractions import midpoints
+from tm_torchrl.modules.quantiles.fractions import midpoints
 from tm_torchrl.objectives.functional import quantile_huber_loss
 
 

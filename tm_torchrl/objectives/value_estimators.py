@@ -20,7 +20,7 @@ from torch import Tensor
 from torchrl.objectives.utils import register_value_estimator
 from torchrl.objectives.value import ValueEstimatorBase
 
-from tm_torchrl.modules.network import Quantiles
+from tm_torchrl.modules.quantiles.network import Quantiles
 from tm_torchrl.objectives.actions import action_index, values_of
 from tm_torchrl.objectives.functional import log_policy, munchausen_bonus, soft_value
 from tm_torchrl.objectives.network_pass import NetworkPass

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
-from tm_torchrl.sim.views import chase_view, top_view
+from tm_torchrl.sim.camera.views import chase_view, top_view
 from tm_torchrl.tracks import Track
 from tm_torchrl.world.car_row import CAR_ROW
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tm_torchrl.sim.views import chase_view
+from tm_torchrl.sim.camera.views import chase_view
 from tm_torchrl.tracks import Track
 from tm_torchrl.world.actions import ACTIONS, Inputs
 from tm_torchrl.world.tracker import Tracker

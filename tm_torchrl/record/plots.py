@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from tm_torchrl.sim.views import top_view
+from tm_torchrl.sim.camera.views import top_view
 from tm_torchrl.tracks import Track
 from tm_torchrl.tracks.medals import medals_of
 

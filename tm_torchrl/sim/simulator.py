@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 import warp as wp
 
-from tm_torchrl.sim.camera import Camera
+from tm_torchrl.sim.camera.camera import Camera
 from tm_torchrl.sim.ground import build_ground
 from tm_torchrl.sim.place_kernel import place_cars
 from tm_torchrl.sim.race import build_gates

@@ -1,12 +1,12 @@
 """Tracks: geometry only, in numpy. Start with :func:`load_track`."""
 
-from tm_torchrl.tracks.blocks import BLOCKS, Block, blocks
+from tm_torchrl.tracks.building.blocks import BLOCKS, Block, blocks
+from tm_torchrl.tracks.building.generate import HELD_OUT_SEEDS, TRAINING_SEEDS, generate_track
+from tm_torchrl.tracks.building.pieces import Piece, arc, chicane, jump, lay, straight
 from tm_torchrl.tracks.centreline import from_centreline
 from tm_torchrl.tracks.clearance import Clearance, self_clearance
-from tm_torchrl.tracks.generate import HELD_OUT_SEEDS, TRAINING_SEEDS, generate_track
 from tm_torchrl.tracks.library import BUILTIN_TRACKS, DEFAULT_TRACK, load_track
 from tm_torchrl.tracks.line import racing_line
-from tm_torchrl.tracks.pieces import Piece, arc, chicane, jump, lay, straight
 from tm_torchrl.tracks.raster import Raster
 from tm_torchrl.tracks.speed import speed_profile
 from tm_torchrl.tracks.surfaces import Surface

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tm_torchrl.tracks.array_files import read_line
+from tm_torchrl.tracks.files.array_files import read_line
 from tm_torchrl.tracks.track import Track
 from tm_torchrl.tracks.validate import MAX_DISTANCE_M, MIN_POINTS, numbers
 

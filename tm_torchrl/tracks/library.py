@@ -8,9 +8,9 @@ from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 
-from tm_torchrl.tracks.blocks import blocks
-from tm_torchrl.tracks.generate import generate_track
-from tm_torchrl.tracks.pieces import arc, lay, straight
+from tm_torchrl.tracks.building.blocks import blocks
+from tm_torchrl.tracks.building.generate import generate_track
+from tm_torchrl.tracks.building.pieces import arc, lay, straight
 from tm_torchrl.tracks.track import Track
 
 DEFAULT_TRACK = "hillside"

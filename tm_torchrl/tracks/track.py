@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tm_torchrl.tracks.clearance import require_clearance
-from tm_torchrl.tracks.files import load_arrays, save_arrays
+from tm_torchrl.tracks.files.track_files import load_arrays, save_arrays
 from tm_torchrl.tracks.raster import Raster, rasterise
 from tm_torchrl.tracks.validate import validated
 from tm_torchrl.tracks.zones import Zones, gate_table, race_length, zones_of

@@ -12,14 +12,14 @@ from typing import NoReturn
 import hydra
 from omegaconf import DictConfig
 
-from tm_torchrl.trainers.configuration import (
+from tm_torchrl.settings.construct import ConfigError
+from tm_torchrl.settings.tree import (
     compose_config,
     config_folder,
     resolved,
     resumed_settings,
     without_leftovers,
 )
-from tm_torchrl.trainers.construct import ConfigError
 
 
 def run_command(config_name: str) -> None:
@@ -45,12 +45,12 @@ def run_command(config_name: str) -> None:
 def _run(config: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
+    from tm_torchrl.algorithms.learner import NonFiniteLossError
+    from tm_torchrl.collectors.supervised import WorkerError
     from tm_torchrl.game.errors import GameError
     from tm_torchrl.record.folder_claim import FolderTakenError
-    from tm_torchrl.trainers.agent import run_settings
-    from tm_torchrl.trainers.collection import WorkerError
-    from tm_torchrl.trainers.learner import NonFiniteLossError
-    from tm_torchrl.trainers.start import summary_text, train
+    from tm_torchrl.settings.stored import run_settings
+    from tm_torchrl.trainers.run import summary_text, train
 
     logging.getLogger("torchrl").setLevel(logging.WARNING)  # torchrl sets its level when it is imported
     hydra_config = HydraConfig.get()

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
-from tm_torchrl.trainers.agent import Agent, Observation, load_agent, make_agent
-from tm_torchrl.trainers.configuration import compose_settings
-from tm_torchrl.trainers.start import Summary, train
-from tm_torchrl.trainers.tasks import Row
+from tm_torchrl.agents.agent import Agent, Observation, load_agent, make_agent
+from tm_torchrl.settings.tree import compose_settings
+from tm_torchrl.tasks.task import Row
+from tm_torchrl.trainers.run import Summary, train
 
 Self = TypeVar("Self", bound="ManagedAgent")
 

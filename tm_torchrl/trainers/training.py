@@ -9,16 +9,16 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from tm_torchrl.algorithms.exploration import ExploringPolicy
+from tm_torchrl.algorithms.learner import Learner
+from tm_torchrl.data.replay import Replay
+from tm_torchrl.data.saving.architecture import refuse_other_architecture
+from tm_torchrl.data.saving.random_state import random_state, restore_random_state
 from tm_torchrl.evaluation import Diagnostics
 from tm_torchrl.modules import QuantileActor
-from tm_torchrl.trainers.architecture import refuse_other_architecture
+from tm_torchrl.settings.schedules import Schedule
+from tm_torchrl.tasks.task import Task
 from tm_torchrl.trainers.episodes import EpisodeStatistics
-from tm_torchrl.trainers.learner import Learner
-from tm_torchrl.trainers.policies import ExploringPolicy
-from tm_torchrl.trainers.random_state import random_state, restore_random_state
-from tm_torchrl.trainers.replay import Replay
-from tm_torchrl.trainers.schedules import Schedule
-from tm_torchrl.trainers.tasks import Task
 
 
 class Collector(Protocol):

@@ -9,7 +9,7 @@ from tm_torchrl.game.client import Client
 from tm_torchrl.game.doctor.failures import cure_of
 from tm_torchrl.game.doctor.finding import Check, Finding, Level
 from tm_torchrl.game.errors import GameError, GameGone, GameTimeout, ProtocolError
-from tm_torchrl.game.ports import is_port_taken
+from tm_torchrl.game.instances.ports import is_port_taken
 from tm_torchrl.world.actions import ACTIONS, FORWARD, TICK_MS, TICKS_PER_ACTION
 
 NUM_STEPS = 40  # 2 s of the race

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any
 
 from tm_torchrl.game.emulator.protocol2 import ClientGone, Protocol2Server
-from tm_torchrl.game.messages2 import INT, TWO_INTS, Message
+from tm_torchrl.game.tmi2.messages import INT, TWO_INTS, Message
 from tm_torchrl.tracks import Track
 
 

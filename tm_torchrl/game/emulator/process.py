@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tm_torchrl.game.channel import remove_left_behind
 from tm_torchrl.game.errors import GameError, GameGone, GameTimeout
-from tm_torchrl.game.ports import is_port_taken
+from tm_torchrl.game.instances.ports import is_port_taken
+from tm_torchrl.game.tmi1.channel import remove_left_behind
 from tm_torchrl.tracks import DEFAULT_TRACK
 
 STOP_TIMEOUT_S = 3.0

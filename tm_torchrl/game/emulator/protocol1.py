@@ -12,10 +12,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from tm_torchrl.game.channel import BUSY_S, MARK, NAP_S, Channel, free_name, pause
 from tm_torchrl.game.emulator.race import COUNTDOWN_MS, EmulatedRace
 from tm_torchrl.game.errors import ProtocolError
-from tm_torchrl.game.messages1 import (
+from tm_torchrl.game.state_layout import HEAD_BYTES, SMALLEST
+from tm_torchrl.game.tmi1.channel import BUSY_S, MARK, NAP_S, Channel, free_name, pause
+from tm_torchrl.game.tmi1.messages import (
     ALREADY_REGISTERED,
     DEFAULT_TIMEOUT_MS,
     DOUBLE,
@@ -30,8 +31,7 @@ from tm_torchrl.game.messages1 import (
     TWO_INTS,
     Kind,
 )
-from tm_torchrl.game.shared_state import read_state
-from tm_torchrl.game.state_layout import HEAD_BYTES, SMALLEST
+from tm_torchrl.game.tmi1.state import read_state
 from tm_torchrl.tracks import Track, load_track
 from tm_torchrl.world.actions import TICK_MS, Inputs
 

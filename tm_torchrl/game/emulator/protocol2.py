@@ -19,7 +19,7 @@ from typing import Any
 
 from tm_torchrl.game.emulator.race import COUNTDOWN_MS, EmulatedRace
 from tm_torchrl.game.errors import ProtocolError
-from tm_torchrl.game.messages2 import (
+from tm_torchrl.game.tmi2.messages import (
     DEFAULT_TIMEOUT_MS,
     FLOAT,
     INT,

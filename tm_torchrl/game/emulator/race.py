@@ -20,7 +20,7 @@ from tm_torchrl.game.state_layout import (
     write_row,
 )
 from tm_torchrl.sim import Simulator
-from tm_torchrl.sim.camera import MAX_SIZE, MIN_SIZE, Camera
+from tm_torchrl.sim.camera.camera import MAX_SIZE, MIN_SIZE, Camera
 from tm_torchrl.sim.state import STATE
 from tm_torchrl.tracks import Track
 from tm_torchrl.world.actions import ACTIONS, TICK_MS, Inputs

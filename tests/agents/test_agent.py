@@ -1,0 +1,136 @@
+"""What a trained agent is used for: the managed face, loading, exporting, and the scripts around a run."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.trainers.test_training import CARTPOLE, DRIVE, quiet
+from tm_torchrl import FQF, IQN, QRDQN
+from tm_torchrl.agents import load_agent
+from tm_torchrl.agents.export import GreedyPolicy, disagreements, export_policy, visited_states
+from tm_torchrl.trainers.loop import INTERRUPTED
+from tm_torchrl.trainers.managed import ManagedAgent
+from tm_torchrl.trainers.run import Summary, summary_text
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+ROW = {"task": "CartPole-v1", "return_mean": 1.0, "num_episodes": 2}
+TINY = ["objective.network.hidden_sizes=[8,8]", "objective.network.head_size=8"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("a run")
+    quiet([*DRIVE, "total_frames=512"], folder / "drive")
+    quiet([*CARTPOLE, "total_frames=1024"], folder / "cartpole")
+    return folder
+
+
+@pytest.mark.parametrize("kind", [IQN, QRDQN, FQF])
+def test_any_of_the_family_trains_evaluates_saves_and_loads(kind: type[ManagedAgent], tmp_path: Path) -> None:
+    settings = [*(s for s in CARTPOLE[1:]), "replay.cut_at_exploration=false"]
+    agent = kind("CartPole-v1", settings=settings, folder=tmp_path / "run")
+    agent.train(frames=1024, is_quiet=True)
+    assert agent.evaluate(laps=2)["num_episodes"] == 2
+    again = kind.load(agent.save(tmp_path / "saved"))
+    state = [0.01, -0.02, 0.03, 0.04]
+    assert torch.equal(again.predict(state), load_agent(tmp_path / "saved").predict(torch.tensor(state)))
+    assert again.quantiles(torch.zeros(3, 4)).shape[::2] == (3, 2)
+
+
+def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    agent = IQN("CartPole-v1", settings=CARTPOLE[1:], folder=tmp_path / "run")
+    agent.train(frames=512, is_quiet=True).train(frames=1024, is_quiet=True)
+    assert agent.summary is not None
+    assert agent.summary.frames == 1024
+    assert agent.summary.folder == tmp_path / "run"
+
+
+def test_unknown_tasks_and_untrained_agents_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="task='hilside': neither a track"):
+        IQN("hilside")
+    with pytest.raises(RuntimeError, match=r"call train\(\) first"):
+        IQN("oval", settings=TINY).save(tmp_path / "x")
+
+
+def test_predictions_take_batches_mappings_and_say_what_is_missing(run: Path) -> None:
+    agent = load_agent(run / "drive")
+    many = torch.randn(5, 7, 184)
+    assert torch.equal(agent.predict(many)[2], agent.predict({"observation": many[2]}))
+    assert torch.equal(agent.predict(many), agent.predict(many.numpy()))
+    with pytest.raises(ValueError, match="no observation; this network reads observation"):
+        agent.predict({"pixels": many})
+    fractions = torch.tensor([0.1, 0.9])
+    assert agent.quantiles(many[0], fractions=fractions).shape == (7, 2, 12)
+
+
+def test_exported_policies_act_alike(run: Path, tmp_path: Path) -> None:
+    for name in ("drive", "cartpole"):
+        agent = load_agent(run / name)
+        states = visited_states(agent, 100)
+        act = export_policy(GreedyPolicy(agent.actor), states, tmp_path / f"{name}.pt2")
+        assert disagreements(agent, act, states) == 0
+        assert act([state[:1] for state in states]).shape == (1,)
+
+
+def test_the_next_commands_are_quoted_for_the_shell_and_for_hydra(tmp_path: Path) -> None:
+    summary = quiet([*CARTPOLE, "total_frames=256"], tmp_path / "two words")
+    words = shlex.split(summary_text(summary).splitlines()[-1])
+    assert words[-2] == f"resume='{tmp_path / 'two words'}'"
+    assert quiet(words[-2:], tmp_path / "ignored").frames == 512
+
+
+def call(script: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPTS / script), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_evaluate_prints_json_and_nothing_else(run: Path) -> None:
+    found = call("evaluate.py", run / "drive", "--laps", "3", "--json")
+    assert found.returncode == 0, found.stderr
+    row = json.loads(found.stdout)
+    assert (row["track"], row["num_laps"]) == ("oval", 3)
+    assert {"return_mean", "finish_rate", "best_lap_s", "median_lap_s", "medal"} <= set(row)
+    row = json.loads(call("evaluate.py", run / "cartpole", "--laps", "2", "--json").stdout)
+    assert len(row["returns"]) == 2
+
+
+def test_evaluate_says_what_is_wrong(run: Path, tmp_path: Path) -> None:
+    assert "is no run folder" in call("evaluate.py", tmp_path).stderr
+    assert "did you mean oval" in call("evaluate.py", run / "drive", "track=ovall").stderr
+    assert "--laps 0" in call("evaluate.py", run / "drive", "--laps", "0").stderr
+
+
+def test_reports_and_comparisons_are_written(run: Path, tmp_path: Path) -> None:
+    for name in ("drive", "cartpole"):
+        page = run / name / "report.html"
+        text = page.read_text(encoding="utf-8")
+        assert page.stat().st_size < 3e6
+        assert 'src="http' not in text
+        assert 'href="http' not in text
+    out = tmp_path / "compare.png"
+    assert call("compare.py", run / "drive", run / "drive", "--out", out).returncode == 0
+    assert out.stat().st_size > 10_000
+    assert "no evaluations" in call("compare.py", tmp_path).stderr
+
+
+@pytest.mark.parametrize(
+    ("ended", "advice"),
+    [
+        ({"frames": 512, "seconds": 60.0, "reason": "all 512 frames were played"}, "total_frames=1024"),
+        ({"frames": 256, "seconds": 30.0, "reason": INTERRUPTED}, "resume=run"),
+        ({"frames": 256, "seconds": 120.5, "reason": "2 minutes are over"}, "max_minutes=4"),
+        ({"frames": 256, "seconds": 9.0, "reason": "the target of 475 was reached"}, "evaluation.target_score=null"),
+    ],
+)
+def test_the_last_line_tells_how_to_go_on(ended: dict[str, Any], advice: str) -> None:
+    settings = {"total_frames": 512, "max_minutes": 2.0, "evaluation": {"target_score": 475}}
+    summary = Summary(folder=Path("run"), agent=None, settings=settings, rows=[ROW], **ended)  # type: ignore[arg-type]
+    assert summary_text(summary).split()[-1] == advice

@@ -1,0 +1,167 @@
+"""Supervised collection: order, seams, weights, failures, continuation."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.collectors.failing_env import CountingBatch, make_policy
+from tm_torchrl.collectors.supervised import SupervisedCollector, WorkerError, collector_kind
+
+MULTI = [
+    pytest.param({"kind": "multi_sync", "overlap": True}, id="multi_sync"),
+    pytest.param({"kind": "multi_async"}, id="multi_async"),
+]
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+
+
+def test_old_names_are_understood_and_wrong_ones_explained() -> None:
+    assert collector_kind("MultiSyncDataCollector") == "multi_sync"
+    assert collector_kind("MultiaSyncDataCollector") == collector_kind("MultiAsyncCollector") == "multi_async"
+    with pytest.raises(ValueError, match=r"collector\.kind='multisync': no such kind; did you mean multi_sync"):
+        collector_kind("multisync")
+
+
+def test_batches_are_lanes_by_time_with_numbered_trajectories(build: Callable[..., SupervisedCollector]) -> None:
+    collector = build(kind="single")
+    batches = [next(collector) for _ in range(3)]
+    assert [batch.shape for batch in batches] == [(2, 4)] * 3
+    # Episodes of ten steps in batches of four: lane 0 has number 0, then 0 + 2 lanes * 1 from its eleventh step on.
+    assert batches[2]["collector", "traj_ids"].tolist() == [[0, 0, 2, 2], [1, 1, 3, 3]]
+    assert batches[2]["observation"].squeeze(-1).tolist() == [[8, 9, 0, 1]] * 2
+    assert batches[2]["next", "observation"].squeeze(-1).tolist() == [[9, 10, 1, 2]] * 2
+
+
+@pytest.mark.parametrize("options", [{"kind": "single"}, {"kind": "multi_sync", "overlap": True}], ids=str)
+def test_a_saved_collector_goes_on_bit_for_bit(
+    options: dict[str, object], build: Callable[..., SupervisedCollector]
+) -> None:
+    whole = build(**options)
+    expected = [next(whole).clone() for _ in range(6)]
+    first = build(**options)
+    for _ in range(3):
+        next(first)
+    state, drawn = first.state_dict(), torch.get_rng_state()
+    second = build(**options)
+    torch.set_rng_state(drawn)
+    second.load_state_dict(state)
+    for before in expected[3:]:
+        after = next(second)
+        assert all(torch.equal(before[key], after[key]) for key in before.keys(True, True))
+
+
+@pytest.mark.parametrize("options", MULTI)
+def test_pushed_weights_drive_later_batches(
+    options: dict[str, object], build: Callable[..., SupervisedCollector]
+) -> None:
+    collector = build(**options)
+    next(collector)
+    collector.policy[-1].epsilon = 0.0
+    with torch.no_grad():
+        for weight in collector.policy.parameters():
+            weight.copy_(torch.tensor([[0.0], [0.0]]) if weight.ndim == 2 else torch.tensor([0.0, 1.0]))
+    collector.push_weights()
+    next(collector)  # was asked for before the push
+    assert (next(collector)["action"] == 1).all()
+
+
+def wait_for_all(collector: SupervisedCollector) -> None:
+    """Until every worker has delivered a batch."""
+    seen: set[int] = set()
+    while len(seen) < 2 * len(collector.make_env):
+        seen |= set(next(collector)["collector", "lane"].flatten().tolist())
+
+
+def check_recovery(collector: SupervisedCollector, messages: list[str], words: str, *, failing: int = 0) -> None:
+    """The failing worker delivers again, its trajectories are new ones, and the failure was told."""
+    before: set[int] = set()
+    begin = time.monotonic()
+    while True:
+        numbers = next(collector)["collector"]
+        ids = set(numbers["traj_ids"].flatten().tolist())
+        if messages and 2 * failing in numbers["lane"]:
+            break
+        before |= ids
+        assert time.monotonic() - begin < 100, "no failure was noticed, or nobody came back"
+    assert words in messages[0]
+    assert collector.num_restarts == 1
+    assert not ids & before, "lanes begin new trajectories"
+    assert torch.isfinite(next(collector)["observation"]).all()
+
+
+@pytest.mark.parametrize("options", [{"kind": "multi_sync"}, {"kind": "multi_async"}], ids=str)
+def test_a_worker_that_raises_is_told_with_its_traceback_and_started_anew(
+    options: dict[str, object], tmp_path: Path, build: Callable[..., SupervisedCollector]
+) -> None:
+    (tmp_path / "raise").touch()
+    messages: list[str] = []
+    check_recovery(build(**options, fails=tmp_path, log=messages.append), messages, "the engine exploded")
+    assert 'in fail\n    raise ArithmeticError("the engine exploded")' in messages[0]
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP"])
+@pytest.mark.parametrize("options", [pytest.param({"kind": "multi_sync"}, id="in_turns"), *MULTI])
+def test_a_worker_that_is_killed_or_stopped_is_started_anew(
+    options: dict[str, object], name: str, build: Callable[..., SupervisedCollector]
+) -> None:
+    messages: list[str] = []
+    collector = build(**options, workers=2, hang_timeout_s=3.0, log=messages.append)
+    wait_for_all(collector)
+    os.kill(collector._processes()[1].pid, getattr(signal, name))
+    who = "worker 1" if options["kind"] == "multi_async" else "one"
+    words = "worker 1 ended (exit code -9)" if name == "SIGKILL" else f"{who} hangs or was stopped"
+    check_recovery(collector, messages, words, failing=1)
+
+
+@posix
+@pytest.mark.parametrize("options", MULTI)
+def test_a_worker_that_hangs_tells_where(
+    options: dict[str, object], tmp_path: Path, build: Callable[..., SupervisedCollector]
+) -> None:
+    (tmp_path / "hang").touch()
+    messages: list[str] = []
+    collector = build(**options, fails=tmp_path, hang_timeout_s=2.0, log=messages.append)
+    check_recovery(collector, messages, "no worker made a step for 2 s")
+    assert "in fail" in messages[0]
+
+
+def broken(num_envs: int) -> CountingBatch:
+    raise ValueError("no such track")
+
+
+@pytest.mark.parametrize("kind", ["single", "multi_sync", "multi_async"])
+def test_an_environment_that_cannot_be_made_is_an_error_at_once(kind: str) -> None:
+    collector = SupervisedCollector([partial(broken, num_envs=2)], make_policy(), kind=kind)
+    with pytest.raises((WorkerError, ValueError), match="no such track"):
+        next(collector)
+    collector.shutdown()
+
+
+def test_too_many_failures_end_with_the_last_traceback(build: Callable[..., SupervisedCollector]) -> None:
+    collector = build(kind="single", max_restarts=0)
+    next(collector)
+    collector._crews[0].collector.env.watch.step = None
+    with pytest.raises(WorkerError, match="workers failed 1 times within 10 minutes"):
+        next(collector)
+
+
+@pytest.mark.parametrize("options", MULTI)
+def test_shutdown_never_raises_and_leaves_no_process(
+    options: dict[str, object], build: Callable[..., SupervisedCollector]
+) -> None:
+    collector = build(**options)
+    next(collector)
+    processes = collector._processes()
+    collector.shutdown()
+    collector.shutdown()
+    assert not any(process.is_alive() for process in processes if not getattr(process, "_closed", False))

@@ -1,0 +1,104 @@
+"""Growing replay."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tensordict import TensorDict
+
+from tests.data.saving.test_saved_buffer import steps
+from tm_torchrl.data import CapacitySchedule, NStep, make_replay_buffer, move_contents
+from tm_torchrl.data.storage import capacity as module
+
+
+def test_growing_keeps_contents_and_priorities() -> None:
+    small, large = (make_replay_buffer(capacity=n, batch_size=4, prioritized=True, alpha=1.0, eps=0.0) for n in (6, 10))
+    small.extend(TensorDict({"x": torch.arange(6)}, [6]))
+    small.extend(TensorDict({"x": torch.arange(6, 8)}, [2]))  # over 0 and 1
+    small.update_priority(torch.arange(6), torch.tensor([6.0, 7.0, 2.0, 3.0, 4.0, 5.0]))
+    move_contents(small, large)
+    assert large[:]["x"].tolist() == [2, 3, 4, 5, 6, 7]
+    assert large.prioritized_sampler.state_dict()["tree"].tolist() == [2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 0, 0, 0, 0]
+    large.extend(TensorDict({"x": torch.arange(8, 13)}, [5]))
+    assert large[:]["x"].tolist() == [12, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+    with pytest.raises(ValueError, match="holds 10 transitions"):
+        move_contents(small, large)
+    with pytest.raises(ValueError, match="room for 3"):
+        move_contents(small, make_replay_buffer(capacity=3, batch_size=1))
+
+
+@pytest.mark.parametrize("sync", [True, False])
+@pytest.mark.parametrize("storage", ["memory", "memmap", "frames"])
+def test_a_grown_buffer_goes_on_as_if_it_had_always_been_large(storage: str, sync: bool) -> None:
+    def make(capacity: int) -> object:
+        n_step = NStep(3, gamma=0.99, frame_ids=storage == "frames")
+        return make_replay_buffer(
+            capacity=capacity, batch_size=8, prioritized=True, storage=storage, n_step=n_step, seed=0, shared=not sync
+        )
+
+    small, large, always_large = make(40), make(90), make(90)
+    for buffer in (small, always_large):
+        buffer.extend(steps(10))
+        buffer.sample()
+        buffer.update_priority(torch.arange(5), torch.tensor([6.0, 7.0, 2.0, 3.0, 4.0]))
+        buffer.extend(steps(9, start=10))  # 2 * (19 - 2) transitions; two steps of each lane are pending
+    move_contents(small, large)
+    for start, num in ((19, 1), (20, 8), (28, 30)):  # and around the end of the large one
+        samples = []
+        for buffer in (large, always_large):
+            buffer.extend(steps(num, start=start))
+            samples.append(buffer.sample())
+        assert set(samples[0].keys(True, True)) == set(samples[1].keys(True, True))
+        assert all(torch.equal(samples[0][key], samples[1][key]) for key in samples[0].keys(True, True))
+    assert len(large) == len(always_large) == 90
+    assert torch.equal(*(buffer.prioritized_sampler.state_dict()["tree"] for buffer in (large, always_large)))
+    assert len(small) == 34
+
+
+@pytest.mark.parametrize("storage", ["memory", "frames"])
+def test_a_buffer_that_has_wrapped_around_grows_in_order(storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two lanes of 19 steps; 20 places hold the last 20 of 2 * (19 - 2) transitions."""
+    monkeypatch.setattr(module, "_ROWS_AT_ONCE", 7)  # copied by 7, 7 and 6
+
+    def make(capacity: int) -> object:
+        n_step = NStep(3, gamma=0.99, frame_ids=storage == "frames")
+        return make_replay_buffer(capacity=capacity, batch_size=8, storage=storage, n_step=n_step)
+
+    small, large, always_large = make(20), make(50), make(50)
+    for buffer in (small, always_large):
+        for start, num in ((0, 6), (6, 4), (10, 3), (13, 6)):
+            buffer.extend(steps(num, start=start))
+    move_contents(small, large)
+    rows, expected = large.storage[:], always_large.storage[:][-20:]
+    for key in ("observation", ("next", "observation"), ("next", "reward"), "step_rewards"):
+        assert torch.equal(rows[key], expected[key])
+
+
+def test_growing_a_buffer_that_was_built_otherwise() -> None:
+    small = make_replay_buffer(capacity=4, batch_size=2)
+    small.extend(TensorDict({"x": torch.arange(4)}, [4]))
+    with pytest.raises(ValueError, match="the source differs in sampler: 'RandomSampler' there, 'PrioritizedSampler'"):
+        move_contents(small, make_replay_buffer(capacity=8, batch_size=2, prioritized=True))
+    with pytest.raises(ValueError, match=r"the source differs in transforms: \[\] there, \['NStep'\] here"):
+        move_contents(small, make_replay_buffer(capacity=8, batch_size=2, n_step=NStep(3, gamma=0.9)))
+
+
+@pytest.mark.parametrize("storage", ["memory", "frames"])
+def test_growing_an_empty_buffer(storage: str) -> None:
+    small, large = (make_replay_buffer(capacity=n, batch_size=2, storage=storage) for n in (4, 8))
+    move_contents(small, large)
+    assert len(large) == 0
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([(5, 10, 1)], "first stage must begin at frame 0"),
+        ([(0, 10, 11)], "never hold enough"),
+        ([(0, 10, 1), (0, 20, 1)], "must come later"),
+        ([(0, 10, 1), (5, 9, 1)], "be no smaller"),
+    ],
+)
+def test_impossible_stages(stages: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CapacitySchedule(stages)

@@ -1,0 +1,325 @@
+"""Prioritised replay: its law, its weights, what it refuses, and the trees under it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import numpy as np
+import pytest
+import torch
+from tensordict import TensorDict
+from torchrl.data import LazyTensorStorage
+from torchrl.data import TensorDictPrioritizedReplayBuffer as TorchRLBuffer
+from torchrl.data.replay_buffers.scheduler import LinearScheduler
+
+from tm_torchrl.data import PrioritizedSampler, TensorDictPrioritizedReplayBuffer
+from tm_torchrl.data.storage import prioritized_sampler as module
+
+
+def filled(
+    num: int = 8, *, capacity: int = 8, alpha: float = 0.5, eps: float = 0.0, seed: int | None = 0, **options: object
+) -> TensorDictPrioritizedReplayBuffer:
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    buffer = TensorDictPrioritizedReplayBuffer(
+        alpha=alpha,
+        beta=options.pop("beta", 1.0),
+        eps=eps,
+        storage=LazyTensorStorage(capacity),
+        batch_size=64,
+        generator=generator,
+        **options,
+    )
+    buffer.extend(TensorDict({"x": torch.arange(num)}, [num]))
+    return buffer
+
+
+PRIORITIES = torch.tensor([1.0, 4.0, 9.0, 16.0, 0.25, 1.0, 4.0, 100.0])
+EXPECTED = np.sqrt(PRIORITIES.double().numpy())  # alpha 1/2
+
+
+def test_law() -> None:
+    buffer = filled()
+    buffer.update_priority(torch.arange(8), PRIORITIES)
+    num = 40_000
+    counts = np.bincount(buffer.sample(num)["x"].numpy(), minlength=8)
+    expected = num * EXPECTED / EXPECTED.sum()
+    chi_square = ((counts - expected) ** 2 / expected).sum()
+    assert chi_square < 24.3  # 7 degrees of freedom: exceeded once in 1000 seeds
+
+
+def test_law_over_many_items() -> None:
+    """20,000 items with priorities over many decades, drawn 400,000 times; cells of at least 50 expected draws."""
+    num, num_draws = 20_000, 400_000
+    priority = 10.0 ** (8 * torch.rand(num, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
+    buffer = filled(num, capacity=num, alpha=0.25)
+    buffer.update_priority(torch.arange(num), priority)
+    share = (priority**0.25 / (priority**0.25).sum()).numpy()
+    cell = np.unique((share.cumsum() * num_draws / 50).astype(int), return_inverse=True)[1]
+    counts = np.bincount(cell, np.bincount(buffer.sample(num_draws)["x"].numpy(), minlength=num))
+    expected = np.bincount(cell, num_draws * share)
+    chi_square, freedom = ((counts - expected) ** 2 / expected).sum(), len(expected) - 1
+    assert freedom > 5000
+    assert abs(chi_square - freedom) < 3.3 * np.sqrt(2 * freedom)  # normal for so many: exceeded once in 1000 seeds
+
+
+def test_weights_by_hand() -> None:
+    buffer = filled(beta=0.5)
+    buffer.update_priority(torch.arange(8), PRIORITIES)
+    batch = buffer.sample()
+    by_hand = (EXPECTED / EXPECTED.min()) ** -0.5
+    assert torch.equal(batch["priority_weight"], torch.tensor(by_hand, dtype=torch.float32)[batch["x"]])
+
+
+def test_new_items_get_the_highest_priority_seen() -> None:
+    buffer = filled(6)
+    buffer.update_priority(torch.arange(6), PRIORITIES[:6])
+    buffer.extend(TensorDict({"x": torch.tensor([6, 7])}, [2]))
+    tree = buffer.prioritized_sampler.state_dict()["tree"]
+    assert tree.tolist() == [1.0, 2.0, 3.0, 4.0, 0.5, 1.0, 4.0, 4.0]
+
+
+def test_wrap_around_replaces_priorities() -> None:
+    buffer = filled()
+    buffer.update_priority(torch.arange(8), PRIORITIES)
+    buffer.extend(TensorDict({"x": torch.tensor([8, 9, 10])}, [3]))
+    tree = buffer.prioritized_sampler.state_dict()["tree"]
+    assert tree.tolist() == [10.0, 10.0, 10.0, 4.0, 0.5, 1.0, 2.0, 10.0]
+    assert buffer.prioritized_sampler._sum_tree.query(0, 8) == tree.sum()
+    assert set(buffer.sample(2000)["x"].tolist()) == {8, 9, 10, 3, 4, 5, 6, 7}
+
+
+def test_the_last_of_several_priorities_for_one_item_counts() -> None:
+    buffer = filled()
+    buffer.update_priority(torch.tensor([3, 3, 3]), torch.tensor([1.0, 2.0, 9.0]))
+    assert buffer.prioritized_sampler.state_dict()["tree"][3] == 3.0
+
+
+def test_priorities_from_a_tensordict() -> None:
+    buffer = filled(alpha=1.0)
+    batch = buffer.sample(3)
+    buffer.update_tensordict_priority(batch.set("td_error", torch.tensor([[5.0], [5.0], [5.0]])))
+    assert buffer.prioritized_sampler.state_dict()["tree"][batch["index"]].tolist() == [5.0, 5.0, 5.0]
+
+
+def test_sampling_follows_the_generator_alone() -> None:
+    first, second = filled(seed=3), filled(seed=3)
+    np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0)
+    drawn = first.sample()["x"]
+    np.random.seed(1)  # noqa: NPY002
+    torch.manual_seed(1)
+    assert torch.equal(drawn, second.sample()["x"])
+
+
+def test_without_a_generator_torch_draws() -> None:
+    buffer = filled(seed=None)
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    torch.manual_seed(5)
+    drawn = buffer.sample()["x"]
+    torch.manual_seed(5)
+    assert torch.equal(drawn, buffer.sample()["x"])
+    assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
+
+
+IMPOSSIBLE = [
+    ([1.0, 2.0, float("nan")], "1 of 3 priorities are negative or not finite, the first is nan at 2 (of item 7)"),
+    ([1.0, float("inf"), -1.0], "2 of 3 priorities are negative or not finite, the first is inf at 1 (of item 3)"),
+    ([-1.0, 2.0, 0.0], "1 of 3 priorities are negative or not finite, the first is -1.0 at 0 (of item 5)"),
+    ([1.0, 0.0, 2.0], "1 of 3 priorities are 0 or infinite as (priority + 0)^2, the first is 0.0 at 1"),
+    ([1.0, 1e200, 2.0], "1 of 3 priorities are 0 or infinite as (priority + 0)^2, the first is 1e+200 at 1"),
+    ([1.0, 1e-200, 2.0], "1 of 3 priorities are 0 or infinite as (priority + 0)^2, the first is 1e-200 at 1"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), IMPOSSIBLE, ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize("sync", [True, False])
+def test_impossible_priorities_change_nothing(sync: bool, given: list, message: str) -> None:
+    buffer = filled(alpha=2.0, sync=sync, priority_key=("loss", "size"))
+    batch = buffer.sample(3)
+    before = buffer.prioritized_sampler.state_dict()
+    batch["index"] = torch.tensor([5, 3, 7])
+    batch["loss", "size"] = torch.tensor(given, dtype=torch.float64).unsqueeze(-1)
+    with pytest.raises(ValueError, match=re.escape(f"('loss', 'size'): {message}")):
+        buffer.update_tensordict_priority(batch)
+    after = buffer.prioritized_sampler.state_dict()
+    assert torch.equal(before.pop("tree"), after.pop("tree"))
+    assert before == after
+
+
+def test_an_item_that_does_not_exist_changes_nothing() -> None:
+    buffer = filled()
+    before = buffer.prioritized_sampler.state_dict()
+    with pytest.raises(IndexError, match="index 8 of 8 items"):
+        buffer.update_priority(torch.tensor([3, 8]), torch.tensor([5.0, 7.0]))
+    after = buffer.prioritized_sampler.state_dict()
+    assert torch.equal(before.pop("tree"), after.pop("tree"))
+    assert before == after
+
+
+def test_priorities_and_items_of_different_number() -> None:
+    buffer = filled()
+    with pytest.raises(ValueError, match="'td_error': 3 priorities for 2 items"):
+        buffer.update_priority(torch.tensor([3, 4]), torch.ones(3))
+    with pytest.raises(ValueError, match=re.escape("index of shape [2, 2]")):
+        buffer.update_priority(torch.zeros(2, 2, dtype=torch.int64), torch.ones(2))
+    buffer.update_priority(torch.tensor([3, 4]), 9.0)  # one for all
+    buffer.update_priority(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
+    assert buffer.prioritized_sampler.state_dict()["tree"].tolist() == [1.0, 1, 1, 3, 3, 1, 1, 1]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1.0])
+def test_impossible_priorities_are_refused_even_if_draws_are_uniform(bad: float) -> None:
+    """Anything to the power 0 is 1, NaN too."""
+    with pytest.raises(ValueError, match=f"the first is {bad} at 0"):
+        filled(alpha=0.0).update_priority(torch.tensor([3, 4]), torch.tensor([bad, 1.0]))
+
+
+def test_items_that_a_writer_passed_over_are_passed_over() -> None:
+    buffer = filled(alpha=1.0)
+    buffer.update_priority(torch.tensor([3, -1, 4]), torch.tensor([5.0, 9.0, 7.0]))
+    assert buffer.prioritized_sampler.state_dict()["tree"].tolist() == [1.0, 1, 1, 5, 7, 1, 1, 1]
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_saved_state_draws_alike(sync: bool) -> None:
+    buffer, other = filled(seed=1, sync=sync), filled(seed=2, sync=sync)
+    buffer.sample()
+    buffer.update_priority(torch.arange(8), PRIORITIES)
+    buffer.extend(TensorDict({"x": torch.tensor([20, 21])}, [2]))  # that sync=False has not seen yet
+    other.load_state_dict(buffer.state_dict())
+    for _ in range(3):
+        ours, theirs = buffer.sample(), other.sample()
+        assert torch.equal(ours["x"], theirs["x"])
+        assert torch.equal(ours["priority_weight"], theirs["priority_weight"])
+        for each in (buffer, other):
+            each.extend(TensorDict({"x": torch.tensor([22, 23, 24])}, [3]))
+
+
+def test_a_learner_wants_its_priorities() -> None:
+    with pytest.raises(ValueError, match="saved with sync=True"):
+        filled(sync=False).load_state_dict(filled().state_dict())
+
+
+def test_sampler_dumps_and_loads(tmp_path) -> None:
+    buffer, other = filled(), filled()
+    buffer.update_priority(torch.arange(8), PRIORITIES)
+    buffer.prioritized_sampler.dumps(tmp_path / "sampler")
+    other.prioritized_sampler.loads(tmp_path / "sampler")
+    ours, theirs = (b.prioritized_sampler.state_dict() for b in (buffer, other))
+    assert torch.equal(ours.pop("tree"), theirs.pop("tree"))
+    assert ours == theirs
+    with pytest.raises(ValueError, match="capacity 8, this one 9"):
+        filled(capacity=9).prioritized_sampler.loads(tmp_path / "sampler")
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_beta_follows_a_schedule(sync: bool) -> None:
+    buffer = filled(beta=0.4, sync=sync)
+    scheduler = LinearScheduler(buffer.prioritized_sampler, param_name="beta", final_value=1.0, num_steps=3)
+    for expected in (0.6, 0.8, 1.0):
+        scheduler.step()
+        assert buffer.beta == pytest.approx(expected)
+        assert type(buffer.beta) is float  # numpy's scalars would have to be pickled
+
+
+def test_alpha_set_anew_converts_what_is_stored() -> None:
+    buffer = filled(alpha=0.5)
+    buffer.update_priority(torch.arange(8), PRIORITIES)
+    buffer.sampler.alpha = 1.0
+    sampler = buffer.prioritized_sampler
+    assert torch.allclose(sampler.state_dict()["tree"], PRIORITIES.double(), rtol=1e-12)
+    assert sampler._sum_tree.query(0, 8) == pytest.approx(float(PRIORITIES.double().sum()), rel=1e-12)
+    assert sampler._min_tree.query(0, 8) == pytest.approx(0.25, rel=1e-12)
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
+def test_exponents_set_out_of_range_change_nothing(value: float) -> None:
+    buffer = filled()
+    with pytest.raises(ValueError, match=f"beta={value}"):
+        buffer.beta = value
+    with pytest.raises(ValueError, match=f"alpha={value}"):
+        buffer.sampler.alpha = value
+    assert (buffer.sampler.alpha, buffer.beta) == (0.5, 1.0)
+
+
+def test_single_items_and_emptying() -> None:
+    buffer = filled(4, alpha=1.0)
+    buffer.update_priority(2, 6.0)
+    assert buffer.add(TensorDict({"x": torch.tensor(4)}, [])) == 4
+    assert buffer.prioritized_sampler.state_dict()["tree"].tolist() == [1.0, 1, 6, 1, 6, 0, 0, 0]
+    buffer.empty()
+    with pytest.raises(RuntimeError, match="empty"):
+        buffer.sample()
+    buffer.extend(TensorDict({"x": torch.tensor([9])}, [1]))
+    assert buffer.prioritized_sampler.state_dict()["tree"].tolist() == [1.0, 0, 0, 0, 0, 0, 0, 0]
+
+
+def test_items_without_priorities() -> None:
+    storage = LazyTensorStorage(8)
+    storage.set(torch.arange(8), TensorDict({"x": torch.arange(8)}, [8]))
+    with pytest.raises(RuntimeError, match="none of the 8 items in the storage has a priority"):
+        PrioritizedSampler(8, 0.5, 0.4).sample(storage, 2)
+
+
+def test_arguments_are_those_of_torchrl() -> None:
+    ours, theirs = (
+        inspect.signature(kind.__init__).parameters for kind in (TensorDictPrioritizedReplayBuffer, TorchRLBuffer)
+    )
+    assert {name: value.default for name, value in ours.items()} == {
+        name: value.default for name, value in theirs.items()
+    }
+    with pytest.raises(ValueError, match="sampler_device=cuda"):
+        filled(sampler_device="cuda")
+
+
+def test_writers_without_the_tree() -> None:
+    """sync=False: the learner catches up with what was written when it samples."""
+    buffer = filled(sync=False, alpha=1.0)
+    assert buffer.sample(500)["x"].unique().tolist() == list(range(8))
+    buffer.update_priority(torch.arange(8), torch.tensor([0.0, 0, 0, 1, 0, 0, 0, 0]) + 1e-20)
+    assert buffer.sample()["x"].unique().tolist() == [3]
+
+
+@pytest.mark.parametrize(("name", "value"), [("alpha", -0.1), ("beta", float("nan")), ("eps", -1.0)])
+def test_arguments_out_of_range(name: str, value: float) -> None:
+    arguments = {"alpha": 0.6, "beta": 0.4, "eps": 1e-8, name: value}
+    with pytest.raises(ValueError, match=f"{name}={value}"):
+        PrioritizedSampler(10, **arguments)
+
+
+def test_a_storage_of_two_dimensions_is_refused() -> None:
+    with pytest.raises(ValueError, match="ndim=2"):
+        TensorDictPrioritizedReplayBuffer(alpha=0.6, beta=0.4, storage=LazyTensorStorage(10, ndim=2))
+
+
+def test_empty_buffer() -> None:
+    buffer = TensorDictPrioritizedReplayBuffer(alpha=0.6, beta=0.4, storage=LazyTensorStorage(10), batch_size=2)
+    with pytest.raises(RuntimeError, match="empty"):
+        buffer.sample()
+
+
+def test_the_tree_in_use_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    module._say_once.cache_clear()
+    with caplog.at_level("INFO", logger="tm_torchrl.data"):
+        assert filled().tree in caplog.text
+    assert len([line for line in caplog.messages if "tree" in line]) == 1
+
+
+@pytest.mark.skipif(module.SumSegmentTreeFp64 is None, reason="torchrl's compiled trees do not load with this torch")
+def test_both_trees_draw_the_same() -> None:
+    states = []
+    for compiled in (False, True):
+        sampler = PrioritizedSampler(8, 0.5, 0.4, 0.0, compiled=compiled)
+        sampler._rng = torch.Generator().manual_seed(0)
+        sampler.update_priority(torch.arange(8), PRIORITIES)
+        storage = LazyTensorStorage(8)
+        storage.set(torch.arange(8), TensorDict({"x": torch.arange(8)}, [8]))
+        states.append(sampler.sample(storage, 100))
+    assert torch.equal(states[0][0], states[1][0])
+
+
+@pytest.mark.skipif(module.SumSegmentTreeFp64 is not None, reason="torchrl's compiled trees load here")
+def test_compiled_trees_asked_for_where_they_do_not_load() -> None:
+    with pytest.raises(ImportError, match="do not load with this torch"):
+        PrioritizedSampler(8, 0.5, 0.4, compiled=True)

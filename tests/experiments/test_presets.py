@@ -1,0 +1,192 @@
+"""Presets of ``configs/experiment``: each builds, changes what it says, and makes an update; none trains."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tm_torchrl.algorithms.learner import Learner
+from tm_torchrl.algorithms.quantile import build_actor, build_learner, build_policy, build_replay
+from tm_torchrl.data import TensorDictPrioritizedReplayBuffer
+from tm_torchrl.data.replay import Replay
+from tm_torchrl.envs.transforms import RandomShift
+from tm_torchrl.modules import (
+    FiLM,
+    FractionProposal,
+    ImpalaEncoder,
+    MonotoneHead,
+    NoisyLinear,
+    PixelEncoder,
+    ResidualTrunk,
+    SpectralConv2d,
+)
+from tm_torchrl.objectives.value_estimators import MunchausenEstimator
+from tm_torchrl.settings import ConfigError, compose_settings
+from tm_torchrl.settings.tree import config_folder, differences
+from tm_torchrl.tasks.build import build_task
+
+FILES = sorted((config_folder() / "experiment").glob("*.yaml"))
+BASELINE = "iqn_pixels"
+GYMNASIUM = ("cartpole_iqn", "lunarlander_iqn")
+CHANGES = {  # the only settings that an experiment may change against the baseline
+    "exp_enable_augmentation_v1": ["replay.augmentation"],
+    "exp_enable_per_v1": ["replay.prioritized"],
+    "exp_munchausen_iqn_v1": ["estimator"],
+    "exp_impala_encoder_v1": ["objective.network.image"],
+    "exp_spectral_norm_v1": ["objective.network.image.spectral_norm"],
+    "exp_layer_norm_v1": ["objective.network.layer_norm"],
+    "exp_noisy_heads_v1": ["exploration", "objective.network.linear", "objective.network.plain_value_output"],
+    "exp_residual_trunk_v1": ["objective.network.trunk"],
+    "exp_film_conditioning_v1": ["objective.network.conditioning"],
+    "exp_multi_action_mixer_v1": ["env.action_block", "env.num_previous_actions", "objective.network.mixer"],
+    "exp_nq_network_v1": ["objective"],
+    "exp_fqf_v1": ["objective"],
+    "exp_gru_latent_v1": ["missing"],
+}
+MISSING = {
+    "exp_gru_latent_v1": "experiment: it needs recurrent layers, and a replay of sequences for them, which this",
+}
+LAYERS = {  # how many of them
+    BASELINE: {PixelEncoder: 1, SpectralConv2d: 0, nn.LayerNorm: 0, NoisyLinear: 0},
+    "exp_impala_encoder_v1": {ImpalaEncoder: 1, PixelEncoder: 0, nn.AdaptiveMaxPool2d: 1},
+    "exp_spectral_norm_v1": {SpectralConv2d: 4},
+    "exp_layer_norm_v1": {nn.LayerNorm: 2 + 2},  # floats, two streams
+    "exp_noisy_heads_v1": {NoisyLinear: 3},  # two streams of two layers, but the value's last
+    "exp_residual_trunk_v1": {ResidualTrunk: 1},
+    "exp_film_conditioning_v1": {FiLM: 1},
+    "exp_nq_network_v1": {MonotoneHead: 1},
+    "exp_fqf_v1": {FractionProposal: 1},
+}
+SLOW = ("btr", "btr_paper", "exp_impala_encoder_v1")  # IMPALA at width 2
+BUILDABLE = [
+    pytest.param(path.stem, marks=pytest.mark.slow) if path.stem in SLOW else path.stem
+    for path in FILES
+    if path.stem not in MISSING
+]
+SMALL = ["env.num_envs=4", "replay.batch_size=8", "replay.capacity=64", "replay.learning_starts=8"]
+
+
+@dataclass
+class Built:
+    """All of an experiment that an update needs."""
+
+    settings: dict[str, Any]
+    replay: Replay
+    learner: Learner
+    network: nn.Module
+
+    def count(self, kind: type) -> int:
+        return sum(type(module) is kind for module in self.network.modules())
+
+
+def build(name: str) -> Built:
+    """The parts, and four cars' first eight steps in the replay."""
+    torch.manual_seed(0)
+    settings = compose_settings([f"experiment={name}", *SMALL])
+    if settings["env"]["_target_"].endswith("TrackManiaTask"):
+        settings["env"]["track"] = "oval"
+    task = build_task(settings)
+    actor = build_actor(settings, task, device=torch.device("cpu"))
+    learner = build_learner(settings, actor, precision="float32")
+    policy = build_policy(settings, actor)
+    policy.set_frames(0)
+    replay = build_replay(settings, task)
+    env = task.make_env(num_envs=4)
+    with torch.no_grad():
+        steps = env.rollout(8, policy.module, break_when_any_done=False)
+    env.close()
+    steps["collector", "traj_ids"] = torch.arange(4).unsqueeze(1).expand(4, 8)  # collectors write them
+    replay.extend(steps)
+    return Built(settings, replay, learner, actor.quantile_module.network)
+
+
+def moved(before: dict[str, Tensor], network: nn.Module) -> list[str]:
+    return [name for name, value in network.named_parameters() if not torch.equal(before[name], value)]
+
+
+@pytest.mark.parametrize("name", BUILDABLE)
+def test_an_update_moves_every_layer(name: str) -> None:
+    if name == "lunarlander_iqn" and importlib.util.find_spec("Box2D") is None:
+        pytest.skip("needs box2d")
+    built = build(name)
+    assert {kind: built.count(kind) for kind in LAYERS.get(name, {})} == LAYERS.get(name, {})
+    before = {name: value.detach().clone() for name, value in built.network.named_parameters()}
+    batch = built.replay.sample()
+    losses = built.learner.update(batch)
+    assert built.learner.num_updates == 1
+    assert built.learner.num_skipped == 0
+    assert float(losses["loss"]) > 0
+    still = before.keys() - set(moved(before, built.network))
+    assert not {name for name in still if name.endswith("weight")}
+    built.replay.update_priorities(batch)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.stem not in GYMNASIUM], ids=lambda path: path.stem)
+def test_heads_say_what_they_ask(path: Path) -> None:
+    head = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    assert head[0] == "# @package _global_"
+    assert head[-1] == f"# Command: python scripts/train_iqn.py experiment={path.stem}"
+    assert any(line.startswith("# Question: ") for line in head)
+    assert any(line.startswith("# Numbers: ") for line in head)
+
+
+def test_all_experiments_are_known() -> None:
+    assert sorted(CHANGES) == [path.stem for path in FILES if path.stem.startswith("exp_")]
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_an_experiment_changes_one_thing(name: str) -> None:
+    baseline, settings = compose_settings([f"experiment={BASELINE}"]), compose_settings([f"experiment={name}"])
+    changed = [line.split(": ")[0] for line in differences(settings, baseline)]
+    assert changed
+    prefixes = CHANGES[name]
+    stray = [key for key in changed if not any(f"{key}.".startswith(f"{prefix}.") for prefix in prefixes)]
+    assert stray == []
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_what_is_not_built_yet_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_task(compose_settings([f"experiment={name}"]))
+    assert str(caught.value).startswith(MISSING[name])
+
+
+def test_btr_on_a_cpu_has_all_but_noisy_layers() -> None:
+    built = build("btr_cpu")
+    (encoder,) = [module for module in built.network.modules() if isinstance(module, ImpalaEncoder)]
+    # 32 channels at width 1, 4 x 4 left of each.
+    assert encoder.num_features == 32 * 4 * 4
+    assert built.count(nn.AdaptiveMaxPool2d) == 1
+    assert built.count(SpectralConv2d) == 3 * 2 * 2  # stages, blocks, convolutions
+    assert built.count(nn.LayerNorm) == 4
+    assert built.count(NoisyLinear) == 0
+    assert isinstance(built.learner.loss.value_estimator, MunchausenEstimator)
+    assert isinstance(built.replay.buffer, TensorDictPrioritizedReplayBuffer)
+    assert built.replay.buffer.sampler.alpha == 0.2
+
+
+def test_the_augmentation_shifts_what_is_sampled_and_not_what_is_stored() -> None:
+    built = build("exp_enable_augmentation_v1")
+    shifts = [part for part in built.replay.buffer._transform if isinstance(part, RandomShift)]
+    assert len(shifts) == 1
+    assert (shifts[0].pad, shifts[0].same_offset_for_batch, shifts[0].same_offset_for_next) == (2, True, True)
+    stored = built.replay.buffer.storage[:]["pixels"].clone()
+    sampled = torch.cat([built.replay.sample()["pixels"] for _ in range(8)])
+    assert sampled.shape[1:] == stored.shape[1:] and sampled.dtype == torch.uint8
+    known = {image.numpy().tobytes() for image in stored}
+    assert any(image.numpy().tobytes() not in known for image in sampled)
+    torch.testing.assert_close(built.replay.buffer.storage[:]["pixels"], stored)
+
+
+def test_an_augmentation_needs_images() -> None:
+    settings = compose_settings(
+        ["env.track=oval", "replay.augmentation={_target_: tm_torchrl.envs.transforms.RandomShift, pad: 4}"]
+    )
+    with pytest.raises(ConfigError, match=r"replay\.augmentation: it changes images, and there are none"):
+        build_replay(settings, build_task(settings))

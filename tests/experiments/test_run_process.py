@@ -1,0 +1,62 @@
+"""Runs in processes of their own: who may end them, and what is known of how they ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tm_torchrl.experiments import run_process
+
+CHILD = """
+import signal, sys, time
+from pathlib import Path
+folder = Path(sys.argv[1])
+signal.signal(signal.SIGINT, lambda *_: (folder / "interrupted").touch())
+(folder / "ready").touch()
+sys.stdin.read()
+time.sleep(0.2)
+(folder / "saved").touch()
+"""
+STARTER = """
+import sys
+from pathlib import Path
+from tm_torchrl.experiments.run_process import OwnProcess
+OwnProcess(Path(sys.argv[1]), command=[sys.executable, "-c", sys.argv[2]]).wait()
+"""
+
+
+def test_ctrl_c_in_a_terminal_is_one_request_to_end(tmp_path: Path) -> None:
+    """A terminal sends it to its whole group; a run that got it took stop() for a second one and saved nothing."""
+    starter = subprocess.Popen(
+        [sys.executable, "-c", STARTER, str(tmp_path), CHILD], start_new_session=True, stderr=subprocess.PIPE
+    )
+    until = time.monotonic() + 60
+    while not (tmp_path / "ready").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    os.killpg(starter.pid, signal.SIGINT)
+    starter.communicate(timeout=60)
+    assert (tmp_path / "saved").exists()
+    assert not (tmp_path / "interrupted").exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_what_ends_without_saving_counts_as_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    run_process.prepare(tmp_path, {"seed": 0})
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("tm_torchrl.trainers.run.train", fail)
+    with pytest.raises(error):
+        run_process.run_in(tmp_path)
+    assert run_process.count_kills(tmp_path) == 1
+    assert json.loads((tmp_path / run_process.UNDER_WAY).read_text())["is_under_way"] is True

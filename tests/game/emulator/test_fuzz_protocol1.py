@@ -1,0 +1,274 @@
+"""A lying game before our client of protocol 1, wild clients before its emulator: typed errors, and always an end."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import random
+from collections.abc import Callable, Iterator
+from struct import Struct
+
+import pytest
+
+from tests.mutated_bytes import mutated
+from tm_torchrl.game import GameError, TMInterface1Client
+from tm_torchrl.game.emulator import protocol1
+from tm_torchrl.game.emulator.protocol1 import Protocol1Server
+from tm_torchrl.game.state_layout import HEAD, SMALLEST, check_state, head_of, new_state, race_time_of, row_from_state
+from tm_torchrl.game.tmi1 import channel
+from tm_torchrl.game.tmi1 import client as tminterface1
+from tm_torchrl.game.tmi1.channel import CONTENT, HEADER, MARK, SIZE, TWO, Channel
+from tm_torchrl.game.tmi1.messages import DOUBLE, INPUTS, INT, TWO_INTS, Kind
+from tm_torchrl.tracks import load_track
+from tm_torchrl.world.actions import ACTIONS
+
+pytest.importorskip("tminterface")
+OVAL = load_track("oval")
+SLOW = [pytest.param(seed, 10_000, marks=pytest.mark.slow) for seed in range(1, 11)]
+ODD_INTS = (0, -1, 1, 5, 15, -2600, 10**6, 2**31 - 1, -(2**31))
+ODD_FLOATS = (0.0, -1.0, float("nan"), float("inf"), -float("inf"), 1e30, 1e-30, 3e9)
+FLOAT = Struct("<f")
+MEANT = [at + i for kind, at, *_ in (HEAD.fields or {}).values() for i in range(0, kind.itemsize, 4)]  # bytes of states
+PATIENCE = 8  # looks at a message that the emulator may take before the client says the next one
+
+
+class Clock:
+    """Time that passes by being looked at, so that waiting costs nothing."""
+
+    def __init__(self, step_s: float = 0.002) -> None:
+        self.now, self.step_s = 0.0, step_s
+
+    def monotonic(self) -> float:
+        self.now += self.step_s
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds >= 0
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """In place of the time of everything that waits."""
+    made = Clock()
+    for module in (channel, tminterface1, protocol1):
+        monkeypatch.setattr(module, "time", made)
+    for module in (channel, protocol1):
+        monkeypatch.setattr(module, "pause", lambda: None)
+    return made
+
+
+def message(kind: int, content: bytes = b"", *, error: int = 0) -> bytes:
+    """As it stands in the shared memory."""
+    return TWO.pack(kind | MARK, error) + content
+
+
+class Memory(Channel):
+    """Shared memory whose other end is a function that looks at it whenever we do."""
+
+    def __init__(self, other_end: Callable[[Memory, int], bytes | None], *, is_server: bool) -> None:
+        self.name, self.size, self.is_server = "TMInterface0", SIZE, is_server
+        self.memory = mmap.mmap(-1, SIZE)
+        self._other_end = other_end
+
+    @property
+    def header(self) -> int:
+        found = int(HEADER.unpack_from(self.memory)[0])
+        said = self._other_end(self, found)
+        if said is None:
+            return found
+        said = said[:SIZE]
+        self.memory[: len(said)] = said
+        return int(HEADER.unpack_from(self.memory)[0])
+
+    def has_server(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.memory.close()
+
+
+class Game:
+    """Answers like a game in a race, but lies now and then.
+
+    Args:
+        generator: draws the lies.
+        share: of messages that are lies.
+    """
+
+    def __init__(self, generator: random.Random, *, share: float) -> None:
+        self.generator, self.share = generator, share
+        self.time_ms = 5_000
+        self.state = new_state(num_checkpoints=3)
+        self.is_registering = False
+        self.stuck_on: bytes | None = None  # a call that it makes again and again
+
+    def __call__(self, memory: Memory, header: int) -> bytes | None:
+        kind = header & 0xFF
+        if header == 0 and self.is_registering:
+            self.is_registering = False
+            return message(Kind.ON_REGISTERED)
+        if header & MARK != MARK or kind < Kind.REGISTER:
+            return None
+        said = self.answer(memory, kind)
+        return said if said is self.stuck_on or self.generator.random() >= self.share else self.lie(said)
+
+    def answer(self, memory: Memory, kind: int) -> bytes:
+        if kind == Kind.PROCESSED_CALL:
+            if self.stuck_on is not None:
+                return self.stuck_on
+            if self.generator.random() < 0.03:
+                return message(Kind.ON_CHECKPOINT, TWO_INTS.pack(1, 3))
+            self.time_ms += 10
+            return message(Kind.ON_RUN_STEP, INT.pack(self.time_ms))
+        if kind == Kind.REWIND:
+            self.time_ms = race_time_of(memory.read(SMALLEST))
+        if kind == Kind.GIVE_UP:
+            self.time_ms = -30
+        if kind == Kind.DEREGISTER:
+            return bytes(CONTENT)
+        self.is_registering = kind == Kind.REGISTER
+        head_of(self.state)["race_time"] = self.time_ms
+        return message(Kind.RESPONSE, bytes(self.state) if kind == Kind.GET_STATE else b"")
+
+    def lie(self, truth: bytes) -> bytes:
+        draw = self.generator
+        kind = draw.randrange(8)
+        if kind == 0:
+            return mutated(truth, draw)
+        if kind == 1:
+            return truth[:CONTENT] + mutated(truth[CONTENT:], draw)
+        if kind == 2:
+            return message(draw.randrange(256), INT.pack(draw.choice(ODD_INTS)) * 2, error=draw.choice(ODD_INTS))
+        if kind == 3:
+            self.time_ms = draw.choice(ODD_INTS[:-2])
+            return message(Kind.ON_RUN_STEP, INT.pack(draw.choice(ODD_INTS)))
+        if kind == 4:
+            return bytes(CONTENT)
+        if kind == 5:
+            return draw.randbytes(draw.randint(0, 40))
+        if kind == 6:
+            self.stuck_on = message(draw.randrange(2, 11), INT.pack(draw.choice(ODD_INTS)) * 2)
+        return message(Kind.ON_CHECKPOINT, TWO_INTS.pack(draw.choice(ODD_INTS), draw.choice(ODD_INTS)))
+
+
+def client_of(game: Callable[[Memory, int], bytes | None], monkeypatch: pytest.MonkeyPatch) -> TMInterface1Client:
+    client = TMInterface1Client(timeout_s=1.0, connect_timeout_s=1.0)
+    monkeypatch.setattr(tminterface1, "open_channel", lambda name, *, until: Memory(game, is_server=False))
+    return client
+
+
+def converse(client: TMInterface1Client) -> None:
+    """A short race, with a rewind; what it hears of states must be readable."""
+    client.connect()
+    start = client.restart()
+    for action in (0, 1, 2):
+        moment = client.drive(ACTIONS[action], num_ticks=5)
+        check_state(moment.state)
+        row_from_state(moment.state)
+    client.rewind(start.state)
+    client.drive(ACTIONS[0], num_ticks=5)
+    client.close()
+
+
+def test_without_lies_the_race_is_driven(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    converse(client_of(Game(random.Random(0), share=0.0), monkeypatch))
+
+
+@pytest.mark.parametrize(("seed", "num"), [(0, 2_000), *SLOW])
+def test_whatever_a_game_says_a_client_answers_with_typed_errors(
+    seed: int, num: int, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = random.Random(seed)
+    num_errors = 0
+    for _ in range(num):
+        client = client_of(Game(generator, share=generator.choice([0.01, 0.05, 0.5])), monkeypatch)
+        begin = clock.now
+        try:
+            converse(client)
+        except GameError:
+            num_errors += 1
+            assert not client.is_connected
+        assert clock.now - begin < 20.0  # six calls with a deadline of 1 s, and their last looks
+    assert num // 2 < num_errors < num
+
+
+class WildClient:
+    """Says given messages one after the other, whatever it hears; then the emulator is ended.
+
+    Args:
+        messages: as they stand in the memory.
+        server: to be ended.
+    """
+
+    def __init__(self, messages: list[bytes], server: Protocol1Server) -> None:
+        self.rest, self.server = messages[::-1], server
+        self.num_looks = 0
+        self.is_registering = False
+
+    def __call__(self, memory: Memory, header: int) -> bytes | None:
+        if self.is_registering and header == Kind.RESPONSE | MARK:
+            self.is_registering = False
+            return bytes(CONTENT)
+        self.num_looks += 1
+        if header & MARK == MARK and header & 0xFF >= Kind.REGISTER and self.num_looks < PATIENCE:
+            return None  # it has not been answered
+        self.num_looks = 0
+        if not self.rest:
+            self.server.stop()
+            return None
+        said = self.rest.pop()
+        self.is_registering = said[:CONTENT] == message(Kind.REGISTER)
+        return said
+
+
+def script(generator: random.Random, state: bytes) -> list[bytes]:
+    """What a client may say, in any order; a third of it mutated."""
+    changed = bytearray(state)
+    for _ in range(generator.randint(0, 3)):
+        at = generator.choice(MEANT)
+        number = generator.choice([INT.pack(generator.choice(ODD_INTS)), FLOAT.pack(generator.choice(ODD_FLOATS))])
+        changed[at : at + 4] = number
+    commands = ["map oval", "map nowhere", "map", 'map "a b.npz"', "cam 2", "é\0"]
+    command = generator.choice(commands).encode()
+    length = generator.choice([len(command)] * 4 + list(ODD_INTS))
+    ticks = [message(Kind.PROCESSED_CALL, INT.pack(generator.choice([4, 4, 4, 8, 9])))] * 12
+    parts = [
+        *(message(kind, INT.pack(generator.choice(ODD_INTS))) for kind in Kind if kind >= Kind.REGISTER),
+        *ticks,
+        message(Kind.SET_TIMEOUT, INT.pack(generator.choice([2000, -1, 600_000]))),
+        message(Kind.SET_SPEED, DOUBLE.pack(generator.choice([*ODD_FLOATS, 1.0, 50.0]))),
+        message(Kind.SET_INPUTS, INPUTS.pack(*generator.choices(ODD_INTS, k=6))),
+        *[message(Kind.REWIND, bytes(changed))] * 6,
+        message(Kind.EXECUTE, TWO_INTS.pack(0, length) + command),
+        message(Kind.GET_STATE),
+        message(generator.randrange(256)),
+    ]
+    said = [message(Kind.REGISTER), *generator.choices(parts, k=30)]
+    return [mutated(each, generator) if generator.random() < 0.3 else each for each in said]
+
+
+@pytest.fixture
+def server(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Protocol1Server]:
+    """An emulator whose memory is replaced for each client, and which keeps its complaints to itself."""
+    monkeypatch.setattr(protocol1._LOG, "disabled", True)
+    made = Protocol1Server(OVAL, channel=f"fuzz_{os.getpid()}", countdown_ms=20)
+    own = made._channel
+    yield made
+    own.close()
+
+
+def face(server: Protocol1Server, messages: list[bytes]) -> None:
+    """Let a client say these to the emulator, which begins anew."""
+    server._stopping.clear()
+    server._is_in_menus = False
+    server._restart()
+    server._channel = Memory(WildClient(messages, server), is_server=True)
+    server.serve()
+
+
+@pytest.mark.parametrize(("seed", "num"), [(0, 2_000), *SLOW])
+def test_whatever_a_client_says_the_emulator_serves_on(seed: int, num: int, server: Protocol1Server) -> None:
+    generator = random.Random(seed)
+    for _ in range(num):
+        face(server, script(generator, server.race.state()))

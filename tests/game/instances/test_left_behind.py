@@ -1,0 +1,135 @@
+"""What stays behind when an emulator or a client ends, in order or not: nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tm_torchrl.game import GameError
+from tm_torchrl.game.emulator.__main__ import main
+from tm_torchrl.game.emulator.process import EmulatorLauncher
+from tm_torchrl.game.tmi1 import channel as channel_module
+from tm_torchrl.game.tmi1.channel import Channel, free_name, remove_left_behind
+from tm_torchrl.game.tmi1.client_lock import Seat
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="channels are files on POSIX only")
+
+
+def dead_pid() -> int:
+    """Of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@posix
+def test_an_emulator_that_hangs_is_ended_with_its_memory() -> None:
+    emulator = EmulatorLauncher("oval", protocol=1).launch(0)
+    path = channel_module._folder() / str(emulator.address)
+    assert path.is_file()
+    os.kill(emulator.pid, signal.SIGSTOP)  # it cannot remove it itself any more
+    emulator.stop()
+    assert not emulator.is_running
+    assert not path.exists()
+
+
+@posix
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGHUP"])
+def test_an_emulator_in_a_terminal_takes_its_memory_with_it(how: str) -> None:
+    command = [sys.executable, "-m", "tm_torchrl.game.emulator", "--protocol", "1", "--track", "oval"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as emulator:
+        assert emulator.stdout is not None
+        path = channel_module._folder() / emulator.stdout.readline().split()[-1]
+        assert path.is_file()
+        emulator.send_signal(getattr(signal, how))
+        assert emulator.wait(60.0) == 0
+    assert not path.exists()
+
+
+@posix
+def test_a_new_emulator_removes_what_killed_ones_left_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel_module, "_folder", lambda: tmp_path)
+    dead = dead_pid()
+    served = Channel(f"TMInterface{dead}_beef", is_server=True)  # as if of another container, where the number lives
+    kept = [f"TMInterface{os.getpid()}_12", "TMInterface0", f"TMInterface{dead}", f"TMInterface{dead}_x", "other_1"]
+    for name in [*kept, f"TMInterface{dead}_0123abcd", f"TMInterface{dead}_77"]:
+        (tmp_path / name).write_bytes(b"")
+    name = free_name()
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, served.name}
+    assert name not in kept and name != free_name()
+    assert not remove_left_behind(served.name)
+    served.close()
+    assert not remove_left_behind(served.name), "there is none any more"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_a_seat_is_of_one_and_leaves_no_file(folder: Path) -> None:
+    first = Seat("TMInterface0")
+    with pytest.raises(GameError, match="another client drives the game at TMInterface0"):
+        Seat("TMInterface0")
+    other = Seat("TMInterface1")
+    first.leave()
+    second = Seat("TMInterface0")
+    second.leave()
+    other.leave()
+    assert list(folder.iterdir()) == []
+
+
+@posix
+def test_a_seat_whose_file_goes_while_it_is_taken_is_taken_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    first, lock = Seat("TMInterface0"), fcntl.flock
+    leaving = [first]
+
+    def flock(file: int, how: int) -> Any:
+        if leaving:
+            leaving.pop().leave()  # removes the file that the next one has just opened
+        return lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    second = Seat("TMInterface0")
+    assert len(list(folder.iterdir())) == 1
+    with pytest.raises(GameError, match="another client"):
+        Seat("TMInterface0")
+    second.leave()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--track", "ovel", "--port", "0"], "no emulator of track 'ovel' at 127.0.0.1:0: .* did you mean oval"),
+        (
+            ["--track", "oval", "--port", "70000"],
+            "no emulator of track 'oval' at 127.0.0.1:70000: port=70000: 0 to 65535 wanted",
+        ),
+        (
+            ["--track", "oval", "--protocol", "1", "--channel", "a/b"],
+            "no emulator of track 'oval' at a/b: channel='a/b': letters, digits and _",
+        ),
+    ],
+)
+def test_an_emulator_that_cannot_start_says_so_in_a_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 1
+    words = capsys.readouterr().err
+    assert re.match(f"error: {message}", words), words
+    assert words.count("\n") == 1

@@ -1,0 +1,270 @@
+"""Image encoders: sizes counted by hand, pooling, spectral norm, what they refuse."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.modules.test_matrix import make_batch
+from tm_torchrl.modules import ImpalaEncoder, MLPIQNetwork, MLPQRNetwork, PixelEncoder, QuantileModule, SpectralConv2d
+from tm_torchrl.modules.encoders.impala import ResidualBlock
+from tm_torchrl.modules.encoders.pooling import pooling_layers
+from tm_torchrl.modules.layers.activations import leaky_relu
+from tm_torchrl.modules.layers.spectral_norm import spectral_norm
+from tm_torchrl.objectives import HardUpdate, QRDQNLoss
+
+ENCODERS = [PixelEncoder, ImpalaEncoder]
+every_encoder = pytest.mark.parametrize("encoder_class", ENCODERS)
+
+
+def num_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [
+        # For each stage: in * out * 9 + out, and four times out * out * 9 + out.
+        (1, (1 * 16 * 9 + 16) + 4 * 2_320 + (16 * 32 * 9 + 32) + 4 * 9_248 + 9_248 + 4 * 9_248),
+        (2, 388_160),
+        (4, 1_550_464),
+    ],
+)
+def test_impala_has_the_size_of_the_paper(width: int, expected: int) -> None:
+    assert num_parameters(ImpalaEncoder(width=width)) == expected
+
+
+def test_the_classic_network_has_the_size_of_the_original() -> None:
+    # Convolutions 45,456; floats 184 * 256 + 256 + 65,792; projection 128 * 768 + 768 = 99,072; advantage
+    # 393,728 + 512 * 12 + 12; value 393,728 + 513.
+    network = MLPIQNetwork(184, 12, image=PixelEncoder, image_shape=(1, 64, 64), head_size=512, num_cosines=128)
+    assert num_parameters(network) == 45_456 + 47_360 + 65_792 + 99_072 + 399_884 + 394_241 == 1_051_805
+    assert PixelEncoder().num_features == 512
+
+
+@pytest.mark.parametrize(
+    ("options", "num_features"),
+    [
+        ({}, 64 * 8 * 8),
+        ({"pooling": "max"}, 64 * 6 * 6),
+        ({"pooling": "max", "pool_size": 4}, 64 * 4 * 4),
+        ({"pooling": "average"}, 64 * 6 * 6),
+        ({"pooling": "global_average"}, 64),
+        ({"pooling": "global_average", "activation": "crelu"}, 2 * 64),
+        ({"image_size": 33}, 64 * 5 * 5),  # 33, 17, 9, 5
+        ({"image_size": 1}, 64),
+    ],
+)
+def test_features_of_impala(options: dict[str, Any], num_features: int) -> None:
+    encoder = ImpalaEncoder(width=2, **options)
+    size = options.get("image_size", 64)
+    assert encoder.num_features == num_features
+    assert encoder(torch.randint(256, (2, 1, size, size), dtype=torch.uint8)).shape == (2, num_features)
+
+
+def test_pooling_by_hand() -> None:
+    rows = torch.arange(16.0).view(1, 1, 4, 4)
+    expected = {
+        "flatten": list(range(16)),
+        "max": [5, 7, 13, 15],
+        "average": [2.5, 4.5, 10.5, 12.5],
+        "global_average": [7.5],
+    }
+    for pooling, values in expected.items():
+        size = 2 if pooling in ("max", "average") else None
+        layers, num_features = pooling_layers(pooling, pool_size=size, map_size=4, channels=1)
+        assert nn.Sequential(*layers)(rows).tolist() == [values]
+        assert num_features == len(values)
+
+
+@pytest.mark.parametrize("activation", [leaky_relu, "relu", "crelu"])
+def test_a_residual_block_adds_to_what_came_in(activation: Any) -> None:
+    # With convolutions of 0 nothing is added; what came in is not overwritten by the activation.
+    block = ResidualBlock(2, activation=activation, initialization=lambda layer, gain: nn.init.zeros_(layer.weight))
+    for layer in block.layers:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.zeros_(layer.bias)
+    maps = torch.tensor([-2.0, 3.0]).view(1, 2, 1, 1)
+    assert block(maps).flatten().tolist() == [-2.0, 3.0]
+    assert maps.flatten().tolist() == [-2.0, 3.0]
+
+
+@pytest.mark.parametrize("shape", [(16, 1, 3, 3), (32, 32, 3, 3), (64, 64, 3, 3), (64, 32, 3, 3), (128, 128, 3, 3)])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_spectral_norm_is_the_largest_singular_value(shape: tuple[int, ...], scale: float) -> None:
+    torch.manual_seed(0)
+    weight = scale * torch.randn(shape)
+    exact = torch.linalg.matrix_norm(weight.flatten(1), 2)
+    assert 0.975 * exact <= spectral_norm(weight) <= exact * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 0.9, 0.95, 0.97, 0.99, 1.0])
+def test_spectral_norm_where_all_others_are_near_the_largest(ratio: float) -> None:
+    values = torch.tensor([2.0] + [2 * ratio] * 127)
+    assert 0.975 * 2 <= spectral_norm(torch.diag(values)) <= 2 * (1 + 1e-6)
+
+
+def test_gradient_of_the_spectral_norm() -> None:
+    # Of diag(3, 2): u = v = (1, 0), so u v^T has a single 1.
+    weight = torch.diag(torch.tensor([3.0, 2.0])).requires_grad_()
+    spectral_norm(weight).backward()
+    torch.testing.assert_close(weight.grad, torch.tensor([[1.0, 0.0], [0.0, 0.0]]), atol=1e-6, rtol=0)
+    nothing = torch.zeros(4, 4, requires_grad=True)
+    spectral_norm(nothing).backward()
+    assert not nothing.grad.any()  # and not a NaN
+
+
+def test_normalised_convolution_by_hand() -> None:
+    # The weights are the matrix (0, 4) in two outputs: norm 4. Divided by it the outputs are 0 and the input.
+    layer = SpectralConv2d(1, 2, 1)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([0.0, 4.0]).view(2, 1, 1, 1))
+        layer.bias.copy_(torch.tensor([1.0, 0.0]))
+        assert layer(torch.full((1, 1, 1, 1), 5.0)).flatten().tolist() == pytest.approx([1.0, 5.0])
+
+
+@pytest.mark.parametrize(
+    ("encoder_class", "kind", "num_normalised"),
+    [(ImpalaEncoder, None, 0), (ImpalaEncoder, "residual", 12), (ImpalaEncoder, "all", 15), (PixelEncoder, "all", 4)],
+)
+def test_which_layers_are_normalised(encoder_class: type[nn.Module], kind: str | None, num_normalised: int) -> None:
+    def image(**options: Any) -> nn.Module:
+        return encoder_class(spectral_norm=kind, **options)
+
+    network = MLPQRNetwork(4, 3, image=image, image_shape=(1, 64, 64))
+    kinds = [type(module) for module in network.modules()]
+    assert kinds.count(SpectralConv2d) == num_normalised
+    assert kinds.count(nn.Linear) == 2 + 2 * 2  # floats and two streams, as they were
+    plain = MLPQRNetwork(4, 3, image=encoder_class, image_shape=(1, 64, 64))
+    assert list(network.state_dict()) == list(plain.state_dict())
+
+
+@every_encoder
+def test_normalised_features_do_not_depend_on_mode_copy_or_call(encoder_class: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    encoder = encoder_class(spectral_norm="all")
+    pixels = torch.randint(256, (2, 1, 64, 64), dtype=torch.uint8)
+    features = encoder(pixels)
+    assert torch.equal(encoder(pixels), features)
+    assert torch.equal(encoder.eval()(pixels), features)
+    assert torch.equal(copy.deepcopy(encoder)(pixels), features)
+    with torch.no_grad():
+        assert torch.equal(encoder(pixels), features)
+    parameters = dict(encoder.named_parameters())
+    assert torch.equal(torch.func.functional_call(encoder, parameters, (pixels,)), features)
+    with torch.autocast("cpu", torch.bfloat16):
+        weight = next(module.weight for module in encoder.modules() if isinstance(module, SpectralConv2d))
+        assert spectral_norm(weight).dtype == torch.float32
+
+
+def test_a_target_network_is_normalised_by_its_own_weights() -> None:
+    torch.manual_seed(0)
+    network = MLPQRNetwork(
+        4, 3, image=lambda **options: ImpalaEncoder(spectral_norm="all", **options), image_shape=(1, 16, 16)
+    )
+    loss = QRDQNLoss(network, action_space="categorical")
+    loss.value_network.in_keys[:] = ["pixels", "observation"]
+    online, target = loss.value_network_params.data, loss.target_value_network_params.data
+    batch = make_batch(["pixels", "observation"], size=3)
+
+    def features(params: Any) -> torch.Tensor:
+        return loss.evaluate(params, batch, 8).features
+
+    before = features(target)
+    for name, value in online.items(True, True):
+        if name[-1] == "weight" and value.ndim == 4:
+            value.mul_(7.0)  # a factor changes nothing where weights are divided by their norm
+    torch.testing.assert_close(features(online), before)
+    first = online["network", "encoder", "pixels", "layers", "0", "weight"]
+    first[0] += 10.0
+    changed = features(online)
+    assert not torch.allclose(changed, before)
+    assert torch.equal(features(target), before)
+    HardUpdate(loss, period=1).step()
+    assert torch.equal(features(target), changed)
+
+
+@pytest.mark.slow
+def test_spectral_norm_compiles() -> None:
+    torch.manual_seed(0)
+    encoder = ImpalaEncoder(spectral_norm="residual", image_size=16)
+    pixels = torch.randint(256, (2, 1, 16, 16), dtype=torch.uint8)
+    expected = encoder(pixels)
+    expected.square().sum().backward()
+    gradients = [parameter.grad.clone() for parameter in encoder.parameters()]
+    encoder.zero_grad()
+    found = torch.compile(encoder, fullgraph=True)(pixels)
+    found.square().sum().backward()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    for parameter, gradient in zip(encoder.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-3 * float(gradient.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: PixelEncoder(pooling="max"), r"pool_size=6: the last convolution leaves a map of 4 x 4; give 1 to 4"),
+        (
+            lambda: ImpalaEncoder(image_size=16, pooling="average"),
+            "pool_size=6: the last convolution leaves a map of 2",
+        ),
+        (lambda: ImpalaEncoder(pooling="max", pool_size=0), "pool_size=0: the last convolution leaves"),
+        (lambda: ImpalaEncoder(pooling="flatten", pool_size=6), "pool_size=6: pooling='flatten' has no size"),
+        (lambda: ImpalaEncoder(pooling="maxx"), "pooling='maxx': unknown; did you mean 'max'?"),
+        (lambda: ImpalaEncoder(image_size=0), "image_size=0: a whole number of at least 1"),
+        (lambda: ImpalaEncoder(width=0), "width=0: a whole number of at least 1"),
+        (lambda: ImpalaEncoder(activation="rellu"), "activation='rellu': unknown; did you mean 'relu'?"),
+        (lambda: ImpalaEncoder(spectral_norm="al"), "spectral_norm='al': None, 'residual', 'all' are known"),
+        (lambda: PixelEncoder(spectral_norm="residual"), "this encoder has no residual blocks; give 'all' or None"),
+        (lambda: PixelEncoder(image_size=33), "image_size=33: too small for four convolutions; 34 is the least"),
+    ],
+)
+def test_encoders_refuse(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.slow
+def test_a_loss_with_a_normalised_encoder_compiles() -> None:
+    torch.manual_seed(0)
+    keys = ["pixels", "observation"]
+    network = MLPQRNetwork(
+        4, 3, image=partial(ImpalaEncoder, spectral_norm="residual"), image_shape=(1, 16, 16), num_fractions=4
+    )
+    loss, batch = QRDQNLoss(QuantileModule(network, in_keys=keys), action_space="categorical"), make_batch(keys)
+    expected = loss(batch.clone())["loss"]
+    expected.backward()
+    gradients = [parameter.grad.clone() for parameter in loss.parameters()]
+    loss.zero_grad()
+    torch.compiler.reset()
+    compiled = torch.compile(loss, fullgraph=True, backend="eager")  # inductor takes ten minutes
+    found = compiled(batch.clone())["loss"]
+    found.backward()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    for parameter, gradient in zip(loss.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-3 * float(gradient.abs().max()))
+
+
+def test_the_network_of_btr_has_the_size_counted_by_hand() -> None:
+    # D = 64 * 6 * 6 + 256 = 2,560. Encoder 388,160 + floats 264 * 256 + 256 + 65,792 with two norms of 512.
+    # Projection 64 * D + D. Each stream: D * 512 + 512 twice (mean, deviation), its norm 1,024; advantages
+    # 512 * 12 + 12 twice, the plain value 513.
+    network = MLPIQNetwork(
+        264,
+        12,
+        image=partial(ImpalaEncoder, width=2, pooling="max", spectral_norm="residual"),
+        image_shape=(1, 64, 64),
+        head_size=512,
+        layer_norm=True,
+        linear="noisy",
+        plain_value_output=True,
+        activation="relu",
+    )
+    encoder, floats, projection = 388_160, 67_840 + 65_792 + 1_024, 166_400
+    stream = 2 * 1_311_232 + 1_024
+    assert num_parameters(network) == encoder + floats + projection + 2 * stream + 2 * 6_156 + 513 == 5_949_017

@@ -1,0 +1,158 @@
+"""The Hydra tree: every file composes, misspelt names are explained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tm_torchrl.settings.construct import ConfigError, construct
+from tm_torchrl.settings.nearest import nearest_name
+from tm_torchrl.settings.stored import run_settings
+from tm_torchrl.settings.tree import compose_settings, config_folder, differences, run_name
+
+FILES = sorted(config_folder().rglob("*.yaml"))
+CHOICES = [
+    f"{path.relative_to(config_folder()).parent.as_posix()}={path.stem}"
+    for path in FILES
+    if path.parent != config_folder()
+]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(config_folder()).as_posix())
+def test_every_file_says_what_it_is_and_its_command(path: Path) -> None:
+    head = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    assert any("python scripts/train_" in line for line in head), "the first lines name the command"
+    assert len(head[0]) > 15
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes(choice: str) -> None:
+    settings = compose_settings([choice])
+    assert settings["env"]["_target_"].startswith("tm_torchrl.tasks.")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sed=1", "sed=1: no such setting; did you mean seed?"),
+        ("env.trak=oval", "env.trak=oval: no such setting; did you mean track?"),
+        (
+            "objective=iqnn",
+            "objective=iqnn: no such choice; did you mean iqn? There are: dqn, fqf, iqn, nq, nq_sampled, qrdqn",
+        ),
+        ("objective.loss.kapa=1", "did you mean kappa?"),
+        ("experiment=cartpole", "did you mean cartpole_iqn?"),
+        ("env.starts.zon=1", "did you mean zone?"),
+        ("xyzzy=1", "xyzzy=1: no such setting; there are: "),
+    ],
+)
+def test_misspelt_settings_name_the_nearest(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose_settings([override])
+    assert message in str(caught.value)
+
+
+def test_an_experiment_gives_way_to_what_is_asked_for() -> None:
+    settings = compose_settings(["experiment=cartpole_iqn", "replay.batch_size=32", "estimator=double"])
+    assert settings["env"]["name"] == "CartPole-v1"
+    assert settings["replay"]["batch_size"] == 32
+    assert settings["estimator"]["name"] == "double"
+
+
+def test_train_qrdqn_differs_in_the_objective_alone() -> None:
+    changed = differences(compose_settings([], config_name="train_qrdqn"), compose_settings([]))
+    assert changed
+    assert all(line.startswith("objective.") for line in changed)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ([], "hillside"),
+        (["env.track=oval"], "oval"),
+        (["env.track=my/own track.npz"], "own-track"),
+        (["env.tracks=[oval,ring]"], "2-tracks"),
+        (["env=gym", "env.name=Acrobot-v1"], "Acrobot-v1"),
+        (["name=first try"], "first-try"),
+    ],
+)
+def test_run_names(overrides: list[str], name: str) -> None:
+    assert run_name(compose_settings(overrides)) == name
+
+
+def test_construct_checks_before_it_builds() -> None:
+    built: list[int] = []
+    settings = {
+        "_target_": "tests.settings.test_tree.Outer",
+        "inner": {"_target_": "tests.settings.test_tree.Inner", "sise": 3},
+    }
+    Inner.built = built
+    with pytest.raises(ConfigError, match=r"^env\.inner\.sise: Inner takes no such setting; did you mean size"):
+        construct(settings, name="env")
+    assert built == []
+    settings["inner"] = {"_target_": "tests.settings.test_tree.Inner", "size": -1}
+    with pytest.raises(ConfigError, match=r"^env\.inner: size=-1: must be positive$"):
+        construct(settings, name="env")
+    settings["inner"] = {"_target_": "tests.settings.test_tree.Inner", "size": 2}
+    assert construct(settings, name="env").inner.size == 2
+
+
+def test_unknown_targets_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"tm_torchrl\.data has no ReuseBudge; did you mean ReuseBudget"):
+        construct({"_target_": "tm_torchrl.data.ReuseBudge"}, name="x")
+    with pytest.raises(ConfigError, match=r"x: no _target_"):
+        construct({}, name="x")
+
+
+def test_nearest_name_lists_what_there_is() -> None:
+    assert nearest_name("gold", ["silver", "golden"]) == "; did you mean golden? There are: golden, silver"
+
+
+class Inner:
+    """A part with a checked number."""
+
+    built: list[int] = []  # noqa: RUF012
+
+    def __init__(self, size: int) -> None:
+        if size < 0:
+            raise ValueError(f"size={size}: must be positive")
+        self.size = size
+        self.built.append(size)
+
+
+class Outer:
+    """Holds a part."""
+
+    def __init__(self, inner: Inner) -> None:
+        self.inner = inner
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"env: [1\n", "config.yaml is damaged: "),
+        (b"\xff\xfe\n", "config.yaml is damaged: "),
+        (b"", "config.yaml is damaged, or not a run's: no env, objective, replay in it"),
+        (b"env: {}\n", "config.yaml is damaged, or not a run's: no objective, replay in it"),
+    ],
+)
+def test_a_damaged_configuration_of_a_run_is_named(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        run_settings(tmp_path)
+    assert message in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_presets_settings_of_another_choice_fall_away() -> None:
+    """cartpole_iqn sets a temperature and a tau, which double targets and hard updates do not have."""
+    settings = compose_settings(["experiment=cartpole_iqn", "estimator=double", "target_update=hard"])
+    assert settings["estimator"] == {"name": "double"}
+    assert settings["target_update"] == {
+        "_target_": "tm_torchrl.objectives.HardUpdate", "_partial_": True, "period": 500,
+    }  # fmt: skip
+    assert settings["env"]["name"] == "CartPole-v1"
+    kept = compose_settings(["experiment=cartpole_iqn", "estimator=soft", "estimator.temperature=0.5"])
+    assert kept["estimator"] == {"name": "soft", "temperature": 0.5}
+    assert compose_settings(["experiment=cartpole_iqn", "estimator=soft"])["estimator"]["temperature"] == 0.03

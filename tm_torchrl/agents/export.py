@@ -1,0 +1,101 @@
+"""The greedy policy as a program of its own: ``torch.export`` or ONNX."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tm_torchrl.agents.agent import Agent
+from tm_torchrl.modules import QuantileActor
+from tm_torchrl.modules.quantiles.fractions import FractionProposal, midpoints
+
+ActingFunction = Callable[[Sequence[Tensor]], Tensor]
+
+
+class GreedyPolicy(nn.Module):
+    """Observations in, actions out; plain tensors.
+
+    Args:
+        actor: whose network and number of fractions it takes.
+    """
+
+    fractions: Tensor
+
+    def __init__(self, actor: QuantileActor) -> None:
+        super().__init__()
+        if actor.distortion is not None:
+            raise ValueError("actor: its risk distortion is not exported; export a risk-neutral one")
+        self.network = actor.quantile_module.network
+        self.samples = self.network.takes_fractions and not isinstance(self.network.source, FractionProposal)
+        self.register_buffer("fractions", midpoints(actor.num_fractions)[None].clone().reshape(1, -1))
+
+    def forward(self, *observations: Tensor) -> Tensor:
+        """The actions ``[B]`` (``[B, S]``) for observations ``[B, ...]`` in the order of the network's arguments."""
+        fractions = self.fractions.expand(observations[0].shape[0], -1) if self.samples else None
+        return self.network.quantiles(*observations, fractions=fractions).mean().argmax(-1)
+
+
+def visited_states(agent: Agent, number: int) -> list[Tensor]:
+    """Observations that random drives visit, ``[number, ...]`` for each key that the network reads."""
+    env = agent.task.make_env(num_envs=min(64, number), seed=12_345)
+    try:
+        steps = env.rollout(-(-number // env.batch_size.numel()), break_when_any_done=False).reshape(-1)[:number]
+    finally:
+        env.close()
+    return [steps[key] for key in agent.task.in_keys]
+
+
+def export_policy(policy: GreedyPolicy, states: Sequence[Tensor], path: Path) -> ActingFunction:
+    """Write a ``.pt2`` and read it again.
+
+    Args:
+        policy: to export.
+        states: examples.
+        path: of the file.
+    """
+    batch = torch.export.Dim("batch", min=1, max=65_536)
+    shapes = (tuple({0: batch} for _ in states),)
+    program = torch.export.export(policy.eval(), tuple(states), dynamic_shapes=shapes)
+    torch.export.save(program, path)
+    loaded = torch.export.load(path).module()
+    return lambda observations: loaded(*observations)
+
+
+def export_onnx(policy: GreedyPolicy, states: Sequence[Tensor], path: Path) -> ActingFunction:
+    """Write a ``.onnx`` and open it with onnxruntime.
+
+    Args:
+        policy: to export.
+        states: examples.
+        path: of the file.
+    """
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(f"--onnx: {', '.join(missing)} not installed; pip install onnx onnxscript onnxruntime")
+    onnxruntime = importlib.import_module("onnxruntime")
+    batch = torch.export.Dim("batch", min=1, max=65_536)
+    program = torch.onnx.export(
+        policy.eval(), tuple(states), dynamo=True, dynamic_shapes=(tuple({0: batch} for _ in states),)
+    )
+    assert program is not None
+    program.save(str(path))
+    session = onnxruntime.InferenceSession(str(path))
+    names = [entry.name for entry in session.get_inputs()]
+
+    def act(observations: Sequence[Tensor]) -> Tensor:
+        feed = {name: value.numpy() for name, value in zip(names, observations, strict=True)}
+        return torch.from_numpy(session.run(None, feed)[0])
+
+    return act
+
+
+def disagreements(agent: Agent, act: ActingFunction, states: Sequence[Tensor]) -> int:
+    """In how many states another program acts differently."""
+    seen = dict(zip([str(key) for key in agent.task.in_keys], states, strict=True))
+    ours, theirs = agent.predict(seen), act(states)
+    return int((ours != theirs).reshape(len(ours), -1).any(-1).sum())

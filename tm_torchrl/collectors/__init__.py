@@ -1,0 +1,12 @@
+"""Collectors: batches of steps from one process or from supervised workers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tm_torchrl import lazy
+
+if TYPE_CHECKING:
+    from tm_torchrl.collectors.supervised import SupervisedCollector, WorkerError
+
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

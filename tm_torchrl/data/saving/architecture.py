@@ -1,0 +1,58 @@
+"""Weights of another architecture: refused, with the modules that differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from tm_torchrl.data.saving.checkpoint import CheckpointError
+
+MOST_LISTED = 20
+
+
+def differing_modules(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[str]:
+    """Modules whose tensors differ in name or shape, a line each.
+
+    Args:
+        ours: state dict of the network that there is.
+        theirs: of the checkpoint.
+
+    Examples:
+        >>> differing_modules(nn.Linear(4, 2).state_dict(), nn.Linear(4, 3).state_dict())
+        ['the module itself: bias [2] here, [3] there; weight [2, 4] here, [3, 4] there']
+        >>> ours, theirs = nn.ModuleDict({"a": nn.Linear(1, 1)}), nn.ModuleDict({"b": nn.Linear(1, 1)})
+        >>> differing_modules(ours.state_dict(), theirs.state_dict())
+        ['a: only here', 'b: only there']
+    """
+    found: dict[str, list[str]] = {}
+    shapes = [{key: list(value.shape) for key, value in state.items()} for state in (ours, theirs)]
+    owners = [{key.rpartition(".")[0] for key in state} for state in shapes]
+    for key in sorted(shapes[0].keys() | shapes[1].keys()):
+        here, there = (state.get(key) for state in shapes)
+        if here != there:
+            owner, _, name = key.rpartition(".")
+            sides = [f"{'no' if shape is None else shape} {side}" for shape, side in ((here, "here"), (there, "there"))]
+            found.setdefault(owner, []).append(f"{name} {', '.join(sides)}")
+    lines = []
+    for owner, parts in found.items():
+        only = "only there" if owner not in owners[0] else "only here" if owner not in owners[1] else "; ".join(parts)
+        lines.append(f"{owner or 'the module itself'}: {only}")
+    return lines
+
+
+def refuse_other_architecture(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Raise if the weights are not those of such a module.
+
+    Args:
+        module: that is to take them.
+        weights: a state dict.
+    """
+    lines = differing_modules(module.state_dict(), weights)
+    if lines:
+        listed = "\n  ".join(lines[:MOST_LISTED])
+        more = f"\n  and {len(lines) - MOST_LISTED} more" if len(lines) > MOST_LISTED else ""
+        raise CheckpointError(
+            f"the checkpoint is of another architecture; {len(lines)} modules differ:\n  {listed}{more}\n"
+            "Give the settings (network, objective, env) that it was trained with"
+        )

@@ -1,0 +1,316 @@
+"""``NStep``: collector batches in, n-step transitions out; right at ends, seams and restarts.
+
+Shapes: N lanes (cars), T steps of a batch, P pending steps, n steps per transition,
+K = N * (P + T - n + 1) transitions.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase, unravel_key
+from torch import Tensor
+from torchrl.envs.transforms import Transform
+
+from tm_torchrl.data.steps.windows import sum_windows
+
+Key = str | tuple[str, ...]
+
+OBSERVATION_KEYS: tuple[Key, ...] = ("observation", "pixels", "potential")  # those that a batch has, if none are named
+FRAMES_PER_STREAM = 2**32
+
+_stream_lock = threading.Lock()
+_num_streams = 0
+
+
+def _allocate_streams(num: int) -> Tensor:
+    """First frame ids of ``num`` lanes: no two lanes of one process ever share an id."""
+    global _num_streams
+    with _stream_lock:
+        first, _num_streams = _num_streams, _num_streams + num
+    return torch.arange(first, first + num) * FRAMES_PER_STREAM
+
+
+class NStep(Transform):
+    """Turn batches of steps into n-step transitions, on their way into a replay buffer.
+
+    A transition of action k is emitted as soon as its lane has n steps from k on, so consecutive batches of the same
+    lanes go on where the last one stopped: one writer, one ``NStep``, and the same lanes in every batch. Its sum ends
+    with the episode, before the first action that was not greedy (if asked for), or at a seam. All that stands at
+    ("next", ...) is taken from the **last step used**, the flags too; TorchRL's ``MultiStepTransform`` leaves
+    ``terminated`` False for the n - 1 steps before an end, so that targets bootstrap through it.
+
+    Only what is named is stored: the observations at both ends, the action, the flags, and ``extra_keys``. Everything
+    else in the batch (``info``, ``step_count``, action values, what the collector adds) is left out. Written are
+
+    - ("next", "reward") ``[K, 1]``: the discounted sum; ("next", "done" | "terminated" | "truncated") ``[K, 1]``;
+    - ``steps_to_next_obs`` int64 ``[K, 1]``: steps used; estimators discount by ``gamma ** steps_to_next_obs``;
+    - for the mini-race: ``step_rewards`` ``[K, n]`` (discounted sums of the first 1, 2, ... n steps; the last value
+      repeats beyond the steps used), ``step_discounts`` ``[K, n]`` (gamma, gamma^2, ...), ``num_steps`` int64
+      ``[K, 1]`` (steps used) and ``steps_to_finish`` int64 ``[K, 1]``: actions until the episode terminates, or n + 1
+      if that lies beyond the n steps that a writer can see (nobody asks further than n);
+    - with ``frame_ids=True``: ``frame_id`` and ("next", "frame_id") int64 ``[K]``, equal where the observation is the
+      same, for :class:`~tm_torchrl.data.FrameStorage`.
+
+    Args:
+        num_steps: n.
+        gamma: discount of one step; may be set anew at any time.
+        cut_at_exploration: end the sum before the first action with ``is_greedy`` False after the transition's own.
+        frame_ids: whether to write the frames' identities.
+        observation_keys: what to store at both ends; by default those of ``OBSERVATION_KEYS`` that the batch has.
+        extra_keys: what else to store of the transition's first step.
+        action_key: the action.
+        is_greedy_key: bool, whether the action was greedy; stored if the batch has it.
+        reward_key: the reward, under "next".
+        trajectory_key: where it changes without an end of an episode, there is a seam; looked at if present.
+
+    Examples:
+        >>> steps = TensorDict({"observation": torch.arange(4.0).view(1, 4, 1), "action": torch.zeros(1, 4).long(),
+        ...     "next": {"observation": torch.arange(1.0, 5.0).view(1, 4, 1), "reward": torch.ones(1, 4, 1),
+        ...         "terminated": torch.tensor([0, 0, 0, 1]).bool().view(1, 4, 1),
+        ...         "done": torch.tensor([0, 0, 0, 1]).bool().view(1, 4, 1)}}, [1, 4])
+        >>> transitions = NStep(3, gamma=0.5).transitions(steps)
+        >>> transitions["next", "observation"].view(-1), transitions["next", "terminated"].view(-1)
+        (tensor([3., 4.]), tensor([False,  True]))
+    """
+
+    def __init__(
+        self,
+        num_steps: int = 3,
+        *,
+        gamma: float,
+        cut_at_exploration: bool = False,
+        frame_ids: bool = False,
+        observation_keys: Sequence[Key] | None = None,
+        extra_keys: Sequence[Key] = (),
+        action_key: Key = "action",
+        is_greedy_key: Key = "is_greedy",
+        reward_key: Key = "reward",
+        trajectory_key: Key = ("collector", "traj_ids"),
+    ) -> None:
+        if num_steps < 1:
+            raise ValueError(f"num_steps={num_steps}: at least one step makes a transition")
+        if not 0.0 <= gamma <= 1.0:
+            raise ValueError(f"gamma={gamma}: expected a discount from 0 to 1")
+        super().__init__()
+        self.num_steps = num_steps
+        self.gamma = gamma
+        self.cut_at_exploration = cut_at_exploration
+        self.frame_ids = frame_ids
+        self.observation_keys = None if observation_keys is None else tuple(observation_keys)
+        self.extra_keys = tuple(extra_keys)
+        self.action_key = action_key
+        self.is_greedy_key = is_greedy_key
+        self.reward_key = reward_key
+        self.trajectory_key = trajectory_key
+        self._pending: TensorDictBase | None = None  # [N, P], P < n
+        self._last: TensorDictBase | None = None  # [N, 1]: numbers and flags of the step before the next batch
+        self._is_restarted = False
+        self._first_id: Tensor | None = None  # [N]: id of the first pending step's frame; means nothing elsewhere
+
+    def _inv_call(self, tensordict: TensorDictBase) -> TensorDictBase | None:
+        """What ``rb.extend`` writes; nothing while the first windows are incomplete."""
+        transitions = self.transitions(tensordict)
+        return transitions if len(transitions) else None
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Samples pass unchanged."""
+        return tensordict
+
+    def transitions(self, batch: TensorDictBase) -> TensorDictBase:
+        """The transitions ``[K]`` that a batch ``[N, T]`` (or ``[T]``, or ``[..., N, T]``) completes; K may be 0.
+
+        Ordered by lane, then by time. To be called by hand, as a collector's ``postproc``, or through ``rb.extend``.
+        """
+        steps = self._read(batch)
+        pending = self._pending
+        if pending is not None and pending.shape[0] != steps.shape[0]:
+            raise ValueError(
+                f"batch of {steps.shape[0]} lanes after batches of {pending.shape[0]}: one NStep serves one writer, "
+                "whose batches hold the same lanes; make another NStep"
+            )
+        if pending is not None and set(pending.keys(True, True)) != set(steps.keys(True, True)):
+            raise ValueError(
+                f"batch with the keys {_names(steps)} after batches with {_names(pending)}: they may not change"
+            )
+        if pending is None:
+            pending = steps[:, :0]
+        self._mark_seam(pending, steps)
+        small = [key for key in _SMALL if key in steps]
+        line = torch.cat([pending.select(*small), steps.select(*small)], dim=1)
+        out = self._write(line, pending, steps)
+        if line.shape[1]:
+            self._last = line[:, -1:].clone()
+        keep = min(self.num_steps - 1, line.shape[1])
+        if keep > steps.shape[1]:
+            self._pending = torch.cat([pending[:, pending.shape[1] + steps.shape[1] - keep :], steps], dim=1)
+        else:
+            self._pending = steps[:, steps.shape[1] - keep :].clone()
+        return out
+
+    def reset_lanes(self) -> None:
+        """Say that the lanes start afresh (a collector was restarted): nothing reaches across this seam.
+
+        Pending steps are not lost: they come out with the next batch, their sums ended at the seam and bootstrapped
+        from the observation there (terminated False). Not needed where batches hold ``trajectory_key``.
+        """
+        self._is_restarted = True
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Pending steps as plain tensors."""
+        if self._pending is None or self._last is None:
+            return {}
+        parts = {"pending": self._pending, "last": self._last}
+        return {name: part.clone().to_dict() for name, part in parts.items()} | {"is_restarted": self._is_restarted}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Go on with saved pending steps; frames get new ids, since ids belong to a process."""
+        self._pending, self._last, self._first_id, self._is_restarted = None, None, None, False
+        if state:
+            self._pending, self._last = (
+                TensorDict(state[name], batch_size=state[name]["seam"].shape).clone() for name in ("pending", "last")
+            )
+            self._is_restarted = state["is_restarted"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_first_id": None}
+
+    def _read(self, batch: TensorDictBase) -> TensorDictBase:
+        """The batch as ``[N, T]`` steps with what is stored, the flat small tensors and the seam's flag."""
+        if batch.ndim == 0:
+            raise ValueError("batch of shape []: NStep takes steps along the last dimension, such as [N, T]")
+        if batch.ndim != 2:
+            batch = batch.unsqueeze(0) if batch.ndim == 1 else batch.flatten(0, batch.ndim - 2)
+        present = {unravel_key(key) for key in batch.keys(include_nested=True, leaves_only=True)}
+        observations: Sequence[Key] = self.observation_keys or [
+            key for key in OBSERVATION_KEYS if key in present and _under_next(key) in present
+        ]
+        has_greedy = self.is_greedy_key in present
+        wanted: list[Key] = [self.action_key, *self.extra_keys, *observations]
+        wanted += [_under_next(key) for key in (*observations, self.reward_key, "done", "terminated")]
+        wanted += [self.is_greedy_key] if has_greedy or self.cut_at_exploration else []
+        missing = [key for key in wanted if key not in present]
+        if missing or not observations:
+            raise ValueError(
+                f"NStep misses {missing or 'observation_keys'} in a batch with {sorted(present, key=str)}: name what "
+                "is there, or let the actor write is_greedy (cut_at_exploration needs it)"
+            )
+        shape = batch.shape
+        reward = batch[_under_next(self.reward_key)]
+        if reward.numel() != shape.numel():
+            raise ValueError(f"reward of shape {tuple(reward.shape)}: expected one number per step of {tuple(shape)}")
+        steps = TensorDict(
+            {
+                "first": batch.select(self.action_key, *self.extra_keys, *observations),
+                "last": batch.get("next").select(*observations),
+                "reward": reward.reshape(shape),
+                "done": batch["next", "done"].reshape(shape),
+                "terminated": batch["next", "terminated"].reshape(shape),
+                "seam": torch.zeros(shape, dtype=torch.bool, device=reward.device),
+            },
+            batch_size=shape,
+        )
+        if has_greedy:
+            steps["is_greedy"] = batch[self.is_greedy_key].reshape(shape)
+        if ("next", "truncated") in present:
+            steps["truncated"] = batch["next", "truncated"].reshape(shape)
+        if unravel_key(self.trajectory_key) in present:
+            steps["trajectory"] = batch[self.trajectory_key].reshape(shape)
+            changes = steps["trajectory"][:, 1:] != steps["trajectory"][:, :-1]
+            steps["seam"][:, :-1] = changes & ~steps["done"][:, :-1]
+        return steps
+
+    def _mark_seam(self, pending: TensorDictBase, steps: TensorDictBase) -> None:
+        """Find the lanes in which the batch does not go on where the last one stopped."""
+        if not steps.shape[1]:
+            return
+        last, is_restarted, self._is_restarted = self._last, self._is_restarted, False
+        if last is None:
+            return
+        is_seam = torch.full((steps.shape[0],), is_restarted, device=steps["seam"].device)
+        if "trajectory" in steps:
+            is_seam |= last["trajectory"][:, 0] != steps["trajectory"][:, 0]
+        is_seam &= ~last["done"][:, 0]
+        if pending.shape[1]:
+            pending["seam"][:, -1] |= is_seam
+        elif self._first_id is not None:
+            self._first_id = self._first_id + is_seam.cpu()
+
+    def _write(self, line: TensorDictBase, pending: TensorDictBase, steps: TensorDictBase) -> TensorDictBase:
+        n, num_lanes = self.num_steps, line.shape[0]
+        is_over = line["done"] | line["seam"]
+        windows = sum_windows(
+            line["reward"],
+            line["terminated"],
+            is_over,
+            line["is_greedy"] if self.cut_at_exploration else None,
+            num_steps=n,
+            gamma=self.gamma,
+        )
+        num_used = windows.num_used.flatten()
+        num = windows.num_used.shape[1]
+        lane = torch.arange(num_lanes, device=num_used.device).repeat_interleave(num)
+        first = torch.arange(num, device=num_used.device).repeat(num_lanes)
+        last = first + num_used - 1
+        out = _take(pending["first"], steps["first"], lane, first)
+        out["next"] = _take(pending["last"], steps["last"], lane, last)
+        for name in ("done", "terminated", "truncated"):
+            if name in line:
+                out["next", name] = line[name][lane, last].unsqueeze(-1)
+        if "is_greedy" in line:
+            out[self.is_greedy_key] = line["is_greedy"][lane, first]
+        sums = windows.sums.flatten(0, 1)
+        out[_under_next(self.reward_key)] = sums[:, -1:].clone()
+        out["steps_to_next_obs"] = num_used.unsqueeze(-1)
+        out["num_steps"] = num_used.unsqueeze(-1).clone()
+        out["steps_to_finish"] = windows.steps_to_finish.reshape(-1, 1)
+        out["step_rewards"] = sums
+        out["step_discounts"] = sums.new_tensor([self.gamma ** (i + 1) for i in range(n)]).repeat(len(sums), 1)
+        if self.frame_ids:
+            ids = self._frame_ids(is_over, num)
+            out["frame_id"] = ids[lane, first]
+            out["next", "frame_id"] = ids[lane, last] + 1
+        return out
+
+    def _frame_ids(self, is_over: Tensor, num_windows: int) -> Tensor:
+        """Ids ``[N, P + T]`` of the frames before each step; an observation that no step starts from has one too."""
+        if self._first_id is None:
+            self._first_id = _allocate_streams(is_over.shape[0])
+        frames = (1 + is_over.to(torch.int64).cpu()).cumsum(1)
+        ids = torch.cat([self._first_id[:, None], self._first_id[:, None] + frames], dim=1)
+        self._first_id = ids[:, num_windows].clone()
+        return ids[:, :-1].to(is_over.device)
+
+
+_SMALL = ("reward", "done", "terminated", "truncated", "seam", "is_greedy", "trajectory")
+
+
+def _take(pending: TensorDictBase, steps: TensorDictBase, lane: Tensor, time: Tensor) -> TensorDictBase:
+    """Rows at (lane, time) of pending and new steps laid end to end, without laying them."""
+    num_pending, num_new = pending.shape[1], steps.shape[1]
+    if not len(lane):
+        return steps[:, :0].flatten(0, 1)
+    index = lane * num_new + (time - num_pending).clamp(min=0)
+    rows = select_rows(steps.flatten(0, 1), index)
+    early = (time < num_pending).nonzero().squeeze(-1)
+    if len(early):
+        rows[early] = pending[lane[early], time[early]]
+    return rows
+
+
+def select_rows(tensordict: TensorDictBase, index: Tensor) -> TensorDictBase:
+    """Rows of every entry, copied; several times faster for bytes than indexing (whole rows instead of elements)."""
+    rows = tensordict.apply(lambda entry: entry.index_select(0, index), batch_size=[len(index)])
+    assert rows is not None
+    return rows
+
+
+def _under_next(key: Key) -> Key:
+    return ("next", key) if isinstance(key, str) else ("next", *key)
+
+
+def _names(tensordict: TensorDictBase) -> list[str]:
+    return sorted(map(str, tensordict.keys(True, True)))

@@ -1,0 +1,1 @@
+"""Many runs: ablations against a baseline, their table, and robustness tests."""

@@ -1,0 +1,236 @@
+"""What came of an ablation: measures of runs, one table, one plot."""
+
+from __future__ import annotations
+
+import csv
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from tm_torchrl.evaluation import bootstrap_interval, interquartile_mean
+from tm_torchrl.experiments.robustness import EPSILON, NOISE, NUM_LAPS, read_hardships
+from tm_torchrl.record.run_folder import read_evaluations, read_metrics
+from tm_torchrl.settings.stored import run_settings
+
+Settings = dict[str, Any]
+Measures = dict[str, float]
+
+COLUMNS = {  # of the table: measure, title, digits
+    "final_lap_s": ("final lap, s", 2),
+    "finish_rate": ("finish rate", 3),
+    "finish_rate_epsilon": ("with random actions", 3),
+    "finish_rate_noise": ("with noise", 3),
+    "return_mean": ("mean return", 1),
+    "action_gap": ("action gap", 4),
+    "action_swaps": ("action swaps", 3),
+    "policy_churn": ("policy churn", 3),
+}
+LOWER_IS_BETTER = ("final_lap_s",)
+AHEAD = "ahead in"  # title of the share of pairs
+CLEARLY = 0.75  # share of pairs of runs; 5 seeds against 5 of the same kind reach it by chance in 11 % of cases
+NOTE = f"""\
+Ahead in: the share of pairs of a run and one of those that it was added to in which it has the faster laps (or the
+larger return): 0.5 is no difference, {CLEARLY} or more counts as better. Each other cell: interquartile mean over
+seeds, and its 95 % bootstrap interval. Of the last network, over {NUM_LAPS} laps
+where it drives a track: final lap (median of the finished ones; a run without any counts with the time limit), finish
+rate, action swaps (share of neighbouring actions that differ); finish rate with {EPSILON:.0%} random actions, and with
+noise on the floats ({NOISE:g} of the deviation that each is normalised by). Of the diagnostics: action gap (the last
+one), policy churn (mean over the run)."""
+
+
+@dataclass
+class Entry:
+    """An experiment and what came of it.
+
+    Args:
+        name: as it was asked for.
+        settings: of its runs, but for the seed.
+        base: what it was added to; empty for the baseline.
+        measures: of each finished run, by seed.
+        failures: why runs failed, by seed.
+        is_kept: later experiments build on it.
+    """
+
+    name: str
+    settings: Settings | None = None
+    base: str = ""
+    measures: dict[int, Measures] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
+    is_kept: bool = False
+
+
+def measure(run: str | Path) -> Measures:
+    """The measures of a finished run, of its first track or its task; what the run does not have is left out.
+
+    Args:
+        run: its folder.
+    """
+    evaluations, metrics = read_evaluations(run), read_metrics(run)
+    rows = [row for row in evaluations if row.get("track") == evaluations[0].get("track")]
+    if not rows:
+        raise ValueError(f"{run}: no evaluations in it")
+    hardships = read_hardships(run)
+    last = {**rows[-1], **hardships.get("greedy", {})}
+    found: Measures = {}
+    for name, row in hardships.items():
+        if name != "greedy" and "finish_rate" in row:
+            found[f"finish_rate_{name}"] = row["finish_rate"]
+    if "track" in last:
+        lap = last["median_lap_s"]
+        found["final_lap_s"] = run_settings(run)["env"]["evaluation_limits"]["race_s"] if lap is None else lap
+    found |= {key: last[key] for key in ("finish_rate", "return_mean", "action_swaps") if last.get(key) is not None}
+    if "track" in last:
+        found.pop("return_mean", None)
+    gaps, churn = ([row[f"diagnostics/{key}"] for row in metrics if f"diagnostics/{key}" in row] for key in _DIAGNOSED)
+    if gaps:
+        found["action_gap"] = gaps[-1]
+    if churn:
+        found["policy_churn"] = sum(churn) / len(churn)
+    return {key: float(value) for key, value in found.items()}
+
+
+_DIAGNOSED = ("action_gap", "policy_churn")
+
+
+def better(ours: Mapping[int, Measures], theirs: Mapping[int, Measures]) -> bool:
+    """Whether our laps (or returns) are better by more than seeds make them, and no fewer laps finish.
+
+    Args:
+        ours: measures by seed.
+        theirs: measures by seed.
+    """
+    share = share_ahead(ours, theirs)
+    finished, before = values_of(ours, "finish_rate"), values_of(theirs, "finish_rate")
+    return share is not None and share >= CLEARLY and share_above(before, finished) < CLEARLY
+
+
+def share_ahead(ours: Mapping[int, Measures], theirs: Mapping[int, Measures]) -> float | None:
+    """Of all pairs of runs those where ours has the faster laps (or larger returns); ``None`` if there are none.
+
+    Args:
+        ours: measures by seed.
+        theirs: measures by seed.
+    """
+    for key in ("final_lap_s", "return_mean"):
+        mine, other = values_of(ours, key), values_of(theirs, key)
+        if mine and other:
+            return share_above(other, mine) if key in LOWER_IS_BETTER else share_above(mine, other)
+    return None
+
+
+def share_above(values: Sequence[float], others: Sequence[float]) -> float:
+    """Of all pairs those where the value is above the other; equal ones count half.
+
+    >>> share_above([1.0, 3.0], [2.0, 0.0])
+    0.75
+    """
+    pairs = [(value > other) + 0.5 * (value == other) for value in values for other in others]
+    return sum(pairs) / len(pairs) if pairs else 0.0
+
+
+def values_of(measures: Mapping[int, Measures], key: str) -> list[float]:
+    """One measure of all runs that have it."""
+    return [found[key] for _, found in sorted(measures.items()) if key in found]
+
+
+@functools.cache
+def estimate(values: tuple[float, ...]) -> tuple[float, float, float]:
+    """Interquartile mean, and both ends of its interval."""
+    return interquartile_mean(values), *bootstrap_interval(values)
+
+
+def write_table(out: Path, entries: Sequence[Entry], *, seeds: Sequence[int]) -> None:
+    """``table.csv``, ``table.md`` and ``plot.png``.
+
+    Args:
+        out: folder.
+        entries: the baseline first.
+        seeds: that were asked for.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    rows = [_row(entry, entries) for entry in entries]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with open(out / "table.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+    (out / "table.md").write_text(markdown(entries, seeds=seeds), encoding="utf-8")
+    if any(entry.measures for entry in entries):
+        plot(entries).savefig(out / "plot.png", dpi=110)
+
+
+def _row(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "experiment": entry.name,
+        "added_to": entry.base,
+        "is_kept": entry.is_kept,
+        "num_runs": len(entry.measures),
+        "num_failed": len(entry.failures),
+        "ahead_in": _share_ahead(entry, entries),
+    }
+    for key in COLUMNS:
+        if values := values_of(entry.measures, key):
+            mean, low, high = estimate(tuple(values))
+            row |= {key: mean, f"{key}_low": low, f"{key}_high": high}
+    return row
+
+
+def markdown(entries: Sequence[Entry], *, seeds: Sequence[int]) -> str:
+    """The table, and below it what failed."""
+    present = [key for key in COLUMNS if any(values_of(entry.measures, key) for entry in entries)]
+    titles = ["experiment", "added to", "runs", AHEAD, *(COLUMNS[key][0] for key in present)]
+    lines = [f"| {' | '.join(titles)} |", f"|{'---|' * 3}{'---:|' * (1 + len(present))}"]
+    for entry in entries:
+        name = f"**{entry.name}** (kept)" if entry.is_kept else entry.name
+        share = _share_ahead(entry, entries)
+        cells = [name, entry.base or "-", f"{len(entry.measures)} of {len(seeds)}"]
+        cells.append("-" if share is None else f"{share:.2f}")
+        cells += [_cell(values_of(entry.measures, key), COLUMNS[key][1]) for key in present]
+        lines.append(f"| {' | '.join(cells)} |")
+    failed = [
+        f"- {entry.name}, seed {seed}: {why}" for entry in entries for seed, why in sorted(entry.failures.items())
+    ]
+    listed = ["", "Failed:", "", *failed] if failed else []
+    return "\n".join([*lines, "", NOTE, *listed]) + "\n"
+
+
+def _share_ahead(entry: Entry, entries: Sequence[Entry]) -> float | None:
+    bases = [each for each in entries if each.name == entry.base]
+    return share_ahead(entry.measures, bases[0].measures) if bases else None
+
+
+def _cell(values: Sequence[float], digits: int) -> str:
+    if not values:
+        return "-"
+    mean, low, high = estimate(tuple(values))
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def plot(entries: Sequence[Entry]) -> Figure:
+    """Interquartile means with intervals, a dot for each seed, the baseline's as a line."""
+    present = [key for key in COLUMNS if any(values_of(entry.measures, key) for entry in entries)]
+    figure = Figure(figsize=(2.6 + 2.2 * len(present), 1.2 + 0.34 * len(entries)), layout="constrained")
+    panels = figure.subplots(1, len(present), squeeze=False, sharey=True)[0]
+    for axes, key in zip(panels, present, strict=True):
+        for line, entry in enumerate(entries):
+            values = values_of(entry.measures, key)
+            if not values:
+                continue
+            mean, low, high = estimate(tuple(values))
+            colour = "#2e8b57" if entry.is_kept else "#2563a8"
+            axes.plot(values, [line] * len(values), "o", ms=3, color=colour, alpha=0.3, mew=0)
+            axes.plot([low, high], [line, line], color=colour, lw=2.0)
+            axes.plot(mean, line, "|", ms=11, mew=2.0, color=colour)
+            if line == 0:
+                axes.axvline(mean, color="#8a949e", lw=0.8, ls=":")
+        axes.set_title(COLUMNS[key][0], fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.locator_params(axis="x", nbins=4)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_yticks(range(len(entries)), [entry.name for entry in entries])
+    panels[0].set_ylim(len(entries) - 0.5, -0.5)
+    return figure

@@ -1,0 +1,1 @@
+"""Game instances: launch, watch, reconnect, end."""

@@ -1,0 +1,1 @@
+"""The client of TMInterface 1.x, over shared memory."""

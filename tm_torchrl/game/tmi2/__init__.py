@@ -1,0 +1,1 @@
+"""The client of TMInterface 2.x, over TCP."""

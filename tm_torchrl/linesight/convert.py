@@ -1,0 +1,162 @@
+"""From a weights file of Linesight or rulka to a run folder that can be evaluated, watched and trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+from torch import Tensor
+
+from tm_torchrl.data.saving.checkpoint import Checkpoints
+from tm_torchrl.linesight.constants import find_constants, num_previous_actions, read_constants
+from tm_torchrl.linesight.weights import (
+    LinesightShape,
+    WeightsError,
+    greatest_difference,
+    linesight_shape,
+    make_network,
+    read_linesight,
+    to_our_weights,
+)
+from tm_torchrl.modules import Normalize
+from tm_torchrl.record.run_folder import RunFolder
+from tm_torchrl.settings.checks import checked
+from tm_torchrl.settings.tree import compose_settings
+from tm_torchrl.tasks.build import build_task
+from tm_torchrl.tasks.driving import IMAGE_SHAPE
+from tm_torchrl.trainers.builders import build_training
+from tm_torchrl.world.actions import NUM_ACTIONS
+
+LARGEST_DIFFERENCE = 1e-4  # of the values' spread; sums in another order differ by 1e-6
+GOING_ON = ("exploration.epsilon=0.03", "exploration.perturbed=0.03", "learning_rate=5e-5", "gamma=1.0")
+_NETWORK = "quantile_module.network."
+_TARGET = "target_value_network_params."
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What came of a weights file.
+
+    Args:
+        folder: of the run.
+        shape: sizes of the network.
+        difference: greatest one of our values from the original's, as a share of their spread.
+        constants: file that the floats are normalised with; ``None`` for this project's own constants.
+    """
+
+    folder: Path
+    shape: LinesightShape
+    difference: float
+    constants: Path | None
+
+
+def import_linesight(
+    weights: str | Path,
+    *,
+    folder: str | Path,
+    target: str | Path | None = None,
+    constants: str | Path | None = None,
+    with_own_constants: bool = False,
+    image_size: tuple[int, int] | None = None,
+    settings: Sequence[str] = (),
+) -> Imported:
+    """Write a run folder whose network has the weights of a file; the file is never run.
+
+    Training that goes on there (``resume=FOLDER``) begins with little exploration and the last learning rate of the
+    original; optimiser and replay are new.
+
+    Args:
+        weights: ``weights1.torch``.
+        folder: to write; must not exist.
+        target: ``weights2.torch``, of the target network; ``None`` for the online network's.
+        constants: ``state_normalization.py`` or ``config_snapshot.yaml``; ``None`` to look around the weights.
+        with_own_constants: take this project's own instead.
+        image_size: (H, W) of unusual images.
+        settings: further ones of the run, such as ``["env.track=oval"]``.
+    """
+    if Path(folder).exists():
+        raise WeightsError(f"{folder} exists; give a folder that does not")
+    found = read_linesight(weights)
+    shape = linesight_shape(found, image_size=image_size)
+    if shape.num_actions != NUM_ACTIONS:
+        raise WeightsError(f"A_head.2.weight has {shape.num_actions} actions; {NUM_ACTIONS} are known")
+    behind = found if target is None else read_linesight(target)
+    if target is not None and linesight_shape(behind, image_size=image_size) != shape:
+        raise WeightsError(f"{target} is of a network of other sizes than {weights}; give both of one run")
+    path = Path(constants) if constants is not None else None if with_own_constants else find_constants(weights)
+    if path is None and not with_own_constants:
+        raise WeightsError(
+            f"{weights}: no state_normalization.py (Linesight) or config_snapshot.yaml (rulka) was found around it, "
+            "and the network needs the constants in it; give --constants FILE, or --own-constants to accept this "
+            "project's, which are near"
+        )
+    normalize = read_constants(path, num_inputs=shape.num_inputs)
+    network = make_network(shape, normalize=normalize)
+    network.load_state_dict({**_normalizers(shape, normalize), **to_our_weights(found)})
+    difference = greatest_difference(network, found, shape)
+    if not difference < LARGEST_DIFFERENCE:
+        raise WeightsError(
+            f"{weights}: our values differ from the original's by {difference:.1e} of their spread; nothing was written"
+        )
+    if shape.image_size not in (None, IMAGE_SHAPE[1:]):
+        raise WeightsError(
+            f"{weights}: read, and its values equal the original's ({difference:.0e}), but it sees images of "
+            f"{shape.image_size[0]} x {shape.image_size[1]} where environments here give {IMAGE_SHAPE[1]} x "
+            f"{IMAGE_SHAPE[2]}; train the original with w_downsized and h_downsized of {IMAGE_SHAPE[1]}, as rulka does"
+        )
+    overrides = [*_settings(shape), *GOING_ON, *settings]
+    _write(Path(folder), overrides, dict(network.state_dict()), to_our_weights(behind), source=Path(weights))
+    return Imported(folder=Path(folder), shape=shape, difference=difference, constants=path)
+
+
+def _normalizers(shape: LinesightShape, normalize: Normalize) -> dict[str, Tensor]:
+    room = "encoder" if shape.image_size is None else "encoder.floats"
+    return {f"{room}.normalize.{name}": value for name, value in normalize.state_dict().items()}
+
+
+def _settings(shape: LinesightShape) -> list[str]:
+    """Of the run, as the network's sizes say them."""
+    image = ["network=classic"] if shape.image_size is not None else ["network=mlp", "env.pixels=false"]
+    return [
+        "experiment=linesight",
+        *image,
+        f"env.num_previous_actions={num_previous_actions(shape.num_inputs)}",
+        f"objective.network.num_cosines={shape.num_cosines}",
+        f"objective.network.hidden_sizes=[{shape.hidden_size},{shape.hidden_size}]",
+        f"objective.network.head_size={shape.head_size}",
+    ]
+
+
+def _write(
+    folder: Path, overrides: Sequence[str], online: dict[str, Tensor], behind: dict[str, Tensor], *, source: Path
+) -> None:
+    """Settings, a checkpoint to go on from, and the weights that evaluations take."""
+    wanted = checked(compose_settings(overrides))
+    task = build_task(wanted)
+    training = build_training(wanted, task=task, precision="float32", device=torch.device("cpu"), log=lambda _: None)
+    try:
+        ours = {name.removeprefix(_NETWORK): value.shape for name, value in training.actor.state_dict().items()}
+        wrong = [name for name in ours if name not in online or online[name].shape != ours[name]]
+        if wrong or len(ours) != len(online):
+            shown = ", ".join(wrong) or ", ".join(online.keys() - ours.keys())
+            raise WeightsError(
+                f"the settings of the run make another network than the weights' ({shown}); leave the settings of "
+                "network, objective.network and env.pixels as they are"
+            )
+        training.actor.load_state_dict({_NETWORK + name: value for name, value in online.items()})
+        state = training.state_dict()
+        loss = state["learner"]["loss"]
+        for name, value in {**online, **behind}.items():
+            loss[_TARGET + _NETWORK + name] = value
+        run = RunFolder(folder)
+        run.write_config(yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True))
+        run.write_facts({"seed": wanted["seed"], "imported_from": str(source), "precision": "float32"})
+        checkpoints = Checkpoints(run.checkpoints, keep=wanted["checkpoint"]["keep"])
+        facts = {"frames": 0, "imported_from": source.name}
+        checkpoints.save(state, frames=0, facts={**facts, "seconds": 0.0})
+        checkpoints.save_best(dict(training.actor.state_dict()), facts=facts)
+    finally:
+        training.collector.shutdown()

@@ -1,0 +1,1 @@
+"""Encoders: from floats and images to features."""

@@ -1,0 +1,1 @@
+"""Quantile networks: fractions, their embedding, heads."""

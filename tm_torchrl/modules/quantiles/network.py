@@ -1,0 +1,133 @@
+"""The quantile network: an encoder, perhaps a trunk, a source of fractions, a head.
+
+Shapes: B batch, N fractions, D features, S slots of an action block, A actions.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from tm_torchrl.modules.layers.choices import require_count
+from tm_torchrl.modules.quantiles.fractions import FractionProposal, FractionSource
+from tm_torchrl.modules.quantiles.heads import FixedHead, ImplicitHead, MonotoneHead
+
+
+class Quantiles(NamedTuple):
+    """What a quantile network says of a batch."""
+
+    values: Tensor  # [B, N, A] or [B, N, S, A]
+    fractions: Tensor  # [B, N]
+    features: Tensor  # [B, D], what encoder and trunk made of the observations
+    edges: Tensor | None = None  # [B, N + 1], of proposed fractions
+    entropy: Tensor | None = None  # [B], of proposed fractions
+
+    def mean(self) -> Tensor:
+        """The expectation over fractions, ``[B, A]`` or ``[B, S, A]``."""
+        return mean_over_fractions(self.values, self.edges)
+
+
+def mean_over_fractions(values: Tensor, edges: Tensor | None = None) -> Tensor:
+    """The mean over N (dimension 1); with edges each value counts for the part between its two.
+
+    Examples:
+        >>> import torch
+        >>> values, edges = torch.tensor([[[1.0], [5.0]]]), torch.tensor([[0.0, 0.75, 1.0]])
+        >>> mean_over_fractions(values), mean_over_fractions(values, edges)
+        (tensor([[3.]]), tensor([[2.]]))
+    """
+    if edges is None:
+        return values.float().mean(1)
+    widths = edges.diff(dim=-1)
+    return (values.float() * widths.view(*widths.shape, *(1,) * (values.ndim - 2))).sum(1)
+
+
+class QuantileNetwork(nn.Module):
+    """QR-DQN, IQN, FQF and non-crossing networks: one class, two slots.
+
+    ==============  ============================  ==============
+    network         source                        head
+    ==============  ============================  ==============
+    QR-DQN          none (the head has its own)   FixedHead
+    IQN             StratifiedFractions, Uniform  ImplicitHead
+    FQF             FractionProposal              ImplicitHead
+    non-crossing    none, or any of IQN's         MonotoneHead
+    ==============  ============================  ==============
+
+    Called on its own it returns the values with the fractions last, ``[B, A, N]``; losses and actors go through
+    ``quantiles``, which keeps them next to the batch and returns what else they need.
+
+    Args:
+        encoder: observations to features ``[B, D]``.
+        head: features and fractions to values.
+        source: of fractions when none are given; ``None`` for a head that has its own.
+        num_fractions: N, drawn from the source when none are given.
+        num_slots: S, the length of an action block; ``None`` for single actions.
+        trunk: features to features, behind the encoder.
+
+    Examples:
+        >>> import torch
+        >>> from tm_torchrl.modules import Decoder, FixedHead
+        >>> network = QuantileNetwork(nn.Linear(4, 16), FixedHead(Decoder(16, 2, num_outputs=8)))
+        >>> network(torch.zeros(5, 4)).shape
+        torch.Size([5, 2, 8])
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        head: FixedHead | ImplicitHead | MonotoneHead | nn.Module,
+        *,
+        source: FractionSource | FractionProposal | None = None,
+        num_fractions: int = 32,
+        num_slots: int | None = None,
+        trunk: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        if source is None and not hasattr(head, "fractions"):
+            raise ValueError(
+                f"source=None: a {type(head).__name__} has no fractions of its own; give a source such as "
+                "StratifiedFractions()"
+            )
+        if source is not None and not head.takes_fractions:
+            raise ValueError(
+                f"source={type(source).__name__}: a {type(head).__name__} has fixed fractions; leave the source out"
+            )
+        decided = getattr(getattr(head, "decoder", None), "num_slots", num_slots)
+        if decided != num_slots:
+            raise ValueError(f"num_slots={num_slots}: the head's decoder has num_slots={decided}; give both the same")
+        self.encoder = encoder
+        self.head: Any = head
+        self.source = source
+        self.num_fractions = num_fractions
+        if source is None or isinstance(source, FractionProposal):
+            self.num_fractions = int((head if source is None else source).num_fractions)  # type: ignore[arg-type]
+        require_count(self.num_fractions, argument="num_fractions")
+        self.num_slots = num_slots
+        self.trunk = trunk
+
+    @property
+    def takes_fractions(self) -> bool:
+        """Whether the values depend on the fractions that are asked for."""
+        return bool(self.head.takes_fractions)
+
+    def quantiles(self, *observations: Tensor, fractions: Tensor | None = None) -> Quantiles:
+        """Values at given fractions ``[B, N]``, or at those of the network's source."""
+        features = self.encoder(*observations)
+        if self.trunk is not None:
+            features = self.trunk(features)
+        if isinstance(self.source, FractionProposal) and fractions is None:
+            proposal = self.source(features.detach())
+            values = self.head(features, proposal.fractions.detach())
+            return Quantiles(values, proposal.fractions, features, proposal.edges, proposal.entropy)
+        if fractions is None and self.source is not None:
+            fractions = self.source(features.shape[:1], self.num_fractions, device=features.device)
+        elif fractions is None or not self.takes_fractions:
+            own: Tensor = self.head.fractions
+            fractions = own.expand(features.shape[0], -1)
+        return Quantiles(self.head(features, fractions), fractions, features)
+
+    def forward(self, *observations: Tensor, fractions: Tensor | None = None) -> Tensor:
+        """Values with the fractions last: ``[B, A, N]``, ``[B, S, A, N]`` for blocks."""
+        return self.quantiles(*observations, fractions=fractions).values.movedim(1, -1)

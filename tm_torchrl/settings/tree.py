@@ -1,0 +1,195 @@
+"""The Hydra tree: composing it from anywhere, and saying what a misspelt setting was meant to be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tm_torchrl.settings.construct import ConfigError
+from tm_torchrl.settings.nearest import nearest_name
+from tm_torchrl.tracks import DEFAULT_TRACK
+
+_OURS = "hydra"
+
+
+def run_name(settings: Any) -> str:
+    """What a run is called: its name, or what it trains on."""
+    env = settings["env"]
+    for found in (settings["name"], env.get("track"), env.get("name")):
+        if found:
+            return re.sub(r"[^\w.-]+", "-", Path(str(found)).stem if "/" in str(found) else str(found))
+    tracks = env.get("tracks") or []
+    number = len(tracks) or env.get("generated_tracks")
+    return f"{number}-tracks" if number else DEFAULT_TRACK
+
+
+OmegaConf.register_new_resolver("run_name", lambda *, _root_: run_name(_root_), replace=True)
+
+
+def config_folder() -> Path:
+    """Where the YAML files lie: beside the package in a checkout, inside it when installed."""
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if (folder / "train_iqn.yaml").is_file():
+            return folder
+    raise FileNotFoundError(f"no configs/train_iqn.yaml beside or inside {package}: install tm_torchrl again")
+
+
+def compose_settings(overrides: Sequence[str] = (), *, config_name: str = "train_iqn") -> dict[str, Any]:
+    """The settings of a configuration with overrides, as on the command line; plain nested dicts.
+
+    Args:
+        overrides: such as ``"env.track=oval"`` or ``"objective=qrdqn"``.
+        config_name: file in ``configs/``, without ``.yaml``.
+
+    Examples:
+        >>> compose_settings(["objective=qrdqn", "seed=3"])["seed"]
+        3
+        >>> compose_settings(["sed=3"])
+        Traceback (most recent call last):
+        tm_torchrl.settings.construct.ConfigError: sed=3: no such setting; did you mean seed? ...
+    """
+    settings = resolved(compose_config(overrides, config_name=config_name))
+    return without_leftovers(settings, overrides, config_name=config_name)
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """Plain nested dicts of Hydra's container; ``${name}`` in it is replaced by that setting.
+
+    Args:
+        config: composed.
+    """
+    try:
+        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        name = getattr(error, "full_key", None) or "a setting"
+        raise ConfigError(f"{name}: {str(error).splitlines()[0]}; ${{...}} names another setting") from None
+
+
+def without_leftovers(settings: dict[str, Any], overrides: Sequence[str], *, config_name: str) -> dict[str, Any]:
+    """Settings without those that a preset gives to one choice where another one was asked for.
+
+    ``experiment=cartpole_iqn`` sets the temperature of Munchausen targets; ``estimator=double`` beside it has none.
+
+    Args:
+        settings: composed with the overrides.
+        overrides: as on the command line.
+        config_name: file in ``configs/``, without ``.yaml``.
+    """
+    asked = [override for override in overrides if override.partition("=")[0].lstrip("+") == "experiment"]
+    chosen = [group for group in map(_group_of, overrides) if group not in (None, "experiment")]
+    if not asked or not chosen:
+        return settings
+    plain = compose_config([override for override in overrides if override not in asked], config_name=config_name)
+    for group in chosen:
+        if isinstance(settings.get(group), dict) and isinstance(plain.get(group), DictConfig):
+            settings[group] = {key: value for key, value in settings[group].items() if key in plain[group]}
+    return settings
+
+
+def _group_of(override: str) -> str | None:
+    """The group of files that an override chooses from, if it does."""
+    group = override.partition("=")[0].lstrip("+")
+    return group if group and "." not in group and (config_folder() / group).is_dir() else None
+
+
+def compose_config(overrides: Sequence[str], *, config_name: str) -> DictConfig:
+    """The same as Hydra's own container."""
+    if GlobalHydra.instance().is_initialized():
+        GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        try:
+            return compose(config_name, overrides=list(overrides))
+        except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:  # Hydra's, of estimator=[1]
+            raise ConfigError(_explained(error, overrides, config_name)) from None
+
+
+def _explained(error: Exception, overrides: Sequence[str], config_name: str) -> str:
+    """The error in the user's words, with the nearest name."""
+    text = str(error)
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        return (
+            f"{error.override}: this cannot be read. Brackets, commas and the like want quotes of their own, within "
+            f"the shell's: '{key}=\"{value}\"'"
+        )
+    if isinstance(error, TypeError):
+        for override in overrides:
+            if (group := _group_of(override)) is not None and override.partition("=")[2].startswith(("[", "{")):
+                return f"{override}: the name of one of {group}'s choices wanted"
+    option = re.search(r"Could not find '([\w/]+)'", text)
+    if option is not None:
+        group, _, choice = option.group(1).rpartition("/")
+        folder = config_folder() / group
+        known = [path.stem for path in folder.glob("*.yaml")]
+        return f"{group}={choice}: no such choice{nearest_name(choice, known)}"
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~")
+        if f"'{key}'" in text or f"Could not override '{key}'" in text or f"key: {key}" in text:
+            known = _known_names(config_name, [other for other in overrides if other is not override], key)
+            last = key.rpartition(".")[2]
+            return f"{override}: no such setting{nearest_name(last, known)}"
+    return text.splitlines()[0]
+
+
+def _known_names(config_name: str, overrides: Sequence[str], key: str) -> list[str]:
+    """What stands at the place that a misspelt key points to."""
+    try:
+        node: Any = compose(config_name, overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError):
+        node = compose(config_name)
+    for part in key.split(".")[:-1]:
+        if not isinstance(node, DictConfig) or part not in node:
+            return [str(name) for name in node] if isinstance(node, DictConfig) else []
+        node = node[part]
+    return [str(name) for name in node if name != _OURS] if isinstance(node, DictConfig) else []
+
+
+def resumed_settings(wanted: Mapping[str, Any], overrides: Sequence[str], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's own settings, changed only by what was asked for explicitly when it is resumed.
+
+    Args:
+        wanted: composed with the overrides.
+        overrides: as on the command line.
+        stored: of the run.
+
+    Examples:
+        >>> stored = {"env": {"track": "oval"}, "total_frames": 10, "resume": None}
+        >>> wanted = {"env": {"track": None}, "total_frames": 20, "resume": "runs/a"}
+        >>> resumed_settings(wanted, ["total_frames=20", "resume=runs/a"], stored)
+        {'env': {'track': 'oval'}, 'total_frames': 20, 'resume': 'runs/a'}
+    """
+    try:
+        found = OmegaConf.create({**stored, "resume": wanted["resume"]})
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"the run's settings hold what is none: {str(error).splitlines()[0]}") from None
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~").replace("/", ".")
+        if key == "experiment":
+            raise ConfigError(f"{override}: a resumed run keeps its own settings; leave it out, or change single ones")
+        if key not in ("resume", "hydra") and not key.startswith("hydra."):
+            OmegaConf.update(found, key, OmegaConf.select(OmegaConf.create(dict(wanted)), key), merge=False)
+    return OmegaConf.to_container(found)  # type: ignore[return-value]
+
+
+def differences(ours: Any, theirs: Any, *, name: str = "") -> list[str]:
+    """Settings that differ, a line each: ``name: theirs -> ours``.
+
+    >>> differences({"seed": 1, "env": {"track": "oval"}}, {"seed": 1, "env": {"track": "ring"}})
+    ['env.track: ring -> oval']
+    """
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        lines = []
+        for key in [*theirs, *(key for key in ours if key not in theirs)]:
+            inner = f"{name}.{key}" if name else str(key)
+            lines += differences(ours.get(key, "absent"), theirs.get(key, "absent"), name=inner)
+        return lines
+    return [] if ours == theirs else [f"{name}: {theirs} -> {ours}"]

@@ -1,0 +1,1 @@
+"""The simulator's camera, and views of the track for videos."""

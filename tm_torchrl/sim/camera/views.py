@@ -1,0 +1,148 @@
+"""Pictures for people: the track from above, and the car from behind in colour. Made for looking, not for speed."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike
+from PIL import Image, ImageDraw
+
+from tm_torchrl.sim.camera.scenery import COLOUR, Scenery, paint_track
+from tm_torchrl.tracks import Track
+from tm_torchrl.world.car_row import CAR_ROW
+
+BACK_M, UP_M = 9.5, 3.6
+FOCAL = 0.80  # of the picture's width
+HORIZON = 0.36  # of its height, for a level car
+NEAREST_M, FURTHEST_M, GROWTH = 1.5, 420.0, 1.012
+SKY_TOP, SKY_LOW = np.array([92.0, 150.0, 214.0]), np.array([206.0, 224.0, 238.0])
+CAR_SIZE = np.array([1.0, 0.55, 2.1])  # half extents: left, up, forward
+BODY, CABIN, TYRE = (214, 44, 52), (34, 40, 54), (28, 28, 30)
+
+
+@lru_cache(maxsize=32)
+def _colour_scenery(track: Track) -> Scenery:
+    return paint_track(track, palette=COLOUR)
+
+
+def top_view(track: Track, *, pixel_m: float = 1.0) -> np.ndarray:
+    """The track from above, uint8 ``[H, W, 3]``: x to the right, z downwards, as a map that is not mirrored.
+
+    Args:
+        track: what to show.
+        pixel_m: metres per pixel, at least the scenery's cell.
+    """
+    scenery = _colour_scenery(track)
+    size = (
+        round(scenery.tone.shape[1] * scenery.cell_m / pixel_m),
+        round(scenery.tone.shape[0] * scenery.cell_m / pixel_m),
+    )
+    picture = Image.fromarray(scenery.tone.astype(np.uint8))
+    return np.asarray(picture.resize(size, Image.Resampling.BOX))
+
+
+def chase_view(track: Track, row: ArrayLike, *, width: int = 480, height: int = 270) -> np.ndarray:
+    """The car and the road from behind it, uint8 ``[height, width, 3]``.
+
+    Args:
+        track: where the car is.
+        row: its car row.
+        width: of the picture.
+        height: of the picture.
+    """
+    values = np.asarray(row, np.float64)
+    position = values[CAR_ROW["position"]]
+    rotation = values[CAR_ROW["rotation"]].reshape(3, 3)
+    ahead = rotation[(0, 2), 2]
+    ahead = ahead / max(float(np.sqrt((ahead**2).sum())), 1e-6)
+    left = np.array([ahead[1], -ahead[0]])
+    eye = np.array([position[0] - BACK_M * ahead[0], position[1] + UP_M, position[2] - BACK_M * ahead[1]])
+    scenery = _colour_scenery(track)
+    ground = _lookup(scenery, scenery.height, eye[(0, 2),])
+    eye[1] = max(eye[1], ground + 1.5)
+    focal, horizon = FOCAL * width, HORIZON * height
+
+    distance = NEAREST_M * GROWTH ** np.arange(int(np.log(FURTHEST_M / NEAREST_M) / np.log(GROWTH)))
+    across = (0.5 * width - 0.5 - np.arange(width)) / focal
+    x = eye[0] + distance[:, None] * (ahead[0] + across * left[0])
+    z = eye[2] + distance[:, None] * (ahead[1] + across * left[1])
+    j, i = _cells(scenery, x, z)
+    line = horizon + focal * (eye[1] - scenery.height[j, i]) / distance[:, None]  # picture row of each sample
+    covered = np.minimum.accumulate(line, axis=0)
+    picture = _sky(width, height, horizon)
+    rows = np.arange(height)
+    for column in range(width):
+        sample = np.searchsorted(-covered[:, column], -rows - 0.5)  # first sample that reaches up to the row
+        seen = sample < len(distance)
+        index = sample[seen]
+        tone = scenery.tone[j[index, column], i[index, column]]
+        haze = np.minimum(distance[index] / FURTHEST_M, 1.0)[:, None] ** 1.5 * 0.75
+        picture[seen, column] = tone + haze * (SKY_LOW - tone)
+    image = Image.fromarray(picture.astype(np.uint8))
+    _draw_car(image, position, rotation, eye, ahead, left, focal, horizon)
+    return np.asarray(image)
+
+
+def _cells(scenery: Scenery, x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    depth, width = scenery.height.shape
+    i = np.clip((x - scenery.origin[0]) / scenery.cell_m, 0, width - 1).astype(int)
+    j = np.clip((z - scenery.origin[1]) / scenery.cell_m, 0, depth - 1).astype(int)
+    return j, i
+
+
+def _lookup(scenery: Scenery, field: np.ndarray, at: np.ndarray) -> float:
+    j, i = _cells(scenery, at[:1], at[1:])
+    return float(field[j, i][0])
+
+
+def _sky(width: int, height: int, horizon: float) -> np.ndarray:
+    share = np.clip(np.arange(height) / max(horizon, 1.0), 0.0, 1.0)[:, None]
+    column = SKY_TOP + share * (SKY_LOW - SKY_TOP)
+    return np.repeat(column[:, None, :], width, axis=1)
+
+
+def _draw_car(
+    image: Image.Image,
+    position: np.ndarray,
+    rotation: np.ndarray,
+    eye: np.ndarray,
+    ahead: np.ndarray,
+    left: np.ndarray,
+    focal: float,
+    horizon: float,
+) -> None:
+    """Boxes for wheels, body and cabin, far faces first."""
+    draw = ImageDraw.Draw(image)
+    boxes = [
+        (np.array([side * 0.9, -0.25, along]), np.array([0.22, 0.33, 0.36]), TYRE)
+        for along in (1.45, -1.30)
+        for side in (1.0, -1.0)
+    ]
+    boxes += [
+        (np.array([0.0, 0.0, 0.0]), CAR_SIZE * np.array([0.85, 0.55, 1.0]), BODY),
+        (np.array([0.0, 0.42, -0.25]), np.array([0.6, 0.26, 0.8]), CABIN),
+        (np.array([0.0, 0.55, -1.9]), np.array([0.95, 0.06, 0.25]), BODY),
+    ]
+    faces = []
+    for centre, half, colour in boxes:
+        corners = {
+            (a, b, c): position + rotation @ (centre + half * np.array([a, b, c]))
+            for a in (-1, 1) for b in (-1, 1) for c in (-1, 1)
+        }  # fmt: skip
+        for axis in range(3):
+            for sign in (-1, 1):
+                ring = [(-1, -1), (-1, 1), (1, 1), (1, -1)]
+                face = [corners[tuple(np.insert(pair, axis, sign).tolist())] for pair in ring]
+                middle = np.mean(face, axis=0)
+                light = 0.75 + 0.25 * sign * rotation[1, axis] - (0.12 if axis == 0 else 0.0)
+                shade = tuple(int(min(255.0, value * light)) for value in colour)
+                faces.append((float(((middle - eye) ** 2).sum()), face, shade))
+    for _, face, shade in sorted(faces, key=lambda item: -item[0]):
+        points = []
+        for corner in face:
+            offset = corner - eye
+            depth = max(offset[0] * ahead[0] + offset[2] * ahead[1], 0.3)
+            sideways = offset[0] * left[0] + offset[2] * left[1]
+            points.append((0.5 * image.width - focal * sideways / depth, horizon - focal * offset[1] / depth))
+        draw.polygon(points, fill=shade)

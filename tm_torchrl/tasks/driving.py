@@ -1,0 +1,91 @@
+"""What driving in the simulator and in the game have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from tensordict import NestedKey
+from torch import Tensor
+
+from tm_torchrl.modules import Normalize
+from tm_torchrl.settings.nearest import nearest_name
+from tm_torchrl.settings.schedules import Schedule
+from tm_torchrl.tasks.reward import Reward
+from tm_torchrl.tasks.task import Row
+from tm_torchrl.world.actions import NUM_ACTIONS, TICKS_PER_ACTION
+from tm_torchrl.world.observation import observation_constants, observation_layout
+
+IMAGE_SHAPE = (1, 64, 64)
+MANY_FINISH = 0.95
+
+
+class Driving:
+    """What driving in the simulator and in the game have in common, for networks and judges."""
+
+    pixels: bool
+    floats: bool | Sequence[str]
+    action_block: int
+    num_previous_actions: int
+    reward: Reward | None
+
+    def _check_senses(self) -> None:
+        """Refuse what cannot be seen or done."""
+        if not (self.pixels or self.floats):
+            raise ValueError("pixels=false, floats=false: the network sees nothing; give it one of them")
+        self._columns = None if isinstance(self.floats, bool) else seen_columns(self.floats, self.num_previous_actions)
+        if self.action_block not in (1, TICKS_PER_ACTION):
+            raise ValueError(
+                f"action_block={self.action_block}: choose 1 (held 50 ms) or {TICKS_PER_ACTION} (10 ms each)"
+            )
+
+    @property
+    def in_keys(self) -> list[NestedKey]:
+        """The camera's image, and after it the floats."""
+        return [key for key, is_seen in (("pixels", self.pixels), ("observation", self.floats)) if is_seen]
+
+    def network_arguments(self) -> dict[str, Any]:
+        """What is seen, actions, slots, and the constants that normalise the floats."""
+        mean, scale = (torch.from_numpy(x) for x in observation_constants(self.num_previous_actions))
+        return {
+            "num_inputs": len(mean) if self.floats else None,
+            "num_actions": NUM_ACTIONS,
+            "num_slots": None if self.action_block == 1 else self.action_block,
+            "normalize": Normalize(mean, scale, columns=self._columns) if self.floats else None,
+            "image_shape": IMAGE_SHAPE if self.pixels else None,
+        }
+
+    def score(self, rows: Sequence[Row]) -> tuple[float, float]:
+        """First that laps finish (up to 95 %), then how fast the median one is, over the tracks trained on."""
+        seen = [row for row in rows if not row["is_blind"]]
+        finished = sum(min(row["finish_rate"], MANY_FINISH) for row in seen) / len(seen)
+        times = [row["median_lap_s"] for row in seen]
+        return finished, -sum(1e4 if time is None else time for time in times) / len(times)
+
+    def schedules(self, *, speed: float) -> dict[str, Schedule]:
+        """Weights of the reward that change."""
+        found = {} if self.reward is None else self.reward.schedules(speed=speed)
+        return {f"reward_{name}": schedule for name, schedule in found.items()}
+
+    def is_finished(self, batch: Mapping[Any, Any]) -> Tensor | None:
+        """Steps that crossed the finish line."""
+        found: Tensor = batch["next", "terminated"]
+        return found
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def seen_columns(names: Sequence[str], num_previous_actions: int) -> list[int]:
+    """Where the named fields stand in the float observation.
+
+    >>> seen_columns(["velocity", "gear"], 5)
+    [34, 56, 57, 58]
+    """
+    layout = observation_layout(num_previous_actions)
+    for name in names:
+        if name not in layout.names():
+            nearest = nearest_name(str(name), layout.names())
+            raise ValueError(f"floats: {name!r} is no field of the observation{nearest}")
+    return sorted(column for name in set(names) for column in range(layout.size)[layout[name]])

@@ -1,0 +1,119 @@
+"""Gymnasium tasks with discrete actions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from tensordict import NestedKey
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+from torchrl.envs import EnvBase
+
+from tm_torchrl.envs.gymnasium_batch import GymnasiumBatch
+from tm_torchrl.evaluation import play_episodes
+from tm_torchrl.modules import Normalize
+from tm_torchrl.settings.schedules import Schedule
+from tm_torchrl.tasks.task import Row
+
+
+@dataclass
+class GymnasiumTask:
+    """Any gymnasium task with discrete actions.
+
+    Args:
+        name: its id, such as ``CartPole-v1``.
+        num_envs: copies, over all workers together.
+        options: for ``gymnasium.make``.
+        evaluation_options: further ones in evaluation.
+        mean: of each observation, taken off by the network's first layer.
+        scale: of each observation, which that layer divides by.
+
+    Examples:
+        >>> GymnasiumTask("CartPole-v1").network_arguments()["num_actions"]
+        2
+    """
+
+    name: str
+    num_envs: int = 8
+    options: Mapping[str, Any] | None = None
+    evaluation_options: Mapping[str, Any] | None = None
+    mean: Sequence[float] | None = None
+    scale: Sequence[float] | None = None
+
+    @property
+    def label(self) -> str:
+        """The id's last part."""
+        return self.name.split("/")[-1].split(":")[-1]
+
+    @cached_property
+    def _shown(self) -> tuple[str, torch.Size, int]:
+        """The key of what it shows, its shape, and the number of actions."""
+        env = self.make_env(num_envs=1)
+        try:
+            (key,) = env.observation_spec.keys()
+            return key, env.observation_spec[key].shape[1:], int(env.action_spec.space.n)
+        finally:
+            env.close()
+
+    @property
+    def in_keys(self) -> list[NestedKey]:
+        """Floats, or images for a task that shows them."""
+        return [self._shown[0]]
+
+    def make_env(self, *, num_envs: int, first: int = 0, seed: int = 0, device: torch.device | str = "cpu") -> EnvBase:
+        """Copies in one process, seeded by their number."""
+        return GymnasiumBatch(
+            self.name, num_envs=num_envs, options=self.options, seed=seed * 10_000 + first, device=device
+        )
+
+    def env_to_look_at(self, *, num_envs: int = 1) -> EnvBase:
+        """Some copies."""
+        return self.make_env(num_envs=num_envs, seed=1)
+
+    def network_arguments(self) -> dict[str, Any]:
+        """Sizes, and the constants that were given."""
+        key, shape, num_actions = self._shown
+        is_image, num_inputs = key == "pixels", shape[-1]
+        normalize = None
+        if is_image and (self.mean is not None or self.scale is not None):
+            raise ValueError("mean, scale: they are for floats, and this task shows images; leave them null")
+        if self.mean is not None or self.scale is not None:
+            mean = [0.0] * num_inputs if self.mean is None else list(self.mean)
+            scale = [1.0] * num_inputs if self.scale is None else list(self.scale)
+            normalize = Normalize(mean, scale)
+        return {
+            "num_inputs": None if is_image else num_inputs,
+            "num_actions": num_actions,
+            "num_slots": None,
+            "normalize": normalize,
+            "image_shape": tuple(shape) if is_image else None,
+        }
+
+    def evaluate(self, policy: TensorDictModuleBase, *, num: int, seed: int) -> list[Row]:
+        """Whole greedy episodes."""
+        options = {**(self.options or {}), **(self.evaluation_options or {})}
+        env = GymnasiumBatch(self.name, num_envs=num, options=options, seed=(seed + 1_000) * 10_000)
+        try:
+            episodes = play_episodes(env, policy, num_episodes=num)
+        finally:
+            env.close()
+        return [{"task": self.label, **episodes.summary(), "returns": episodes.returns.tolist()}]
+
+    def score(self, rows: Sequence[Row]) -> tuple[float, float]:
+        """The mean return."""
+        return rows[0]["return_mean"], rows[0]["return_min"]
+
+    def schedules(self, *, speed: float) -> dict[str, Schedule]:
+        """They have none."""
+        return {}
+
+    def is_finished(self, batch: Mapping[Any, Any]) -> Tensor | None:
+        """Such tasks have no goal that they tell."""
+        return None
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -1,0 +1,99 @@
+"""The reward as a configuration says it: a weight for each term, a number or a schedule by frames played."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tm_torchrl.envs.rewards import (
+    CloseToLine,
+    FinalSpeed,
+    Finish,
+    Neoslide,
+    Progress,
+    RewardTerm,
+    Speedslide,
+    Time,
+    Weight,
+)
+from tm_torchrl.settings.schedules import Schedule, make_schedule
+
+TERMS: dict[str, Callable[[Weight], RewardTerm]] = {
+    "time_per_ms": Time,
+    "progress_per_m": Progress,
+    "finish": Finish,
+    "final_speed_s": FinalSpeed,
+    "speedslide": Speedslide,
+    "neoslide": Neoslide,
+    "close_to_line_per_m": CloseToLine,
+}
+
+
+@dataclass
+class Reward:
+    """Weights of the terms in ``tm_torchrl.envs.rewards``; a term whose weight is always 0 is left out.
+
+    Args:
+        time_per_ms: of race time.
+        progress_per_m: along the reference line.
+        finish: for crossing the finish line.
+        final_speed_s: gained speed is paid as if it were held so long.
+        speedslide: for sliding as is fastest.
+        neoslide: for sliding at all.
+        close_to_line_per_m: of distance to the reference line; negative for a price.
+        further: other terms.
+
+    Examples:
+        >>> Reward(finish=["linear", [0, 0.0], [100_000, 2.0]]).schedules()["finish"](50_000)
+        1.0
+        >>> [type(term).__name__ for term in Reward(finish=0.5).terms()]
+        ['Time', 'Progress', 'Finish']
+    """
+
+    time_per_ms: float | Sequence[Any] = -6.0 / 5000.0
+    progress_per_m: float | Sequence[Any] = 5.0 / 500.0
+    finish: float | Sequence[Any] = 0.0
+    final_speed_s: float | Sequence[Any] = 0.0
+    speedslide: float | Sequence[Any] = 0.0
+    neoslide: float | Sequence[Any] = 0.0
+    close_to_line_per_m: float | Sequence[Any] = 0.0
+    further: Sequence[RewardTerm] = ()
+
+    def __post_init__(self) -> None:
+        if not self.terms():
+            raise ValueError("reward: all weights are 0; at least one term is needed")
+
+    def terms(self) -> tuple[RewardTerm, ...]:
+        """What an environment sums; weights that change follow the frames it is told."""
+        found = []
+        for name, make in TERMS.items():
+            schedule = self._schedule(name)
+            if is_constant(schedule):
+                if schedule(0) != 0.0:
+                    found.append(make(schedule(0)))
+            else:
+                found.append(make(schedule))
+        return (*found, *self.further)
+
+    def schedules(self, *, speed: float = 1.0) -> dict[str, Schedule]:
+        """The weights that change.
+
+        Args:
+            speed: multiplies the frames of all points.
+        """
+        found = {name: self._schedule(name, speed=speed) for name in TERMS}
+        return {name: schedule for name, schedule in found.items() if not is_constant(schedule)}
+
+    def _schedule(self, name: str, *, speed: float = 1.0) -> Schedule:
+        return make_schedule(getattr(self, name), name=name, speed=speed)
+
+
+def is_constant(schedule: Schedule) -> bool:
+    """Whether it is the same for ever.
+
+    >>> from tm_torchrl.settings.schedules import Staircase
+    >>> is_constant(Staircase([(0, 2.0)])), is_constant(Staircase([(0, 2.0), (5, 1.0)]))
+    (True, False)
+    """
+    return len({value for _, value in schedule.points}) == 1

@@ -1,0 +1,134 @@
+"""Driving tracks in the embedded simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from tensordict.nn import TensorDictModuleBase
+from torchrl.envs import EnvBase
+
+from tm_torchrl.envs import TrackManiaEnv
+from tm_torchrl.evaluation import drive_laps, evaluation_env
+from tm_torchrl.sim import Randomisation, Starts
+from tm_torchrl.tasks.driving import Driving
+from tm_torchrl.tasks.reward import Reward
+from tm_torchrl.tasks.task import Row
+from tm_torchrl.tracks import DEFAULT_TRACK, generate_track, load_track
+from tm_torchrl.tracks.building.generate import HELD_OUT_SEEDS
+from tm_torchrl.world.tracker import Limits
+
+
+@dataclass
+class TrackManiaTask(Driving):
+    """Driving tracks in the embedded simulator.
+
+    Args:
+        track: a built-in name or a ``.npz`` file.
+        tracks: several of these, drawn at each reset; one named twice is drawn twice as often.
+        generated_tracks: number of generated tracks to train on, instead.
+        blind_tracks: further ones that are only evaluated, never trained on.
+        blind_generated_tracks: number of generated ones, of the held-out seeds from 10,000 up, that are so too.
+        num_envs: cars, over all workers together.
+        pixels: whether the network sees the camera.
+        floats: whether the network sees the vector of floats, or the names of those fields of it that it sees.
+        action_block: actions per decision, 1 or 5.
+        num_previous_actions: in the observation.
+        starts: where cars begin in training.
+        limits: when an episode is cut short in training.
+        evaluation_limits: the same in evaluation.
+        reward: weights of its terms; time and progress by default.
+        randomisation: of the physics in training.
+
+    Examples:
+        >>> task = TrackManiaTask(track="oval", num_envs=4)
+        >>> task.label, task.network_arguments()["num_inputs"]
+        ('oval', 184)
+    """
+
+    track: str | Path | None = None
+    tracks: Sequence[str | Path] | None = None
+    generated_tracks: int = 0
+    blind_tracks: Sequence[str | Path] = ()
+    blind_generated_tracks: int = 0
+    num_envs: int = 64
+    pixels: bool = False
+    floats: bool | Sequence[str] = True
+    action_block: int = 1
+    num_previous_actions: int = 5
+    starts: Starts = field(default_factory=Starts)
+    limits: Limits = field(default_factory=Limits)
+    evaluation_limits: Limits = field(default_factory=Limits)
+    reward: Reward | None = None
+    randomisation: Randomisation | None = None
+
+    def __post_init__(self) -> None:
+        named = [self.track is not None, self.tracks is not None, self.generated_tracks > 0]
+        if sum(named) > 1:
+            raise ValueError("track, tracks and generated_tracks exclude each other; give one of them")
+        if self.num_envs < 1:
+            raise ValueError(f"num_envs={self.num_envs}: at least one car is needed")
+        self._check_senses()
+        if self.generated_tracks:
+            names = [f"generated-{seed}" for seed in range(self.generated_tracks)]
+            self._tracks = {
+                name: generate_track(seed) for name, seed in zip(names, range(self.generated_tracks), strict=True)
+            }
+        else:
+            chosen = self.tracks if self.tracks is not None else [self.track or DEFAULT_TRACK]
+            if not chosen:
+                raise ValueError("tracks=[]: at least one track is needed")
+            names = [str(name) for name in chosen]
+            self._tracks = {name: load_track(name) for name in names}
+        self._names = names
+        if not 0 <= self.blind_generated_tracks <= len(HELD_OUT_SEEDS):
+            raise ValueError(f"blind_generated_tracks={self.blind_generated_tracks}: 0 to {len(HELD_OUT_SEEDS)} wanted")
+        self._blind = {str(name): load_track(name) for name in self.blind_tracks}
+        held_out = HELD_OUT_SEEDS[: self.blind_generated_tracks]
+        self._blind |= {f"generated-{seed}": generate_track(seed) for seed in held_out}
+
+    @property
+    def label(self) -> str:
+        """The track's name, or how many they are."""
+        names = [track.name for track in self._tracks.values()]
+        return names[0] if len(names) == 1 else f"{len(names)}-tracks"
+
+    def make_env(self, *, num_envs: int, first: int = 0, seed: int = 0, device: torch.device | str = "cpu") -> EnvBase:
+        """Cars ``first`` to ``first + num_envs - 1``; a car's races do not depend on the other cars' worker."""
+        return TrackManiaEnv(
+            num_envs,
+            tracks=[self._tracks[name] for name in self._names],
+            pixels=self.pixels,
+            action_block=self.action_block,
+            num_previous_actions=self.num_previous_actions,
+            reward=None if self.reward is None else self.reward.terms(),
+            limits=self.limits,
+            starts=self.starts,
+            randomisation=self.randomisation,
+            first_car=first,
+            seed=seed,
+            device=device,
+        )
+
+    def env_to_look_at(self, *, num_envs: int = 1) -> EnvBase:
+        """Some cars."""
+        return self.make_env(num_envs=num_envs, seed=1)
+
+    def evaluate(self, policy: TensorDictModuleBase, *, num: int, seed: int) -> list[Row]:
+        """Laps on every track, blind ones last; starts perturbed by a few centimetres and km/h."""
+        rows = []
+        for name, track in {**self._tracks, **self._blind}.items():
+            env = evaluation_env(
+                track,
+                num_cars=num,
+                seed=seed,
+                pixels=self.pixels,
+                action_block=self.action_block,
+                num_previous_actions=self.num_previous_actions,
+                limits=self.evaluation_limits,
+            )
+            laps = drive_laps(env, policy, num_laps=num)
+            rows.append({"track": track.name, "is_blind": name in self._blind, **laps.summary(), "laps": laps})
+        return rows

@@ -1,0 +1,1 @@
+"""Tracks from pieces, from blocks and from a generator."""

@@ -1,0 +1,1 @@
+"""Track files: our own, centrelines, and the game's."""

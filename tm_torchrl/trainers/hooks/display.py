@@ -1,0 +1,215 @@
+"""What a person sees while it trains: a live panel in a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tm_torchrl.tasks.gymnasium import GymnasiumTask
+from tm_torchrl.tasks.task import Row
+from tm_torchrl.trainers.training import Training
+
+MEDAL_STYLES = {"author": "bold green", "gold": "bold yellow", "silver": "bold white", "bronze": "bold dark_orange3"}
+
+
+class Display:
+    """Shows a training.
+
+    Args:
+        title: of the panel.
+        console: where to; standard output by default.
+        every_s: seconds between lines where there is no terminal.
+        is_quiet: show nothing.
+    """
+
+    def __init__(
+        self, title: str, *, console: Console | None = None, every_s: float = 10.0, is_quiet: bool = False
+    ) -> None:
+        self.title = title
+        self.console = Console() if console is None else console
+        self.every_s = every_s
+        self.is_quiet = is_quiet
+        self.values: dict[str, float] = {}
+        self.rows: list[Row] = []
+        self.best: dict[str, tuple[float, str | None]] = {}
+        self._live: Live | None = None
+        self._last = 0.0
+
+    def __enter__(self) -> Display:
+        if self.console.is_terminal and not self.is_quiet:
+            self._live = Live(console=self.console, refresh_per_second=4, transient=False)
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def say(self, message: str) -> None:
+        """A message above the panel."""
+        if not self.is_quiet:
+            self.console.print(Text(message))
+
+    def write(self, *, frames: int, seconds: float, values: Mapping[str, float]) -> None:
+        """Take a row of metrics."""
+        self.values.update(values)
+
+    def evaluated(self, training: Training, rows: list[Row], is_best: bool) -> None:
+        """Take the rows of an evaluation; in a terminal without a panel each is a line."""
+        self.rows = rows
+        for row in rows:
+            lap, track = row.get("best_lap_s"), str(row.get("track", ""))
+            if lap is not None and (track not in self.best or lap < self.best[track][0]):
+                self.best[track] = (lap, row.get("medal"))
+        if self._live is None and not self.is_quiet:
+            for row in rows:
+                self.console.print(
+                    f"{clock(training.seconds)}  {training.frames:>9,} frames  {describe(row)}",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+
+    def after_batch(self, training: Training) -> None:
+        """Redraw."""
+        if self.is_quiet:
+            return
+        now = time.perf_counter()
+        if self._live is not None:
+            if now - self._last >= 0.25:
+                self._last = now
+                self._live.update(self.panel(training))
+        elif now - self._last >= self.every_s:
+            self._last = now
+            self.console.print(self.line(training), highlight=False, soft_wrap=True)
+
+    def refresh(self, training: Training) -> None:
+        """Redraw the panel now, if there is one."""
+        if self._live is not None:
+            self._live.update(self.panel(training), refresh=True)
+
+    def line(self, training: Training) -> str:
+        """The state in one line."""
+        parts = [clock(training.seconds), f"{training.frames:>9,} frames"]
+        parts += [f"{label} {text}" for label, text in self._numbers(training)]
+        left = self._left_s(training)
+        return "  ".join([*parts, "" if left is None else f"{clock(left)} left"]).rstrip()
+
+    def panel(self, training: Training) -> Panel:
+        """The state as a panel."""
+        numbers = Table.grid(padding=(0, 2))
+        for _ in range(4):
+            numbers.add_column(justify="left")
+        cells = [("frames", f"{training.frames:,} of {training.total_frames:,}"), ("time", clock(training.seconds))]
+        left = self._left_s(training)
+        cells.append(("left", "" if left is None else f"about {clock(left)}"))
+        cells += self._numbers(training)
+        for start in range(0, len(cells), 2):
+            pair = cells[start : start + 2]
+            numbers.add_row(*(part for label, text in pair for part in (Text(label, style="dim"), Text(text))))
+        share = min(1.0, training.frames / max(training.total_frames, 1))
+        bar = Table.grid(expand=True)
+        bar.add_row(ProgressBar(total=1.0, completed=share))
+        parts: list[Any] = [bar, numbers, Text()]
+        if self.rows:
+            parts.append(self._results())
+        else:
+            parts.append(Text("the first greedy evaluation comes soon", style="dim"))
+        parts += [Text(), Text("Ctrl-C stops and saves", style="dim")]
+        return Panel(Group(*parts), title=self.title, border_style="cyan", width=min(self.console.width, 92))
+
+    def _numbers(self, training: Training) -> list[tuple[str, str]]:
+        """What was logged last; the end of a foreign task's episode is a goal or a fall, so it is not shown."""
+        has_goal = not isinstance(training.task, GymnasiumTask)
+        return [
+            (label, f"{self.values[key]:{form}}")
+            for label, key, form in _NUMBERS
+            if key in self.values and (has_goal or label != "finished")
+        ]
+
+    def _results(self) -> Table:
+        table = Table(box=None, padding=(0, 3, 0, 0), pad_edge=False)
+        if "track" in self.rows[0]:
+            for name in ("track", "finished", "median lap", "last best", "best so far", "medal"):
+                table.add_column(name, header_style="dim", justify="left")
+            for row in self.rows:
+                best, medal = self.best.get(str(row["track"]), (None, None))
+                style = MEDAL_STYLES.get(medal or "", "")
+                table.add_row(
+                    str(row["track"]),
+                    f"{row['finish_rate']:.0%} of {row['num_laps']}",
+                    lap_text(row["median_lap_s"]),
+                    lap_text(row["best_lap_s"]),
+                    Text(lap_text(best), style=style),
+                    Text(medal or "-", style=style),
+                )
+        else:
+            for name in ("task", "mean return", "least", "episodes"):
+                table.add_column(name, header_style="dim")
+            for row in self.rows:
+                table.add_row(
+                    str(row["task"]),
+                    f"{row['return_mean']:.1f}",
+                    f"{row['return_min']:.1f}",
+                    str(row["num_episodes"]),
+                )
+        return table
+
+    def _left_s(self, training: Training) -> float | None:
+        gone = training.seconds - training.seconds_before
+        played = training.frames - training.frames_before
+        if played <= 0 or gone < 3.0:
+            return None
+        left = (training.total_frames - training.frames) * gone / played
+        if training.max_minutes is not None:
+            left = min(left, 60 * training.max_minutes - training.seconds)
+        return max(0.0, left)
+
+
+_NUMBERS = (
+    ("return", "episode/return", ".2f"),
+    ("finished", "episode/terminated", ".0%"),
+    ("steps/s", "speed/env_steps_per_s", ",.0f"),
+    ("updates/s", "speed/updates_per_s", ".1f"),
+    ("loss", "train/loss", ".4g"),
+    ("epsilon", "schedule/epsilon", ".3f"),
+)
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, and hours if there are any.
+
+    >>> clock(75), clock(3700)
+    ('1:15', '1:01:40')
+    """
+    whole = int(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def lap_text(seconds: float | None) -> str:
+    """A lap time, or a dash.
+
+    >>> lap_text(27.631), lap_text(None)
+    ('27.63 s', '-')
+    """
+    return "-" if seconds is None else f"{seconds:.2f} s"
+
+
+def describe(row: Row) -> str:
+    """The result of an evaluation in one line."""
+    if "track" in row:
+        medal = f", {row['medal']} medal" if row.get("medal") else ""
+        return (
+            f"{row['track']}: {row['finish_rate']:.0%} of {row['num_laps']} laps finished, "
+            f"best {lap_text(row['best_lap_s'])}, median {lap_text(row['median_lap_s'])}{medal}"
+        )
+    return f"{row['task']}: mean return {row['return_mean']:.1f} over {row['num_episodes']} episodes"

@@ -1,0 +1,112 @@
+"""Evaluations for loggers: numbers for all of them, pictures and a video for TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from tm_torchrl.evaluation import Laps
+from tm_torchrl.record.figures import lap_histogram
+from tm_torchrl.record.loggers import Foreign, TensorBoard
+from tm_torchrl.record.plots import driven_line
+from tm_torchrl.sim.camera.views import chase_view
+from tm_torchrl.tasks.task import Row
+from tm_torchrl.trainers.training import Training
+from tm_torchrl.world.car_row import CAR_ROW
+
+MEDALS = (None, "bronze", "silver", "gold", "author")
+VIDEO_PICTURES, VIDEO_FPS, VIDEO_SIZE = 120, 12, (320, 180)
+
+
+class EvaluationLog:
+    """Listens to ``Evaluate``: a number each, and pictures of a few tracks in turn; a video of the last best lap.
+
+    Args:
+        loggers: where they go.
+        num_pictured: tracks with pictures at one evaluation; two figures take about 0.3 s.
+        log: for messages.
+    """
+
+    def __init__(
+        self,
+        loggers: Sequence[TensorBoard | Foreign],
+        *,
+        num_pictured: int = 2,
+        log: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        self.loggers = list(loggers)
+        self.num_pictured = num_pictured
+        self.log = log
+        self._next = 0
+
+    def __call__(self, training: Training, rows: list[Row], is_best: bool) -> None:
+        """Write what an evaluation found."""
+        values = {name: value for row in rows for name, value in evaluation_values(row).items()}
+        pictured = [(row["track"], row["laps"]) for row in rows if "laps" in row]
+        count = min(self.num_pictured, len(pictured))
+        chosen = [pictured[(self._next + i) % len(pictured)] for i in range(count)]
+        self._next += count
+        try:
+            for logger in self.loggers:
+                logger.write(frames=training.frames, seconds=training.seconds, values=values)
+                if isinstance(logger, TensorBoard):
+                    for track, laps in chosen:
+                        write_pictures(logger, track, laps, frames=training.frames)
+        except OSError as error:
+            self.log(f"an evaluation could not be logged: {error}; training goes on")
+
+    def write_video(self, training: Training, rows: Sequence[Row]) -> None:
+        """A time-lapse of the best lap of the last evaluation, on the first track; takes a few seconds."""
+        for logger in self.loggers:
+            if isinstance(logger, TensorBoard) and rows and "laps" in rows[0]:
+                try:
+                    pictures = lap_pictures(rows[0]["laps"])
+                    logger.write_video(f"lap/{rows[0]['track']}", pictures, frames=training.frames, fps=VIDEO_FPS)
+                except OSError as error:
+                    self.log(f"a video could not be written: {error}")
+
+
+def evaluation_values(row: Row) -> dict[str, float]:
+    """The numbers of a row by tag; a medal is 0 for none, 1 for bronze to 4 for author.
+
+    >>> evaluation_values({"track": "oval", "median_lap_s": 22.5, "medal_of_median": "silver", "frames": 10})
+    {'evaluation/oval/median_lap_s': 22.5, 'evaluation/oval/medal_of_median': 2.0}
+    """
+    found = {}
+    for name, value in row.items():
+        if name in ("medal", "medal_of_median"):
+            found[name] = float(MEDALS.index(value))
+        elif isinstance(value, (int, float)) and name not in ("frames", "seconds", "cpu_s", "updates", "is_blind"):
+            found[name] = float(value)
+    return {f"evaluation/{row.get('track', row.get('task'))}/{name}": value for name, value in found.items()}
+
+
+def write_pictures(logger: TensorBoard, track: str, laps: Laps, *, frames: int) -> None:
+    """The best lap's line over the track, coloured by speed, and the times of all laps.
+
+    Args:
+        logger: takes them.
+        track: its name.
+        laps: of one evaluation.
+        frames: played.
+    """
+    speed = np.linalg.norm(laps.rows[:, CAR_ROW["velocity"]], axis=1)
+    time = laps.best_lap_s
+    result = f"{laps.progress_m.max():.0f} m, not finished" if time is None else f"{time:.2f} s"
+    figure = driven_line(laps.track, laps.rows[:, CAR_ROW["position"]], speed, title=f"{track}: {result}")
+    logger.write_picture(f"line/{track}", figure, frames=frames)
+    if time is not None:
+        times = laps.times_s[laps.is_finished]
+        logger.write_picture(f"laps/{track}", lap_histogram(times.tolist(), track=track), frames=frames)
+
+
+def lap_pictures(laps: Laps) -> Iterator[np.ndarray]:
+    """The chase view along the best lap, at most ``VIDEO_PICTURES`` of them.
+
+    Args:
+        laps: of one evaluation.
+    """
+    width, height = VIDEO_SIZE
+    for row in laps.rows[:: -(-len(laps.rows) // VIDEO_PICTURES)]:
+        yield chase_view(laps.track, row, width=width, height=height)

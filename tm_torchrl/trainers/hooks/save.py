@@ -1,0 +1,109 @@
+"""Checkpoints and the saved replay, by the clock; the best network apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tm_torchrl.data import ReplayLog
+from tm_torchrl.data.saving.checkpoint import CheckpointError, Checkpoints
+from tm_torchrl.tasks.task import Row
+from tm_torchrl.trainers.training import Training
+
+
+class Save:
+    """Saves a training by its clock, and the best network whenever there is one.
+
+    Saving changes nothing in the training, so a run does not depend on when it was saved.
+
+    Args:
+        checkpoints: of networks, optimiser and counters.
+        replay_logs: of the contents of each of the replay's buffers.
+        first_minutes: until the first checkpoint.
+        every_minutes: between checkpoints.
+        replay_every_minutes: between savings of the replay; ``None`` for none before the end.
+        log: for messages.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        *,
+        replay_logs: Mapping[str, ReplayLog],
+        first_minutes: float,
+        every_minutes: float,
+        replay_every_minutes: float | None,
+        log: Callable[[str], None],
+    ) -> None:
+        for name, minutes in (("first_minutes", first_minutes), ("every_minutes", every_minutes)):
+            if not minutes > 0:
+                raise ValueError(f"{name}={minutes}: must be positive")
+        self.checkpoints = checkpoints
+        self.replay_logs = dict(replay_logs)
+        self.every_s = 60 * every_minutes
+        self.replay_every_s = None if replay_every_minutes is None else 60 * replay_every_minutes
+        self.log = log
+        self.pause_s = 0.0
+        self._first_s = 60 * first_minutes
+        self._next_s: float | None = None
+        self._next_replay_s: float | None = None
+
+    def after_batch(self, training: Training) -> None:
+        """Save what is due."""
+        seconds = training.seconds
+        if self._next_s is None:
+            self._next_s = seconds + min(self._first_s, self.every_s)
+            self._next_replay_s = None if self.replay_every_s is None else seconds + self.replay_every_s
+        if seconds >= self._next_s:
+            self._next_s = seconds + self.every_s
+            self.save(training)
+        if self._next_replay_s is not None and self.replay_every_s is not None and seconds >= self._next_replay_s:
+            self._next_replay_s = seconds + self.replay_every_s
+            self.save_replay(training)
+
+    def save(self, training: Training) -> bool:
+        """Write a checkpoint now; says so, and returns False, where that is impossible."""
+        before = training.seconds
+        try:
+            self.checkpoints.save(
+                training.state_dict(), frames=training.frames, facts={"seconds": before, "frames": training.frames}
+            )
+        except CheckpointError as error:
+            self.log(f"{error}; training goes on, the checkpoints before are untouched")
+            return False
+        self.pause_s = training.seconds - before
+        return True
+
+    def save_replay(self, training: Training, *, in_background: bool = True) -> bool:
+        """Write what the replay gained; a thread waits for the disk."""
+        written, seconds = 0, 0.0
+        try:
+            for name, log in self.replay_logs.items():
+                facts = log.append(
+                    training.replay.buffers[name], facts={"frames": training.frames}, in_background=in_background
+                )
+                written, seconds = written + facts["bytes"], seconds + facts["seconds"]
+        except OSError as error:
+            self.log(f"the replay could not be saved: {error}; training goes on")
+            return False
+        self.log(f"replay saved: {written / 1e6:.0f} MB, a pause of {seconds:.2f} s")
+        return True
+
+    def save_best(self, training: Training, rows: list[Row], is_best: bool) -> None:
+        """After an evaluation: keep the network if it was the best."""
+        if not is_best:
+            return
+        shown = {key: value for key, value in rows[0].items() if isinstance(value, (int, float, str, type(None)))}
+        try:
+            self.checkpoints.save_best(dict(training.actor.state_dict()), facts={"frames": training.frames, **shown})
+        except CheckpointError as error:
+            self.log(f"{error}; training goes on")
+
+    def finish(self, training: Training) -> None:
+        """At the end, or when it was stopped: a checkpoint and the replay."""
+        self.save(training)
+        self.save_replay(training, in_background=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the clock starts anew."""
+        return {}

@@ -1,0 +1,142 @@
+"""Soft resets: pull the weights a little towards fresh ones, the last layers more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from tm_torchrl.modules import QuantileNetwork
+from tm_torchrl.trainers.hooks.probe import diagnostics_of
+from tm_torchrl.trainers.training import Training
+
+
+class SoftReset:
+    """Every so many frames each weight becomes a mixture of itself and a fresh one (shrink and perturb, Ash 2020).
+
+    The optimiser's moments stay, the target network follows by itself, and the replay pays for extra updates.
+
+    Args:
+        make_network: a fresh network of the same shape.
+        every_frames: between resets.
+        share: of the fresh weights; 0.01 in the seed system.
+        last_layer_share: of the fresh weights in the last layers of the head's streams; 0.8 in the seed system.
+        extra_transitions: transitions that are learnt from additionally after a reset; 1.6 million in the seed system.
+    """
+
+    def __init__(
+        self,
+        make_network: Callable[[], QuantileNetwork],
+        *,
+        every_frames: int,
+        share: float = 0.01,
+        last_layer_share: float = 0.8,
+        extra_transitions: int = 0,
+    ) -> None:
+        if every_frames < 1:
+            raise ValueError(f"every_frames={every_frames}: at least one frame lies between resets")
+        for name, value in (("share", share), ("last_layer_share", last_layer_share)):
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(f"{name}={value}: a share lies in [0, 1]")
+        self.make_network = make_network
+        self.every_frames = every_frames
+        self.share = share
+        self.last_layer_share = last_layer_share
+        self.extra_transitions = extra_transitions
+        self.num_resets = 0
+
+    def after_batch(self, training: Training) -> None:
+        """Reset if one is due."""
+        if training.frames // self.every_frames > self.num_resets:
+            self.num_resets = training.frames // self.every_frames
+            self.reset_in(training)
+
+    def reset_in(self, training: Training) -> None:
+        """Reset now, and let the replay pay for further updates."""
+        self.reset(training.actor.quantile_module.network)
+        training.replay.budget.num_uses_left += self.extra_transitions
+
+    @torch.no_grad()
+    def reset(self, network: QuantileNetwork) -> None:
+        """Mix now."""
+        fresh = dict(self.make_network().named_parameters())
+        last = last_layers(network)
+        for name, parameter in network.named_parameters():
+            share = self.last_layer_share if name.rpartition(".")[0] in last else self.share
+            parameter.lerp_(fresh[name].to(parameter.device), share)
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many there were."""
+        return {"num_resets": self.num_resets}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.num_resets = state["num_resets"]
+
+
+class DormantReset(SoftReset):
+    """A soft reset when too many units are dormant (Sokar et al. 2023) on the states of the diagnostics.
+
+    Args:
+        make_network: a fresh network of the same shape.
+        above_share: of dormant units, from which on the network is reset.
+        every_frames: between looks at them.
+        share: of the fresh weights.
+        last_layer_share: of the fresh weights in the last layers of the head's streams.
+        extra_transitions: transitions that are learnt from additionally after a reset.
+    """
+
+    def __init__(
+        self,
+        make_network: Callable[[], QuantileNetwork],
+        *,
+        above_share: float,
+        every_frames: int,
+        share: float = 0.01,
+        last_layer_share: float = 0.8,
+        extra_transitions: int = 0,
+    ) -> None:
+        super().__init__(
+            make_network,
+            every_frames=every_frames,
+            share=share,
+            last_layer_share=last_layer_share,
+            extra_transitions=extra_transitions,
+        )
+        if not 0.0 <= above_share < 1.0:
+            raise ValueError(
+                f"above_share={above_share}: a share below 1 wanted, since no more than all can be dormant"
+            )
+        self.above_share = above_share
+        self.num_looks = 0
+
+    def after_batch(self, training: Training) -> None:
+        """Look if it is time, and reset if need be."""
+        if training.frames // self.every_frames <= self.num_looks:
+            return
+        self.num_looks = training.frames // self.every_frames
+        diagnostics = diagnostics_of(training)
+        found = None if diagnostics is None else diagnostics.dormant_share()
+        if found is not None and found > self.above_share:
+            self.num_resets += 1
+            self.reset_in(training)
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many resets and looks there were."""
+        return {**super().state_dict(), "num_looks": self.num_looks}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        super().load_state_dict(state)
+        self.num_looks = state["num_looks"]
+
+
+def last_layers(network: nn.Module) -> set[str]:
+    """Names of the last layers of the head's streams (advantage and value)."""
+    found = set()
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Sequential) and name.rpartition(".")[2] in ("advantage", "value"):
+            found.add(f"{name}.{len(module) - 1}")
+    return found
