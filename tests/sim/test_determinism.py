@@ -87,7 +87,7 @@ def test_a_state_of_other_tracks_is_refused(track: float):
     saved = simulator.save()
     other = saved.clone()
     other[1, STATE.start("track")] = track
-    with pytest.raises(ValueError, match=r"blob has cars on track .*; this simulator has 1, from 0"):
+    with pytest.raises(ValueError, match="blob has cars on track"):
         simulator.restore(other)
     assert torch.equal(simulator.save(), saved)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from tm_torchrl.sim import Simulator
 from tm_torchrl.sim.search import replay_lap
 from tm_torchrl.tracks import BUILTIN_TRACKS, DEFAULT_TRACK, load_track
 from tm_torchrl.tracks.medals import author_actions, decode_actions, encode_actions, medals_of
-from tm_torchrl.world.drivers import Driver, FullThrottle, Pursuit
-from tm_torchrl.world.tracker import EndCause, Tracker
+from tm_torchrl.world.drivers import Driver, FullThrottle, Pursuit, drive
+from tm_torchrl.world.tracker import EndCause
 
 STALE = "the medals are stale: run scripts/optimize_lap.py and scripts/make_medals.py"
 
@@ -18,13 +17,7 @@ STALE = "the medals are stale: run scripts/optimize_lap.py and scripts/make_meda
 def race_time(driver_of, name: str = DEFAULT_TRACK) -> float:
     """Race time in seconds from a standing start, infinite if the driver does not finish."""
     world = Simulator(load_track(name), num_cars=1)
-    tracker = Tracker(world)
-    tracker.reset(world.reset(), torch.ones(1, dtype=torch.bool))
-    driver: Driver = driver_of(world)
-    while tracker["end_cause"].item() == EndCause.NONE:
-        actions = driver(world.rows(), tracker)
-        world.step(actions)
-        tracker.update(actions)
+    *_, tracker = drive(world, driver_of(world))
     return tracker["race_time_ms"].item() / 1000 if tracker["end_cause"].item() == EndCause.FINISHED else float("inf")
 
 

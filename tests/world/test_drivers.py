@@ -1,6 +1,8 @@
-"""Scripted drivers: they finish what they are made for, and each car is driven on its own track."""
+"""Scripted drivers finish what they are made for, and each car is driven on its own track."""
 
 from __future__ import annotations
+
+from itertools import islice
 
 import pytest
 import torch
@@ -8,34 +10,14 @@ import torch
 from tm_torchrl.sim import Simulator
 from tm_torchrl.tracks import BUILTIN_TRACKS, blocks, load_track
 from tm_torchrl.world.actions import FORWARD, NUM_ACTIONS
-from tm_torchrl.world.drivers import Driver, FullThrottle, Pursuit, RandomDriver, Replay
-from tm_torchrl.world.tracker import EndCause, Tracker
-
-
-def drive(world: Simulator, driver: Driver, *, num_steps: int = 6000) -> Tracker:
-    """Drive until every car's race is over, or for a number of steps."""
-    tracker = Tracker(world)
-    tracker.reset(world.reset(), torch.ones(world.num_cars, dtype=torch.bool))
-    over = torch.zeros(world.num_cars, dtype=torch.bool)
-    ended = tracker.save()
-    for _ in range(num_steps):
-        actions = driver(world.rows(), tracker)
-        world.step(actions)
-        tracker.update(actions)
-        now_over = (tracker["end_cause"] != EndCause.NONE) & ~over
-        ended[now_over] = tracker.rows[now_over]
-        over |= now_over
-        if over.all():
-            break
-    ended[~over] = tracker.rows[~over]
-    tracker.restore(ended)
-    return tracker
+from tm_torchrl.world.drivers import FullThrottle, Pursuit, RandomDriver, Replay, drive
+from tm_torchrl.world.tracker import EndCause, Limits, Tracker, tracker_layout
 
 
 @pytest.mark.parametrize("name", BUILTIN_TRACKS)
 def test_pursuit_finishes_every_built_in_track(name: str):
     world = Simulator(load_track(name), num_cars=1)
-    tracker = drive(world, Pursuit(world.tracks, world.track_index, boldness=0.6))
+    *_, tracker = drive(world, Pursuit(world.tracks, world.track_index, boldness=0.6))
     assert EndCause(int(tracker["end_cause"])) is EndCause.FINISHED
 
 
@@ -44,11 +26,28 @@ def test_pursuit_drives_each_car_on_its_own_track():
     alone = []
     for track in tracks:
         world = Simulator(track, num_cars=1)
-        alone.append(drive(world, Pursuit(world.tracks, world.track_index))["race_time_ms"].item())
+        *_, tracker = drive(world, Pursuit(world.tracks, world.track_index))
+        alone.append(tracker["race_time_ms"].item())
     world = Simulator(tracks, num_cars=16, seed=1)
-    tracker = drive(world, Pursuit(world.tracks, world.track_index))
+    *_, tracker = drive(world, Pursuit(world.tracks, world.track_index))
     assert set(world.track_index.tolist()) == {0, 1}
     assert tracker["race_time_ms"].tolist() == [alone[track] for track in world.track_index.tolist()]
+
+
+END = tracker_layout(5, 4).start("end_cause")
+
+
+def test_a_race_that_is_over_stays_as_it_ended():
+    class OneStands:
+        def __call__(self, rows, tracker):
+            return torch.tensor([3, FORWARD])
+
+    world = Simulator(blocks("SSSSSS"), num_cars=2)
+    stood = [tracker.save()[0] for tracker in drive(world, OneStands(), limits=Limits(no_progress_s=0.5))]
+    # 0.5 s are 10 steps; the other car goes on, since blocks of 6 x 32 m take longer
+    assert len(stood) > 11
+    assert stood[9][END] == EndCause.NONE and stood[10][END] == EndCause.NO_PROGRESS
+    assert all(torch.equal(row, stood[10]) for row in stood[10:])
 
 
 def test_without_brakes_it_never_brakes():
@@ -64,9 +63,9 @@ def test_without_brakes_it_never_brakes():
             chosen.update(actions.tolist())
             return actions
 
-        drive(world, watched, num_steps=400)
+        list(islice(drive(world, watched), 400))
         seen[brakes] = chosen
-    assert any(action >= 6 for action in seen[True]), "the sharp corner after a long straight asks for the brake"
+    assert any(action >= 6 for action in seen[True]), "the sharp corner after a long straight needs the brake"
     assert all(action < 6 for action in seen[False])
 
 

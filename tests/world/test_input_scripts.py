@@ -1,4 +1,4 @@
-"""Scripts of keys: what they say, the way there and back, and what is refused."""
+"""Input scripts: reading, writing, round trips, and what is refused."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def test_a_script_says_when_keys_are_held() -> None:
 
 
 @given(st.lists(st.integers(0, 11), min_size=1, max_size=60))
-def test_actions_survive_the_way_through_a_script(actions: list[int]) -> None:
+def test_actions_survive_a_round_trip(actions: list[int]) -> None:
     drive = np.array([*actions, 0])  # gas at the end, so that the script knows how long the drive is
     assert actions_of(parse_script(script_of(drive))).tolist() == drive.tolist()
 
 
 @given(st.lists(st.lists(st.integers(0, 11), min_size=5, max_size=5), min_size=1, max_size=30))
-def test_keys_of_blocks_survive_the_way_through_a_script(blocks: list[list[int]]) -> None:
+def test_keys_of_blocks_survive_a_round_trip(blocks: list[list[int]]) -> None:
     drive = np.array([*blocks, [0] * 5])
     keys = parse_script(script_of(drive))
     assert (keys == keys_of(drive)).all()
@@ -52,7 +52,7 @@ def test_the_forms_of_times_and_commands() -> None:
     assert parse_script("0 press up\n0 rel up\n0.01 press up\n0.02 rel up")[:, 0].tolist() == [False, True]
 
 
-def test_both_ways_at_once_is_straight_on() -> None:
+def test_left_and_right_cancel_out() -> None:
     both = parse_script("0-0.05 press left\n0-0.05 press right\n0-0.05 press up")
     assert [ACTIONS[i].gas for i in actions_of(both)] == [True]
     assert actions_of(both).tolist() == [0]
@@ -61,19 +61,19 @@ def test_both_ways_at_once_is_straight_on() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "test holds no inputs"),
-        ("set speed 1", "test holds no inputs"),
-        ("0.00 steer 65536", "line 1: '0.00 steer 65536' is of an analogue stick"),
-        ("\n0.00 press jump", "line 2: key 'jump' is unknown; up, down, left or right wanted"),
-        ("0.005 press up", "'0.005' is no whole number of ticks of 10 ms"),
-        ("1.2.3 press up", "'1.2.3' is no time"),
-        ("2-1 press up", "'2' is no whole number of ticks"),
-        ("20-10 press up", "ends before it begins"),
-        ("99999999.00 press up", "is more than an hour"),
-        ("0.00 press", "is no input; such as 1.20-2.50 press left wanted"),
+        ("", "^test has no inputs"),
+        ("set speed 1", "^test has no inputs"),
+        ("0.00 steer 65536", "test, line 1: '0.00 steer 65536' .*analogue"),
+        ("\n0.00 press jump", "test, line 2: key 'jump'"),
+        ("0.005 press up", r"'0\.005' .*ticks"),
+        ("1.2.3 press up", r"'1\.2\.3' .*time"),
+        ("2-1 press up", "'2' .*ticks"),
+        ("20-10 press up", "'20-10 press up' ends before"),
+        ("99999999.00 press up", r"'99999999\.00' .*hour"),
+        ("0.00 press", r"'0\.00 press' .*input"),
     ],
 )
-def test_what_is_no_script_is_explained(text: str, message: str) -> None:
+def test_errors_name_file_and_line(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_script(text, name="test")
 
@@ -83,7 +83,7 @@ def test_files(tmp_path: Path) -> None:
     path.write_bytes("\ufeff0.00-0.10 press up\r\n".encode())  # as Windows writes it
     assert read_script(path).tolist() == [0, 0]
     path.write_bytes(b"\xff\xfe0")
-    with pytest.raises(ValueError, match="is no text file"):
+    with pytest.raises(ValueError, match=r"a\.inputs .*text"):
         read_script(path)
 
 

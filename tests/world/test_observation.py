@@ -1,4 +1,4 @@
-"""The float vector: layout by the seed system's table, values worked out by hand on a straight road."""
+"""The float vector: layout by Linesight's table, values worked out by hand on a straight road."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tm_torchrl.world.sensors import Sensors
 from tm_torchrl.world.tracker import Tracker
 
 
-def test_indices_are_the_seed_systems():
+def test_indices_are_linesights():
     layout = observation_layout(5)
     expected = {
         "clock": (0, 1), "previous_actions": (1, 21), "wheel_is_sliding": (21, 25), "wheel_has_contact": (25, 29),
@@ -28,7 +28,7 @@ def test_indices_are_the_seed_systems():
     assert observation_layout(25).size == 264
 
 
-def test_constants_of_the_seed_system():
+def test_constants_are_linesights():
     mean, scale = observation_constants(5)
     assert mean.shape == scale.shape == (184,)
     assert (mean[0], scale[0]) == (70, 70)
@@ -55,7 +55,7 @@ def test_actions_are_the_communitys():
 
 
 class Watched:
-    """One car whose row is set by hand."""
+    """One car whose row the test sets."""
 
     def __init__(self, num_previous_actions: int = 5, **track: object) -> None:
         self.sim = Simulator(plain(**track), num_cars=1)
@@ -131,6 +131,19 @@ def test_previous_actions_oldest_first():
     assert seen.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 1], [1, 1, 0, 1]]
 
 
+def test_kernels_decode_the_action_table():
+    sim = Simulator(plain(), num_cars=12)
+    tracker = Tracker(sim, num_previous_actions=1)
+    sensors = Sensors(sim, tracker)
+    sim.step(torch.arange(12))
+    tracker.update(torch.arange(12))
+    assert sensors.write()[:, sensors.layout["previous_actions"]].tolist() == [
+        list(map(float, keys)) for keys in ACTIONS
+    ]
+    played = sim.rows()[:, [CAR_ROW.start(f"input_{name}") for name in ("gas", "brake", "steer")]]
+    assert played.tolist() == [[keys.gas, keys.brake, keys.right - keys.left] for keys in ACTIONS]
+
+
 @pytest.mark.parametrize("num_previous", [3, 5, 25])
 def test_previous_actions_of_blocks_count_singly(num_previous: int):
     car = Watched(num_previous_actions=num_previous)
@@ -193,5 +206,5 @@ def test_rows_begin_the_simulators_state():
 def test_unknown_field_is_named_with_the_known_ones():
     with pytest.raises(KeyError, match=r"no field 'velocty'.*velocity"):
         CAR_ROW["velocty"]
-    with pytest.raises(ValueError, match=r"num_previous_actions=0.*1 to 100"):
+    with pytest.raises(ValueError, match="num_previous_actions=0"):
         observation_layout(0)

@@ -9,11 +9,12 @@ from tests.sim.worlds import plain
 from tm_torchrl.sim import Simulator
 from tm_torchrl.tracks import Track
 from tm_torchrl.world.car_row import CAR_ROW
+from tm_torchrl.world.drivers import FullThrottle, drive
 from tm_torchrl.world.tracker import EndCause, Limits, Tracker
 
 
 class Followed:
-    """A tracker over one car that is moved by hand; each move takes 50 ms."""
+    """A tracker of one car that the test moves; each move takes 50 ms."""
 
     def __init__(self, track: Track | None = None, **limits: float) -> None:
         self.sim = Simulator(track or plain(), num_cars=1)
@@ -78,14 +79,9 @@ def test_a_checkpoint_must_be_passed_first():
 
 def test_the_simulator_counts_gates_to_the_tick():
     sim = Simulator(with_checkpoint(), num_cars=1)
-    tracker = Tracker(sim)
-    tracker.reset(sim.reset(), torch.ones(1, dtype=torch.bool))
-    gas = torch.zeros(1, dtype=torch.int64)
     z = []
-    while tracker["end_cause"] == 0:
+    for tracker in drive(sim, FullThrottle()):  # noqa: B007  the last one is asked below
         z.append(sim.rows()[0, CAR_ROW.start("position") + 2].item())
-        sim.step(gas)
-        tracker.update(gas)
     first, finish = tracker["checkpoint_times_ms"][0].tolist()
     assert EndCause(int(tracker["end_cause"])) == EndCause.FINISHED
     assert z[int(first - 10) // 50] <= 200 < z[int(first - 10) // 50 + 1]
@@ -103,7 +99,7 @@ def test_no_progress():
     assert car.cause == EndCause.NO_PROGRESS
 
 
-def test_a_new_furthest_zone_starts_the_wait_anew():
+def test_a_new_furthest_zone_restarts_the_wait():
     car = Followed(no_progress_s=0.5)
     for step in range(30):
         car.move(10.0 + 0.5 * (step // 8))
@@ -162,5 +158,5 @@ def test_save_and_restore():
     assert not torch.equal(saved, car.tracker.rows)
     car.tracker.restore(saved)
     assert car["zone"] == 80
-    with pytest.raises(ValueError, match="tracker rows have shape"):
+    with pytest.raises(ValueError, match="rows has shape"):
         car.tracker.restore(saved[:, 1:])

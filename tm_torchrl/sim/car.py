@@ -1,12 +1,12 @@
 """One car's 10 ms: suspension, tyres, engine and gears, walls, motion.
 
-Only + - * / and square roots: the same bits on every processor. Nothing here sees another car.
+Only + - * / and square roots are used, so that every processor gives the same bits. Cars do not see each other.
 World frame: y up. Car frame: x left, y up, z forward.
 """
 
 import warp as wp
 
-from tm_torchrl.sim import tuning as t
+import tm_torchrl.sim.tuning as t
 from tm_torchrl.sim.engine import engine_acceleration, gear_up_speed
 from tm_torchrl.sim.ground import Ground, Plot, Sample, sample
 from tm_torchrl.sim.wheel import Drive, Motion, roll_wheel, side_friction
@@ -20,7 +20,7 @@ FREEWHEELING = wp.constant(29)
 
 @wp.struct
 class Car:
-    """Everything about one car that the next tick depends on, except its track and race."""
+    """The part of a car's state that the physics of the next tick depends on."""
 
     position: wp.vec3
     velocity: wp.vec3
@@ -68,7 +68,7 @@ def rotation(q: wp.quat) -> wp.mat33:
 
 @wp.func
 def change_gear(car: Car, speed: float) -> Car:
-    """Shift by speed; while ``shift_ticks`` run the engine hardly drives."""
+    """Shift gears by speed; during ``shift_ticks`` the engine hardly drives."""
     car.shift_ticks = wp.max(car.shift_ticks - 1.0, 0.0)
     if car.shift_ticks == 0.0:
         if car.gear < 1.0:
@@ -89,7 +89,7 @@ def is_pad(material: float, contact: float) -> bool:
 
 @wp.func
 def take_turbo(car: Car, was_on_pad: bool) -> Car:
-    """Start a boost when the first wheel rolls onto a pad, and let a running one fade."""
+    """Start a boost when the first wheel rolls onto a pad, and let a running boost fade."""
     car.turbo_ticks = wp.max(car.turbo_ticks - 1.0, 0.0)
     for wheel in range(4):
         if car.contact[wheel] > 0.5:
@@ -107,13 +107,13 @@ def take_turbo(car: Car, was_on_pad: bool) -> Car:
 
 @wp.func
 def turbo_factor(car: Car) -> float:
-    """Boost acting now, as a multiple of the engine's standing force."""
+    """The current boost, as a multiple of the engine's force at rest."""
     return car.turbo * car.turbo_ticks / wp.max(car.turbo_total, 1.0)
 
 
 @wp.func
 def land_body(car: Car, below: Sample) -> Car:
-    """The car's underside against the ground."""
+    """Push the body out of the ground and slow it by friction."""
     depth = below.height + t.BELLY_M - car.position[1]
     if depth <= 0.0:
         return car
@@ -129,7 +129,7 @@ def land_body(car: Car, below: Sample) -> Car:
 
 @wp.func
 def touch_wall(car: Car, ground: Ground, plot: Plot, arm: wp.vec3) -> Car:
-    """One disc of the body against the wall: an impulse with restitution and friction that also turns the car."""
+    """Collide one disc of the body with the wall: the impulse has restitution and friction and turns the car too."""
     x = car.position[0] + arm[0]
     z = car.position[2] + arm[2]
     near = sample(ground, plot, x, z)
@@ -174,7 +174,7 @@ def turn_body(attitude: wp.quat, spin: wp.vec3) -> wp.quat:
 
 @wp.func
 def limit_length(v: wp.vec3, longest: float) -> wp.vec3:
-    """Shorten a vector to a greatest length."""
+    """Shorten a vector to at most a given length."""
     square = wp.dot(v, v)
     if square > longest * longest:
         return v * (longest / wp.sqrt(square))

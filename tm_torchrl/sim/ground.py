@@ -1,4 +1,4 @@
-"""The ground under the cars: all tracks of a simulator in one atlas, and how a kernel samples it."""
+"""The ground under the cars: the rasters of all tracks in one array, and how a kernel samples it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Ground:
 
 @wp.struct
 class Plot:
-    """One track's part of the ground."""
+    """Where one track's cells lie in the ground."""
 
     offset: wp.int32
     width: wp.int32
@@ -40,7 +40,7 @@ class Plot:
 
 @wp.struct
 class Sample:
-    """Height and edge distance at a point, with their slopes."""
+    """Height and distance to the road edge at a point, with their slopes."""
 
     height: wp.float32
     height_x: wp.float32
@@ -53,7 +53,7 @@ class Sample:
 
 @wp.func
 def plot_of(ground: Ground, track: int) -> Plot:
-    """Look up a track's part of the atlas once per launch."""
+    """Look up where a track's cells lie, once per launch."""
     plot = Plot()
     plot.offset = ground.offset[track]
     plot.width = ground.width[track]
@@ -67,7 +67,7 @@ def plot_of(ground: Ground, track: int) -> Plot:
 
 @wp.func
 def sample(ground: Ground, plot: Plot, x: float, z: float) -> Sample:
-    """Bilinear sample; a point outside the raster (or not a number) reads its border."""
+    """Bilinear sample; a point outside the raster, or NaN, reads its border."""
     cell_x = wp.min(wp.max(x - plot.origin_x, 0.0), plot.max_x)
     cell_z = wp.min(wp.max(z - plot.origin_z, 0.0), plot.max_z)
     i = int(cell_x)
@@ -97,7 +97,7 @@ def sample(ground: Ground, plot: Plot, x: float, z: float) -> Sample:
 
 
 def build_ground(tracks: Sequence[Track], *, device: str) -> Ground:
-    """Put the rasters of all tracks on a device."""
+    """Copy the rasters of all tracks to a device."""
     rasters = [track.raster for track in tracks]
     cells = [raster.height.size for raster in rasters]
     shape = np.concatenate([np.stack([r.height, r.edge], axis=-1).reshape(-1, 2) for r in rasters])

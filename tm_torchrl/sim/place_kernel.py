@@ -1,12 +1,12 @@
-"""The kernel that puts cars at their starts; the ways to start are explained in ``starts.py``."""
+"""The kernel that places cars at their starts; ``starts.py`` explains the ways to start."""
 
 import warp as wp
 
-from tm_torchrl.sim import state as s
-from tm_torchrl.sim import tuning as t
+import tm_torchrl.sim.state as s
+import tm_torchrl.sim.tuning as t
 from tm_torchrl.sim.car import Car
+from tm_torchrl.sim.gates import Gates
 from tm_torchrl.sim.ground import Ground, plot_of, sample
-from tm_torchrl.sim.race import Gates
 from tm_torchrl.tracks.zones import NUM_BEFORE, ZONE_SPACING_M
 
 wp.set_module_options({"enable_backward": False, "fuse_fp": False})

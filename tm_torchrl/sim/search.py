@@ -1,8 +1,8 @@
 """Search for the fastest lap: a beam of cars that starts from the same place and keeps the best of each kind.
 
-All cars of the beam are at the same race time. Each is copied, every copy goes on with its last action for a while and
-changes to a random one, and of the cars that then drive alike (same place across the road, direction, slip and speed)
-only the furthest goes on. Cars that are slower but better placed so survive until the corner in which they are right.
+All cars of the beam are at the same race time. Each is copied; every copy keeps its last action for a while and then
+changes to a random one. Of the cars that then drive alike (same place across the road, direction, slip and speed) only
+the furthest goes on. So cars that are slower but better placed survive until the corner where that pays off.
 The first time that any car of the beam crosses the finish line is the best that this pass can find. The best lap so
 far drives along in every pass, and half of the other cars try what it did where they are.
 """
@@ -10,6 +10,7 @@ far drives along in every pass, and half of the other cars try what it did where
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -19,12 +20,16 @@ from tm_torchrl.sim.simulator import Simulator
 from tm_torchrl.tracks import Track
 from tm_torchrl.world.actions import FORWARD
 from tm_torchrl.world.car_row import CAR_ROW
-from tm_torchrl.world.tracker import EndCause, Limits, Tracker
+from tm_torchrl.world.drivers import Replay, drive
+from tm_torchrl.world.end_cause import EndCause
+from tm_torchrl.world.tracker import Limits, Tracker
 
-ACTION_WEIGHTS = (4.0, 3.0, 3.0, 1.0, 1.0, 1.0, 1.5, 1.0, 1.0, 0.3, 0.5, 0.5)  # gas more often, gas and brake seldom
+ACTION_WEIGHTS = (4.0, 3.0, 3.0, 1.0, 1.0, 1.0, 1.5, 1.0, 1.0, 0.3, 0.5, 0.5)  # gas often, gas and brake rarely
 KIND_WIDTHS = (1.0, 0.10, 0.20, 1.5)  # across the road in m, direction and slip in rad, speed in m/s
 MAX_RACE_S = 300.0
-MAX_LAG_M = 45.0  # behind the furthest car
+MAX_LAG_M = 45.0  # cars further behind the furthest one are dropped
+RECORDED_LIMITS = Limits(race_s=MAX_RACE_S, no_progress_s=30.0)
+COASTING_STEPS = 20  # a recorded lap may end this many steps before the finish line; the car then holds the gas
 
 
 @dataclass(frozen=True)
@@ -32,8 +37,8 @@ class Lap:
     """A lap and how to drive it.
 
     Args:
-        time_s: race time at the finish.
-        actions: one of the 12 indices per 50 ms.
+        time_s: Race time at the finish.
+        actions: One action index per 50 ms.
     """
 
     time_s: float
@@ -41,27 +46,21 @@ class Lap:
 
 
 class Guide:
-    """What a lap's driver did at every place of the way.
+    """Looks up what a lap's driver did at each place of the track.
 
     Args:
-        track: where.
-        lap: whose actions to look up.
+        track: The track that the lap was driven on.
+        lap: The lap whose actions to look up.
     """
 
     def __init__(self, track: Track, lap: Lap) -> None:
-        world = Simulator(track, num_cars=1)
-        tracker = Tracker(world, num_previous_actions=1, limits=Limits(race_s=MAX_RACE_S, no_progress_s=30.0))
-        tracker.reset(world.reset(), torch.ones(1, dtype=torch.bool))
         self.actions = torch.from_numpy(lap.actions.astype(np.int64))
-        progress = []
-        for action in self.actions:
-            progress.append(tracker["progress_m"].item())
-            world.step(action.view(1))
-            tracker.update(action.view(1))
+        race = drive(Simulator(track, num_cars=1), Replay(lap.actions), limits=RECORDED_LIMITS)
+        progress = [tracker["progress_m"].item() for tracker in islice(race, len(self.actions))]
         self._progress = torch.cummax(torch.tensor(progress), 0).values
 
     def plans(self, progress_m: Tensor, shift: Tensor, hold: int) -> Tensor:
-        """The lap's next actions for cars at these places, ``shift`` steps later than it had them, ``[B, hold]``."""
+        """The lap's next ``hold`` actions for cars at these places, ``shift`` steps ahead of the lap, ``[B, hold]``."""
         now = torch.searchsorted(self._progress, progress_m.contiguous(), right=True) - 1
         step = (now + shift).unsqueeze(1) + torch.arange(hold)
         return self.actions[step.clamp(0, len(self.actions) - 1)]
@@ -69,16 +68,11 @@ class Guide:
 
 def replay_lap(track: Track, actions: np.ndarray) -> Lap | None:
     """Drive recorded actions from a standing start; None if they do not finish."""
-    world = Simulator(track, num_cars=1)
-    tracker = Tracker(world, limits=Limits(race_s=MAX_RACE_S, no_progress_s=30.0))
-    tracker.reset(world.reset(), torch.ones(1, dtype=torch.bool))
-    for step, action in enumerate([*actions.tolist(), *[FORWARD] * 20]):
-        chosen = torch.tensor([action])
-        world.step(chosen)
-        tracker.update(chosen)
+    played = np.append(actions, [FORWARD] * COASTING_STEPS).astype(np.int8)
+    race = drive(Simulator(track, num_cars=1), Replay(played), limits=RECORDED_LIMITS)
+    for step, tracker in enumerate(islice(race, len(played) + 1)):
         if tracker["end_cause"].item() == EndCause.FINISHED:
-            played = np.append(actions, [FORWARD] * 20)[: step + 1].astype(np.int8)
-            return Lap(tracker["race_time_ms"].item() / 1000.0, played)
+            return Lap(tracker["race_time_ms"].item() / 1000.0, played[:step])
     return None
 
 
@@ -86,15 +80,15 @@ class LapSearch:
     """Repeated beam passes over one track.
 
     Args:
-        track: where.
-        num_cars: cars that are simulated at once.
-        copies: of each surviving car, each with its own next actions.
-        seed: of the choices.
+        track: The track to search on.
+        num_cars: How many cars are simulated at once.
+        copies: How many copies of each surviving car go on, each with its own next actions.
+        seed: Seeds the random choices.
     """
 
     def __init__(self, track: Track, *, num_cars: int = 8192, copies: int = 5, seed: int = 0) -> None:
         if num_cars < 16 * copies:
-            raise ValueError(f"num_cars={num_cars}: at least {16 * copies} are needed for copies={copies}")
+            raise ValueError(f"num_cars={num_cars}: must be at least {16 * copies} with copies={copies}")
         self.track = track
         self.copies = copies
         self.num_cars = num_cars
@@ -109,15 +103,14 @@ class LapSearch:
         self._rows = self.world.rows()
 
     def run_pass(self, best: Lap | None, *, hold: int = 3, guided: float = 0.5) -> Lap | None:
-        """One beam from the start line to the finish; returns a lap that is faster than ``best``, if it found one.
+        """Run one beam from the start line to the finish; returns a lap that is faster than ``best``, or None.
 
         Args:
-            best: the fastest lap so far, which drives along.
-            hold: 50 ms steps between two selections.
-            guided: share of the cars that try what the best lap did where they are.
+            best: The fastest lap so far, which drives along.
+            hold: How many 50 ms steps lie between two selections.
+            guided: Share of the cars that try what the best lap did where they are.
         """
-        everyone = torch.ones(self.num_cars, dtype=torch.bool)
-        self.tracker.reset(self.world.reset(), everyone)
+        self.tracker.reset(self.world.reset(), torch.ones(self.num_cars, dtype=torch.bool))
         alive = torch.zeros(1, dtype=torch.int64)
         last_action = torch.full((self.num_cars,), FORWARD)
         lineage: list[tuple[Tensor, Tensor]] = []
@@ -125,7 +118,8 @@ class LapSearch:
         best_actions = None if best is None else torch.from_numpy(best.actions.astype(np.int64))
         limit_steps = int((MAX_RACE_S if best is None else best.time_s) / 0.05) + 1
         for step in range(0, limit_steps, hold):
-            parents = alive.repeat_interleave(self._copies_of(len(alive)))[: self.num_cars]
+            copies = max(self.copies, self.num_cars // len(alive))  # more while the beam is still small
+            parents = alive.repeat_interleave(copies)[: self.num_cars]
             parents = torch.cat([parents, alive[:1].expand(self.num_cars - len(parents))])
             plan = self._draw_plans(last_action[parents], hold)
             if guide is not None:
@@ -140,11 +134,11 @@ class LapSearch:
             self.tracker.restore(self.tracker.save()[parents])
             lineage.append((parents, plan.to(torch.int8)))
             for k in range(hold):
-                running = self.tracker["end_cause"] == EndCause.NONE
-                times = self.tracker.save()
+                is_over = self.tracker["end_cause"] != EndCause.NONE
+                ended = self.tracker.rows[is_over]
                 self.world.step(plan[:, k])
                 self.tracker.update(plan[:, k])
-                self.tracker.rows[~running] = times[~running]  # what is over stays over
+                self.tracker.rows[is_over] = ended
             finished = self.tracker["end_cause"] == EndCause.FINISHED
             if finished.any():
                 return self._best_finish(finished, lineage, best)
@@ -153,12 +147,8 @@ class LapSearch:
                 return None
         return None
 
-    def _copies_of(self, num_alive: int) -> int:
-        """Copies of each car; more while the beam is still small."""
-        return max(self.copies, self.num_cars // num_alive) if num_alive else self.copies
-
     def _draw_plans(self, last_action: Tensor, hold: int) -> Tensor:
-        """Each car's last action until a random step, then a random action, ``[B, hold]``."""
+        """Each car's last action up to a random step, then a random action, ``[B, hold]``."""
         num = len(last_action)
         drawn = torch.multinomial(self._weights, num, replacement=True, generator=self._generator)
         change = torch.randint(hold + 1, (num, 1), generator=self._generator)
@@ -166,25 +156,8 @@ class LapSearch:
 
     def _select(self, *, keep_first: bool) -> Tensor:
         """Indices of the cars that go on: the furthest of each kind."""
-        zone = self.tracker["zone"].long()
-        offset = self._rows[:, CAR_ROW["position"]] - self._centres[zone]
-        ahead = self._ahead[zone]
-        velocity = self._rows[:, CAR_ROW["velocity"]]
-        rotation = self._rows[:, CAR_ROW["rotation"]]
-        lateral = offset[:, 0] * ahead[:, 1] - offset[:, 2] * ahead[:, 0]
-        heading = _angle(velocity[:, 0], velocity[:, 2], ahead)
-        slip = _angle(rotation[:, 2], rotation[:, 8], ahead) - heading
-        speed = velocity.norm(dim=1)
-        # bounds between kinds move from one selection to the next, or cars at a bound would always lose
-        shift = torch.rand(4, generator=self._generator)
-        marks = torch.stack([lateral, heading, slip, speed]) / torch.tensor(KIND_WIDTHS).unsqueeze(1)
-        cell = (marks + shift.unsqueeze(1)).floor().long()
-        kind = cell[0].clamp(-63, 64) + 63
-        kind = kind * 64 + cell[1].clamp(-31, 32) + 31
-        kind = kind * 16 + cell[2].clamp(-7, 8) + 7
-        kind = kind * 256 + cell[3].clamp(0, 255)
-        kind = kind * 2 + (velocity[:, 1] > 2.0)
         progress = self.tracker["progress_m"]
+        kind = self._draw_kinds()
         fits = (self.tracker["end_cause"] == EndCause.NONE) & (progress > progress.max() - MAX_LAG_M)
         candidates = torch.nonzero(fits).view(-1)
         order = candidates[torch.argsort(progress[candidates], descending=True)]
@@ -199,8 +172,29 @@ class LapSearch:
             kept = torch.cat([torch.zeros(1, dtype=torch.int64), kept[kept != 0]])
         return kept
 
+    def _draw_kinds(self) -> Tensor:
+        """A number for each car, equal for those that drive alike, ``[B]``."""
+        zone = self.tracker["zone"].long()
+        offset = self._rows[:, CAR_ROW["position"]] - self._centres[zone]
+        ahead = self._ahead[zone]
+        velocity = self._rows[:, CAR_ROW["velocity"]]
+        rotation = self._rows[:, CAR_ROW["rotation"]]
+        lateral = offset[:, 0] * ahead[:, 1] - offset[:, 2] * ahead[:, 0]
+        heading = _angle(velocity[:, 0], velocity[:, 2], ahead)
+        slip = _angle(rotation[:, 2], rotation[:, 8], ahead) - heading
+        speed = velocity.norm(dim=1)
+        # The bounds between kinds are drawn for each selection; otherwise cars at a bound would always lose.
+        shift = torch.rand(4, generator=self._generator)
+        marks = torch.stack([lateral, heading, slip, speed]) / torch.tensor(KIND_WIDTHS).unsqueeze(1)
+        cell = (marks + shift.unsqueeze(1)).floor().long()
+        kind = cell[0].clamp(-63, 64) + 63
+        kind = kind * 64 + cell[1].clamp(-31, 32) + 31
+        kind = kind * 16 + cell[2].clamp(-7, 8) + 7
+        kind = kind * 256 + cell[3].clamp(0, 255)
+        return kind * 2 + (velocity[:, 1] > 2.0)
+
     def _best_finish(self, finished: Tensor, lineage: list[tuple[Tensor, Tensor]], best: Lap | None) -> Lap | None:
-        """The fastest car that finished, traced back to the start, if replaying it is faster than the best lap."""
+        """The lap of the fastest car that finished, traced back to its start, if it is faster than the best lap."""
         time = torch.where(finished, self.tracker["race_time_ms"], torch.inf)
         car = int(time.argmin())
         pieces = []
@@ -216,7 +210,7 @@ def _padded(actions: Tensor, length: int) -> Tensor:
 
 
 def _angle(x: Tensor, z: Tensor, ahead: Tensor) -> Tensor:
-    """Signed angle of a direction to the road's, left positive."""
+    """Signed angle from the road's direction to another, left positive."""
     across = x * ahead[:, 1] - z * ahead[:, 0]
     along = x * ahead[:, 0] + z * ahead[:, 1]
     return torch.atan2(across, along)

@@ -1,4 +1,4 @@
-"""The embedded simulator: many cars on one or more tracks, as a World."""
+"""The embedded simulator: many cars on one or more tracks; it implements the World protocol."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 import warp as wp
 
 from tm_torchrl.sim.camera.camera import Camera
+from tm_torchrl.sim.gates import build_gates
 from tm_torchrl.sim.ground import build_ground
 from tm_torchrl.sim.place_kernel import place_cars
-from tm_torchrl.sim.race import build_gates
 from tm_torchrl.sim.starts import Randomisation, Starts, build_course, start_shares
 from tm_torchrl.sim.state import STATE
 from tm_torchrl.sim.step_kernel import advance_cars
@@ -23,17 +23,17 @@ from tm_torchrl.world.warp_arrays import as_warp, warp_device
 class Simulator:
     """Batched cars in NVIDIA Warp over torch-owned memory.
 
-    A car's future depends on its own state, its actions and (seed, car number, episode) alone, so results are the
-    same bits for any number of cars and processes.
+    A car's future depends on its own state, its actions and (seed, car number, episode) alone, so results are
+    bit-identical for any number of cars and processes.
 
     Args:
-        tracks: one or more tracks; each reset draws one per car.
-        num_cars: cars in this process.
-        seed: key of all randomness.
-        starts: where cars begin; the start line by default.
-        randomisation: spread of the physics between cars; none by default.
-        image_size: edge of the grey camera image in pixels; ``None`` for no camera.
-        first_car: number of the first car, so that several processes share one numbering.
+        tracks: One or more tracks; each reset draws one per car.
+        num_cars: How many cars this process simulates.
+        seed: Seeds everything that is drawn at resets.
+        starts: Where cars begin; on the start line by default.
+        randomisation: How much the physics differs between cars; not at all by default.
+        image_size: Height and width of the greyscale camera image in pixels; ``None`` for no camera.
+        first_car: Number of the first car, so that several processes share one numbering.
         device: ``"cpu"`` or a CUDA device.
     """
 
@@ -51,9 +51,9 @@ class Simulator:
     ) -> None:
         self.tracks = (tracks,) if isinstance(tracks, Track) else tuple(tracks)
         if not self.tracks:
-            raise ValueError("tracks=[]: the simulator needs at least one track")
+            raise ValueError("tracks=[]: must hold at least one track")
         if num_cars < 1:
-            raise ValueError(f"num_cars={num_cars}: at least one car is needed")
+            raise ValueError(f"num_cars={num_cars}: must be at least 1")
         self.num_cars = num_cars
         self.seed = seed
         self.device = torch.device(device)
@@ -97,7 +97,7 @@ class Simulator:
         self.reset()
 
     def reset(self, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Begin new episodes for the masked cars (all by default); returns each car's zone at its start, ``[B]``."""
+        """Begin new episodes for the masked cars (all by default); returns each car's start zone, int32 ``[B]``."""
         if mask is None:
             self._mask.fill_(True)
         else:
@@ -107,16 +107,16 @@ class Simulator:
         return self._start_zone
 
     def step(self, actions: torch.Tensor) -> None:
-        """Play 50 ms: one action ``[B]`` held five ticks, or ``[B, 5]`` with one action a tick."""
+        """Play 50 ms: one action ``[B]`` held for five ticks, or ``[B, 5]`` with one action per tick."""
         slots = 1 if actions.ndim == 1 else actions.shape[1]
         if TICKS_PER_ACTION % slots:
-            raise ValueError(f"actions have {slots} slots; 50 ms hold 1 or {TICKS_PER_ACTION}")
+            raise ValueError(f"actions has shape {tuple(actions.shape)}; expected [B] or [B, {TICKS_PER_ACTION}]")
         self._play(actions, slots, TICKS_PER_ACTION // slots)
 
     def tick(self, actions: torch.Tensor, *, num_ticks: int) -> None:
-        """Play ticks of 10 ms with one action ``[B]`` held: where a clock must stop between the steps."""
+        """Play ticks of 10 ms with one action ``[B]`` held, for an emulator whose clock stops between steps."""
         if num_ticks < 1:
-            raise ValueError(f"num_ticks={num_ticks}: at least one tick can be played")
+            raise ValueError(f"num_ticks={num_ticks}: must be at least 1")
         self._play(actions, 1, num_ticks)
 
     def _play(self, actions: torch.Tensor, slots: int, ticks: int) -> None:
@@ -126,7 +126,7 @@ class Simulator:
         launch.launch()
 
     def _prepare(self, key: tuple[int, int]) -> wp.Launch:
-        """Record the launch for a number of action slots, and of ticks in each."""
+        """Record the launch for a number of action slots and of ticks in each slot."""
         slots, ticks = key
         buffer = torch.zeros(self.num_cars, slots, dtype=torch.int64, device=self.device)
         self._actions[key] = buffer
@@ -147,33 +147,33 @@ class Simulator:
         return self._launches[key]
 
     def rows(self) -> torch.Tensor:
-        """Car rows ``[B, CAR_ROW.size]``, a view that the next step overwrites."""
+        """Car rows, float32 ``[B, CAR_ROW.size]``; a view that the next step overwrites."""
         return self._state[:, : CAR_ROW.size]
 
     def frames(self) -> torch.Tensor:
-        """Grey camera images, uint8 ``[B, 1, H, W]``."""
+        """Greyscale camera images, uint8 ``[B, 1, H, W]``; the next call overwrites them."""
         if self.camera is None:
-            raise RuntimeError("this simulator has no camera; construct it with image_size=64")
+            raise RuntimeError("the simulator has no camera; construct it with image_size=64")
         return self.camera.render(self._state, self.track_index, self._frames)
 
     def set_seed(self, seed: int) -> None:
-        """Key the randomness of the resets that follow, and count episodes from 0 again."""
+        """Seed the resets that follow and count episodes from 0 again."""
         self.seed = seed
         self._state[:, STATE.start("episode")] = 0.0
 
     def save(self) -> torch.Tensor:
-        """A copy of everything the future depends on, ``[B, STATE.size]``."""
+        """A copy of the state that the future depends on, ``[B, STATE.size]``."""
         return self._state.clone()
 
     def restore(self, blob: torch.Tensor) -> None:
-        """Go back to a saved state."""
+        """Return to a saved state."""
         if blob.shape != self._state.shape:
-            raise ValueError(f"blob has shape {tuple(blob.shape)}; this simulator saves {tuple(self._state.shape)}")
+            raise ValueError(f"blob has shape {tuple(blob.shape)}; expected {tuple(self._state.shape)}")
         tracks = blob[:, STATE.start("track")]
         if not ((tracks >= 0) & (tracks < len(self.tracks))).all():
             raise ValueError(
-                f"blob has cars on track {float(tracks.max()):g}; this simulator has {len(self.tracks)}, from 0; it "
-                "was saved with other tracks, or is damaged"
+                f"blob has cars on track {float(tracks.max()):g}; the simulator's {len(self.tracks)} tracks count from "
+                "0: restore a state that was saved with the same tracks"
             )
         self._state.copy_(blob)
         self.track_index.copy_(self._state[:, STATE.start("track")])

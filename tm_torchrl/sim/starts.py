@@ -1,4 +1,4 @@
-"""Where a car begins an episode: on the line, anywhere on the way, askew, off the road or against a wall."""
+"""Where a car begins an episode: on the start line, along the road, askew, off the road or against a wall."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tm_torchrl.tracks import Track, speed_profile
 
 @dataclass(frozen=True)
 class Starts:
-    """Shares of the ways to start; what they leave of 1 starts on the line, standing.
+    """Shares of the episodes that begin in each way; the rest of them begin at rest on the start line.
 
     Args:
-        zone: on the way, aligned within about 11 degrees, at up to a plausible speed for the place.
-        askew: on the road, turned 45 to 140 degrees, slow.
-        off_road: between road edge and wall, up to 40 degrees askew, at up to 60 % of the plausible speed.
-        wall: standing with the nose against a wall.
-        jitter_m: greatest random shift of every start, metres to each side and along the track.
-        jitter_speed: greatest random forward speed added to every start, m/s.
+        zone: Anywhere along the road, aligned within about 11 degrees, at up to a plausible speed for the place.
+        askew: On the road, turned by 45 to 140 degrees, slow.
+        off_road: Between road edge and wall, turned by up to 40 degrees, at up to 60 % of the plausible speed.
+        wall: At rest with the nose against a wall.
+        jitter_m: Largest random shift of every start along and across the road, in metres.
+        jitter_speed: Largest random forward speed added to every start, in m/s.
     """
 
     zone: float = 0.0
@@ -36,20 +36,20 @@ class Starts:
         for field in fields(self):
             value = getattr(self, field.name)
             if not (isinstance(value, (int, float)) and 0.0 <= value < float("inf")):
-                raise ValueError(f"starts: {field.name}={value!r} must be a number of at least 0")
+                raise ValueError(f"starts: {field.name}={value!r}: must be a number of at least 0")
         total = self.zone + self.askew + self.off_road + self.wall
         if total > 1.0 + 1e-9:
-            raise ValueError(f"starts: the shares zone + askew + off_road + wall sum to {total:g}; at most 1 can be")
+            raise ValueError(f"starts: zone + askew + off_road + wall sum to {total:g}; must be at most 1")
 
 
 @dataclass(frozen=True)
 class Randomisation:
-    """Each car's own physics, redrawn at every reset: a factor within 1 -+ the given share.
+    """Domain randomisation: at every reset each car draws its own factors from 1 - share to 1 + share.
 
     Args:
-        mass: share by which the car may be lighter or heavier.
-        grip: share by which tyres may grip less or more.
-        engine: share by which the engine may pull less or more.
+        mass: Share by which the car may be lighter or heavier.
+        grip: Share by which its tyres may grip less or more.
+        engine: Share by which its engine may pull less or more.
     """
 
     mass: float = 0.0
@@ -60,11 +60,11 @@ class Randomisation:
         for field in fields(self):
             value = getattr(self, field.name)
             if not (isinstance(value, (int, float)) and 0.0 <= value <= 0.5):
-                raise ValueError(f"randomisation: {field.name}={value!r} must lie between 0 (off) and 0.5")
+                raise ValueError(f"randomisation: {field.name}={value!r}: must be between 0 (off) and 0.5")
 
 
 def build_course(tracks: Sequence[Track], *, device: str) -> Course:
-    """Put the centrelines of all tracks on a device."""
+    """Copy the centrelines of all tracks to a device."""
     centres = [np.asarray(track.centreline) for track in tracks]
     counts = [len(c) for c in centres]
     course = Course()
@@ -88,7 +88,7 @@ def _lap_points(track: Track) -> int:
 
 
 def start_shares(starts: Starts, randomisation: Randomisation) -> StartShares:
-    """The cumulative form that the kernel takes."""
+    """Cumulative shares, as the kernel needs them."""
     shares = StartShares()
     shares.zone = starts.zone
     shares.askew = shares.zone + starts.askew

@@ -1,8 +1,8 @@
-"""A simulated car's full state: the car row, then what only the simulator needs. A clone of it is a save-game."""
+"""A simulated car's full state: the car row, then what only the simulator needs. A copy of it is a saved game."""
 
 import warp as wp
 
-from tm_torchrl.sim import tuning as t
+import tm_torchrl.sim.tuning as t
 from tm_torchrl.sim.car import Car, rotation, turbo_factor
 from tm_torchrl.sim.engine import engine_rpm
 from tm_torchrl.world.car_row import CAR_ROW
@@ -119,7 +119,7 @@ def damper_reading(compression: float, contact: float) -> float:
 
 @wp.func
 def store_car(state: wp.array2d(dtype=wp.float32), b: int, car: Car, gas: float):
-    """Write a car to its row, and the readings that follow from it."""
+    """Write a car to its row, with the readings that follow from it."""
     store_vec3(state, b, POSITION, car.position)
     store_vec3(state, b, VELOCITY, car.velocity)
     store_vec3(state, b, SPIN, car.spin)

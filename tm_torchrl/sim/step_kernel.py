@@ -2,10 +2,11 @@
 
 import warp as wp
 
-from tm_torchrl.sim import state as s
+import tm_torchrl.sim.state as s
 from tm_torchrl.sim.car import Controls, tick
+from tm_torchrl.sim.gates import Gates, passes_gate
 from tm_torchrl.sim.ground import Ground, plot_of
-from tm_torchrl.sim.race import Gates, passes_gate
+from tm_torchrl.world.action_kernels import keys_of
 from tm_torchrl.world.actions import TICK_MS
 
 wp.set_module_options({"enable_backward": False, "fuse_fp": False})
@@ -20,7 +21,7 @@ def advance_cars(
     gates: Gates,
     ticks_per_slot: int,
 ):
-    """Play every car's action slots, each for its ticks."""
+    """Play every car's action slots, each for ``ticks_per_slot`` ticks."""
     b = wp.tid()
     track = track_index[b]
     plot = plot_of(ground, track)
@@ -32,11 +33,10 @@ def advance_cars(
     total = float(gates.total[track])
     controls = Controls()
     for slot in range(actions.shape[1]):
-        action = int(actions[b, slot])
-        controls.gas = wp.where(action < 3 or action >= 9, 1.0, 0.0)
-        controls.brake = wp.where(action >= 6, 1.0, 0.0)
-        way = action % 3
-        controls.steer = wp.where(way == 1, 1.0, wp.where(way == 2, -1.0, 0.0))
+        keys = keys_of(int(actions[b, slot]))
+        controls.gas = keys[0]
+        controls.brake = keys[1]
+        controls.steer = keys[2] - keys[3]
         for _ in range(ticks_per_slot):
             before = car.position
             car = tick(ground, plot, car, controls)

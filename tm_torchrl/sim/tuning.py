@@ -1,4 +1,4 @@
-"""The numbers of the simulated car. A model of our own: plausible, not a copy of the game's, no claim of transfer.
+"""The constants of the simulated car. It is a plausible model, not a copy of the game's, and claims no transfer.
 
 Units: metres, seconds, radians; mass is 1 (the game normalises it too), so forces are accelerations.
 "Public" marks figures that players and tool writers have published about the TMNF Stadium car
@@ -14,12 +14,12 @@ GRAVITY_GROUND = wp.constant(29.43)  # public: 3.0 x 9.81
 GRAVITY_AIR = wp.constant(24.525)  # public: 2.5 x 9.81
 MAX_SPEED = wp.constant(277.778)  # public: 1000 km/h
 MAX_SPIN = wp.constant(20.0)
-DRAG = wp.constant(0.00015)
+DRAG = wp.constant(0.00015)  # deceleration per squared speed
 INERTIA_PITCH = wp.constant(1.6)
 INERTIA_YAW = wp.constant(1.9)
 INERTIA_ROLL = wp.constant(0.8)
 SPIN_KEPT_GROUND = wp.constant(0.97)
-SPIN_KEPT_AIR = wp.constant(0.97)  # noses would drop off ramps otherwise
+SPIN_KEPT_AIR = wp.constant(0.97)  # otherwise noses would drop off ramps
 SPIN_KEPT_AIR_BRAKE = wp.constant(0.85)  # the brake stops the car's rotation in the air
 AIR_STEER = wp.constant(1.5)  # yaw acceleration by steering in the air
 BELLY_M = wp.constant(0.20)  # lowest point of the body below its centre
@@ -42,7 +42,7 @@ REST_HEIGHT_M = 0.60 - 0.1206
 DAMPER_AT_REST_M = wp.constant(0.01)  # public: typical reading, range 0.005 to 0.15
 DAMPER_SCALE = wp.constant(0.4)
 
-# Tyres: the force that a wheel can pass on is (side friction / gravity) x load, less on loose ground
+# Tyres: a wheel transmits at most (side friction / gravity) x load, less on loose ground
 SIDE_FRICTION_SLOW = wp.constant(80.0)  # public: up to 100 km/h
 SIDE_FRICTION_FAST = wp.constant(55.0)  # public: at 500 km/h
 SLIP_STIFFNESS = wp.constant(20.0)
@@ -51,7 +51,7 @@ SLIDE_BEGINS = wp.constant(2.6)  # normalised slip
 SLIDE_ENDS = wp.constant(1.0)
 SLIDE_GRIP = wp.constant(0.90)
 REAR_GRIP = wp.constant(1.12)  # more behind than in front: the car straightens by itself
-BRAKE_REAR_GRIP = wp.constant(0.35)  # braking at speed lets the rear go: drift
+BRAKE_REAR_GRIP = wp.constant(0.35)  # braking at speed makes the rear slide: a drift
 BRAKE_DRIFT_SPEED = wp.constant(25.0)
 GRIP_DIRT = wp.constant(0.60)
 GRIP_GRASS = wp.constant(0.45)

@@ -1,8 +1,8 @@
-"""One wheel: strut, tyre and the ground under it."""
+"""One wheel: suspension strut, tyre and the ground below."""
 
 import warp as wp
 
-from tm_torchrl.sim import tuning as t
+import tm_torchrl.sim.tuning as t
 from tm_torchrl.sim.ground import Ground, Plot, sample
 
 wp.set_module_options({"enable_backward": False, "fuse_fp": False})
@@ -13,7 +13,7 @@ DIRT = wp.constant(6)
 
 @wp.struct
 class Motion:
-    """How the body moves that the wheel hangs on, world frame; ``body`` maps car to world."""
+    """Motion of the body in the world frame; ``body`` rotates from the car frame to the world frame."""
 
     position: wp.vec3
     velocity: wp.vec3
@@ -35,7 +35,7 @@ class Wheel:
 
 @wp.struct
 class Drive:
-    """Longitudinal demand on each wheel, along the wheel's direction."""
+    """Forces that engine and brakes ask of each wheel along its direction, and the grip it has."""
 
     engine: wp.float32
     brake: wp.float32
@@ -46,7 +46,7 @@ class Drive:
 
 @wp.func
 def side_friction(speed: float) -> float:
-    """Greatest sideways acceleration on asphalt, falling with speed."""
+    """Largest sideways acceleration on asphalt; it falls with speed."""
     share = wp.clamp((speed - 27.778) / 111.111, 0.0, 1.0)
     return t.SIDE_FRICTION_SLOW + (t.SIDE_FRICTION_FAST - t.SIDE_FRICTION_SLOW) * share
 

@@ -1,6 +1,6 @@
-"""What simulator and game share: car row, tracker, sensors, actions, drivers and the World protocol.
+"""What the simulator and the game share: car row, tracker, sensors, actions, drivers and the World protocol.
 
-Names are imported when they are used, so that geometry and rows cost no torch.
+Names are imported when they are first used, so that actions and layouts do not import torch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tm_torchrl import lazy
 if TYPE_CHECKING:
     from tm_torchrl.world.actions import ACTIONS
     from tm_torchrl.world.car_row import CAR_ROW
-    from tm_torchrl.world.drivers import FullThrottle, Pursuit, RandomDriver, Replay
+    from tm_torchrl.world.drivers import FullThrottle, Pursuit, RandomDriver, Replay, drive
     from tm_torchrl.world.observation import observation_constants, observation_layout
     from tm_torchrl.world.protocol import World
     from tm_torchrl.world.sensors import Sensors

@@ -25,4 +25,4 @@ FORWARD = ACTIONS.index(Inputs(True, False, False, False))
 BACKWARD = ACTIONS.index(Inputs(False, True, False, False))
 
 TICK_MS = 10  # the game's physics tick
-TICKS_PER_ACTION = 5  # an action is held 50 ms
+TICKS_PER_ACTION = 5  # an action is held for 50 ms

@@ -1,9 +1,9 @@
-"""The car-state row: what a world reports of one car, the simulator and the game alike.
+"""The car row: the state of one car as the simulator and the game report it.
 
 World frame as in the game: metres, y up, x and z horizontal, right-handed. Car frame: x to the left,
 y up, z forward; ``rotation`` maps car to world, row-major (its columns are left, up, forward).
 Wheels: front left, front right, rear right, rear left.
-Each field exists in the game's state blob; whole numbers are exact in float32.
+Each field exists in the game's saved state; whole numbers are exact in float32.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Scripted drivers: yardsticks for medals, demonstrations and tests."""
+"""Scripted drivers, for medals, demonstrations and tests, and the loop that lets a driver drive."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +13,8 @@ from tm_torchrl.tracks import Track, racing_line, speed_profile
 from tm_torchrl.tracks.zones import NUM_BEFORE, ZONE_SPACING_M
 from tm_torchrl.world.actions import BACKWARD, FORWARD, NUM_ACTIONS
 from tm_torchrl.world.car_row import CAR_ROW
-from tm_torchrl.world.tracker import Tracker
+from tm_torchrl.world.protocol import World
+from tm_torchrl.world.tracker import EndCause, Limits, Tracker
 
 
 class Driver(Protocol):
@@ -24,26 +25,58 @@ class Driver(Protocol):
         ...
 
 
+def drive(world: World, driver: Driver, *, limits: Limits | None = None) -> Iterator[Tracker]:
+    """Race all cars of a world from new starts until every race is over.
+
+    Yields the same tracker at the start and after each step; the row of a car whose race is over stays as it ended.
+
+    Args:
+        world: The world to drive in; it is reset first.
+        driver: Chooses the actions.
+        limits: When a race is cut short.
+
+    Examples:
+        >>> from tm_torchrl.sim import Simulator
+        >>> from tm_torchrl.tracks import load_track
+        >>> *_, tracker = drive(Simulator(load_track("oval"), num_cars=1), FullThrottle(), limits=Limits(race_s=1.0))
+        >>> EndCause(int(tracker["end_cause"])).name, tracker["race_time_ms"].item()
+        ('TIME_LIMIT', 1000.0)
+    """
+    tracker = Tracker(world, limits=limits)
+    tracker.reset(world.reset(), torch.ones(world.num_cars, dtype=torch.bool, device=world.device))
+    yield tracker
+    while True:
+        is_over = tracker["end_cause"] != EndCause.NONE
+        if is_over.all():
+            return
+        ended = tracker.rows[is_over]
+        actions = driver(world.rows(), tracker)
+        world.step(actions)
+        tracker.update(actions)
+        tracker.rows[is_over] = ended
+        yield tracker
+
+
 class FullThrottle:
-    """Gas and nothing else."""
+    """Holds the gas and does nothing else."""
 
     def __call__(self, rows: Tensor, tracker: Tracker) -> Tensor:
-        """Always forward."""
+        """The action forward for every car."""
         return torch.full((len(rows),), FORWARD, dtype=torch.int64, device=rows.device)
 
 
 class RandomDriver:
-    """Uniform actions.
+    """Draws each action uniformly.
 
     Args:
-        seed: of its own generator.
+        seed: Seeds the driver's own generator.
     """
 
     def __init__(self, *, seed: int = 0) -> None:
         self._generator = torch.Generator().manual_seed(seed)
 
     def __call__(self, rows: Tensor, tracker: Tracker) -> Tensor:
-        """Any of the 12."""
+        """A random action for every car."""
         return torch.randint(NUM_ACTIONS, (len(rows),), generator=self._generator).to(rows.device)
 
 
@@ -51,7 +84,7 @@ class Replay:
     """Plays recorded actions, the same for every car, then holds the gas.
 
     Args:
-        actions: one index per step.
+        actions: One action index per step.
     """
 
     def __init__(self, actions: Sequence[int] | np.ndarray) -> None:
@@ -59,7 +92,7 @@ class Replay:
         self._next = 0
 
     def __call__(self, rows: Tensor, tracker: Tracker) -> Tensor:
-        """The next recorded action."""
+        """The next recorded action for every car."""
         action = self.actions[self._next] if self._next < len(self.actions) else FORWARD
         self._next += 1
         return torch.full((len(rows),), action, dtype=torch.int64, device=rows.device)
@@ -69,10 +102,10 @@ class Pursuit:
     """Steers at a point ahead and keeps below a speed profile: the scripted driver behind the medals.
 
     Args:
-        tracks: the world's tracks.
-        track_index: each car's track, the world's tensor.
-        boldness: share of the car's side friction that the driver dares to use in corners.
-        brakes: whether it brakes at all; without, it only lifts the gas.
+        tracks: The world's tracks.
+        track_index: The world's tensor of each car's track.
+        boldness: Share of the car's side friction that the driver uses in corners.
+        brakes: Whether it brakes; if not, it only lifts the gas.
     """
 
     SIDE_ACCELERATION = 60.0  # m/s^2 on asphalt, at ``boldness`` 1
@@ -105,7 +138,7 @@ class Pursuit:
         self._speeds = torch.from_numpy(speeds).to(track_index.device)
 
     def __call__(self, rows: Tensor, tracker: Tracker) -> Tensor:
-        """Gas, brake and steering by bang-bang rules."""
+        """Full steering towards a point ahead, and gas or brake by the speed profile."""
         track = self._track_index.long()
         zone = tracker["zone"].long()
         last = self._targets.shape[1] - 1
@@ -118,8 +151,8 @@ class Pursuit:
         local = torch.einsum("bij,bi->bj", rotation, target - position)
         angle = torch.atan2(local[:, 0], local[:, 2])
         turn_rate = torch.einsum("bi,bi->b", rows[:, CAR_ROW["angular_velocity"]], rotation[:, :, 1])
-        wanted = 2.0 * speed * torch.sin(angle) / target.sub(position).norm(dim=1)  # rad/s of the circle to the target
-        miss = wanted - turn_rate + self.ANGLE_GAIN * angle
+        needed = 2.0 * speed * torch.sin(angle) / target.sub(position).norm(dim=1)  # rad/s of the circle to the target
+        miss = needed - turn_rate + self.ANGLE_GAIN * angle
         steer = torch.where(miss > self.DEAD_BAND, 1, torch.where(miss < -self.DEAD_BAND, 2, 0))
         lead = (self.LEAD_S * speed / ZONE_SPACING_M).long()
         allowed = self._speeds[track, (zone + lead).clamp(max=last)]

@@ -1,7 +1,7 @@
-"""Keys over time as TMInterface's scripts say them (``.inputs``, ``.txt``), and as our actions.
+"""Converts between TMInterface's input scripts (``.inputs``, ``.txt``) and actions.
 
 A line such as ``1.20-2.50 press left`` holds a key from one race time to another; ``press`` and ``rel`` with one time
-begin and end it. Times are seconds with a point, or whole milliseconds.
+begin and end it. Times are seconds with a decimal point, or whole milliseconds.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 
 from tm_torchrl.world.actions import ACTIONS, TICK_MS, TICKS_PER_ACTION, Inputs
 
-KEYS = {"up": "gas", "down": "brake", "left": "left", "right": "right"}  # the script's name, and ours
-IGNORED = ("enter", "delete", "horn")  # keys that steer nothing: finish screens, respawns before the start, the horn
+KEYS = {"up": "gas", "down": "brake", "left": "left", "right": "right"}  # the script's name and ours
+IGNORED = ("enter", "delete", "horn")  # keys that do not drive: finish screens, respawns before the start, the horn
 MAX_TICKS = 360_000  # an hour; a later time is a mistake in units
 _NAMES = tuple(KEYS.values())
 _TIMED = re.compile(r"(?P<begin>[\d.:]+)(?:-(?P<end>[\d.:]+))?\s+(?P<command>press|rel|steer|gas)\s+(?P<what>\S+)")
@@ -22,10 +22,10 @@ _LEFT_AND_RIGHT = Inputs(gas=False, brake=False, left=True, right=True)
 
 
 def script_of(actions: np.ndarray) -> str:
-    """The script of a drive, one line for each stretch that a key is held.
+    """The script of a drive, one line for each time that a key is held.
 
     Args:
-        actions: ``[T]`` held 50 ms each, or ``[T, 5]`` with one a tick.
+        actions: ``[T]`` held 50 ms each, or ``[T, 5]`` with one per tick.
 
     Examples:
         >>> print(script_of(np.array([0, 1, 1])))
@@ -43,23 +43,23 @@ def script_of(actions: np.ndarray) -> str:
 
 
 def keys_of(actions: np.ndarray) -> np.ndarray:
-    """The keys of each tick, bool ``[ticks, 4]``: gas, brake, left, right.
+    """The keys held in each tick, bool ``[ticks, 4]``: gas, brake, left, right.
 
     Args:
-        actions: ``[T]`` held 50 ms each, or ``[T, 5]`` with one a tick.
+        actions: ``[T]`` held 50 ms each, or ``[T, 5]`` with one per tick.
     """
     if actions.ndim not in (1, 2) or (actions.ndim == 2 and actions.shape[1] != TICKS_PER_ACTION):
-        raise ValueError(f"actions have the shape {list(actions.shape)}; [T], or [T, {TICKS_PER_ACTION}], wanted")
+        raise ValueError(f"actions has shape {list(actions.shape)}; expected [T] or [T, {TICKS_PER_ACTION}]")
     ticks = np.repeat(actions, TICKS_PER_ACTION) if actions.ndim == 1 else actions.reshape(-1)
     return np.array(ACTIONS, bool)[ticks.astype(np.int64)].reshape(-1, 4)
 
 
 def parse_script(text: str, *, name: str = "script") -> np.ndarray:
-    """The keys of each tick, bool ``[ticks, 4]``, until the last key is let go or last touched.
+    """The keys held in each tick, bool ``[ticks, 4]``, up to the last press or release.
 
     Args:
-        text: lines of a script; comments and commands without a time change no key and are passed over.
-        name: of the file, for messages.
+        text: The lines of a script; comments and commands that change no key are skipped.
+        name: The file's name, for error messages.
 
     Examples:
         >>> parse_script("0 press up\\n0.02-0.04 press left\\n50 rel up")[:, 2].tolist()
@@ -75,16 +75,18 @@ def parse_script(text: str, *, name: str = "script") -> np.ndarray:
             if found is None:
                 if line.split()[1:2] and line.split()[1] not in ("press", "rel", "steer", "gas"):
                     continue  # a timed command that touches no key
-                raise ValueError(f"{name}, line {number}: {line!r} is no input; such as 1.20-2.50 press left wanted")
+                raise ValueError(
+                    f"{name}, line {number}: {line!r} is not an input; expected a line such as 1.20-2.50 press left"
+                )
             command, what = found["command"], found["what"].lower()
             if command in ("steer", "gas"):
                 raise ValueError(
-                    f"{name}, line {number}: {line!r} is of an analogue stick; actions here are keys, such as press up"
+                    f"{name}, line {number}: {line!r} is analogue input; only keys can be played, such as press up"
                 )
             if what in IGNORED:
                 continue
             if what not in KEYS:
-                raise ValueError(f"{name}, line {number}: key {what!r} is unknown; up, down, left or right wanted")
+                raise ValueError(f"{name}, line {number}: key {what!r} must be up, down, left or right")
             begin = _ticks(found["begin"], f"{name}, line {number}")
             events.append((begin, number, what, command == "press"))
             if found["end"] is not None:
@@ -93,7 +95,7 @@ def parse_script(text: str, *, name: str = "script") -> np.ndarray:
                     raise ValueError(f"{name}, line {number}: {line!r} ends before it begins")
                 events.append((end, number, what, False))
     if not events:
-        raise ValueError(f"{name} holds no inputs; lines such as 0.00-1.50 press up wanted")
+        raise ValueError(f"{name} has no inputs; expected lines such as 0.00-1.50 press up")
     keys = np.zeros((max(at for at, *_ in events), 4), bool)
     for at, _, what, is_pressed in sorted(events, key=lambda event: event[:2]):
         keys[at:, _NAMES.index(KEYS[what])] = is_pressed
@@ -101,10 +103,10 @@ def parse_script(text: str, *, name: str = "script") -> np.ndarray:
 
 
 def actions_of(keys: np.ndarray) -> np.ndarray:
-    """The actions of a drive: ``[T]`` if no key changes within 50 ms, else ``[T, 5]`` with one a tick.
+    """The actions of a drive: ``[T]`` if no key changes within an action's 50 ms, else ``[T, 5]`` with one per tick.
 
     Args:
-        keys: bool ``[ticks, 4]``; the last 50 ms are filled up with what is held.
+        keys: Bool ``[ticks, 4]``; the keys held last fill up the last 50 ms.
 
     Examples:
         >>> actions_of(parse_script("0-0.10 press up\\n0.05-0.10 press left"))
@@ -113,7 +115,7 @@ def actions_of(keys: np.ndarray) -> np.ndarray:
         array([[0, 0, 1, 1, 1]])
     """
     number = {inputs: i for i, inputs in enumerate(ACTIONS)}
-    for gas, brake in ((True, False), (False, False), (False, True), (True, True)):  # both ways at once is straight on
+    for gas, brake in ((True, False), (False, False), (False, True), (True, True)):  # left and right cancel out
         both = _LEFT_AND_RIGHT._replace(gas=gas, brake=brake)
         number[both] = number[both._replace(left=False, right=False)]
     ticks = np.array([number[Inputs(*map(bool, row))] for row in keys], np.int64)
@@ -124,15 +126,11 @@ def actions_of(keys: np.ndarray) -> np.ndarray:
 
 
 def read_script(path: str | Path) -> np.ndarray:
-    """The actions of a script file, as ``actions_of`` gives them.
-
-    Args:
-        path: of the file.
-    """
+    """The actions of a script file, as ``actions_of`` gives them."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text file ({error.reason} at byte {error.start})") from None
+        raise ValueError(f"{path} is not a text file ({error.reason} at byte {error.start})") from None
     return actions_of(parse_script(text, name=str(path)))
 
 
@@ -141,15 +139,15 @@ def _seconds(tick: int) -> str:
 
 
 def _ticks(time: str, where: str) -> int:
-    """A time of a script in ticks; ``1:02.50`` has minutes."""
+    """Ticks of a script's time, such as ``1200``, ``1.20`` or ``1:02.50``."""
     parts = time.split(":")
     try:
         seconds = sum(float(part) * 60**i for i, part in enumerate(parts[::-1]))
         milliseconds = int(time) if time.isdigit() else round(1000 * seconds)
     except ValueError:
-        raise ValueError(f"{where}: {time!r} is no time; seconds (1.20) or milliseconds (1200) wanted") from None
+        raise ValueError(f"{where}: {time!r} is not a time; expected seconds (1.20) or milliseconds (1200)") from None
     if milliseconds % TICK_MS:
-        raise ValueError(f"{where}: {time!r} is no whole number of ticks of {TICK_MS} ms")
+        raise ValueError(f"{where}: {time!r} is not a whole number of ticks of {TICK_MS} ms")
     if milliseconds // TICK_MS > MAX_TICKS:
-        raise ValueError(f"{where}: {time!r} is more than an hour; seconds (1.20) or milliseconds (1200) wanted")
+        raise ValueError(f"{where}: {time!r} is more than an hour; expected seconds (1.20) or milliseconds (1200)")
     return milliseconds // TICK_MS

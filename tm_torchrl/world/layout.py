@@ -1,4 +1,4 @@
-"""Named slices of a flat float row, so that nobody indexes one by a bare number."""
+"""Named slices of a flat float row, so that code need not index it by bare numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Field:
-    """One named stretch of a row: how many floats, in which unit, and what they say."""
+    """A named slice of a row: how many floats, in which unit, and what they mean."""
 
     name: str
     size: int

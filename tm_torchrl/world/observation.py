@@ -1,4 +1,4 @@
-"""The float observation: the seed system's vector as named slices, in raw SI values.
+"""The float observation: Linesight's vector as named slices, in raw SI values.
 
 184 floats with 5 previous actions, 264 with 25. Means and deviations are fixed constants for a network's first layer.
 """
@@ -14,20 +14,20 @@ from tm_torchrl.world.layout import Field, Layout
 NUM_ZONES_AHEAD = 40
 ZONES_PER_POINT = 20  # of 0.5 m: a point every 10 m
 FINISH_ANNOUNCED_M = 700.0
-NUM_MATERIAL_GROUPS = 4  # asphalt, grass, dirt, turbo; anything else encodes as zeros
+
 MINI_RACE_STEPS = 140  # 7 s
 
 
 @dataclass(frozen=True)
 class ObservationField(Field):
-    """A field with the constants that bring it near zero mean and unit deviation."""
+    """A field with the constants that bring it near zero mean and unit deviation: one each, or one per float."""
 
     mean: tuple[float, ...] = (0.0,)
     scale: tuple[float, ...] = (1.0,)
 
 
 def _zone_constants() -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Per coordinate (left, up, forward) of each point ahead: lines between the ends of the seed system's table."""
+    """Mean and scale of the points ahead (left, up, forward): straight lines between the ends of Linesight's table."""
     far = np.linspace(0.0, 1.0, NUM_ZONES_AHEAD)
     ahead = 10.0 * np.arange(NUM_ZONES_AHEAD) * (1.0 - 0.495 * far)
     mean = np.stack([0.0 * far, -2.1 + 13.6 * far, ahead], axis=1)
@@ -36,7 +36,7 @@ def _zone_constants() -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def observation_layout(num_previous_actions: int = 5) -> Layout:
-    """Names, units and constants of the float observation.
+    """Names, units and normalisation constants of the float observation.
 
     >>> observation_layout(5).size, observation_layout(25).size
     (184, 264)
@@ -44,7 +44,9 @@ def observation_layout(num_previous_actions: int = 5) -> Layout:
     slice(56, 59, None)
     """
     if not 1 <= num_previous_actions <= 100:
-        raise ValueError(f"num_previous_actions={num_previous_actions}: choose 1 to 100 (the seed system has 5 or 25)")
+        raise ValueError(
+            f"num_previous_actions={num_previous_actions}: must be 1 to 100 (Linesight uses 5, rulka 5 or 25)"
+        )
     zone_mean, zone_scale = _zone_constants()
     n = num_previous_actions
 
@@ -56,7 +58,7 @@ def observation_layout(num_previous_actions: int = 5) -> Layout:
     half = MINI_RACE_STEPS / 2
     keys = (0.8, 0.2, 0.3, 0.3)
     return Layout(
-        field("clock", 1, "actions", "mini-race time; 0 in rollouts, drawn anew by replay", (half,), (half,)),
+        field("clock", 1, "actions", "mini-race time; 0 in rollouts, drawn when replay samples", (half,), (half,)),
         field("previous_actions", 4 * n, "0/1", "gas, brake, left, right; oldest first", keys * n, (0.5,)),
         field("wheel_is_sliding", 4, "0/1", "", (0.1,), (0.5,)),
         field("wheel_has_contact", 4, "0/1", "", (0.9,), (0.5,)),
@@ -65,18 +67,18 @@ def observation_layout(num_previous_actions: int = 5) -> Layout:
         field("gear", 1, "count", "", (2.5,), (2.0,)),
         field("engine_rpm", 1, "1/min", "", (7000.0,), (3000.0,)),
         field("gearbox_counter", 1, "actions", "how long gearbox_state has not been 0", (0.1,), (10.0,)),
-        field("wheel_material", 16, "0/1", "per wheel: asphalt, grass, dirt, turbo", (0.5,), (0.5,)),
+        field("wheel_material", 16, "0/1", "per wheel: asphalt, grass, dirt, turbo; else zeros", (0.5,), (0.5,)),
         field("angular_velocity", 3, "rad/s", "car frame", (0.0,), (0.5, 1.0, 0.5)),
         field("velocity", 3, "m/s", "car frame: left, up, forward", (0.0, 0.0, 55.0), (5.0, 5.0, 20.0)),
         field("up", 3, "1", "the world's up in the car frame", (0.0, 1.0, 0.0), (0.5,)),
-        field("zones_ahead", 3 * NUM_ZONES_AHEAD, "m", "points each 10 m, car frame", zone_mean, zone_scale),
+        field("zones_ahead", 3 * NUM_ZONES_AHEAD, "m", "points every 10 m, car frame", zone_mean, zone_scale),
         field("margin_to_finish", 1, "m", "metres to the finish, at most 700", (700.0,), (350.0,)),
         field("is_freewheeling", 1, "0/1", "", (0.0,), (1.0,)),
     )
 
 
 def observation_constants(num_previous_actions: int = 5) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and scale of every float, each ``[F]`` float32: normalise with ``(x - mean) / scale``."""
+    """Mean and scale of every float, each float32 ``[F]``: normalise with ``(x - mean) / scale``."""
     means, scales = [], []
     for field in observation_layout(num_previous_actions).fields:
         assert isinstance(field, ObservationField)

@@ -1,4 +1,4 @@
-"""What the environment asks of a world; the simulator and the game clients answer it."""
+"""The protocol that the simulator and the game implement for the environment."""
 
 from __future__ import annotations
 
@@ -15,53 +15,53 @@ class World(Protocol):
 
     @property
     def num_cars(self) -> int:
-        """Cars in this world."""
+        """The batch size B."""
         ...
 
     @property
     def device(self) -> torch.device:
-        """Where rows and frames live."""
+        """The device of rows and frames."""
         ...
 
     @property
     def tracks(self) -> Sequence[Track]:
-        """The tracks that ``track_index`` counts."""
+        """The tracks; ``track_index`` refers to them."""
         ...
 
     @property
     def track_index(self) -> torch.Tensor:
-        """Each car's track, int32 ``[B]``; the same tensor for the world's whole life."""
+        """Each car's track, int32 ``[B]``; always the same tensor."""
         ...
 
     @property
     def image_size(self) -> int | None:
-        """Edge of a camera image, ``None`` without camera."""
+        """Height and width of a camera image in pixels; ``None`` without a camera."""
         ...
 
     def reset(self, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Begin new episodes for the masked cars; returns the zones where cars start, int32 ``[B]``."""
+        """Begin new episodes for the masked cars (all by default); returns each car's start zone, int32 ``[B]``."""
         ...
 
     def step(self, actions: torch.Tensor) -> None:
-        """Play 50 ms: one action ``[B]`` held, or ``[B, 5]`` with one action a tick; int64 in 0..11."""
+        """Play 50 ms: one action ``[B]`` held, or ``[B, 5]`` with one action per tick; int64 in 0..11."""
         ...
 
     def rows(self) -> torch.Tensor:
-        """Car rows, float32 ``[B, CAR_ROW.size]``; the same memory for the world's whole life."""
+        """Car rows, float32 ``[B, CAR_ROW.size]``; always the same memory, overwritten by each step."""
         ...
 
     def frames(self) -> torch.Tensor:
-        """Grey camera images, uint8 ``[B, 1, H, W]``; the next call may overwrite them."""
+        """Greyscale camera images, uint8 ``[B, 1, H, W]``; the next call may overwrite them."""
         ...
 
     def save(self) -> torch.Tensor:
-        """A copy of everything that the future depends on, one row per car."""
+        """A copy of the state that the future depends on, one row per car."""
         ...
 
     def restore(self, blob: torch.Tensor) -> None:
-        """Go back to a saved state."""
+        """Return to a saved state."""
         ...
 
     def set_seed(self, seed: int) -> None:
-        """Key the randomness of the resets that follow."""
+        """Seed the resets that follow."""
         ...

@@ -5,8 +5,9 @@ It reads only what the game reports too.
 
 import warp as wp
 
+from tm_torchrl.world.action_kernels import keys_of
 from tm_torchrl.world.car_row import CAR_ROW
-from tm_torchrl.world.observation import FINISH_ANNOUNCED_M, NUM_ZONES_AHEAD, ZONES_PER_POINT
+from tm_torchrl.world.observation import FINISH_ANNOUNCED_M, NUM_ZONES_AHEAD, ZONES_PER_POINT, observation_layout
 from tm_torchrl.world.tracker_kernels import GEARBOX_COUNTER, PREVIOUS_ACTIONS, PROGRESS, ZONE
 from tm_torchrl.world.zone_table import ZoneTable
 
@@ -17,12 +18,35 @@ ROTATION = wp.constant(CAR_ROW.start("rotation"))
 VELOCITY = wp.constant(CAR_ROW.start("velocity"))
 SPIN = wp.constant(CAR_ROW.start("angular_velocity"))
 SLIDING = wp.constant(CAR_ROW.start("wheel_is_sliding"))
+CONTACT = wp.constant(CAR_ROW.start("wheel_has_contact"))
+DAMPER = wp.constant(CAR_ROW.start("wheel_damper"))
 MATERIAL = wp.constant(CAR_ROW.start("wheel_material"))
 GEARBOX = wp.constant(CAR_ROW.start("gearbox_state"))
+GEAR = wp.constant(CAR_ROW.start("gear"))
+RPM = wp.constant(CAR_ROW.start("engine_rpm"))
 FREEWHEEL = wp.constant(CAR_ROW.start("is_freewheeling"))
 POINTS = wp.constant(NUM_ZONES_AHEAD)
 STRIDE = wp.constant(ZONES_PER_POINT)
 ANNOUNCED = wp.constant(FINISH_ANNOUNCED_M)
+
+# Where the observation's fields begin. Those behind the previous actions begin 4 floats later for each further action.
+_layout = observation_layout(1)
+OUT_CLOCK = wp.constant(_layout.start("clock"))
+OUT_ACTIONS = wp.constant(_layout.start("previous_actions"))
+OUT_SLIDING = wp.constant(_layout.start("wheel_is_sliding"))
+OUT_CONTACT = wp.constant(_layout.start("wheel_has_contact"))
+OUT_DAMPER = wp.constant(_layout.start("wheel_damper"))
+OUT_GEARBOX = wp.constant(_layout.start("gearbox_state"))
+OUT_GEAR = wp.constant(_layout.start("gear"))
+OUT_RPM = wp.constant(_layout.start("engine_rpm"))
+OUT_GEARBOX_COUNTER = wp.constant(_layout.start("gearbox_counter"))
+OUT_MATERIAL = wp.constant(_layout.start("wheel_material"))
+OUT_SPIN = wp.constant(_layout.start("angular_velocity"))
+OUT_VELOCITY = wp.constant(_layout.start("velocity"))
+OUT_UP = wp.constant(_layout.start("up"))
+OUT_ZONES = wp.constant(_layout.start("zones_ahead"))
+OUT_MARGIN = wp.constant(_layout.start("margin_to_finish"))
+OUT_FREEWHEEL = wp.constant(_layout.start("is_freewheeling"))
 
 
 @wp.func
@@ -63,47 +87,42 @@ def sense(
     num_previous: int,
     out: wp.array2d(dtype=wp.float32),
 ):
-    """Write the observation of every masked car, in the order of ``observation_layout``."""
+    """Write the observation of every masked car, as ``observation_layout`` describes it."""
     b = wp.tid()
     if not mask[b]:
         return
-    out[b, 0] = 0.0
-    at = int(1)
+    out[b, OUT_CLOCK] = 0.0
     for i in range(num_previous):
-        action = int(tracked[b, PREVIOUS_ACTIONS + i])
-        way = action % 3
-        out[b, at] = wp.where(action < 3 or action >= 9, 1.0, 0.0)
-        out[b, at + 1] = wp.where(action >= 6, 1.0, 0.0)
-        out[b, at + 2] = wp.where(way == 1, 1.0, 0.0)
-        out[b, at + 3] = wp.where(way == 2, 1.0, 0.0)
-        at = at + 4
-    for i in range(12):  # sliding, contact and damper of each wheel
-        out[b, at + i] = cars[b, SLIDING + i]
-    at = at + 12
-    for i in range(3):  # gearbox state, gear, rpm
-        out[b, at + i] = cars[b, GEARBOX + i]
-    out[b, at + 3] = tracked[b, GEARBOX_COUNTER]
-    at = at + 4
+        keys = keys_of(int(tracked[b, PREVIOUS_ACTIONS + i]))
+        for key in range(4):
+            out[b, OUT_ACTIONS + 4 * i + key] = keys[key]
+    shift = 4 * (num_previous - 1)
     for wheel in range(4):
+        out[b, shift + OUT_SLIDING + wheel] = cars[b, SLIDING + wheel]
+        out[b, shift + OUT_CONTACT + wheel] = cars[b, CONTACT + wheel]
+        out[b, shift + OUT_DAMPER + wheel] = cars[b, DAMPER + wheel]
         group = material_group(int(cars[b, MATERIAL + wheel]))
         for i in range(4):
-            out[b, at + i] = wp.where(group == i, 1.0, 0.0)
-        at = at + 4
+            out[b, shift + OUT_MATERIAL + 4 * wheel + i] = wp.where(group == i, 1.0, 0.0)
+    out[b, shift + OUT_GEARBOX] = cars[b, GEARBOX]
+    out[b, shift + OUT_GEAR] = cars[b, GEAR]
+    out[b, shift + OUT_RPM] = cars[b, RPM]
+    out[b, shift + OUT_GEARBOX_COUNTER] = tracked[b, GEARBOX_COUNTER]
     left = wp.vec3(cars[b, ROTATION], cars[b, ROTATION + 3], cars[b, ROTATION + 6])
     up = wp.vec3(cars[b, ROTATION + 1], cars[b, ROTATION + 4], cars[b, ROTATION + 7])
     ahead = wp.vec3(cars[b, ROTATION + 2], cars[b, ROTATION + 5], cars[b, ROTATION + 8])
     spin = vec3_at(cars, b, SPIN)
     velocity = vec3_at(cars, b, VELOCITY)
-    put_vec3(out, b, at, wp.vec3(wp.dot(spin, left), wp.dot(spin, up), wp.dot(spin, ahead)))
-    put_vec3(out, b, at + 3, wp.vec3(wp.dot(velocity, left), wp.dot(velocity, up), wp.dot(velocity, ahead)))
-    put_vec3(out, b, at + 6, wp.vec3(left[1], up[1], ahead[1]))
-    at = at + 9
+    put_vec3(out, b, shift + OUT_SPIN, wp.vec3(wp.dot(spin, left), wp.dot(spin, up), wp.dot(spin, ahead)))
+    moving = wp.vec3(wp.dot(velocity, left), wp.dot(velocity, up), wp.dot(velocity, ahead))
+    put_vec3(out, b, shift + OUT_VELOCITY, moving)
+    put_vec3(out, b, shift + OUT_UP, wp.vec3(left[1], up[1], ahead[1]))
     position = vec3_at(cars, b, POSITION)
     track = track_index[b]
     zone = zones.offset[track] + int(tracked[b, ZONE])
     for i in range(POINTS):
         to = zones.centre[zone + i * STRIDE] - position
-        put_vec3(out, b, at, wp.vec3(wp.dot(to, left), wp.dot(to, up), wp.dot(to, ahead)))
-        at = at + 3
-    out[b, at] = wp.min(ANNOUNCED, zones.finish_distance[track] - tracked[b, PROGRESS])
-    out[b, at + 1] = cars[b, FREEWHEEL]
+        point = wp.vec3(wp.dot(to, left), wp.dot(to, up), wp.dot(to, ahead))
+        put_vec3(out, b, shift + OUT_ZONES + 3 * i, point)
+    out[b, shift + OUT_MARGIN] = wp.min(ANNOUNCED, zones.finish_distance[track] - tracked[b, PROGRESS])
+    out[b, shift + OUT_FREEWHEEL] = cars[b, FREEWHEEL]

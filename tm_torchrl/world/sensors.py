@@ -1,4 +1,4 @@
-"""The sensors: float observations of all cars of a world."""
+"""Writes the float observations of all cars."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Sensors:
     """Float observations of all cars of a world.
 
     Args:
-        world: whose cars to observe.
-        tracker: their memory.
+        world: The world whose cars to observe.
+        tracker: The tracker of these cars.
     """
 
     def __init__(self, world: World, tracker: Tracker) -> None:
@@ -41,7 +41,7 @@ class Sensors:
         )
 
     def write(self, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Observations ``[B, F]``; only masked rows are written. The tensor is reused by the next call."""
+        """Write the masked rows (all by default) and return ``[B, F]``; the next call writes to the same tensor."""
         if mask is None:
             self._mask.fill_(True)
         else:

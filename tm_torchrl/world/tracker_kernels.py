@@ -1,9 +1,10 @@
-"""Kernels of the tracker: car row in, tracker row updated. They read only what the game reports too."""
+"""Kernels of the tracker: they read the car row and update the tracker row. They read only what the game reports."""
 
 import warp as wp
 
 from tm_torchrl.world.actions import FORWARD
 from tm_torchrl.world.car_row import CAR_ROW
+from tm_torchrl.world.end_cause import EndCause
 from tm_torchrl.world.layout import Field, Layout
 from tm_torchrl.world.zone_table import ZoneTable
 
@@ -42,14 +43,22 @@ CAR_CHECKPOINT_TIME = wp.constant(CAR_ROW.start("last_checkpoint_time_ms"))
 CAR_FINISHED = wp.constant(CAR_ROW.start("is_finished"))
 CAR_SIZE = wp.constant(CAR_ROW.size)
 
-MAX_REACH = wp.constant(0.25**2 + 45.0**2)  # squared: within a road of 90 m, as the seed system allows
-UPRIGHT = wp.constant(0.3)  # vertical share of the car's up axis below which it lies on side or roof
+FINISHED = wp.constant(float(EndCause.FINISHED))
+TIME_LIMIT = wp.constant(float(EndCause.TIME_LIMIT))
+NO_PROGRESS = wp.constant(float(EndCause.NO_PROGRESS))
+IS_OVERTURNED = wp.constant(float(EndCause.OVERTURNED))
+IS_AIRBORNE = wp.constant(float(EndCause.AIRBORNE))
+OUT_OF_WORLD = wp.constant(float(EndCause.OUT_OF_WORLD))
+INVALID = wp.constant(float(EndCause.INVALID))
+
+MAX_REACH = wp.constant(0.25**2 + 45.0**2)  # squared: within a road of 90 m, as in rulka
+UPRIGHT = wp.constant(0.3)  # vertical share of the car's up axis below which it lies on its side or roof
 WORLD_EDGE_M = wp.constant(200.0)  # from the current zone
 
 
 @wp.struct
 class TrackerLimits:
-    """Limits in milliseconds."""
+    """``Limits`` in milliseconds, for the kernel."""
 
     race_ms: float
     no_progress_ms: float
@@ -66,7 +75,7 @@ def square_distance(a: wp.vec3, b: wp.vec3) -> float:
 
 @wp.func
 def follow_zone(zones: ZoneTable, track: int, start: int, checkpoints: int, position: wp.vec3) -> int:
-    """Walk from the last zone to the locally nearest one; not past a checkpoint that has not been passed."""
+    """Walk from the last zone to the nearest one nearby, but not past a checkpoint that has not been passed."""
     base = zones.offset[track]
     last = zones.last[track]
     if checkpoints < zones.num_checkpoints[track]:
@@ -118,7 +127,7 @@ def reset_tracker(
     zones: ZoneTable,
     num_previous: int,
 ):
-    """Begin the masked cars' memory anew; before its first action a car counts as having held the gas."""
+    """Reset the rows of the masked cars; before its first action a car counts as having held the gas."""
     b = wp.tid()
     if not mask[b]:
         return
@@ -152,7 +161,7 @@ def update_tracker(
     b = wp.tid()
     for i in range(CAR_SIZE):
         if not wp.isfinite(cars[b, i]):
-            rows[b, END_CAUSE] = 7.0
+            rows[b, END_CAUSE] = INVALID
             return
     slots = actions.shape[1]
     for i in range(num_previous):
@@ -161,6 +170,7 @@ def update_tracker(
         else:
             rows[b, PREVIOUS_ACTIONS + i] = float(actions[b, i + slots - num_previous])
 
+    # where the car is
     track = track_index[b]
     position = car_position(cars, b)
     checkpoints = int(cars[b, CAR_CHECKPOINTS])
@@ -175,6 +185,7 @@ def update_tracker(
         rows[b, FURTHEST] = float(zone)
         stalled = float(0.0)
     rows[b, STALLED] = stalled
+    # how it is doing
     overturned = float(0.0)
     if cars[b, CAR_ROTATION + 4] < UPRIGHT:
         overturned = rows[b, OVERTURNED] + elapsed
@@ -192,19 +203,20 @@ def update_tracker(
         passed = PREVIOUS_ACTIONS + num_previous + wp.min(checkpoints, num_gates) - 1
         rows[b, passed] = cars[b, CAR_CHECKPOINT_TIME]
 
+    # whether the episode is over
     cause = float(0.0)
     if cars[b, CAR_FINISHED] > 0.5:
-        cause = 1.0
+        cause = FINISHED
         rows[b, TIME] = cars[b, CAR_CHECKPOINT_TIME]
         rows[b, PROGRESS] = zones.finish_distance[track]
     elif time >= limits.race_ms:
-        cause = 2.0
+        cause = TIME_LIMIT
     elif stalled >= limits.no_progress_ms:
-        cause = 3.0
+        cause = NO_PROGRESS
     elif overturned >= limits.overturned_ms:
-        cause = 4.0
+        cause = IS_OVERTURNED
     elif airborne >= limits.airborne_ms:
-        cause = 5.0
+        cause = IS_AIRBORNE
     elif square_distance(zones.centre[zones.offset[track] + zone], position) > WORLD_EDGE_M * WORLD_EDGE_M:
-        cause = 6.0
+        cause = OUT_OF_WORLD
     rows[b, END_CAUSE] = cause

@@ -1,4 +1,4 @@
-"""Warp over torch-owned memory."""
+"""Warp arrays and devices for torch tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import warp as wp
 
 @cache
 def start_warp() -> None:
-    """Start Warp without its greeting, and on machines without CUDA without its warning that there is none."""
+    """Start Warp without its greeting, and without its warning on machines that have no CUDA."""
     wp.config.log_level = wp.LOG_WARNING
     if torch.cuda.is_available():
         wp.init()  # type: ignore[no-untyped-call]
@@ -28,11 +28,11 @@ def start_warp() -> None:
 
 
 def warp_device(device: torch.device) -> str:
-    """The name that Warp has for a torch device."""
+    """Warp's name for a torch device."""
     start_warp()
     return "cpu" if device.type == "cpu" else f"cuda:{device.index or 0}"
 
 
 def as_warp(tensor: torch.Tensor, *, dtype: Any = None) -> Any:
-    """A Warp array over the tensor's own memory."""
+    """A Warp array that shares the tensor's memory."""
     return wp.from_torch(tensor, dtype=dtype, requires_grad=False)

@@ -1,4 +1,4 @@
-"""The zones of all tracks on a device, for tracker and sensors."""
+"""The zones of all tracks as Warp arrays, for tracker and sensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ wp.set_module_options({"enable_backward": False, "fuse_fp": False})
 
 @wp.struct
 class ZoneTable:
-    """Concatenated zones; ``distance`` is 0 where the start zone begins."""
+    """The zones of all tracks, concatenated; ``distance`` is 0 where the start zone begins."""
 
     centre: wp.array(dtype=wp.vec3)
     entry: wp.array(dtype=wp.vec3)  # transition before each zone
@@ -31,7 +31,7 @@ class ZoneTable:
 
 
 def build_zone_table(tracks: Sequence[Track], *, device: str) -> ZoneTable:
-    """Put the zones of all tracks on a device."""
+    """Copy the zones of all tracks to a device."""
     centres, entries, tangents, lengths, distances, finishes, gates = [], [], [], [], [], [], []
     for track in tracks:
         zones = track.zones

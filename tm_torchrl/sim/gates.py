@@ -1,4 +1,4 @@
-"""The race on a track: gates in passing order, laps, finish."""
+"""The gates of a race: checkpoints and finish line in passing order, over all laps."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def passes_gate(gates: Gates, track: int, count: float, before: wp.vec3, after: 
 
 
 def build_gates(tracks: Sequence[Track], *, device: str) -> Gates:
-    """Put the gates of all tracks on a device."""
+    """Copy the gates of all tracks to a device."""
     all_gates = [np.asarray(track.gates) for track in tracks]
     counts = [len(gates) for gates in all_gates]
     table = np.concatenate(all_gates).astype(np.float32)
