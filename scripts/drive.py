@@ -24,8 +24,8 @@ from tm_torchrl.sim import Simulator
 from tm_torchrl.tracks import DEFAULT_TRACK, Track, load_track
 from tm_torchrl.tracks.medals import author_actions, medals_of
 from tm_torchrl.world.car_row import CAR_ROW
-from tm_torchrl.world.drivers import Driver, Pursuit, RandomDriver, Replay
-from tm_torchrl.world.tracker import EndCause, Limits, Tracker
+from tm_torchrl.world.drivers import Driver, Pursuit, RandomDriver, Replay, drive
+from tm_torchrl.world.tracker import EndCause, Limits
 
 DRIVERS = ("scripted", "random", "author", "keyboard")
 
@@ -46,19 +46,6 @@ def choose_driver(name: str, track: Track, world: Simulator, seed: int) -> Drive
     return Replay(actions)
 
 
-def drive(track: Track, driver: Driver, world: Simulator, seconds: float) -> tuple[list[np.ndarray], Tracker]:
-    """Car rows of a race from the start line, and the tracker at its end."""
-    tracker = Tracker(world, limits=Limits(race_s=seconds))
-    tracker.reset(world.reset(), torch.ones(1, dtype=torch.bool))
-    rows = [world.rows()[0].numpy().copy()]
-    while tracker["end_cause"].item() == EndCause.NONE:
-        actions = driver(world.rows(), tracker)
-        world.step(actions)
-        tracker.update(actions)
-        rows.append(world.rows()[0].numpy().copy())
-    return rows, tracker
-
-
 def main() -> None:
     """Drive, then write video and picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -76,7 +63,9 @@ def main() -> None:
         track = load_track(args.track)
         world = Simulator(track, num_cars=1)
         driver = choose_driver(args.driver, track, world, args.seed)
-        rows, tracker = drive(track, driver, world, args.seconds)
+        rows = []
+        for tracker in drive(world, driver, limits=Limits(race_s=args.seconds)):
+            rows.append(world.rows()[0].numpy().copy())
     except (ValueError, OSError, RuntimeError) as error:
         raise SystemExit(str(error)) from None
     cause = EndCause(int(tracker["end_cause"].item()))

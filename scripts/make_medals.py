@@ -21,23 +21,17 @@ from tm_torchrl.sim import Simulator
 from tm_torchrl.sim.search import replay_lap
 from tm_torchrl.tracks import BUILTIN_TRACKS, Track, load_track
 from tm_torchrl.tracks.medals import Medals, decode_actions, medals_of, write_medals
-from tm_torchrl.world.drivers import Driver, Pursuit
-from tm_torchrl.world.tracker import EndCause, Tracker
+from tm_torchrl.world.drivers import Pursuit, drive
+from tm_torchrl.world.tracker import EndCause
 
 GOLD_BOLDNESS = (0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 SILVER_SHARE, BRONZE_SHARE = 0.7, 0.5  # of the boldness that drove gold
 
 
-def scripted_time(track: Track, boldness: float, *, brakes: bool = True) -> float | None:
+def scripted_time(track: Track, boldness: float) -> float | None:
     """Race time of a scripted driver from a standing start; None if it does not finish."""
     world = Simulator(track, num_cars=1)
-    tracker = Tracker(world)
-    tracker.reset(world.reset(), torch.ones(1, dtype=torch.bool))
-    driver: Driver = Pursuit([track], world.track_index, boldness=boldness, brakes=brakes)
-    while tracker["end_cause"].item() == EndCause.NONE:
-        actions = driver(world.rows(), tracker)
-        world.step(actions)
-        tracker.update(actions)
+    *_, tracker = drive(world, Pursuit([track], world.track_index, boldness=boldness))
     return tracker["race_time_ms"].item() / 1000.0 if tracker["end_cause"].item() == EndCause.FINISHED else None
 
 
