@@ -64,7 +64,7 @@ def main() -> None:
         world = Simulator(track, num_cars=1)
         driver = choose_driver(args.driver, track, world, args.seed)
         rows = []
-        for tracker in drive(world, driver, limits=Limits(race_s=args.seconds)):
+        for tracker in drive(world, driver, limits=Limits(race_s=args.seconds)):  # noqa: B007  used below
             rows.append(world.rows()[0].numpy().copy())
     except (ValueError, OSError, RuntimeError) as error:
         raise SystemExit(str(error)) from None

@@ -1,4 +1,4 @@
-"""Random bytes, mutated files and absurd arrays as tracks and lines: a track, or a ValueError that names the file."""
+"""Random bytes, mutated files and absurd arrays give a track, or a ValueError that names the file."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Trap:
 
 
 def npy(array: np.ndarray) -> bytes:
-    """As the bytes of an .npy file."""
+    """An array as the bytes of a .npy file."""
     content = io.BytesIO()
     np.save(content, array, allow_pickle=True)
     return content.getvalue()
 
 
 def claiming(generator: random.Random) -> bytes:
-    """An .npy file whose header tells of something else than follows it."""
+    """A .npy file whose header does not describe what follows it."""
     shapes = ["(1000000000, 3)", "(40, 3)", "(-40, 3)", "()", "(10**9,)", "(9223372036854775807, 3)", "(2.5,)", "40",
               "(True,)", "(99999999999999999999999,)", "[40, 3]", "None", "(0, 3)", "((((40))))", "(40, 3"]  # fmt: skip
     kinds = ["'<f8'", "'|O'", "'<f2'", "'|V9'", "'<U1000000000'", "[('a', '<f8')]", "'?'", "'<c16'", "'nonsense'", "8",
@@ -61,7 +61,7 @@ def claiming(generator: random.Random) -> bytes:
 
 
 def absurd(good: np.ndarray, generator: random.Random) -> bytes:
-    """Another array in place of a good one, as the bytes of an .npy file."""
+    """Another array in place of a good one, as the bytes of a .npy file."""
     kind = generator.randrange(12)
     if kind == 0:
         return claiming(generator)
@@ -97,7 +97,7 @@ def absurd(good: np.ndarray, generator: random.Random) -> bytes:
 
 
 def container(generator: random.Random, arrays: dict[str, np.ndarray]) -> bytes:
-    """A valid .npz, some of whose arrays are absurd, absent, twice there, or packed in another way."""
+    """A valid .npz, some of whose arrays are absurd, absent, duplicate, or compressed by another method."""
     ways = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
     chosen = generator.choices(list(arrays), k=generator.randint(1, 2))
     content = io.BytesIO()
@@ -113,7 +113,6 @@ def container(generator: random.Random, arrays: dict[str, np.ndarray]) -> bytes:
 
 
 def arrays_of(path: Path) -> dict[str, np.ndarray]:
-    """Of a track's file."""
     with np.load(path) as found:
         return dict(found)
 
@@ -183,7 +182,7 @@ def anything(generator: random.Random) -> Any:
 
 
 def parser_of(generator: random.Random) -> ModuleType:
-    """A module of pygbx's face, whose every field may hold something else than it should."""
+    """A module with pygbx's interface, whose every field may hold something else than it should."""
 
     def maybe(good: Any) -> Any:
         return anything(generator) if generator.random() < 0.05 else good

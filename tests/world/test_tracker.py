@@ -80,7 +80,7 @@ def test_a_checkpoint_must_be_passed_first():
 def test_the_simulator_counts_gates_to_the_tick():
     sim = Simulator(with_checkpoint(), num_cars=1)
     z = []
-    for tracker in drive(sim, FullThrottle()):
+    for tracker in drive(sim, FullThrottle()):  # noqa: B007  used below
         z.append(sim.rows()[0, CAR_ROW.start("position") + 2].item())
     first, finish = tracker["checkpoint_times_ms"][0].tolist()
     assert EndCause(int(tracker["end_cause"])) == EndCause.FINISHED

@@ -1,4 +1,4 @@
-"""Tracks: geometry only, in numpy. Start with :func:`load_track`."""
+"""The geometry of tracks, in numpy. Start with :func:`load_track`."""
 
 from tm_torchrl.tracks.building.blocks import BLOCKS, Block, blocks
 from tm_torchrl.tracks.building.generate import HELD_OUT_SEEDS, TRAINING_SEEDS, generate_track
@@ -6,7 +6,7 @@ from tm_torchrl.tracks.building.pieces import Piece, arc, chicane, jump, lay, st
 from tm_torchrl.tracks.centreline import from_centreline
 from tm_torchrl.tracks.clearance import Clearance, self_clearance
 from tm_torchrl.tracks.library import BUILTIN_TRACKS, DEFAULT_TRACK, load_track
-from tm_torchrl.tracks.line import racing_line
+from tm_torchrl.tracks.racing_line import racing_line
 from tm_torchrl.tracks.raster import Raster
 from tm_torchrl.tracks.speed import speed_profile
 from tm_torchrl.tracks.surfaces import Surface

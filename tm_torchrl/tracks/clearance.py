@@ -1,4 +1,4 @@
-"""Does a road keep clear of itself? Neither its walls may overlap nor a bend be tighter than the wall's distance."""
+"""Whether a road keeps clear of itself: its walls must not overlap, and bends must not be tighter than their wall."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from tm_torchrl.tracks.track import Track
 
-STRIDE = 2
+STRIDE = 2  # points of the centreline from one that is compared to the next
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class Clearance:
     """How near a track comes to itself.
 
     Args:
-        gap_m: metres between the walls of the two nearest stretches; negative if they overlap.
-        first_m: where along the centreline the first of them lies.
-        second_m: where the other lies.
+        gap_m: Metres between the walls of the two nearest stretches; negative if they overlap.
+        first_m: Where the first stretch lies along the centreline, in metres.
+        second_m: Where the other lies.
     """
 
     gap_m: float
@@ -56,7 +56,7 @@ def self_clearance(track: Track) -> Clearance:
 
 
 def tightest_bend(track: Track) -> tuple[float, int]:
-    """Smallest (radius minus distance of the wall), in metres, and where along the centreline it is."""
+    """Smallest difference of a bend's radius and its wall's distance, in metres, and its index on the centreline."""
     spread = 3
     line = track.centreline
     if track.is_circuit:
@@ -77,11 +77,11 @@ def tightest_bend(track: Track) -> tuple[float, int]:
 
 
 def require_clearance(track: Track) -> None:
-    """Raise if the walls of two stretches overlap."""
+    """Raise a ``ValueError`` if the walls of two stretches overlap."""
     near = self_clearance(track)
     if near.gap_m < 0.0:
         raise ValueError(
             f"track {track.name!r} touches itself: its walls overlap by {-near.gap_m:.1f} m "
-            f"between {near.first_m} m and {near.second_m} m along its centreline. A height field has "
+            f"between {near.first_m} m and {near.second_m} m along its centreline. The simulator has "
             f"no bridges: choose a smaller half_width or wall_offset, or another line"
         )

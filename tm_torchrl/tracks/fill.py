@@ -1,4 +1,4 @@
-"""Smooth ground where a grid has no heights: averages of ever coarser copies, laid back from coarse to fine."""
+"""Fills the unknown cells of a grid smoothly, by averages over ever coarser copies of it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ NUM_RELAXATIONS = 12
 
 
 def fill_smoothly(values: np.ndarray, *, is_known: np.ndarray) -> np.ndarray:
-    """Keep known cells as they are and let the others run smoothly between them, float64 ``[D, W]``.
+    """Keep the known cells and interpolate smoothly between them, float64 ``[D, W]``.
 
     >>> row = fill_smoothly(np.array([[1.0, 0.0, 0.0, 1.0]]), is_known=np.array([[True, False, False, True]]))
     >>> row.tolist()
     [[1.0, 1.0, 1.0, 1.0]]
     """
     if not is_known.any():
-        raise ValueError("is_known has no known cell; there is nothing to fill from")
+        raise ValueError("is_known: must have at least one known cell to fill from")
     filled = _pyramid(np.where(is_known, values, 0.0), is_known.astype(np.float64))
     for _ in range(NUM_RELAXATIONS):
         filled = np.where(is_known, values, _average_of_neighbours(filled))
@@ -42,7 +42,7 @@ def _halved(grid: np.ndarray) -> np.ndarray:
 
 
 def _doubled(grid: np.ndarray) -> np.ndarray:
-    """Bilinear: each fine cell lies a quarter coarse cell off the coarse centre."""
+    """Bilinear upsampling: each fine cell lies a quarter of a coarse cell from the coarse centre."""
     tall = _doubled_rows(grid)
     return _doubled_rows(tall.T).T
 

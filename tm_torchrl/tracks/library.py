@@ -1,4 +1,4 @@
-"""Named tracks that come with the package."""
+"""The built-in tracks, by name."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ def _builtin(name: str) -> Track:
 
 
 def load_track(name_or_path: str | Path) -> Track:
-    """A built-in track by name, or a track file by path (anything that ends in .npz).
+    """A built-in track by name, or a track file by its path, which ends in ``.npz``.
 
     Raises:
-        ValueError: no such name; the nearest ones are shown.
+        ValueError: No built-in track has this name; the message shows the nearest names.
 
     >>> load_track("oval").is_circuit
     True
@@ -86,5 +86,5 @@ def load_track(name_or_path: str | Path) -> Track:
     near = difflib.get_close_matches(name, BUILTIN_TRACKS, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise ValueError(
-        f"track {name!r} is no built-in track; {hint}Built-in are {', '.join(BUILTIN_TRACKS)}; files end in .npz"
+        f"track {name!r} is not a built-in track; {hint}Built-in are {', '.join(BUILTIN_TRACKS)}; files end in .npz"
     )

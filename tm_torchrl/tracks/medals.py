@@ -1,6 +1,6 @@
 """Medals of the built-in tracks: bronze, silver and gold from a scripted driver, author from a search.
 
-The times belong to the simulator's physics; ``scripts/make_medals.py`` and ``scripts/optimize_lap.py`` make them anew.
+The times depend on the simulator's physics; ``scripts/make_medals.py`` and ``scripts/optimize_lap.py`` update them.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class Medals:
     """Race times in seconds to reach or beat.
 
     Args:
-        bronze_s: a careful scripted driver.
-        silver_s: a brisk one.
-        gold_s: the best of the scripted drivers.
-        author_s: the best lap that a search found.
-        author_actions: the inputs of that lap, one letter of ``ACTION_LETTERS`` per 50 ms.
-        search_cpu_minutes: what the search has spent on this track.
-        search_is_settled: whether its last 30 CPU minutes brought less than 0.2 %.
+        bronze_s: Time of a careful scripted driver.
+        silver_s: Time of a faster one.
+        gold_s: Time of the fastest scripted driver.
+        author_s: Time of the best lap that a search found.
+        author_actions: The inputs of that lap, one letter of ``ACTION_LETTERS`` per 50 ms.
+        search_cpu_minutes: How long the search has run on this track.
+        search_is_settled: Whether its last 30 CPU minutes improved the lap by less than 0.2 %.
     """
 
     bronze_s: float
@@ -52,7 +52,7 @@ class Medals:
 
 @cache
 def medals_of(track_name: str) -> Medals | None:
-    """Medals of a built-in track; None for others.
+    """The medals of a built-in track; None for other tracks.
 
     >>> medals_of("hillside").author_s < medals_of("hillside").gold_s
     True
@@ -62,7 +62,7 @@ def medals_of(track_name: str) -> Medals | None:
 
 
 def author_actions(track_name: str) -> np.ndarray | None:
-    """Inputs of a built-in track's author lap, int8, one per 50 ms; None for other tracks."""
+    """The actions of a built-in track's author lap, int8, one per 50 ms; None for other tracks."""
     medals = medals_of(track_name)
     return None if medals is None else decode_actions(medals.author_actions)
 

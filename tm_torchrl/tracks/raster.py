@@ -1,7 +1,7 @@
 """The track as a 1 m grid: heights, distance to the road's edge, surfaces.
 
-Only + - * / sqrt and comparisons in a fixed order touch the rounded inputs, so a raster is the same bits everywhere;
-functions such as hypot, dot or sin differ between processors and have no place here.
+Only + - * / sqrt and comparisons in a fixed order are applied to the rounded inputs, so that a raster has the same bits
+everywhere; functions such as hypot, dot or sin differ between processors and must not be used here.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from tm_torchrl.tracks.surfaces import Surface
 if TYPE_CHECKING:
     from tm_torchrl.tracks.track import Track
 
-MARGIN_M = 26.0  # beyond the outermost wall; bilinear readers need 24 whole cells
-ROAD_BED_M = 2.0  # heights follow the road this far beyond the wall, so that the wall itself reads true heights
+MARGIN_M = 26.0  # beyond the outermost wall; bilinear sampling needs 24 whole cells
+ROAD_BED_M = 2.0  # heights follow the road this far beyond the wall, so that they are right at the wall
 TILE = 16
 
 
@@ -27,12 +27,12 @@ class Raster:
     """Grid of 1 m cells, arrays indexed ``[iz, ix]``; values belong to the point (x0 + ix, z0 + iz).
 
     Args:
-        origin: (x0, z0).
-        height: float32 ``[D, W]`` metres, interpolated along the spline and banked; smooth ground beyond the walls.
-        edge: float32 ``[D, W]`` metres to the road's edge, positive on the road. Clearance to the wall is
+        origin: The point (x0, z0).
+        height: Float32 ``[D, W]`` in metres, interpolated along the road and banked; smooth ground beyond the walls.
+        edge: Float32 ``[D, W]``, metres to the road's edge, positive on the road. The distance to the wall is
             ``edge + wall_offset``.
-        surface: uint8 ``[D, W]``, grass beside the road.
-        centre_index: float32 ``[D, W]``, fractional index of the nearest centreline point; -1 beyond the walls.
+        surface: Uint8 ``[D, W]``, grass beside the road.
+        centre_index: Float32 ``[D, W]``, fractional index of the nearest centreline point; -1 beyond the walls.
     """
 
     origin: tuple[float, float]
@@ -43,7 +43,7 @@ class Raster:
 
 
 def rasterise(track: Track) -> Raster:
-    """Lay the track on its grid."""
+    """Compute a track's raster."""
     line = track.centreline
     reach = float(track.half_width.max()) + track.wall_offset + MARGIN_M
     low_x, low_z = (
@@ -86,7 +86,7 @@ def rasterise(track: Track) -> Raster:
 
 
 def _nearest_points(px: np.ndarray, pz: np.ndarray, x: np.ndarray, z: np.ndarray, *, reach: float) -> np.ndarray:
-    """Index of the nearest centreline point for each cell, tile by tile; beyond reach one index serves a tile."""
+    """Index of the nearest centreline point for each cell, tile by tile; tiles beyond reach share one index."""
     nearest = np.zeros((len(z), len(x)), np.int64)
     half = 0.5 * (TILE - 1)
     half_diagonal = half * 1.4143
@@ -113,10 +113,10 @@ def _nearest_points(px: np.ndarray, pz: np.ndarray, x: np.ndarray, z: np.ndarray
 
 
 def _foot_of(track: Track, nearest: np.ndarray, x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Segment and share along it where the road's cross section passes through each cell.
+    """Segment, and share along it, at which the road's cross section passes through each cell.
 
-    The cross section turns steadily from one point's normal to the next one's. Plain projection on segments would jump
-    at every point of the inner side of a bend, and heights with it.
+    The cross section turns steadily from one point's normal to the next one's. A plain projection on segments would
+    jump, and the heights with it, at every point on the inner side of a bend.
     """
     line = track.centreline
     num_points = len(line)

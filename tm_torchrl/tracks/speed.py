@@ -1,4 +1,4 @@
-"""A plausible speed for every point of a track: for random starts and for scripted drivers."""
+"""A plausible speed for every point of a track, for random starts and scripted drivers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import numpy as np
 from tm_torchrl.tracks.track import Track
 
 TOP_SPEED = 110.0  # m/s
-STANDING_START = 8.0  # m/s reached at once, or a driver that obeys the profile would never set off
-REACH_M = 4  # curvature is read over this many metres to each side
+STANDING_START = 8.0  # m/s; at 0 a driver that obeys the profile would never set off
+REACH_M = 4  # curvature is measured over this many metres to each side
 
 
 def speed_profile(
@@ -19,14 +19,14 @@ def speed_profile(
     top_speed: float = TOP_SPEED,
     line: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Greatest speed that corners allow, that braking can reach and that the engine can give, float64 ``[P]`` in m/s.
+    """The largest speed that corners, braking and the engine allow, float64 ``[P]`` in m/s.
 
     Args:
-        track: where.
-        lateral_acceleration: m/s^2 that the driver dares to use in corners.
-        braking: m/s^2 of deceleration before them.
-        top_speed: m/s, never exceeded.
-        line: points ``[P, 3]`` to drive along, such as a racing line; the centreline by default.
+        track: The track to drive on.
+        lateral_acceleration: Sideways acceleration in corners, in m/s^2.
+        braking: Deceleration before corners, in m/s^2.
+        top_speed: Speed that is never exceeded, in m/s.
+        line: Points ``[P, 3]`` to drive along, such as a racing line; the centreline by default.
     """
     speed = np.minimum(np.sqrt(lateral_acceleration / np.maximum(curvature(track, line=line), 1e-6)), top_speed)
     num = len(speed)
@@ -44,7 +44,7 @@ def speed_profile(
 
 
 def curvature(track: Track, *, line: np.ndarray | None = None) -> np.ndarray:
-    """Curvature of the centreline, or of another line along it, on the map, 1/m, ``[P]``."""
+    """Curvature on the map of the centreline, or of another line along it, ``[P]`` in 1/m."""
     plan = (track.centreline if line is None else line)[:, (0, 2)]
     if track.is_circuit:
         behind, ahead = np.roll(plan, REACH_M, axis=0), np.roll(plan, -REACH_M, axis=0)

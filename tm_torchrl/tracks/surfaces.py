@@ -1,4 +1,4 @@
-"""Surfaces of the world, under the game's own material ids."""
+"""Surfaces and the game's material ids."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Surface(IntEnum):
-    """What a wheel stands on; the numbers are the game's contact material ids.
+    """What a wheel stands on; the values are the game's contact material ids.
 
     >>> int(Surface.ASPHALT), Surface(26).name
     (16, 'TURBO2')

@@ -1,4 +1,4 @@
-"""A track: the arrays that define it, and what is derived from them."""
+"""The track: arrays that define it, and what is derived from them."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ class Track:
     """A road through a height field, described along its centreline.
 
     Metres, y up, right-handed; a car that looks along (sin psi, 0, cos psi) has (cos psi, 0, -sin psi) on its left.
-    Inputs are checked, rounded (centreline, widths: 1/1024 m; bank: 1/65536) and frozen, so that everything derived
-    from them is the same bits on every platform.
+    Inputs are checked, rounded (centreline, widths: 1/1024 m; bank: 1/65536) and made read-only, so that everything
+    derived from them has the same bits on every platform.
 
     Args:
-        name: what people call it.
-        centreline: ``[P, 3]``, points 1 m apart on the map (x, z). A circuit's last point is 1 m before its first.
-        half_width: ``[P]`` or one number, metres from the centreline to the road's edge.
-        bank: ``[P]`` or one number, rise of the road per metre to the left.
-        surface: ``[P]`` or one id, :class:`Surface` of the road there. Beside the road is grass.
-        wall_offset: metres from the road's edge to the wall, at least 1.
-        is_circuit: whether the last point joins the first.
-        num_laps: laps of a race; 1 on an open course.
-        start: centreline index where the car stands.
-        finish: centreline index of the finish line. By default a circuit's start, or the last point of a course.
-        checkpoints: centreline indices in passing order, strictly between start and finish.
+        name: The track's name.
+        centreline: Points ``[P, 3]``, 1 m apart on the map (x, z). A circuit's last point is 1 m before its first.
+        half_width: Metres from the centreline to the road's edge, ``[P]`` or one number.
+        bank: Rise of the road per metre to the left, ``[P]`` or one number.
+        surface: :class:`Surface` of the road, ``[P]`` or one id. Beside the road there is grass.
+        wall_offset: Metres from the road's edge to the wall, at least 1.
+        is_circuit: Whether the last point joins the first.
+        num_laps: Laps of a race; 1 on an open course.
+        start: Centreline index at which the car starts.
+        finish: Centreline index of the finish line. By default a circuit's start, or the last point of a course.
+        checkpoints: Centreline indices in passing order, strictly between start and finish.
 
     >>> line = np.stack([np.zeros(100), np.zeros(100), np.arange(100.0)], axis=1)
     >>> track = Track("ruler", line, start=10, finish=90)
@@ -60,12 +60,12 @@ class Track:
 
     @property
     def num_points(self) -> int:
-        """Points of the centreline, which is metres of road on the map."""
+        """Number of points of the centreline, which is the length of the road on the map in metres."""
         return len(self.centreline)
 
     @cached_property
     def length(self) -> float:
-        """Metres from start to finish along the line that cars follow, all laps."""
+        """Metres from start to finish along the line that cars follow, over all laps."""
         return race_length(self)
 
     @cached_property
@@ -73,7 +73,7 @@ class Track:
         """The track as a 1 m grid.
 
         Raises:
-            ValueError: the track touches itself; a height field has no bridges. Zones and gates still work.
+            ValueError: The track touches itself, which a grid cannot hold. Zones and gates still work.
         """
         require_clearance(self)
         return rasterise(self)
@@ -83,17 +83,17 @@ class Track:
         """Virtual checkpoints 0.5 m apart over all laps.
 
         Raises:
-            ValueError: the line turns back on itself.
+            ValueError: The line turns back on itself.
         """
         return zones_of(self)
 
     @cached_property
     def gates(self) -> np.ndarray:
-        """float64 ``[G, 8]``: centre xyz, unit tangent xyz, half width to the wall, 0. One lap, the finish last."""
+        """Gates of one lap, the finish last, float64 ``[G, 8]``: centre, unit tangent, half width to the wall, 0."""
         return gate_table(self)
 
     def save(self, path: str | Path) -> Path:
-        """Write one ``.npz`` at once (a reader never sees half a file); returns the path written."""
+        """Write a ``.npz`` file, of which a reader never sees half; returns its path."""
         return save_arrays(self, path)
 
     @classmethod
@@ -101,11 +101,11 @@ class Track:
         """Read a file written by :meth:`save`.
 
         Raises:
-            ValueError: it is damaged, or holds what is no track; nothing in it is ever executed.
-            FileNotFoundError: there is no such file.
+            ValueError: The file is damaged or does not hold a track; nothing in it is ever executed.
+            FileNotFoundError: There is no such file.
         """
         arguments = load_arrays(path)
         try:
             return cls(**arguments)
         except ValueError as error:
-            raise ValueError(f"path {str(path)!r} holds no track: {error}") from error
+            raise ValueError(f"path {str(path)!r} does not hold a track: {error}") from error

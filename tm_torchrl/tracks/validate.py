@@ -1,4 +1,4 @@
-"""Checks of a track's defining arrays; each error names the argument, what was given and what to do."""
+"""Checks the arrays that define a track."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ LENGTH_GRID = 1024.0  # points and widths lie on multiples of 1/1024 m
 BANK_GRID = 65536.0
 MIN_POINTS = 20
 SPACING_RANGE_M = (0.8, 1.25)  # of neighbouring points, on the map
-MAX_DISTANCE_M = 1e6  # of a point from 0; beyond, floats have no millimetres left for it
-MAX_EXTENT_M = 8192.0  # a raster of 64M cells is not a track but a mistake in units
+MAX_DISTANCE_M = 1e6  # of a point from 0; beyond it float32 cannot resolve a centimetre
+MAX_EXTENT_M = 8192.0  # a raster of 64M cells must be a mistake in units
 
 
 def snap(values: np.ndarray, *, grid: float = LENGTH_GRID) -> np.ndarray:
@@ -26,7 +26,7 @@ def snap(values: np.ndarray, *, grid: float = LENGTH_GRID) -> np.ndarray:
 
 
 def validated(track: Track) -> dict[str, Any]:
-    """Return the track's fields checked, rounded, in their types and read-only."""
+    """The track's fields, checked, rounded, converted to their types and read-only."""
     if not isinstance(track.name, str) or not track.name:
         raise ValueError(f"name must be a non-empty string, got {track.name!r}")
     is_circuit = bool(track.is_circuit)
@@ -38,14 +38,7 @@ def validated(track: Track) -> dict[str, Any]:
         known = ", ".join(f"{s.name}={s.value}" for s in Surface)
         raise ValueError(f"surface has the unknown id {unknown[0]:g}; known are {known}")
     half_width = _bounded("half_width", track.half_width, num_points, low=1.0, high=100.0, unit="m")
-    bank = _bounded(
-        "bank",
-        track.bank,
-        num_points,
-        low=-0.75,
-        high=0.75,
-        unit="m rise per m to the left",
-    )
+    bank = _bounded("bank", track.bank, num_points, low=-0.75, high=0.75, unit="m rise per m to the left")
     wall_offset = numbers("wall_offset", track.wall_offset)
     if wall_offset.ndim or not 1.0 <= wall_offset <= 100.0:
         raise ValueError(f"wall_offset must be a number, 1..100 m, got {_shown(wall_offset)}")
@@ -85,11 +78,23 @@ def _centreline(value: Any, *, is_circuit: bool) -> np.ndarray:
         raise ValueError(f"centreline must be finite; point {int(np.argmin(np.isfinite(line).all(axis=1)))} is not")
     farthest = float(np.abs(line).max())
     if farthest > MAX_DISTANCE_M:
-        raise ValueError(f"centreline reaches {farthest:g} m from 0; the most is {MAX_DISTANCE_M:g}. Is it in metres?")
+        raise ValueError(f"centreline must lie within {MAX_DISTANCE_M:g} m of 0, got {farthest:g} m. Is it in metres?")
     extent = float((line.max(axis=0) - line.min(axis=0)).max())
     if extent > MAX_EXTENT_M:
-        raise ValueError(f"centreline spans {extent:g} m; the most is {MAX_EXTENT_M:g} m. Is it in metres?")
+        raise ValueError(f"centreline must span at most {MAX_EXTENT_M:g} m, got {extent:g} m. Is it in metres?")
     line = snap(line)
+    _check_spacing(line, is_circuit=is_circuit)
+    turn = np.roll(line, -2, axis=0) - line if is_circuit else line[2:] - line[:-2]
+    folds = np.flatnonzero((turn[:, 0] == 0.0) & (turn[:, 2] == 0.0))
+    if len(folds):
+        raise ValueError(
+            f"centreline turns back on itself at point {(int(folds[0]) + 1) % len(line)}: the points before and after "
+            "it are the same, so the road has no direction there"
+        )
+    return line
+
+
+def _check_spacing(line: np.ndarray, *, is_circuit: bool) -> None:
     ahead = np.roll(line, -1, axis=0) if is_circuit else line[1:]
     step = ahead - line[: len(ahead)]
     spacing = np.sqrt(step[:, 0] * step[:, 0] + step[:, 2] * step[:, 2])
@@ -105,27 +110,19 @@ def _centreline(value: Any, *, is_circuit: bool) -> np.ndarray:
             f"centreline points must be 1 m apart on the map ({low:g}..{high:g}); "
             f"points {where} are {spacing[i]:.3f} m apart. {hint}"
         )
-    turn = np.roll(line, -2, axis=0) - line if is_circuit else line[2:] - line[:-2]
-    folds = np.flatnonzero((turn[:, 0] == 0.0) & (turn[:, 2] == 0.0))
-    if len(folds):
-        raise ValueError(
-            f"centreline turns back on itself at point {(int(folds[0]) + 1) % len(line)}: the points before and behind "
-            "it are one place, so the road has no direction there"
-        )
-    return line
 
 
 def numbers(name: str, value: Any) -> np.ndarray:
-    """As floats; texts, complex numbers, objects and rows of unequal length are none.
+    """The value as floats; text, complex numbers, objects and rows of unequal length are refused.
 
     Args:
-        name: of the argument, for messages.
-        value: given.
+        name: The argument's name, for error messages.
+        value: What was given.
     """
     try:
         array = np.asarray(value)
         if array.dtype.kind not in "biuf":
-            raise TypeError(f"it holds {array.dtype}")
+            raise TypeError(f"dtype {array.dtype}")
         return array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be numbers, got {_shown(value)} ({error})") from None
@@ -168,9 +165,9 @@ def _ends(track: Track, num_points: int, *, is_circuit: bool) -> tuple[int, int]
     if finish == -1:
         finish = start if is_circuit else num_points - 1
     if is_circuit and finish != start:
-        raise ValueError(f"finish of a circuit is its start ({start}), got {finish}; leave finish out")
+        raise ValueError(f"finish of a circuit must be its start ({start}), got {finish}; leave finish out")
     if not is_circuit and not start < finish < num_points:
-        raise ValueError(f"finish must lie behind the start ({start}) and be at most {num_points - 1}, got {finish}")
+        raise ValueError(f"finish must be above start={start} and at most {num_points - 1}, got {finish}")
     return start, finish
 
 
@@ -186,7 +183,7 @@ def _checkpoints(value: Any, start: int, finish: int, num_points: int, *, is_cir
     steps = np.diff(since_start, prepend=0, append=last)
     if (steps < 1).any():
         raise ValueError(
-            f"checkpoints must follow each other strictly between start {start} and finish {finish}, "
+            f"checkpoints must be in passing order and lie strictly between start={start} and finish={finish}, "
             f"got {_shown(points.tolist())}"
         )
     return points

@@ -1,9 +1,9 @@
-"""Virtual checkpoints: the community's chain of points half a metre apart along the race."""
+"""Virtual checkpoints: a chain of points half a metre apart along the race, as in Linesight."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from tm_torchrl.tracks.track import Track
 
 ZONE_SPACING_M = 0.5
-NUM_BEFORE = 20
-NUM_AFTER = 1000
-MAX_FALL = 0.4  # metres per metre; where the road falls away faster (a jump) cars fly, and so does the line
+NUM_BEFORE = 20  # zones before the start, which is therefore the index of the start zone
+NUM_AFTER = 1000  # zones after the finish
+MAX_FALL = 0.4  # metres per metre; where the road falls faster (a jump) cars fly, and the line follows them
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +24,12 @@ class Zones:
     ``distance[i-1] + clip((p - transitions[i-1]) . tangents[i-1], 0, lengths[i-1])``.
 
     Args:
-        centers: float32 ``[Z, 3]``; ``NUM_BEFORE`` lie before the start, ``NUM_AFTER`` behind the finish.
-        transitions: float32 ``[Z - 1, 3]``.
-        tangents: float32 ``[Z - 1, 3]``, unit, from transition ``i`` to the next; the last is repeated.
-        lengths: float32 ``[Z - 1]``, metres from transition ``i`` to the next; the last is repeated.
-        distance: float32 ``[Z]``, metres from transition 0 to transition ``i``; the last goes one length on.
-        checkpoint_zones: int32 ``[G * laps]``, the zone at each gate of the race in passing order, the finish last.
+        centers: Float32 ``[Z, 3]``; ``NUM_BEFORE`` lie before the start, ``NUM_AFTER`` after the finish.
+        transitions: Float32 ``[Z - 1, 3]``.
+        tangents: Float32 ``[Z - 1, 3]``, unit vectors from transition ``i`` to the next; the last is repeated.
+        lengths: Float32 ``[Z - 1]``, metres from transition ``i`` to the next; the last is repeated.
+        distance: Float32 ``[Z]``, metres from transition 0 to transition ``i``; the last one is one length further.
+        checkpoint_zones: Int32 ``[G * laps]``, the zone at each gate of the race in passing order, the finish last.
     """
 
     centers: np.ndarray
@@ -39,24 +39,11 @@ class Zones:
     distance: np.ndarray
     checkpoint_zones: np.ndarray
 
-    NUM_BEFORE: ClassVar[int] = NUM_BEFORE
-    NUM_AFTER: ClassVar[int] = NUM_AFTER
-
-    @property
-    def start_zone(self) -> int:
-        """The zone in which the car stands at the start."""
-        return NUM_BEFORE
-
-    @property
-    def finish_zone(self) -> int:
-        """The last zone that a car can be in: the one at the finish line."""
-        return len(self.centers) - NUM_AFTER - 1
-
 
 def flight_line(track: Track) -> np.ndarray:
-    """Centreline with the drops behind jumps bridged, float64 ``[P, 3]``.
+    """The centreline with the drops behind jumps bridged, float64 ``[P, 3]``.
 
-    A chain of zones that falls down a jump's back face would never be the nearest to a car that flies above it.
+    If the zones went down a jump's back face, none of them would be the nearest to a car that flies over it.
     """
     line = track.centreline.copy()
     height = line[:, 1].tolist()
@@ -79,7 +66,7 @@ def _run_of(points: np.ndarray) -> np.ndarray:
 
 
 def _race_run(track: Track) -> tuple[np.ndarray, float]:
-    """Metres from the start to each gate of one lap (the finish last), and the metres of one lap."""
+    """Metres from the start to each gate of one lap (the finish last), and the length of a lap in metres."""
     line = flight_line(track)
     if track.is_circuit:
         num_points = len(line)
@@ -93,12 +80,12 @@ def _race_run(track: Track) -> tuple[np.ndarray, float]:
 
 
 def race_length(track: Track) -> float:
-    """Metres of the whole race."""
+    """Length of the race over all laps, in metres."""
     return _race_run(track)[1] * track.num_laps
 
 
 def _endless_line(track: Track, race_m: float) -> tuple[np.ndarray, int]:
-    """Points that cover the race with enough before and behind, and the index of the start among them."""
+    """Points that cover the race and enough road at both ends, and the index of the start among them."""
     line = flight_line(track)
     num_points = len(line)
     after_m = NUM_AFTER * ZONE_SPACING_M + 20.0
@@ -112,14 +99,14 @@ def _endless_line(track: Track, race_m: float) -> tuple[np.ndarray, int]:
 
 
 def _points_along(track: Track, *, num_before: int, num_after: int) -> np.ndarray:
-    """Points 0.5 m apart along the race, with further ones before and behind."""
+    """Points 0.5 m apart along the race, with further ones before the start and after the finish."""
     race_m = race_length(track)
     line, origin = _endless_line(track, race_m)
     run = _run_of(line)
     num_race = int(np.floor(race_m / ZONE_SPACING_M + 0.5)) + 1
-    wanted = run[origin] + ZONE_SPACING_M * (np.arange(num_before + num_race + num_after) - num_before)
-    left = np.searchsorted(run, wanted, side="right") - 1
-    share = ((wanted - run[left]) / (run[left + 1] - run[left]))[:, None]
+    at = run[origin] + ZONE_SPACING_M * (np.arange(num_before + num_race + num_after) - num_before)
+    left = np.searchsorted(run, at, side="right") - 1
+    share = ((at - run[left]) / (run[left + 1] - run[left]))[:, None]
     points: np.ndarray = line[left] + (line[left + 1] - line[left]) * share
     return points
 
@@ -130,7 +117,7 @@ def race_points(track: Track) -> np.ndarray:
 
 
 def zones_of(track: Track) -> Zones:
-    """Chain zones along the race: 0.5 m apart along the line, then smoothed over +-5 zones."""
+    """The zones of a race: 0.5 m apart along the line, then smoothed over 5 zones to each side."""
     gate_run, lap_m = _race_run(track)
     centers = _points_along(track, num_before=NUM_BEFORE, num_after=NUM_AFTER)
     centers[5:-5] = 0.5 * (centers[:-10] + centers[10:])
@@ -141,7 +128,7 @@ def zones_of(track: Track) -> Zones:
     if not (lengths > 1e-6).all():
         raise ValueError(
             f"track {track.name!r}: its line turns back on itself {0.5 * (int(lengths.argmin()) - NUM_BEFORE):.0f} m "
-            "behind the start, where it has no direction; lay a line that goes on"
+            "after the start, so it has no direction there; use a line that only goes forwards"
         )
     laps = np.arange(track.num_laps)[:, None] * lap_m
     at_gates = NUM_BEFORE + np.floor((laps + gate_run[None]).reshape(-1) / ZONE_SPACING_M + 0.5)
@@ -156,7 +143,7 @@ def zones_of(track: Track) -> Zones:
 
 
 def gate_table(track: Track) -> np.ndarray:
-    """Rows of :attr:`Track.gates`."""
+    """The array of :attr:`Track.gates`."""
     index = np.append(track.checkpoints, track.finish)
     num_points = track.num_points
     if track.is_circuit:

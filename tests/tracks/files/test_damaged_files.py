@@ -1,4 +1,4 @@
-"""One test for each kind of defect that fuzzing found in the readers of tracks and lines."""
+"""One test for each kind of defect that fuzzing found in the readers of track files."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def path(tmp_path: Path) -> Path:
     return Track("ruler", LINE, start=5, finish=35).save(tmp_path / "ruler.npz")
 
 
-def with_member(path: Path, name: str, content: bytes, *, way: int = zipfile.ZIP_STORED) -> None:
-    """The same file, with other bytes in one array's place."""
+def with_member(path: Path, name: str, content: bytes, *, method: int = zipfile.ZIP_STORED) -> None:
+    """Replace one array of the file by other bytes."""
     with zipfile.ZipFile(path) as archive:
         members = {member: archive.read(member) for member in archive.namelist()}
-    with zipfile.ZipFile(path, "w", way) as archive:
+    with zipfile.ZipFile(path, "w", method) as archive:
         for member, old in {**members, f"{name}.npy": content}.items():
             archive.writestr(member, old)
 
@@ -43,7 +43,7 @@ def npy(array: Any) -> bytes:
 
 
 def headed(header: str, content: bytes = b"") -> bytes:
-    """An .npy file with a header of one's own."""
+    """A .npy file with a given header."""
     return b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header.encode() + content
 
 
@@ -53,7 +53,7 @@ def test_a_deflated_array_that_cannot_be_unpacked(path: Path) -> None:
         at = archive.getinfo("centreline.npy").header_offset + 30 + len("centreline.npy") + 20  # 20 of its local extras
     content[at : at + 8] = b"\xff" * 8
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"ruler\.npz.* is damaged \(.*; save the track again"):
+    with pytest.raises(ValueError, match=r"ruler\.npz.* is damaged \("):
         Track.load(path)
 
 
@@ -62,68 +62,62 @@ def test_a_deflated_array_that_cannot_be_unpacked(path: Path) -> None:
     [
         ("((((", "TokenError|SyntaxError|ValueError"),
         ("{'descr': (), 'fortran_order': False, 'shape': (3,), }\n", "IndexError|ValueError"),
-        ("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\n", "it holds object; plain numbers or text"),
-        (
-            "{'descr': '<f8', 'fortran_order': False, 'shape': (-3,), }\n",
-            r"float64 \[-3\], and 24 bytes follow",
-        ),
-        ("{'descr': '<f8', 'fortran_order': False, 'shape': (4,), }\n", r"tells of float64 \[4\], and 24 bytes follow"),
-        (
-            "{'descr': '<f8', 'fortran_order': False, 'shape': (3, True), }\n",
-            r"float64 \[3, True\], and 24 bytes follow",
-        ),
+        ("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\n", "dtype object"),
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (-3,), }\n", r"float64 \[-3\], but 24 bytes"),
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (4,), }\n", r"float64 \[4\], but 24 bytes"),
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (3, True), }\n", r"float64 \[3, True\], but 24 bytes"),
     ],
 )
-def test_a_header_that_cannot_be_meant_so(path: Path, header: str, words: str) -> None:
+def test_an_invalid_header(path: Path, header: str, words: str) -> None:
     with_member(path, "bank", headed(header, bytes(24)))
     with pytest.raises(ValueError, match=rf"ruler\.npz.*bank\.npy.*({words})"):
         Track.load(path)
 
 
-def test_a_header_that_tells_of_gigabytes_takes_no_memory(path: Path, tmp_path: Path) -> None:
+def test_a_header_that_claims_gigabytes_takes_no_memory(path: Path, tmp_path: Path) -> None:
     # 2^27 points of 24 bytes would be 3 GiB.
     lying = headed("{'descr': '<f8', 'fortran_order': False, 'shape': (134217728, 3), }\n", bytes(240))
     with_member(path, "centreline", lying)
     (tmp_path / "line.npy").write_bytes(lying)
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match=r"tells of float64 \[134217728, 3\], and 240 bytes follow"):
+        with pytest.raises(ValueError, match=r"centreline\.npy.*float64 \[134217728, 3\], but 240 bytes"):
             Track.load(path)
-        with pytest.raises(ValueError, match=r"line\.npy.*tells of float64"):
+        with pytest.raises(ValueError, match=r"line\.npy.*float64 \[134217728, 3\]"):
             from_centreline(tmp_path / "line.npy", width=8.0)
         assert tracemalloc.get_traced_memory()[1] < 2**22
     finally:
         tracemalloc.stop()
 
 
-def test_an_array_that_is_packed_too_well(path: Path) -> None:
-    with_member(path, "bank", npy(np.zeros(2**23 + 1)), way=zipfile.ZIP_DEFLATED)  # 8 * (2^23 + 1) + 128
+def test_a_small_file_with_a_huge_array(path: Path) -> None:
+    with_member(path, "bank", npy(np.zeros(2**23 + 1)), method=zipfile.ZIP_DEFLATED)  # 8 * (2^23 + 1) + 128
     assert path.stat().st_size < 2**17
-    with pytest.raises(ValueError, match=r"bank\.npy tells of 67,109,000 bytes; the most is 67,108,864"):
+    with pytest.raises(ValueError, match=r"bank\.npy .*67,109,000 bytes"):
         Track.load(path)
 
 
-def test_a_way_of_packing_that_tells_no_sizes(path: Path) -> None:
-    with_member(path, "bank", npy(0.0), way=zipfile.ZIP_BZIP2)
-    with pytest.raises(ValueError, match=r"ruler\.npz.*is packed in way 12; numpy stores or deflates"):
+def test_a_compression_method_whose_output_is_not_limited(path: Path) -> None:
+    with_member(path, "bank", npy(0.0), method=zipfile.ZIP_BZIP2)
+    with pytest.raises(ValueError, match=r"ruler\.npz.*npy: compression method 12"):
         Track.load(path)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("start", np.inf, r"start is float64 \[\], a whole number wanted"),
-        ("start", 5.7, r"start is float64 \[\], a whole number wanted"),
+        ("start", np.inf, r"start is float64 \[\]"),
+        ("start", 5.7, r"start is float64 \[\]"),
         ("start", "5", "start is <U1"),
-        ("num_laps", 1 + 0j, "num_laps is complex128|it holds complex128"),
-        ("finish", np.datetime64("2020-01-01"), "it holds datetime64"),
-        ("name", b"ruler", r"it holds \|S5"),
-        ("name", 5, r"name is int64 \[\], a text wanted"),
-        ("is_circuit", "no", r"is_circuit is <U2 \[\], true or false wanted"),
-        ("name", np.zeros((2, 2), "<U3"), r"name is <U3 \[2, 2\], a text wanted"),
+        ("num_laps", 1 + 0j, "num_laps.*complex128"),
+        ("finish", np.datetime64("2020-01-01"), "finish.*datetime64"),
+        ("name", b"ruler", r"name.*\|S5"),
+        ("name", 5, r"name is int64 \[\]"),
+        ("is_circuit", "no", r"is_circuit is <U2 \[\]"),
+        ("name", np.zeros((2, 2), "<U3"), r"name is <U3 \[2, 2\]"),
     ],
 )
-def test_a_single_value_of_another_kind(path: Path, name: str, value: Any, words: str) -> None:
+def test_a_single_value_of_another_type(path: Path, name: str, value: Any, words: str) -> None:
     with_member(path, name, npy(value))
     with pytest.raises(ValueError, match=rf"ruler\.npz.*{words}"):
         Track.load(path)
@@ -132,61 +126,61 @@ def test_a_single_value_of_another_kind(path: Path, name: str, value: Any, words
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("centreline", np.zeros((3, 3)), "centreline must have at least 20 points"),
-        ("centreline", LINE * 1e300, r"centreline reaches 3\.9e\+301 m from 0"),
-        ("centreline", LINE.astype("<U9"), "centreline must be numbers"),
-        ("checkpoints", np.array([np.nan]), "checkpoints must be a list of centreline indices"),
-        ("checkpoints", np.array([1e300]), r"checkpoints must be centreline indices 0\.\.39"),
-        ("half_width", np.array("wide"), r"half_width must be numbers, got 'wide'"),
+        ("centreline", np.zeros((3, 3)), "20 points"),
+        ("centreline", LINE * 1e300, r"3\.9e\+301 m"),
+        ("centreline", LINE.astype("<U9"), "numbers"),
+        ("checkpoints", np.array([np.nan]), "centreline indices"),
+        ("checkpoints", np.array([1e300]), r"0\.\.39"),
+        ("half_width", np.array("wide"), "'wide'"),
     ],
 )
-def test_arrays_that_are_no_track_name_their_file_too(path: Path, name: str, value: Any, words: str) -> None:
+def test_arrays_that_are_not_a_track_name_their_file_too(path: Path, name: str, value: Any, words: str) -> None:
     with_member(path, name, npy(value))
-    with pytest.raises(ValueError, match=rf"ruler\.npz.* holds no track: {words}"):
+    with pytest.raises(ValueError, match=rf"ruler\.npz.*: {name} .*{words}"):
         Track.load(path)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("num_laps", np.inf, "num_laps must be a whole number, got inf"),
-        ("start", None, "start must be numbers, got None"),
-        ("finish", [1, 2], r"finish must be a whole number, got \[1, 2\]"),
-        ("wall_offset", "far", "wall_offset must be numbers, got 'far'"),
-        ("surface", [[16], [16, 16]], "surface must be numbers"),
+        ("num_laps", np.inf, "inf"),
+        ("start", None, "None"),
+        ("finish", [1, 2], r"\[1, 2\]"),
+        ("wall_offset", "far", "'far'"),
+        ("surface", [[16], [16, 16]], "numbers"),
     ],
 )
-def test_arguments_of_another_kind_are_named(name: str, value: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+def test_arguments_of_another_type_are_named(name: str, value: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be .*{words}"):
         Track("ruler", LINE, **{"start": 5, "finish": 35, name: value})
 
 
 def test_a_line_that_turns_back_on_itself_has_no_direction() -> None:
     there = np.arange(30.0)
     run = np.concatenate([there, there[-2::-1]])
-    with pytest.raises(ValueError, match="centreline turns back on itself at point 29"):
+    with pytest.raises(ValueError, match=r"centreline .* point 29"):
         Track("fold", np.stack([0 * run, 0 * run, run], axis=1))
     run = np.concatenate([there, there[::-1] + 0.5])  # no point twice at the turn, but zones are smoothed over 5 m
     run[30:] -= 0.5 - 0.1
     line = np.stack([0 * run, 0 * run, run], axis=1)
     line[30:, 0] = 0.9
-    with pytest.raises(ValueError, match="turns back on itself"):
+    with pytest.raises(ValueError, match="track 'fold'"):
         Track("fold", line).zones  # noqa: B018
 
 
 @pytest.mark.parametrize("is_circuit", [False, True])
 def test_a_line_that_stands_still(is_circuit: bool) -> None:
-    with pytest.raises(ValueError, match=r"line is 0\.0 m long on the map; at least 20 m make a track"):
+    with pytest.raises(ValueError, match=r"line is 0\.0 m long"):
         from_centreline(np.ones((20, 3)), width=8.0, is_circuit=is_circuit)
 
 
 def test_a_line_far_away_is_refused_before_it_overflows() -> None:
-    with pytest.raises(ValueError, match=r"line reaches 3\.9e\+201 m from 0; the most is 1e\+06"):
+    with pytest.raises(ValueError, match=r"line reaches 3\.9e\+201 m"):
         from_centreline(LINE * 1e200, width=8.0)
 
 
-def test_a_track_s_file_is_no_line(path: Path) -> None:
-    with pytest.raises(ValueError, match=r"ruler\.npz' is no \.npy file of numbers"):
+def test_a_track_file_is_not_a_line(path: Path) -> None:
+    with pytest.raises(ValueError, match=r"line='.*ruler\.npz'"):
         from_centreline(path, width=8.0)
 
 
@@ -201,25 +195,25 @@ def test_a_drive_with_holes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     facts = {"race_time": 100, "cp_times": [], "num_respawns": 0, "sample_period": 100}
     holding(SimpleNamespace(records=[SimpleNamespace(position=None)], **facts))
-    with pytest.raises(ValueError, match=r"a\.Gbx could not be read .*AttributeError"):
+    with pytest.raises(ValueError, match=r"a\.Gbx .*AttributeError"):
         read_drive(tmp_path / "a.Gbx")
     nowhere = SimpleNamespace(position=SimpleNamespace(x=float("nan"), y=0.0, z=0.0))
     holding(SimpleNamespace(records=[nowhere, nowhere], **facts))
-    with pytest.raises(ValueError, match=r"a\.Gbx is damaged: its positions are no places within 1e\+06 m"):
+    with pytest.raises(ValueError, match=r"a\.Gbx is damaged: its positions"):
         read_drive(tmp_path / "a.Gbx")
     holding(SimpleNamespace(blocks=None, map_name="A01", environment="Stadium"))
-    with pytest.raises(ValueError, match=r"a\.Gbx could not be read .*TypeError"):
+    with pytest.raises(ValueError, match=r"a\.Gbx .*TypeError"):
         read_map(tmp_path / "a.Gbx")
 
 
 @pytest.mark.parametrize(
     ("points", "words"),
     [
-        (np.array([[0.0, 0.0, 0.0], [0.0, 0.0, np.inf]]), "points: of 2, some lie beyond"),
-        (np.zeros((0, 3)), "points: of 0"),
-        (np.tile([[0.0, 0.0, 0.0], [9e5, 0.0, 0.0]], (3, 1)), r"points: 4\.5e\+06 m from one to the next"),  # 5 * 9e5
+        (np.array([[0.0, 0.0, 0.0], [0.0, 0.0, np.inf]]), r"points: .*got 2\) and all within"),
+        (np.zeros((0, 3)), r"points: .*got 0\)"),
+        (np.tile([[0.0, 0.0, 0.0], [9e5, 0.0, 0.0]], (3, 1)), r"points: 4\.5e\+06 m"),  # 5 * 9e5
     ],
 )
-def test_points_that_are_no_drive(points: np.ndarray, words: str) -> None:
+def test_points_that_are_not_a_drive(points: np.ndarray, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         resampled(points)

@@ -1,4 +1,4 @@
-"""The community's files: points there and back, replays and maps read through a stand-in of the parser."""
+"""The community's files: round trips of points; replays and maps, read by a fake of the parser."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_points_lie_half_a_metre_apart_over_the_whole_race(name: str, tmp_path: 
     assert np.abs(points - race_points(track)).max() <= 0.00005001  # four decimals
 
 
-def test_a_track_survives_the_way_through_points(tmp_path: Path) -> None:
+def test_a_track_survives_a_round_trip_through_points(tmp_path: Path) -> None:
     track = load_track("hillside")
     again = from_centreline(save_line(track, tmp_path / "hillside.npy"), width=18.0)
     assert again.length == pytest.approx(track.length, rel=0.005)
@@ -43,9 +43,7 @@ def test_checkpoints_lie_where_the_line_passes_them() -> None:
     line = np.stack([0 * run, 0 * run, run], axis=1)
     track = from_centreline(line, width=20.0, checkpoints=np.array([[4.0, 0.0, 300.0], [-8.0, 2.0, 100.0]]))
     assert track.centreline[track.checkpoints][:, 2] == pytest.approx([100.0, 300.0], abs=0.51)
-    with pytest.raises(
-        ValueError, match=r"checkpoints\[0\] = \[13.0, 0.0, 100.0\]: the line passes it at 13 m at best"
-    ):
+    with pytest.raises(ValueError, match=r"checkpoints\[0\]=\[13\.0, 0\.0, 100\.0\]: .*13 m"):
         from_centreline(line, width=20.0, checkpoints=np.array([[13.0, 0.0, 100.0]]))
     assert len(from_centreline(line, width=20.0, checkpoints=np.zeros((0, 3))).checkpoints) == 0
 
@@ -62,14 +60,14 @@ def test_a_second_pass_is_a_checkpoint_too_and_crossing_roads_are_for_the_game()
     assert apart.max() < 12
 
 
-def stand_in(
+def fake_parser(
     monkeypatch: pytest.MonkeyPatch,
     *,
     positions: np.ndarray,
     sample_ms: int | None,
     blocks: list[tuple[str, list[int]]],
 ) -> None:
-    """A module of pygbx's face: one slow ghost, one fast one, and a map inside the replay."""
+    """A module with pygbx's interface: a slow ghost, a fast one, and a map inside the replay."""
 
     def ghost(time: int, offset: float) -> SimpleNamespace:
         records = [SimpleNamespace(position=SimpleNamespace(x=x + offset, y=y, z=z)) for x, y, z in positions]
@@ -103,7 +101,7 @@ def test_the_fastest_drive_is_read_up_to_its_finish(monkeypatch: pytest.MonkeyPa
     positions = np.stack([np.zeros(40), np.zeros(40), np.arange(40.0) * 3], axis=1)
     (tmp_path / "a.Replay.Gbx").write_bytes(b"GBX")
     for sample_ms, kept in ((50, 21), (100, 11), (None, 11)):  # 1 s: at 0, 50, ..., 1000 ms
-        stand_in(monkeypatch, positions=positions, sample_ms=sample_ms, blocks=[])
+        fake_parser(monkeypatch, positions=positions, sample_ms=sample_ms, blocks=[])
         drive = read_drive(tmp_path / "a.Replay.Gbx")
         assert drive.race_time_ms == 1000
         assert len(drive.positions) == kept
@@ -121,7 +119,7 @@ def test_checkpoints_of_a_map_are_block_centres(monkeypatch: pytest.MonkeyPatch,
         ("StadiumRoadMainCheckpointLeft", [3, 1, 5]),
         ("StadiumPlatformCheckpointHigh", [0, 2, 0]),
     ]
-    stand_in(monkeypatch, positions=np.zeros((5, 3)), sample_ms=100, blocks=blocks)
+    fake_parser(monkeypatch, positions=np.zeros((5, 3)), sample_ms=100, blocks=blocks)
     facts = read_map(tmp_path / "a.Replay.Gbx")
     assert (facts.name, facts.environment) == ("A01-Race", "Stadium")
     # x * 32 + 16, y * 8 (raised by 5/8 and 7/8 of 8 m), z * 32 + 16
@@ -129,14 +127,14 @@ def test_checkpoints_of_a_map_are_block_centres(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_other_files_and_a_missing_parser_are_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="is not a file; replays lie in"):
+    with pytest.raises(FileNotFoundError, match=r"absent\.Gbx is not a file"):
         read_drive(tmp_path / "absent.Gbx")
     (tmp_path / "a.Gbx").write_bytes(b"PNG")
     monkeypatch.setitem(sys.modules, "pygbx", None)
     with pytest.raises(ImportError, match=r"pip install 'tm_torchrl\[gbx\]'"):
         read_map(tmp_path / "a.Gbx")
-    stand_in(monkeypatch, positions=np.zeros((5, 3)), sample_ms=100, blocks=[])
-    with pytest.raises(ValueError, match=r"could not be read as a file of TrackMania Forever \(KeyError"):
+    fake_parser(monkeypatch, positions=np.zeros((5, 3)), sample_ms=100, blocks=[])
+    with pytest.raises(ValueError, match=r"a\.Gbx .*KeyError"):
         read_map(tmp_path / "a.Gbx")
 
 
@@ -146,7 +144,7 @@ def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_script_goes_both_ways(tmp_path: Path) -> None:
+def test_the_script_converts_both_ways(tmp_path: Path) -> None:
     assert "wrote" in run("oval", "--out", "oval_0.5m.npy", cwd=tmp_path).stdout
     done = run("oval_0.5m.npy", "--out", "oval.npz", "--width", "18", "--checkpoints", "2", "--game-only", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -165,7 +163,7 @@ def test_the_script_goes_both_ways(tmp_path: Path) -> None:
 
 
 def test_the_real_parser_has_what_is_read_of_it(tmp_path: Path) -> None:
-    """The other tests speak with a stand-in for it."""
+    """The other tests use a fake of it."""
     pygbx = pytest.importorskip("pygbx")
     assert callable(pygbx.Gbx.get_classes_by_ids)
     for kind in ("CTN_GHOST", "CHALLENGE", "CHALLENGE_OLD", "REPLAY_RECORD"):
@@ -180,5 +178,5 @@ def test_the_real_parser_has_what_is_read_of_it(tmp_path: Path) -> None:
     assert (sample.position.x, sample.position.y, sample.position.z) == (1, 2, 3)
     broken = tmp_path / "a.Replay.Gbx"
     broken.write_bytes(b"GBX\x06\x00BUCR" + bytes(40))
-    with pytest.raises(ValueError, match=r"holds no drive|could not be read as a file of TrackMania Forever"):
+    with pytest.raises(ValueError, match=r"a\.Replay\.Gbx"):
         read_drive(broken)

@@ -1,4 +1,4 @@
-"""Courses spelled as letters, one block of 32 x 8 x 32 metres each."""
+"""Courses written as letters, each a block of 32 x 8 x 32 metres."""
 
 from __future__ import annotations
 
@@ -14,12 +14,7 @@ BLOCK_M = 32.0
 LEVEL_M = 8.0
 HALF_WIDTH_M = 9.0
 WALL_OFFSET_M = 4.5  # 13.5 m to the wall: inside the block, and inside the 16 m radius of its tightest curve
-AHEAD = (
-    (0, 1),
-    (1, 0),
-    (0, -1),
-    (-1, 0),
-)  # (x, z) of a heading; a left turn goes one on
+AHEAD = ((0, 1), (1, 0), (0, -1), (-1, 0))  # (x, z) of each heading; a left turn takes the next one
 
 
 @dataclass(frozen=True)
@@ -27,11 +22,11 @@ class Block:
     """What a letter stands for.
 
     Args:
-        meaning: in words.
-        pieces: of road, from the middle of one block's edge to the middle of another's.
-        cells: blocks of the grid it fills, as (ahead, left) of the first.
-        leaves: (ahead, left) of the block that follows.
-        quarter_turns: to the left.
+        meaning: Description for messages.
+        pieces: The road, from the middle of an edge of the first cell to the middle of an edge of the last.
+        cells: Cells of the grid that the block fills, as (ahead, left) of the first.
+        leaves: The next block's cell, as (ahead, left) of the first.
+        quarter_turns: Quarter turns to the left.
     """
 
     meaning: str
@@ -64,7 +59,7 @@ BLOCKS: Mapping[str, Block] = MappingProxyType({
     "J": Block("jump; leave two straight blocks to land on", (straight(8.0), Piece(16.0, kick=0.16), straight(8.0))),
     "T": Block("turbo", _pad(Surface.TURBO)),
     "X": Block("red turbo", _pad(Surface.TURBO2)),
-    "E": Block("earth: a straight of dirt", (straight(BLOCK_M, surface=Surface.DIRT),)),
+    "E": Block("straight of dirt (earth)", (straight(BLOCK_M, surface=Surface.DIRT),)),
     "N": Block("narrow straight", (Piece(BLOCK_M, half_width_m=5.0),)),
     "C": Block("chicane, two blocks long", _WEAVE, ((0, 0), (1, 0)), (2, 0)),
 })  # fmt: skip
@@ -77,13 +72,13 @@ def blocks(spec: str, *, name: str | None = None, num_laps: int = 1, num_checkpo
     into its first block, level and looking along +z, is a circuit. The letters are in :data:`BLOCKS`.
 
     Args:
-        spec: letters; spaces are skipped.
-        name: of the track; the letters by default.
-        num_laps: of a circuit.
-        num_checkpoints: spread evenly between start and finish.
+        spec: The letters; spaces are skipped.
+        name: Name of the track; the letters by default.
+        num_laps: Laps of a circuit.
+        num_checkpoints: How many checkpoints are spread evenly between start and finish.
 
     Raises:
-        ValueError: unknown letter, or a block on ground that an earlier block holds.
+        ValueError: A letter is unknown, or a block lies on an earlier one.
 
     >>> track = blocks("SSLS")
     >>> track.num_points, track.centreline[-1].tolist()  # 3 * 32 m + 25.13 m; one block to the left
@@ -95,10 +90,10 @@ def blocks(spec: str, *, name: str | None = None, num_laps: int = 1, num_checkpo
             known = ", ".join(f"{key} ({block.meaning})" for key, block in BLOCKS.items())
             raise ValueError(f"spec has the unknown letter {letter!r} at block {i + 1}; known are {known}")
     if len(letters) < 2:
-        raise ValueError(f"spec must have at least 2 blocks (start and finish), got {spec!r}")
-    is_circuit = _settle(letters)
+        raise ValueError(f"spec={spec!r}: must have at least 2 blocks (start and finish)")
+    is_circuit = _check_cells(letters)
     if num_laps != 1 and not is_circuit:
-        raise ValueError(f"num_laps is {num_laps}, but {spec!r} does not lead back into its first block")
+        raise ValueError(f"num_laps={num_laps}: must be 1, since {spec!r} does not lead back into its first block")
     return lay(
         spec if name is None else name,
         [piece for letter in letters for piece in BLOCKS[letter].pieces],
@@ -113,8 +108,8 @@ def blocks(spec: str, *, name: str | None = None, num_laps: int = 1, num_checkpo
     )
 
 
-def _settle(letters: list[str]) -> bool:
-    """Walk the grid; raise if a block's ground is taken, return whether the way leads back to its beginning."""
+def _check_cells(letters: list[str]) -> bool:
+    """Raise if two blocks share a cell; return whether the course leads back to its beginning."""
     taken: dict[tuple[int, int], int] = {}
     x, z, heading = 0, 0, 0
     rise = 0.0

@@ -1,4 +1,4 @@
-"""Tracks from a seed: closed splines with hills, and what is asked for along them."""
+"""Tracks from a seed: random closed curves with hills and with jumps, chicanes and other features along them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tm_torchrl.tracks.clearance import self_clearance, tightest_bend
 from tm_torchrl.tracks.surfaces import Surface
 from tm_torchrl.tracks.track import Track
 
-TRAINING_SEEDS = range(10_000)  # the split that generalisation is measured on
+TRAINING_SEEDS = range(10_000)  # the split on which generalisation is measured
 HELD_OUT_SEEDS = range(10_000, 20_000)
 
 MAX_REDRAWS = 200
-RUN_UP_M, RUN_OUT_M = 16, 30  # of an open course, before its start and behind its finish
-FEATURE_M = 60  # room that a jump, chicane, narrow part or stretch of another surface takes
+RUN_UP_M, RUN_OUT_M = 16, 30  # of an open course, before its start and after its finish
+FEATURE_M = 60  # length of a jump, chicane, narrow part or stretch of another surface
 JUMP_RAMP_M, JUMP_BACK_M, JUMP_KICK = 16, 4, 0.16
 
 
@@ -37,43 +37,37 @@ def generate_track(
     turbos: int = 0,
     num_checkpoints: int = 3,
 ) -> Track:
-    """A reproducible track: the same arguments give the same one everywhere.
+    """A reproducible track: the same arguments give the same track everywhere.
 
     Draws closed curves until one keeps clear of itself and has no bend tighter than its walls allow. Features lie on
     its straightest stretches.
 
     Args:
-        seed: use ``TRAINING_SEEDS`` for training and ``HELD_OUT_SEEDS`` for tests of generalisation.
-        name: ``"KIND-SEED"`` by default.
-        length_m: length of a lap or course, within 2 %.
-        kind: a closed circuit or an open course.
-        num_laps: of a circuit.
-        half_width_m: from the centreline to the road's edge.
-        wall_offset_m: from the road's edge to the wall.
-        hills_m: typical height of hills; 0 is flat.
-        bank: greatest cross slope in bends.
-        jumps: ramps that break off.
-        chicanes: weaves of 4 m to both sides.
-        narrows: stretches of half the width.
-        dirt: stretches of dirt, two features long.
-        turbos: turbo pads.
-        num_checkpoints: spread evenly between start and finish.
+        seed: Seeds the track; use ``TRAINING_SEEDS`` for training and ``HELD_OUT_SEEDS`` for tests of generalisation.
+        name: Name of the track; ``"KIND-SEED"`` by default.
+        length_m: Length of a lap or course, within 2 %.
+        kind: A closed circuit or an open course.
+        num_laps: Laps of a circuit.
+        half_width_m: Metres from the centreline to the road's edge.
+        wall_offset_m: Metres from the road's edge to the wall.
+        hills_m: Typical height of hills; 0 is flat.
+        bank: Largest cross slope in bends.
+        jumps: Number of ramps that break off.
+        chicanes: Number of weaves of 4 m to both sides.
+        narrows: Number of stretches of half the width.
+        dirt: Number of stretches of dirt, two features long.
+        turbos: Number of turbo pads.
+        num_checkpoints: How many checkpoints are spread evenly between start and finish.
 
     Raises:
-        ValueError: an argument is out of range, or no curve fits within ``MAX_REDRAWS`` draws.
+        ValueError: An argument is out of range, or no curve fits within ``MAX_REDRAWS`` draws.
 
     >>> generate_track(1).is_circuit, len(generate_track(1, kind="course").checkpoints)
     (True, 3)
     """
-    _require_arguments(seed, length_m, kind, hills_m, bank, (jumps, chicanes, narrows, dirt, turbos))
-    label = f"{kind}-{seed}" if name is None else name
-    features = [
-        *["jump"] * jumps,
-        *["chicane"] * chicanes,
-        *["narrow"] * narrows,
-        *["dirt"] * dirt,
-        *["turbo"] * turbos,
-    ]
+    counts = {"jumps": jumps, "chicanes": chicanes, "narrows": narrows, "dirt": dirt, "turbos": turbos}
+    _check_arguments(seed, length_m, kind, hills_m, bank, counts)
+    features = [feature for feature, count in counts.items() for _ in range(count)]
     for attempt in range(MAX_REDRAWS):
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, attempt])))
         plan = _closed_curve(rng, length_m)
@@ -87,7 +81,7 @@ def generate_track(
         lap = len(line) if kind == "circuit" else finish - start
         gates = start + np.arange(1, num_checkpoints + 1) * lap // (num_checkpoints + 1)
         track = Track(
-            label,
+            f"{kind}-{seed}" if name is None else name,
             line,
             half_width=half_width,
             bank=cross_slope,
@@ -107,28 +101,30 @@ def generate_track(
     )
 
 
-def _require_arguments(
-    seed: int, length_m: float, kind: str, hills_m: float, bank: float, counts: tuple[int, ...]
+def _check_arguments(
+    seed: int, length_m: float, kind: str, hills_m: float, bank: float, counts: dict[str, int]
 ) -> None:
     if seed < 0:
-        raise ValueError(f"seed={seed} must be at least 0")
+        raise ValueError(f"seed={seed}: must be at least 0")
     if kind not in ("circuit", "course"):
-        raise ValueError(f"kind={kind!r}: choose 'circuit' or 'course'")
+        raise ValueError(f"kind={kind!r}: must be 'circuit' or 'course'")
     if not 300.0 <= length_m <= 6000.0:
-        raise ValueError(f"length_m={length_m!r} must lie between 300 and 6000 metres")
+        raise ValueError(f"length_m={length_m!r}: must be between 300 and 6000 metres")
     if not 0.0 <= hills_m <= 20.0:
-        raise ValueError(f"hills_m={hills_m!r} must lie between 0 (flat) and 20 metres")
+        raise ValueError(f"hills_m={hills_m!r}: must be between 0 (flat) and 20 metres")
     if not 0.0 <= bank <= 0.3:
-        raise ValueError(f"bank={bank!r} must lie between 0 and 0.3")
-    for name, count in zip(("jumps", "chicanes", "narrows", "dirt", "turbos"), counts, strict=True):
+        raise ValueError(f"bank={bank!r}: must be between 0 and 0.3")
+    for name, count in counts.items():
         if count < 0:
-            raise ValueError(f"{name}={count} must be at least 0")
-    if sum(counts) * 2.5 * FEATURE_M > length_m:
-        raise ValueError(f"{sum(counts)} features need {sum(counts) * 2.5 * FEATURE_M:g} m; length_m is {length_m:g}")
+            raise ValueError(f"{name}={count}: must be at least 0")
+    num_features = sum(counts.values())
+    if num_features * 2.5 * FEATURE_M > length_m:
+        needed_m = num_features * 2.5 * FEATURE_M
+        raise ValueError(f"length_m={length_m:g}: must be at least {needed_m:g} for {num_features} features")
 
 
 def _closed_curve(rng: np.random.Generator, length_m: float) -> np.ndarray:
-    """A closed curve on the map with points 1 m apart, ``[P, 2]``: a circle whose radius swings."""
+    """A closed curve on the map with points 1 m apart, ``[P, 2]``: a circle whose radius varies by random waves."""
     angle = np.linspace(0.0, 2.0 * np.pi, 8192, endpoint=False)
     waves = range(2, 4 + int(length_m // 400.0))
     radius = 1.0 + sum(
@@ -152,7 +148,7 @@ def _dress(
     hills_m: float,
     bank: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Heights, widths, banks, surfaces and features along a plan."""
+    """Centreline, half widths, banks and surfaces of a road along a plan, with its features."""
     num = len(plan)
     run = np.arange(num)
     turn = _turn_rate(plan, is_circuit)
@@ -169,11 +165,11 @@ def _dress(
         inside = (span >= 0) & (span < FEATURE_M)
         wave = np.where(inside, np.sin(2.0 * np.pi * span / FEATURE_M), 0.0)
         swell = np.where(inside, np.sin(np.pi * span / FEATURE_M) ** 2, 0.0)
-        if feature == "jump":
+        if feature == "jumps":
             height = height + _kicker(span)
-        elif feature == "chicane":
+        elif feature == "chicanes":
             plan = plan + 4.0 * (wave * swell)[:, None] * _left(plan)
-        elif feature == "narrow":
+        elif feature == "narrows":
             half_width = half_width * (1.0 - 0.5 * np.minimum(2.0 * swell, 1.0))
         elif feature == "dirt":
             surface[(span >= 0) & (span < 2 * FEATURE_M)] = int(Surface.DIRT)
@@ -218,7 +214,7 @@ def _straightest(turn: np.ndarray, count: int) -> list[int]:
 
 
 def _kicker(span: np.ndarray) -> np.ndarray:
-    """A ramp whose slope grows to its lip, behind which the road falls back."""
+    """A ramp whose slope grows up to its end, after which the road falls back."""
     into = np.clip(span, 0.0, JUMP_RAMP_M)
     rise = JUMP_KICK * into**2 / (2.0 * JUMP_RAMP_M) * 1.6
     return rise * np.clip(1.0 - (span - JUMP_RAMP_M) / JUMP_BACK_M, 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Roads from pieces: straights and arcs laid end to end, with heights, widths, banks and surfaces of their own."""
+"""Roads from pieces: straights and arcs laid end to end, each with its own height, width, bank and surface."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from tm_torchrl.tracks.surfaces import Surface
 from tm_torchrl.tracks.track import Track
 
-BACK_FACE_M = 4.0  # a jump's far side falls to the ground over this length: a car drops, but is not stopped coming back
+BACK_FACE_M = 4.0  # length of a jump's far side: short enough to fly off, flat enough not to stop a car driving back
 MAX_KICK = 0.25
-CLOSING_M = 0.05  # how exactly a circuit's pieces have to meet
+CLOSING_M = 0.05  # how far apart a circuit's ends may be
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class Piece:
     """A stretch of road of one curvature.
 
     Args:
-        length_m: metres along the centreline on the map.
-        turn_deg: change of heading over the piece, positive to the left.
-        rise_m: height gained over the piece.
-        bank: how far the road leans into the bend, rise per metre towards its outside; without effect on a straight.
-        half_width_m: metres from centreline to edge; None takes the course's.
-        surface: of the road.
-        kick: slope at the end of a jump's ramp, which this piece is if not 0; the road falls back behind it.
+        length_m: Length along the centreline on the map.
+        turn_deg: Change of heading over the piece, positive to the left.
+        rise_m: Height gained over the piece.
+        bank: Rise per metre towards the outside of the bend; it has no effect on a straight.
+        half_width_m: Distance from the centreline to the road's edge; None takes the course's.
+        surface: Surface of the road.
+        kick: If not 0, the piece is a jump's ramp that ends in this slope; the road falls back to the ground after it.
     """
 
     length_m: float
@@ -46,45 +46,29 @@ class Piece:
 
 
 def straight(length_m: float, *, rise_m: float = 0.0, surface: Surface = Surface.ASPHALT) -> Piece:
-    """A straight of a surface."""
+    """A straight piece."""
     return Piece(length_m, rise_m=rise_m, surface=surface)
 
 
-def arc(
-    radius_m: float,
-    turn_deg: float,
-    *,
-    bank: float = 0.0,
-    surface: Surface = Surface.ASPHALT,
-) -> Piece:
+def arc(radius_m: float, turn_deg: float, *, bank: float = 0.0, surface: Surface = Surface.ASPHALT) -> Piece:
     """A bend; positive turns go left.
 
     >>> round(arc(16.0, 90.0).length_m, 3)
     25.133
     """
-    return Piece(
-        radius_m * abs(math.radians(turn_deg)),
-        turn_deg=turn_deg,
-        bank=bank,
-        surface=surface,
-    )
+    return Piece(radius_m * abs(math.radians(turn_deg)), turn_deg=turn_deg, bank=bank, surface=surface)
 
 
 def jump(*, kick: float = 0.18, ramp_m: float = 16.0, landing_m: float = 80.0) -> tuple[Piece, ...]:
-    """A ramp that breaks off, and level road to land on."""
+    """A ramp that breaks off and level road to land on."""
     return Piece(ramp_m, kick=kick), Piece(landing_m)
 
 
 def chicane(*, radius_m: float = 20.0, turn_deg: float = 30.0, half_width_m: float = 5.0) -> tuple[Piece, ...]:
-    """A narrow weave to the left and to the right that ends in line with its beginning."""
+    """A narrow weave to both sides that ends in line with its beginning."""
     bend = replace(arc(radius_m, turn_deg), half_width_m=half_width_m)
     turns = (1, -2, 1, -1, 2, -1)
     return tuple(replace(bend, length_m=bend.length_m * abs(n), turn_deg=bend.turn_deg * n) for n in turns)
-
-
-def advance_m(pieces: Sequence[Piece]) -> float:
-    """Metres straight ahead from the beginning of pieces to their end."""
-    return float(_poses(pieces, (0.0, 0.0, 0.0))[-1, 1])
 
 
 def lay(
@@ -104,20 +88,20 @@ def lay(
     """Lay pieces end to end and make a track of them.
 
     Args:
-        name: of the track.
-        pieces: at least one.
-        half_width_m: where a piece names none.
-        wall_offset_m: from the road's edge to the wall.
-        is_circuit: the pieces must end where they began.
-        num_laps: of a circuit.
-        start_m: metres from the beginning to the start line.
-        run_out_m: metres of an open course behind the finish line.
-        num_checkpoints: spread evenly between start and finish.
-        origin: where the road begins.
-        heading_deg: 0 looks along +z, 90 along +x.
+        name: Name of the track.
+        pieces: The pieces, at least one.
+        half_width_m: Half the road's width where a piece does not set its own.
+        wall_offset_m: Metres from the road's edge to the wall.
+        is_circuit: Whether the pieces end where they begin, which is then checked.
+        num_laps: Laps of a circuit.
+        start_m: Metres from the beginning to the start line.
+        run_out_m: Metres from the finish line to the end of an open course.
+        num_checkpoints: How many checkpoints are spread evenly between start and finish.
+        origin: Where the road begins.
+        heading_deg: Direction in which it begins: 0 is +z, 90 is +x.
     """
     if not pieces:
-        raise ValueError("pieces must hold at least one piece, got none")
+        raise ValueError("pieces=[]: must have at least one piece")
     poses = _poses(pieces, (origin[0], origin[2], math.radians(heading_deg)))
     ends = np.concatenate([[0.0], np.cumsum([piece.length_m for piece in pieces])])
     if is_circuit:
@@ -207,7 +191,7 @@ def _heights(
 
 
 def _kicker(run: np.ndarray, low: float, high: float, kick: float) -> np.ndarray:
-    """Slope grows to ``kick`` over the first half of the ramp and stays; behind the lip the road falls back."""
+    """A ramp whose slope grows to ``kick`` over its first half and then stays; after it the road falls back."""
     half = 0.5 * (high - low)
     into = np.clip(run - low, 0.0, 2.0 * half)
     rise = kick * np.where(into < half, into**2 / (2.0 * half), into - 0.5 * half)
@@ -215,7 +199,7 @@ def _kicker(run: np.ndarray, low: float, high: float, kick: float) -> np.ndarray
 
 
 def _softened(values: np.ndarray, reach: int, *, is_circuit: bool) -> np.ndarray:
-    """Two passes of a moving average over +-reach points."""
+    """Two passes of a moving average over ``reach`` points to each side."""
     window = np.full(2 * reach + 1, 1.0 / (2 * reach + 1))
     for _ in range(2):
         padded = np.pad(values, reach, mode="wrap" if is_circuit else "edge")
@@ -229,6 +213,6 @@ def _require_closed(name: str, pieces: Sequence[Piece], poses: np.ndarray) -> No
     rise = sum(piece.rise_m for piece in pieces)
     if miss > CLOSING_M or abs(turn % 360.0 - 180.0) < 180.0 - 0.1 or abs(rise) > CLOSING_M:
         raise ValueError(
-            f"pieces of circuit {name!r} must end where they begin; they end {miss:.2f} m off on the map, {rise:.2f} m "
-            f"higher and turn {turn:.1f} degrees in all (a multiple of 360 is expected)"
+            f"pieces of circuit {name!r} must end where they begin, but end {miss:.2f} m away on the map and "
+            f"{rise:.2f} m higher, and turn by {turn:.1f} degrees in all (must be a multiple of 360)"
         )

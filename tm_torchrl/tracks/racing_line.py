@@ -1,4 +1,4 @@
-"""A racing line: the way of least bending within the road."""
+"""A racing line: the line of least curvature within the road."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import numpy as np
 from tm_torchrl.tracks.track import Track
 
 ROUNDS = 6000
-STRIDE = 4  # points of the centreline between two points that move
+STRIDE = 4  # points of the centreline from one point that moves to the next
 
 
 def racing_line(track: Track, *, margin_m: float = 2.0) -> np.ndarray:
-    """Points beside the centreline, one for each of its points, that bend as little as the road allows, ``[P, 3]``.
+    """A line that bends as little as the road allows, one point for each of the centreline, ``[P, 3]``.
 
-    An elastic rod between the road's edges: each point moves across the road towards the place where the rod is
-    straightest, until nothing moves much.
+    The line acts like an elastic rod between the road's edges: each point moves across the road towards where the rod
+    is straightest, for a fixed number of rounds.
 
     Args:
-        track: where.
-        margin_m: metres to keep from the road's edge.
+        track: The track whose road to use.
+        margin_m: Metres to keep from the road's edge.
     """
     line = track.centreline
     ahead = np.roll(line, -1, axis=0) - np.roll(line, 1, axis=0)
