@@ -1,4 +1,4 @@
-"""``TrackManiaEnv`` as TorchRL and its users meet it."""
+"""``TrackManiaEnv`` with TorchRL's checks, wrappers and collectors."""
 
 from __future__ import annotations
 
@@ -188,10 +188,10 @@ class TestBadInput:
         td = env.reset()
         before = env.world.save()
         for action, error, text in (
-            (torch.tensor([0, 1, 2, 12]), ValueError, r"action holds 12; expected indices in 0\.\.11"),
+            (torch.tensor([0, 1, 2, 12]), ValueError, r"action holds 12"),
             (torch.tensor([0, -1, 2, 3]), ValueError, r"action holds -1"),
-            (torch.tensor([0.0, float("nan"), 1.0, 2.0]), TypeError, r"action has dtype torch.float32"),
-            (torch.zeros(4, 2, dtype=torch.int64), ValueError, r"action has shape \(4, 2\); expected \(4,\)"),
+            (torch.tensor([0.0, float("nan"), 1.0, 2.0]), TypeError, r"action has dtype torch\.float32"),
+            (torch.zeros(4, 2, dtype=torch.int64), ValueError, r"action has shape \(4, 2\)"),
         ):
             with pytest.raises(error, match=text):
                 env.race.step(action)
@@ -203,7 +203,7 @@ class TestBadInput:
         [
             ({"num_envs": 0}, "num_envs=0"),
             ({"track": "ovel"}, "oval"),
-            ({"track": "oval", "tracks": ["oval"]}, "track and tracks were given together"),
+            ({"track": "oval", "tracks": ["oval"]}, "^track and tracks"),
             ({"tracks": []}, r"tracks=\[\]"),
             ({"action_block": 3}, "action_block=3"),
             ({"num_previous_actions": 0}, "num_previous_actions=0"),
@@ -219,15 +219,15 @@ class TestBadInput:
 
     def test_world(self):
         world = Simulator(load_track("oval"), num_cars=3)
-        with pytest.raises(ValueError, match=r"num_envs=2, but the world has 3 cars"):
+        with pytest.raises(ValueError, match="num_envs=2"):
             TrackManiaEnv(2, world=world)
-        with pytest.raises(ValueError, match="no camera"):
+        with pytest.raises(ValueError, match="pixels=True"):
             TrackManiaEnv(3, world=world, pixels=True)
-        with pytest.raises(ValueError, match=r"world= brings its own tracks"):
+        with pytest.raises(ValueError, match=r"^world: .*track"):
             TrackManiaEnv(3, world=world, track="oval")
 
     def test_starts(self):
-        with pytest.raises(ValueError, match=r"sum to 1\.2"):
+        with pytest.raises(ValueError, match=r"zone \+ askew \+ off_road \+ wall sum to 1\.2"):
             Starts(zone=0.7, wall=0.5)
         with pytest.raises(ValueError, match=r"askew=-0\.1"):
             Starts(askew=-0.1)

@@ -178,13 +178,13 @@ def test_shift_is_the_same_on_cuda() -> None:
 def test_shift_says_what_is_wrong() -> None:
     with pytest.raises(ValueError, match="pad=0"):
         RandomShift(0)
-    with pytest.raises(KeyError, match=r"no 'image' in the batch, which has .*pixels"):
+    with pytest.raises(KeyError, match=r"no 'image' .*pixels"):
         RandomShift(in_keys=["image"])(transitions(2))
-    with pytest.raises(KeyError, match="no 'image' in the environment, which has observation, pixels"):
+    with pytest.raises(KeyError, match=r"no 'image' .*observation, pixels"):
         TransformedEnv(Countdown(), RandomShift(in_keys=["image"])).observation_spec  # noqa: B018
-    with pytest.raises(ValueError, match=r"'observation' has shape \(1, 2\); RandomShift needs images"):
+    with pytest.raises(ValueError, match=r"'observation' has shape \(1, 2\)"):
         TransformedEnv(Countdown(), RandomShift(in_keys=["observation"])).observation_spec  # noqa: B018
-    with pytest.raises(ValueError, match=r"'observation' has shape \(2, 2\); RandomShift needs images"):
+    with pytest.raises(ValueError, match=r"'observation' has shape \(2, 2\)"):
         RandomShift(in_keys=["observation"])(transitions(2))
 
 
@@ -231,15 +231,15 @@ def test_reward_schedule_frees_the_bounds_of_the_spec() -> None:
 
 
 def test_reward_schedule_says_what_is_wrong() -> None:
-    with pytest.raises(ValueError, match="does nothing"):
+    with pytest.raises(ValueError, match="scale, offset"):
         RewardSchedule()
-    with pytest.raises(TypeError, match=r"scale=0\.5: give a function"):
+    with pytest.raises(TypeError, match=r"scale=0\.5"):
         RewardSchedule(0.5)
     with pytest.raises(ValueError, match="num_frames=-1"):
         RewardSchedule(fading).num_frames = -1
     with pytest.raises(ValueError, match=r"offset\(0\) is nan"):
         RewardSchedule(offset=lambda frames: float("nan"))(transitions(1))
-    with pytest.raises(KeyError, match=r"no \('next', 'score'\) in the batch"):
+    with pytest.raises(KeyError, match=r"no \('next', 'score'\)"):
         RewardSchedule(fading, in_keys=["score"])(transitions(1))
 
 
@@ -256,13 +256,13 @@ def test_floats_are_normalised_in_an_environment_and_in_a_buffer() -> None:
 
 
 def test_float_normalizer_says_what_is_wrong() -> None:
-    with pytest.raises(ValueError, match=r"std has to be positive and finite; entries \[1\] are not"):
+    with pytest.raises(ValueError, match=r"std .*entries \[1\]"):
         FloatNormalizer([0.0, 0.0], [1.0, 0.0])
     with pytest.raises(ValueError, match=r"mean has shape \(2,\), std \(3,\)"):
         FloatNormalizer([0.0, 0.0], [1.0, 1.0, 1.0])
-    with pytest.raises(ValueError, match="mean has entries that are not finite"):
+    with pytest.raises(ValueError, match="mean must be finite"):
         FloatNormalizer(float("nan"), 1.0)
-    with pytest.raises(ValueError, match=r"'observation' has shape \(1, 2\), but mean and std have 3 entries"):
+    with pytest.raises(ValueError, match=r"'observation' has shape \(1, 2\).*3 entries"):
         TransformedEnv(Countdown(), FloatNormalizer([0.0] * 3, 1.0)).observation_spec  # noqa: B018
-    with pytest.raises(KeyError, match="no 'floats' in the environment"):
+    with pytest.raises(KeyError, match="no 'floats'"):
         TransformedEnv(Countdown(), FloatNormalizer(0.0, 1.0, in_keys=["floats"])).observation_spec  # noqa: B018

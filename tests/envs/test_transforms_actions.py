@@ -1,4 +1,4 @@
-"""Previous actions and action blocks in environments that are not ours."""
+"""Previous actions and action blocks in other environments."""
 
 from __future__ import annotations
 
@@ -111,20 +111,20 @@ def test_history_says_what_is_wrong() -> None:
         PreviousActions(0)
     with pytest.raises(ValueError, match=r"codes has shape \(3,\)"):
         PreviousActions(1, codes=torch.zeros(3))
-    with pytest.raises(ValueError, match="codes has 2 rows, but the environment has 3 actions"):
+    with pytest.raises(ValueError, match="codes has 2 rows"):
         TransformedEnv(Countdown(), PreviousActions(1, codes=torch.zeros(2, 4))).reset()
-    with pytest.raises(ValueError, match="first_action=3: the environment's actions are 0 to 2"):
+    with pytest.raises(ValueError, match="first_action=3"):
         TransformedEnv(Countdown(), PreviousActions(1, first_action=3)).reset()
-    with pytest.raises(ValueError, match="needs discrete actions; the environment has Bounded"):
+    with pytest.raises(ValueError, match=r"discrete actions.*Bounded"):
         TransformedEnv(GymEnv("Pendulum-v1"), PreviousActions(1)).reset()
     with pytest.raises(ValueError, match="insert PreviousActions before it"):
         TransformedEnv(Countdown(), Compose(ActionBlock(2), PreviousActions(1))).reset()
-    with pytest.raises(KeyError, match="no 'floats' in the environment, which has observation, pixels"):
+    with pytest.raises(KeyError, match=r"no 'floats' .*observation, pixels"):
         TransformedEnv(Countdown(), PreviousActions(1, observation_key="floats")).observation_spec  # noqa: B018
-    with pytest.raises(RuntimeError, match="use it in a TransformedEnv"):
+    with pytest.raises(RuntimeError, match="TransformedEnv"):
         PreviousActions(1)(Countdown().reset())
     env = TransformedEnv(Countdown(), PreviousActions(1))
-    with pytest.raises(KeyError, match=r"begin with env\.reset\(\)"):
+    with pytest.raises(KeyError, match=r"env\.reset\(\)"):
         env.step(env.reset().select("done").set("action", torch.tensor([1])))
 
 
@@ -213,10 +213,10 @@ def test_block_equals_single_steps_in_gym() -> None:
 def test_block_says_what_is_wrong() -> None:
     with pytest.raises(ValueError, match="num_actions=0"):
         ActionBlock(0)
-    with pytest.raises(RuntimeError, match="use it in a TransformedEnv"):
+    with pytest.raises(RuntimeError, match="TransformedEnv"):
         ActionBlock(2)(Countdown().reset())
     env = TransformedEnv(Countdown((9, 9)), ActionBlock(2))
-    with pytest.raises(ValueError, match=r"'action' has shape \(2, 3\); a block here has \(2, 2"):
+    with pytest.raises(ValueError, match=r"'action' has shape \(2, 3\)"):
         env.step(env.reset().set("action", torch.zeros(2, 3, dtype=torch.int64)))
-    with pytest.raises(KeyError, match="no 'keys' among the environment's actions action"):
+    with pytest.raises(KeyError, match="no 'keys'"):
         TransformedEnv(Countdown(), ActionBlock(2, action_key="keys")).input_spec  # noqa: B018

@@ -1,4 +1,4 @@
-"""Environments: ``TrackManiaEnv`` for TorchRL, gymnasium ids, rewards and transforms. Imports torch only when used."""
+"""Environments: ``TrackManiaEnv`` for TorchRL and the same for gymnasium. Names are imported when first used."""
 
 from __future__ import annotations
 

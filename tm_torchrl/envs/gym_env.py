@@ -1,4 +1,4 @@
-"""The gymnasium faces of the simulator: one car, and a batch of cars."""
+"""Gymnasium environments over the simulator: one car, or a batch of cars."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from tm_torchrl.tracks import Track
 from tm_torchrl.world.actions import NUM_ACTIONS
 from tm_torchrl.world.tracker import EndCause, Limits
 
-RENDER_FPS = 20
+METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}
 
 
 class _Cars:
-    """Simulator, race and spaces behind both faces; numpy in and out."""
+    """Simulator, race and spaces of both environments, with numpy arrays as input and output."""
 
     def __init__(
         self,
         num_cars: int,
         *,
+        render_mode: str | None,
         track: str | Path | Track | None = None,
         tracks: Sequence[str | Path | Track] | None = None,
         pixels: bool = False,
@@ -43,6 +44,8 @@ class _Cars:
         starts: Starts | None = None,
         randomisation: Randomisation | None = None,
     ) -> None:
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode={render_mode!r}: must be None or 'rgb_array'")
         self.pixels = pixels
         self.simulator = Simulator(
             choose_tracks(track, tracks, None, ()),
@@ -68,12 +71,10 @@ class _Cars:
         )
 
     def observe(self) -> Any:
-        """Batched observation."""
         floats = self.race.observation.numpy().copy()
         return {"observation": floats, "pixels": self.simulator.frames().numpy().copy()} if self.pixels else floats
 
     def infos(self) -> dict[str, np.ndarray]:
-        """Race time, checkpoint times, finish and end cause, batched."""
         tracker = self.race.tracker
         times = tracker.rows[:, tracker.layout["checkpoint_times_ms"]]
         return {
@@ -94,28 +95,28 @@ class _Cars:
         outcome = self.race.step(torch.from_numpy(chosen.astype(np.int64)).reshape(shape))
         return outcome.reward.numpy().copy(), outcome.terminated.numpy(), outcome.truncated.numpy()
 
+    def views(self) -> list[np.ndarray]:
+        """A coloured picture from behind each car, uint8 ``[H, W, 3]``."""
+        tracks = [self.simulator.tracks[i] for i in self.simulator.track_index.tolist()]
+        return [chase_view(track, row) for track, row in zip(tracks, self.simulator.rows(), strict=True)]
+
 
 class TrackManiaGymEnv(gymnasium.Env[Any, Any]):
     """One car on a track; ``gymnasium.make("tm_torchrl/TrackMania-v0", track=..., pixels=...)``.
 
-    Takes the simulator arguments of :class:`TrackManiaEnv`. Observations are 184 or 264 raw floats, or with ``pixels``
-    a dict of ``observation`` and ``pixels``.
+    Observations are 184 raw floats (264 with 25 previous actions), or with ``pixels`` a dict of ``observation`` and
+    ``pixels``.
 
     Args:
         render_mode: ``"rgb_array"`` for a coloured chase view.
-        cars: arguments of the simulator and the race.
+        cars: Arguments of :class:`TrackManiaEnv` for the simulator and the race.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
-        "render_modes": ["rgb_array"],
-        "render_fps": RENDER_FPS,
-    }
+    metadata: ClassVar[dict[str, Any]] = METADATA  # type: ignore[misc]
 
     def __init__(self, *, render_mode: str | None = None, **cars: Any) -> None:
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode={render_mode!r}: choose None or 'rgb_array'")
         self.render_mode = render_mode
-        self._cars = _Cars(1, **cars)
+        self._cars = _Cars(1, render_mode=render_mode, **cars)
         self.observation_space = self._cars.observation_space
         self.action_space = self._cars.action_space
 
@@ -140,36 +141,27 @@ class TrackManiaGymEnv(gymnasium.Env[Any, Any]):
         return self._observation(), float(reward[0]), bool(terminated[0]), bool(truncated[0]), self._info()
 
     def render(self) -> Any:
-        """A coloured picture from behind the car, ``[H, W, 3]`` uint8, if ``render_mode`` asks for it."""
-        if self.render_mode is None:
-            return None
-        simulator = self._cars.simulator
-        return chase_view(simulator.tracks[int(simulator.track_index[0])], simulator.rows()[0])
+        """A coloured picture from behind the car, uint8 ``[H, W, 3]``; None without a ``render_mode``."""
+        return None if self.render_mode is None else self._cars.views()[0]
 
 
 class TrackManiaVectorEnv(VectorEnv[Any, Any, np.ndarray]):
     """Many cars in one process; ``gymnasium.make_vec("tm_torchrl/TrackMania-v0", num_envs=64)``.
 
-    A car that is done is reset by the step that follows (gymnasium's next-step mode).
+    A car that is done is reset by its next step (gymnasium's next-step mode).
 
     Args:
-        num_envs: cars.
+        num_envs: Number of cars.
         render_mode: ``"rgb_array"`` for a coloured chase view of each car.
-        cars: arguments of the simulator and the race.
+        cars: Arguments of :class:`TrackManiaEnv` for the simulator and the race.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
-        "render_modes": ["rgb_array"],
-        "render_fps": RENDER_FPS,
-        "autoreset_mode": AutoresetMode.NEXT_STEP,
-    }
+    metadata: ClassVar[dict[str, Any]] = {**METADATA, "autoreset_mode": AutoresetMode.NEXT_STEP}  # type: ignore[misc]
 
     def __init__(self, num_envs: int = 1, *, render_mode: str | None = None, **cars: Any) -> None:
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode={render_mode!r}: choose None or 'rgb_array'")
         self.num_envs = num_envs
         self.render_mode = render_mode
-        self._cars = _Cars(num_envs, **cars)
+        self._cars = _Cars(num_envs, render_mode=render_mode, **cars)
         self.single_observation_space = self._cars.observation_space
         self.single_action_space = self._cars.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -179,7 +171,7 @@ class TrackManiaVectorEnv(VectorEnv[Any, Any, np.ndarray]):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin new episodes; a mask in ``options["reset_mask"]`` limits it to some cars."""
+        """Begin new episodes, of the cars in ``options["reset_mask"]`` only if it is given."""
         single = seed[0] if isinstance(seed, list) else seed
         super().reset(seed=single)
         if single is not None:
@@ -198,7 +190,7 @@ class TrackManiaVectorEnv(VectorEnv[Any, Any, np.ndarray]):
         return infos
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Play 50 ms; cars that were done begin anew instead, with reward 0."""
+        """Play 50 ms; cars that were done begin a new episode instead, with reward 0."""
         reward, terminated, truncated = self._cars.step(actions)
         if self._is_done.any():
             self._cars.race.reset(torch.from_numpy(self._is_done))
@@ -209,11 +201,5 @@ class TrackManiaVectorEnv(VectorEnv[Any, Any, np.ndarray]):
         return self._cars.observe(), reward, terminated, truncated, self._infos()
 
     def render(self) -> Any:
-        """A coloured picture from behind each car, if ``render_mode`` asks for it."""
-        if self.render_mode is None:
-            return None
-        simulator = self._cars.simulator
-        rows = simulator.rows()
-        return tuple(
-            chase_view(simulator.tracks[int(t)], row) for t, row in zip(simulator.track_index, rows, strict=True)
-        )
+        """A coloured picture from behind each car; None without a ``render_mode``."""
+        return None if self.render_mode is None else tuple(self._cars.views())

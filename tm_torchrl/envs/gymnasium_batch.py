@@ -1,4 +1,4 @@
-"""``GymnasiumBatch``: several copies of a gymnasium task in one process, as a batch-locked TorchRL environment."""
+"""``GymnasiumBatch``: several copies of a gymnasium environment in one process, as a batched TorchRL environment."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from torchrl.envs import EnvBase
 
 
 class GymnasiumBatch(EnvBase):
-    """Copies of a gymnasium task with discrete actions, stepped one after the other.
+    """Copies of a gymnasium environment with discrete actions, stepped one after the other.
 
-    TorchRL's ``GymEnv`` takes gymnasium's vector environments, whose reset rules differ between versions; here each
-    copy is reset when it is told to, and the last observation of an episode is the real one.
+    TorchRL's ``GymEnv`` uses gymnasium's vector environments, whose reset rules differ between versions. Here a copy is
+    only reset when ``reset`` asks for it, and an episode's last observation is the real one.
 
-    Keys: ``observation`` float32 ``[N, F]``, or ``pixels`` uint8 ``[N, C, H, W]`` for tasks that show images;
-    ``action`` int64 ``[N]``.
+    Keys: ``observation`` float32 ``[N, F]``, or ``pixels`` uint8 ``[N, C, H, W]`` for image observations; ``action``
+    int64 ``[N]``.
 
     Args:
-        name: a gymnasium id; ``"package:id"`` imports the package first.
-        num_envs: copies.
-        options: for ``gymnasium.make``.
-        seed: of the first copy; the others count on from there.
-        device: where tensors live.
+        name: A gymnasium id; ``"package:id"`` imports the package first.
+        num_envs: Number of copies.
+        options: Keyword arguments of ``gymnasium.make``.
+        seed: Seeds the first copy; the others use the following numbers.
+        device: The device of all tensors.
 
     Examples:
         >>> env = GymnasiumBatch("CartPole-v1", num_envs=3)
@@ -47,11 +47,11 @@ class GymnasiumBatch(EnvBase):
         device: torch.device | str = "cpu",
     ) -> None:
         if num_envs < 1:
-            raise ValueError(f"num_envs={num_envs}: at least one copy is needed")
+            raise ValueError(f"num_envs={num_envs}: must be at least 1")
         try:
             self.copies = [gymnasium.make(name, **(options or {})) for _ in range(num_envs)]
         except (gymnasium.error.Error, ModuleNotFoundError, TypeError) as error:
-            raise ValueError(f"name={name!r}: gymnasium cannot make it: {error}") from error
+            raise ValueError(f"name={name!r}: gymnasium cannot make this environment: {error}") from error
         super().__init__(device=torch.device(device), batch_size=(num_envs,))
         self.name = name
         self._seeds: list[int | None] = [seed + i for i in range(num_envs)]
@@ -60,9 +60,9 @@ class GymnasiumBatch(EnvBase):
     def _make_specs(self, num: int) -> None:
         shown, actions = self.copies[0].observation_space, self.copies[0].action_space
         if not isinstance(actions, gymnasium.spaces.Discrete) or actions.start != 0:
-            raise ValueError(f"name={self.name!r}: its actions are {actions}; quantile networks need Discrete(n)")
+            raise ValueError(f"name={self.name!r}: its action space is {actions}; must be Discrete(n)")
         if not isinstance(shown, gymnasium.spaces.Box) or len(shown.shape) not in (1, 2, 3):
-            raise ValueError(f"name={self.name!r}: its observations are {shown}; a Box of one to three axes is needed")
+            raise ValueError(f"name={self.name!r}: its observation space is {shown}; must be a Box of 1 to 3 axes")
         device = self.device
         self.has_images = shown.dtype == np.uint8 and len(shown.shape) >= 2
         self._key = "pixels" if self.has_images else "observation"
@@ -81,7 +81,7 @@ class GymnasiumBatch(EnvBase):
         )
 
     def _present(self, seen: np.ndarray) -> np.ndarray:
-        """Images with channels first, everything else as one vector of float32."""
+        """Images with channels first, any other observation as one float32 vector."""
         if not self.has_images:
             return np.asarray(seen, np.float32).reshape(-1)
         return np.ascontiguousarray(np.moveaxis(seen, -1, 0)) if seen.ndim == 3 else seen[None]

@@ -1,4 +1,4 @@
-"""The race that every environment face shares: world, tracker, sensors and reward of a batch of cars."""
+"""The race that all environments share: world, tracker, sensors and reward of a batch of cars."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tm_torchrl.world.tracker import EndCause, Limits, Tracker
 
 @dataclass
 class Outcome:
-    """What a step brought every car."""
+    """The result of a step for every car."""
 
     reward: Tensor  # float32 [B]
     terminated: Tensor  # bool [B]: finished
@@ -29,11 +29,11 @@ class Race:
     """A batch of cars racing: reset by mask, step by actions, read observations.
 
     Args:
-        world: the simulator or a game.
-        action_block: actions per decision: 1 (held 50 ms) or 5 (10 ms each).
-        num_previous_actions: how many past actions the observation shows.
-        reward: terms whose sum is the reward; the seed system's time and progress by default.
-        limits: when an episode is cut short.
+        world: The simulator or a game.
+        action_block: Actions per step: 1 (held 50 ms) or 5 (10 ms each).
+        num_previous_actions: How many past actions the observation includes.
+        reward: Terms whose sum is the reward; time and progress by default, as in Linesight.
+        limits: When an episode is cut short.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class Race:
         limits: Limits | None = None,
     ) -> None:
         if action_block not in (1, TICKS_PER_ACTION):
-            raise ValueError(f"action_block={action_block}: choose 1 (held 50 ms) or {TICKS_PER_ACTION} (10 ms each)")
+            raise ValueError(f"action_block={action_block}: must be 1 (held 50 ms) or {TICKS_PER_ACTION} (10 ms each)")
         self.world = world
         self.action_shape = (world.num_cars,) if action_block == 1 else (world.num_cars, action_block)
         self.tracker = Tracker(world, num_previous_actions=num_previous_actions, limits=limits)
         self.sensors = Sensors(world, self.tracker)
         self.terms = tuple(default_reward() if reward is None else reward)
         if not self.terms:
-            raise ValueError("reward=[]: at least one reward term is needed")
+            raise ValueError("reward=[]: must have at least one term")
         self.num_frames = 0
         self._velocity = world.rows()[:, CAR_ROW["velocity"]]
         self._everyone = torch.ones(world.num_cars, dtype=torch.bool, device=world.device)
@@ -68,13 +68,13 @@ class Race:
         self._remember()
 
     def _remember(self) -> None:
-        """Keep what the next step's reward compares with."""
+        """Keep what the next step's reward is computed from."""
         self._progress_m = self.tracker["progress_m"].clone()
         self._time_ms = self.tracker["race_time_ms"].clone()
         self._speed = self._velocity.norm(dim=1)
 
     def check_actions(self, actions: Tensor) -> None:
-        """Refuse actions of a wrong shape, type or range, before anything has moved."""
+        """Raise if actions have a wrong shape, type or range, before any car has moved."""
         if tuple(actions.shape) != self.action_shape:
             raise ValueError(f"action has shape {tuple(actions.shape)}; expected {self.action_shape}")
         if actions.dtype not in (torch.int64, torch.int32):
@@ -110,7 +110,7 @@ class Race:
         return Outcome(sum_terms(self.terms, step), is_finished, (cause != EndCause.NONE) & ~is_finished)
 
     def save(self) -> dict[str, Tensor]:
-        """Everything that the future depends on, copied."""
+        """A copy of the state that the future depends on."""
         return {
             "world": self.world.save(),
             "tracker": self.tracker.save(),
@@ -118,7 +118,7 @@ class Race:
         }
 
     def restore(self, saved: dict[str, Tensor]) -> None:
-        """Go back to a saved race."""
+        """Return to a saved state."""
         self.world.restore(saved["world"])
         self.tracker.restore(saved["tracker"])
         self.num_frames = int(saved["num_frames"])

@@ -1,4 +1,4 @@
-"""Registers the gymnasium ids; importing ``tm_torchrl`` calls it (gymnasium 1.x looks for no plugins by itself)."""
+"""Registers the gymnasium id; importing ``tm_torchrl`` calls it, since gymnasium 1.x does not search for plugins."""
 
 from __future__ import annotations
 

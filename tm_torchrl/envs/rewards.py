@@ -1,7 +1,6 @@
 """Reward terms: each a small object that turns one step into ``[B]`` floats; the reward is their sum.
 
-Weights and constants are the seed system's (rulka ``config_default.yaml``); a weight may be a plain callable of the
-number of frames played.
+Weights and constants are rulka's (``config_default.yaml``); a weight may be a function of the number of frames played.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ Weight = float | Callable[[int], float]
 
 
 def weight_at(weight: Weight, num_frames: int) -> float:
-    """The weight after a number of frames."""
+    """The value of a weight after a number of frames."""
     return float(weight(num_frames)) if callable(weight) else float(weight)
 
 
@@ -42,13 +41,9 @@ class Step:
         """A named slice of the observation after the step."""
         return self.observation[:, self.layout[name]]
 
-    def field_before(self, name: str) -> Tensor:
-        """A named slice of the observation before the step."""
-        return self.observation_before[:, self.layout[name]]
-
 
 class RewardTerm(Protocol):
-    """One summand of the reward."""
+    """One of the terms whose sum is the reward."""
 
     def __call__(self, step: Step) -> Tensor:
         """The term for every car, float32 ``[B]``."""
@@ -57,18 +52,18 @@ class RewardTerm(Protocol):
 
 @dataclass(frozen=True)
 class Time:
-    """A price for every millisecond of race time."""
+    """A negative reward for every millisecond of race time."""
 
     per_ms: Weight = -6.0 / 5000.0
 
     def __call__(self, step: Step) -> Tensor:
-        """``per_ms`` times the time used."""
+        """``per_ms`` times the time that the step took."""
         return weight_at(self.per_ms, step.num_frames) * step.elapsed_ms
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Pay for every metre along the reference line; going back costs the same."""
+    """A reward for every metre along the reference line; driving back costs the same."""
 
     per_m: Weight = 5.0 / 500.0
 
@@ -84,13 +79,13 @@ class Finish:
     bonus: Weight = 1.0
 
     def __call__(self, step: Step) -> Tensor:
-        """``bonus`` where the race ended."""
+        """``bonus`` where the car has finished."""
         return weight_at(self.bonus, step.num_frames) * step.is_finished.to(torch.float32)
 
 
 @dataclass(frozen=True)
 class FinalSpeed:
-    """Pay gained speed as if it were held for some seconds: summed over a race it is the speed at the finish."""
+    """A reward for gained speed as if it were held for some seconds; its sum over a race is the speed at the finish."""
 
     as_if_s: Weight = 2.0
     per_m: float = 5.0 / 500.0
@@ -104,10 +99,10 @@ class FinalSpeed:
 
 @dataclass(frozen=True)
 class Potential:
-    """Shaping by a potential (Ng et al. 1999): near the reference line, and pointing along it, is worth more.
+    """Potential-based shaping (Ng et al. 1999): the potential is high near the reference line and pointing along it.
 
     phi = per_m * clip(distance to the current point, nearest_m, furthest_m) + pointing * (forward share - 1).
-    Policy invariance asks for the same ``gamma`` as the learner's. Not to be used together with a mini-race, which
+    ``gamma`` must be the learner's, or shaping changes the best policy. Do not use it together with a mini-race, which
     adds the potential itself.
     """
 
@@ -118,7 +113,7 @@ class Potential:
     pointing: float = 0.0
 
     def potential(self, observation: Tensor, layout: Layout) -> Tensor:
-        """phi of every car."""
+        """The potential phi of every car."""
         zones = observation[:, layout["zones_ahead"]]
         here, after = zones[:, 0:3], zones[:, 3:6]
         phi = self.per_m * here.norm(dim=1).clamp(self.nearest_m, self.furthest_m)
@@ -139,7 +134,7 @@ SPEEDSLIDE_FRICTION = (80.0, 80.0, 75.0, 67.0, 60.0, 55.0)
 
 @dataclass(frozen=True)
 class Speedslide:
-    """Pay for the sideways speed at which a slide is fastest, all wheels on the ground."""
+    """A reward for sliding at the sideways speed that is fastest, with all wheels on the ground."""
 
     weight: Weight = 0.001
 
@@ -155,7 +150,7 @@ class Speedslide:
 
 @dataclass(frozen=True)
 class Neoslide:
-    """Pay for sliding sideways at all."""
+    """A reward for sliding sideways at any speed from ``from_speed``."""
 
     weight: Weight = 0.001
     from_speed: float = 2.0  # m/s
@@ -168,7 +163,7 @@ class Neoslide:
 
 @dataclass(frozen=True)
 class CloseToLine:
-    """A price for the distance to the reference line (a negative weight), within limits."""
+    """A negative reward for the distance to the reference line, clipped to a range."""
 
     weight: Weight = -0.001
     nearest_m: float = 5.0
@@ -181,12 +176,12 @@ class CloseToLine:
 
 
 def default_reward() -> tuple[RewardTerm, ...]:
-    """The seed system's reward: time and progress."""
+    """Linesight's reward: time and progress."""
     return (Time(), Progress())
 
 
 def sum_terms(terms: Sequence[RewardTerm], step: Step) -> Tensor:
-    """The reward ``[B]``."""
+    """The reward of every car, ``[B]``."""
     total = terms[0](step)
     for term in terms[1:]:
         total = total + term(step)
@@ -194,7 +189,7 @@ def sum_terms(terms: Sequence[RewardTerm], step: Step) -> Tensor:
 
 
 def _interpolate(x: Tensor, at: Sequence[float], values: Sequence[float]) -> Tensor:
-    """Piecewise linear, constant outside."""
+    """Piecewise linear interpolation, constant outside."""
     out = torch.full_like(x, values[0])
     for left, right, low, high in zip(at, at[1:], values, values[1:], strict=False):
         out = out + (high - low) * ((x - left) / (right - left)).clamp(0.0, 1.0)

@@ -16,35 +16,35 @@ from tm_torchrl.sim import Randomisation, Simulator, Starts
 from tm_torchrl.tracks import DEFAULT_TRACK, Track, load_track
 from tm_torchrl.world.actions import NUM_ACTIONS
 from tm_torchrl.world.protocol import World
-from tm_torchrl.world.tracker import Limits
+from tm_torchrl.world.tracker import EndCause, Limits
 
 
 class TrackManiaEnv(EnvBase):
-    """Cars on tracks: 50 ms a step, 12 actions, a float vector and, if asked for, a grey 64x64 camera image.
+    """Cars on tracks: 50 ms per step, 12 actions, a float vector and, optionally, a greyscale camera image.
 
     Keys: ``observation`` float32 ``[N, F]`` in raw SI values (named by ``observation_layout``); ``pixels`` uint8
     ``[N, 1, H, W]``; ``action`` int64 ``[N]``, or ``[N, 5]`` for blocks; ``info`` with ``race_time_ms``,
-    ``checkpoint_times_ms``, ``is_finished`` and ``end_cause`` (an ``EndCause``). A finish terminates; all else
-    truncates.
+    ``checkpoint_times_ms``, ``is_finished`` and ``end_cause`` (an ``EndCause``). A finish terminates an episode, any
+    other end truncates it.
 
     Args:
-        num_envs: cars in this environment, its batch size.
-        track: a built-in track's name, a ``.npz`` file or a ``Track``; the default track if nothing is given.
-        tracks: several of these; each reset draws one per car.
-        generator: makes a ``Track`` from a seed, for ``generator_seeds``.
-        generator_seeds: which tracks to generate.
-        world: where to drive instead of the simulator, such as a game client.
-        pixels: whether to deliver camera images.
-        image_size: edge of the image.
-        action_block: actions per step: 1 (held 50 ms) or 5 (10 ms each).
-        num_previous_actions: past actions in the observation (5: 184 floats, 25: 264).
-        reward: terms to sum; the seed system's time and progress by default.
-        limits: when an episode is cut short.
-        starts: where the simulator's cars begin; the start line by default.
-        randomisation: spread of the simulator's physics; none by default.
-        first_car: number of the first car, so that several workers share one numbering.
-        seed: key of all randomness.
-        device: where the simulator runs and tensors live.
+        num_envs: Number of cars, which is the batch size.
+        track: A built-in track's name, a ``.npz`` file or a ``Track``; the default track if nothing is given.
+        tracks: Several of these; each reset draws one per car.
+        generator: Makes a ``Track`` from a seed; it is called for each of ``generator_seeds``.
+        generator_seeds: Seeds of the tracks to generate.
+        world: The world to drive in instead of the simulator, such as a game client.
+        pixels: Whether steps include camera images.
+        image_size: Height and width of the images in pixels.
+        action_block: Actions per step: 1 (held 50 ms) or 5 (10 ms each).
+        num_previous_actions: Past actions in the observation (5: 184 floats, 25: 264).
+        reward: Terms whose sum is the reward; time and progress by default, as in Linesight.
+        limits: When an episode is cut short.
+        starts: Where the simulator's cars begin; on the start line by default.
+        randomisation: How much the simulator's physics differs between cars; not at all by default.
+        first_car: Number of the first car, so that several workers share one numbering.
+        seed: Seeds everything that the simulator draws at resets.
+        device: The device of the simulator and of all tensors.
 
     Examples:
         >>> env = TrackManiaEnv(2, track="oval")
@@ -76,7 +76,7 @@ class TrackManiaEnv(EnvBase):
         device: torch.device | str = "cpu",
     ) -> None:
         if num_envs < 1:
-            raise ValueError(f"num_envs={num_envs}: at least one car is needed")
+            raise ValueError(f"num_envs={num_envs}: must be at least 1")
         if world is None:
             world = Simulator(
                 choose_tracks(track, tracks, generator, generator_seeds),
@@ -89,13 +89,11 @@ class TrackManiaEnv(EnvBase):
                 device=device,
             )
         elif any(given is not None for given in (track, tracks, generator, starts, randomisation)):
-            raise ValueError(
-                "world= brings its own tracks and starts: leave out track, tracks, generator, starts, randomisation"
-            )
+            raise ValueError("world: has its own tracks: leave out track, tracks, generator, starts and randomisation")
         elif world.num_cars != num_envs:
-            raise ValueError(f"num_envs={num_envs}, but the world has {world.num_cars} cars")
+            raise ValueError(f"num_envs={num_envs}: must be {world.num_cars}, the number of cars in the world")
         elif pixels and world.image_size is None:
-            raise ValueError(f"pixels=True, but {type(world).__name__} has no camera")
+            raise ValueError(f"pixels=True: {type(world).__name__} was made without a camera")
         super().__init__(device=world.device, batch_size=(num_envs,))
         self.world = world
         self.pixels = pixels
@@ -140,7 +138,7 @@ class TrackManiaEnv(EnvBase):
             "info": {
                 "race_time_ms": tracker["race_time_ms"].to(torch.int32),
                 "checkpoint_times_ms": tracker.rows[:, tracker.layout["checkpoint_times_ms"]].to(torch.int32),
-                "is_finished": tracker["end_cause"] == 1.0,
+                "is_finished": tracker["end_cause"] == EndCause.FINISHED,
                 "end_cause": tracker["end_cause"].to(torch.int32),
             },
         }
@@ -154,7 +152,7 @@ class TrackManiaEnv(EnvBase):
         return self.present()
 
     def present(self) -> TensorDictBase:
-        """What all cars see now, as a reset returns it: after ``restore``, the beginning of the next steps."""
+        """The current observations of all cars, as a reset returns them; use it after ``restore``."""
         nobody = torch.zeros(*self.batch_size, 1, dtype=torch.bool, device=self.device)
         flags = {"done": nobody, "terminated": nobody.clone(), "truncated": nobody.clone()}
         return TensorDict({**self._observe(), **flags}, batch_size=self.batch_size, device=self.device)
@@ -179,15 +177,15 @@ class TrackManiaEnv(EnvBase):
         self.world.set_seed(int(torch.randint(2**31 - 1, ())) if seed is None else seed)
 
     def set_frames(self, num_frames: int) -> None:
-        """Tell how many frames a training has played; rewards whose weights are schedules follow it."""
+        """Set how many frames have been played; rewards whose weights are schedules depend on it."""
         self.race.num_frames = num_frames
 
     def save(self) -> dict[str, torch.Tensor]:
-        """Everything that the future depends on, copied: a save-game of all cars."""
+        """A copy of the state of all cars that the future depends on."""
         return self.race.save()
 
     def restore(self, saved: dict[str, torch.Tensor]) -> None:
-        """Go back to a saved state; the next step continues from there."""
+        """Return to a saved state; the next step continues from there."""
         self.race.restore(saved)
 
 
@@ -197,11 +195,11 @@ def choose_tracks(
     generator: Callable[[int], Track] | None,
     generator_seeds: Sequence[int],
 ) -> list[Track]:
-    """The tracks that one of ``track``, ``tracks`` and ``generator`` names; the default track if none does."""
+    """The tracks given by one of ``track``, ``tracks`` and ``generator``; the default track if none is given."""
     options = {"track": track, "tracks": tracks, "generator": generator}
     given = [name for name, value in options.items() if value is not None]
     if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)} were given together; choose one")
+        raise ValueError(f"{' and '.join(given)}: only one of them can be given")
     if generator is not None:
         return [generator(seed) for seed in generator_seeds]
     chosen = tracks if tracks is not None else [DEFAULT_TRACK if track is None else track]

@@ -1,4 +1,4 @@
-"""Transforms for TorchRL environments and replay buffers; those for actions serve environments that are not ours."""
+"""Transforms for TorchRL environments and replay buffers."""
 
 from tm_torchrl.envs.transforms.action_block import ActionBlock
 from tm_torchrl.envs.transforms.float_normalizer import FloatNormalizer

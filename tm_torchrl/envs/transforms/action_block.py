@@ -1,4 +1,4 @@
-"""Several actions played one after the other as one step."""
+"""Plays several actions one after the other as one step."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _REST = "_action_block_rest"
 class ActionBlock(Transform):
     """Plays a block of actions, sums the rewards, and stops each environment where it is done.
 
-    For foreign environments: ``TrackManiaEnv`` has ``action_block``. The action ``[*B, ...]`` becomes
+    It is for other environments, since ``TrackManiaEnv`` has ``action_block``. The action ``[*B, ...]`` becomes
     ``[*B, S, ...]``. The step's outcome is that of the last action played. TorchRL's ``MultiAction`` stacks rewards or
     keeps the last one; here they are added up. Transforms inserted before it see every single action, those after it
     one step per block.
 
-    Environments that are done are masked by ``_step``, which ``SerialEnv`` and ``ParallelEnv`` obey. A batched
-    environment that does not know this entry plays on until the block's end, and what happens there is dropped.
+    Environments that are done are masked by ``_step``, which ``SerialEnv`` and ``ParallelEnv`` respect. A batched
+    environment that does not know this entry plays until the block's end, and the steps after its end are dropped.
 
     Args:
-        num_actions: S, the block's length.
-        action_key: the action.
+        num_actions: Length S of a block.
+        action_key: Key of the action.
 
     Examples:
         >>> from torchrl.envs import GymEnv, TransformedEnv
@@ -35,21 +35,21 @@ class ActionBlock(Transform):
 
     def __init__(self, num_actions: int, *, action_key: NestedKey = "action") -> None:
         if num_actions < 1:
-            raise ValueError(f"num_actions={num_actions}: a block has at least one action")
+            raise ValueError(f"num_actions={num_actions}: must be at least 1")
         super().__init__(in_keys_inv=[action_key], out_keys_inv=[action_key])
         self.num_actions = num_actions
         self.action_key = action_key
 
     def _inv_call(self, tensordict: TensorDictBase) -> TensorDictBase:
         if self.parent is None:
-            raise RuntimeError("ActionBlock needs an environment: use it in a TransformedEnv")
+            raise RuntimeError("ActionBlock must be part of a TransformedEnv")
         dim = tensordict.ndim
         block: Tensor = tensordict.get(self.action_key)
         if block.shape[dim : dim + 1] != (self.num_actions,):
-            wanted = (*tensordict.batch_size, self.num_actions, ...)
-            raise ValueError(f"{self.action_key!r} has shape {tuple(block.shape)}; a block here has {wanted}")
+            expected = (*tensordict.batch_size, self.num_actions, ...)
+            raise ValueError(f"{self.action_key!r} has shape {tuple(block.shape)}; expected {expected}")
         first, *rest = block.unbind(dim)
-        # In the tensordict rather than in self, so that partial steps select its rows along with the others.
+        # It is kept in the tensordict and not in self, so that partial steps select its rows with the others.
         tensordict.set(self.action_key, first)
         return tensordict.set(_REST, torch.stack(rest, dim)) if rest else tensordict
 
@@ -84,7 +84,7 @@ class ActionBlock(Transform):
         return outcome
 
     def _reshaped_keys(self) -> list[NestedKey]:
-        # ParallelEnv copies a skipped row's input to its output, which fails where a transform made it longer.
+        # ParallelEnv copies a skipped row's input to its output, which fails if a transform has made it longer.
         ours, theirs = self.parent.full_observation_spec, self.parent.base_env.full_observation_spec
         names = set(ours.keys(True, True))
         return [key for key in theirs.keys(True, True) if key in names and ours[key].shape != theirs[key].shape]
@@ -94,21 +94,21 @@ class ActionBlock(Transform):
         return done.view(outcome.shape)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Not for replay buffers: playing actions needs an environment."""
-        raise RuntimeError("ActionBlock needs an environment: use it in a TransformedEnv")
+        """Always raises: a replay buffer cannot play actions."""
+        raise RuntimeError("ActionBlock must be part of a TransformedEnv")
 
     def transform_reward_spec(self, reward_spec: TensorSpec) -> TensorSpec:
-        """Rewards of the same shape and without bounds, since they are added up."""
+        """Rewards keep their shape but lose their bounds, since they are added up."""
         for key in list(reward_spec.keys(True, True)):
             old = reward_spec[key]
             reward_spec[key] = Unbounded(old.shape, dtype=old.dtype, device=old.device)
         return reward_spec
 
     def transform_input_spec(self, input_spec: TensorSpec) -> TensorSpec:
-        """The action grows a dimension of S behind the batch."""
+        """The action gets a new dimension of size S after the batch."""
         done_keys = self.parent.done_keys
         if not all(isinstance(key, str) for key in done_keys):
-            raise ValueError(f"ActionBlock needs one 'done' for each environment; this one has {done_keys}")
+            raise ValueError(f"ActionBlock needs one done flag per environment; this one has {done_keys}")
         action_spec = input_spec["full_action_spec"]
         if self.action_key not in action_spec.keys(True, True):
             found = sorted(map(str, action_spec.keys(True, True)))

@@ -1,4 +1,4 @@
-"""Normalisation by fixed numbers, for environments whose network does not normalise by itself."""
+"""Normalisation by fixed numbers, for environments whose network does not normalise."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torchrl.envs.transforms import ObservationNorm
 
 
 class FloatNormalizer(ObservationNorm):
-    """``(observation - mean) / std`` by fixed numbers: TorchRL's ``ObservationNorm`` that checks what it is given.
+    """``(observation - mean) / std`` by fixed numbers: TorchRL's ``ObservationNorm`` with checked arguments.
 
     Args:
-        mean: one number, or one per feature ``[F]``.
-        std: likewise, positive.
-        in_keys: what to normalise; in a replay buffer name ``("next", "observation")`` too.
+        mean: One number, or one per feature ``[F]``.
+        std: One positive number, or one per feature ``[F]``.
+        in_keys: Keys of the observations; for a replay buffer add ``("next", "observation")``.
 
     Examples:
         >>> from tensordict import TensorDict
@@ -36,16 +36,16 @@ class FloatNormalizer(ObservationNorm):
         loc = torch.as_tensor(mean, dtype=torch.float32)
         scale = torch.as_tensor(std, dtype=torch.float32)
         if loc.ndim > 1 or scale.ndim > 1 or (loc.ndim and scale.ndim and loc.shape != scale.shape):
-            raise ValueError(f"mean has shape {tuple(loc.shape)}, std {tuple(scale.shape)}: give a number or [F] each")
+            raise ValueError(f"mean has shape {tuple(loc.shape)}, std {tuple(scale.shape)}; expected a number or [F]")
         if not bool((torch.isfinite(loc)).all()):
-            raise ValueError("mean has entries that are not finite")
+            raise ValueError("mean must be finite")
         wrong = (~(torch.isfinite(scale) & (scale > 0))).reshape(-1).nonzero().reshape(-1).tolist()
         if wrong:
-            raise ValueError(f"std has to be positive and finite; entries {wrong[:8]} are not")
+            raise ValueError(f"std must be positive and finite; entries {wrong[:8]} are not")
         super().__init__(loc=loc, scale=scale, in_keys=list(in_keys), standard_normal=True)
 
     def transform_observation_spec(self, observation_spec: TensorSpec) -> TensorSpec:
-        """Bounds move with the values."""
+        """Bounds are normalised like the values."""
         if isinstance(observation_spec, Composite):
             num = max(self.loc.numel(), self.scale.numel())
             for key in self.in_keys:

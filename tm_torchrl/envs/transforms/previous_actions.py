@@ -1,4 +1,4 @@
-"""What was done lately, as part of the observation."""
+"""The latest actions as part of the observation."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torchrl.envs.transforms import Transform
 class PreviousActions(Transform):
     """Appends the latest discrete actions, oldest first, to a float observation.
 
-    For foreign environments: ``TrackManiaEnv`` brings its own. The indices are also written, int64 ``[*B, H]``, -1
-    where no action was yet; they travel in the tensordict, so that resets and saved states take them along. Insert it
-    before ``ActionBlock``, so that it sees each single action.
+    It is for other environments, since ``TrackManiaEnv`` has ``num_previous_actions``. The indices are written too, as
+    int64 ``[*B, H]``, -1 where there was no action yet; they are kept in the tensordict, so that resets and saved
+    states include them. Insert it before ``ActionBlock``, so that it sees every single action.
 
     Args:
-        num_previous_actions: H, how many to remember.
-        codes: what to append for each action, ``[num_actions, K]``, such as the keys that are pressed; one-hot if not
-            given.
-        first_action: the action that counts as taken before an episode; zeros are appended for none.
-        observation_key: float ``[*B, F]``, becomes ``[*B, F + H * K]``.
-        out_key: where the indices go.
+        num_previous_actions: How many actions H to remember.
+        codes: What to append for each action, ``[num_actions, K]``, such as the keys that are pressed; one-hot by
+            default.
+        first_action: The action that counts as taken before an episode; zeros are appended if there is none.
+        observation_key: Key of the float observation ``[*B, F]``, which becomes ``[*B, F + H * K]``.
+        out_key: Key of the indices.
 
     Examples:
         >>> from torchrl.envs import GymEnv, TransformedEnv
@@ -41,9 +41,9 @@ class PreviousActions(Transform):
         out_key: NestedKey = "previous_actions",
     ) -> None:
         if num_previous_actions < 1:
-            raise ValueError(f"num_previous_actions={num_previous_actions}: remember at least one")
+            raise ValueError(f"num_previous_actions={num_previous_actions}: must be at least 1")
         if codes is not None and codes.ndim != 2:
-            raise ValueError(f"codes has shape {tuple(codes.shape)}; give one row per action, [num_actions, K]")
+            raise ValueError(f"codes has shape {tuple(codes.shape)}; expected [num_actions, K]")
         super().__init__(in_keys=[observation_key], out_keys=[observation_key, out_key])
         self.num_previous_actions = num_previous_actions
         self.first_action = first_action
@@ -54,11 +54,11 @@ class PreviousActions(Transform):
         self._is_one_hot = False
 
     def _table(self) -> Tensor:
-        """Codes fitted to the environment, with a last row of zeros that index -1 finds."""
+        """The environment's codes, with a last row of zeros for index -1."""
         if self._codes_table is not None:
             return self._codes_table
         if self.parent is None:
-            raise RuntimeError("PreviousActions needs an environment: use it in a TransformedEnv")
+            raise RuntimeError("PreviousActions must be part of a TransformedEnv")
         spec = self.parent.base_env.action_spec
         if self.parent.action_spec != spec:
             raise ValueError("a transform before PreviousActions changes the actions: insert PreviousActions before it")
@@ -81,7 +81,7 @@ class PreviousActions(Transform):
         return tensordict.set(self.out_key, history)
 
     def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
-        # Rows that go on keep their memory: TorchRL puts back the old entries wherever `_reset` is False.
+        # Rows that are not reset keep their actions: TorchRL restores the old entries wherever `_reset` is False.
         first = -1 if self.first_action is None else self.first_action
         observation = tensordict_reset.get(self.observation_key)
         shape = (*tensordict_reset.batch_size, self.num_previous_actions)
@@ -90,17 +90,17 @@ class PreviousActions(Transform):
     def _step(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
         history = tensordict.get(self.out_key, None)
         if history is None:
-            raise KeyError(f"PreviousActions: no {self.out_key!r} in the step's input; begin with env.reset()")
+            raise KeyError(f"PreviousActions: no {self.out_key!r} in the step's input; call env.reset() first")
         action = tensordict.get(self.parent.action_key).to(torch.int64)
         newest = (action.argmax(-1) if self._is_one_hot else action).reshape(*history.shape[:-1], 1)
         return self._append(next_tensordict, torch.cat((history[..., 1:], newest), -1))
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Not for replay buffers: a sampled transition does not know what was done before it."""
-        raise RuntimeError("PreviousActions needs an environment: use it in a TransformedEnv")
+        """Always raises: a sampled transition does not include the actions before it."""
+        raise RuntimeError("PreviousActions must be part of a TransformedEnv")
 
     def transform_observation_spec(self, observation_spec: TensorSpec) -> TensorSpec:
-        """The observation grows by the codes; the indices are new."""
+        """The observation grows by the codes, and the indices are added."""
         if self.observation_key not in observation_spec.keys(True, True):
             found = sorted(map(str, observation_spec.keys(True, True)))
             raise KeyError(

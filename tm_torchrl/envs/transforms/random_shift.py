@@ -1,4 +1,4 @@
-"""Random shift of images, the augmentation of DrQ."""
+"""Random shifts of images, the augmentation of DrQ."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torchrl.envs.transforms import Transform
 
 
 def shift_images(images: Tensor, offset: Tensor, *, pad: int) -> Tensor:
-    """Images padded by repeating their border, then cut back to their size at an offset.
+    """Pad images by repeating their border, then crop them to their size at an offset.
 
     Args:
-        images: ``[*B, C, H, W]`` of any type.
-        offset: int64 ``[*B, 2]``, top and left edge of the cut in the padded image, 0 to ``2 * pad``.
-        pad: width of the border in pixels.
+        images: Images ``[*B, C, H, W]`` of any type.
+        offset: Top and left edge of the crop in the padded image, int64 ``[*B, 2]`` from 0 to ``2 * pad``.
+        pad: Width of the border in pixels.
 
     Returns:
         ``[*B, C, H, W]`` of the same type.
@@ -36,23 +36,23 @@ def shift_images(images: Tensor, offset: Tensor, *, pad: int) -> Tensor:
     row_BH = (torch.arange(height, device=images.device) + top - pad).clamp(0, height - 1)
     plane_BC = torch.arange(planes.shape[0] * channels, device=images.device).view(-1, channels)
     start_BCH = (plane_BC[..., None] * height + row_BH[:, None]) * wide + left[..., None]
-    # Overlapping windows make each wanted row one contiguous copy: 10 times faster than indexing pixels.
+    # With overlapping windows each row is one contiguous copy, which is 10 times faster than indexing pixels.
     windows = rows.as_strided((max(rows.numel() - width + 1, 0), width), (1, 1))
     return windows.index_select(0, start_BCH.reshape(-1)).view(*batch, channels, height, width)
 
 
 class RandomShift(Transform):
-    """Shifts images by up to ``pad`` pixels in both directions, the gap filled by repeating the border.
+    """Shifts images by up to ``pad`` pixels along both axes and fills the gap by repeating the border.
 
     Kostrikov et al. 2020, "Image augmentation is all you need". Images ``[*B, C, H, W]`` keep their shape and type. In
     a replay buffer the images of both ends of a transition are shifted; in an environment each new observation is.
 
     Args:
-        pad: the largest shift, in pixels.
-        in_keys: the images; in a replay buffer ``("next", key)`` is shifted too where it is present.
-        same_offset_for_batch: one offset for the whole batch instead of one per sample.
-        same_offset_for_next: one offset for both ends of a transition; DrQ draws two.
-        seed: of the offsets; drawn from torch's global generator if not given.
+        pad: The largest shift, in pixels.
+        in_keys: Keys of the images; in a replay buffer ``("next", key)`` is shifted too if it is present.
+        same_offset_for_batch: Whether the whole batch has one offset instead of one per sample.
+        same_offset_for_next: Whether both ends of a transition have the same offset; DrQ draws two.
+        seed: Seeds the offsets; drawn from torch's global generator by default.
 
     Examples:
         >>> from tensordict import TensorDict
@@ -71,7 +71,7 @@ class RandomShift(Transform):
         seed: int | None = None,
     ) -> None:
         if pad < 1:
-            raise ValueError(f"pad={pad}: the largest shift has to be at least 1 pixel")
+            raise ValueError(f"pad={pad}: must be at least 1 pixel")
         super().__init__(in_keys=list(in_keys), out_keys=list(in_keys))
         self.pad = pad
         self.same_offset_for_batch = same_offset_for_batch
@@ -80,7 +80,7 @@ class RandomShift(Transform):
         self._generator.manual_seed(int(torch.randint(2**62, ())) if seed is None else seed)
 
     def _draw(self, batch: torch.Size, device: torch.device) -> Tensor:
-        # Drawn on the CPU, so that a seed gives the same shifts on every device.
+        # The offsets are drawn on the CPU, so that a seed gives the same shifts on every device.
         shape = (1,) * len(batch) if self.same_offset_for_batch else tuple(batch)
         drawn = torch.randint(2 * self.pad + 1, (*shape, 2), generator=self._generator)
         return drawn.to(device).expand(*batch, 2)
@@ -98,7 +98,7 @@ class RandomShift(Transform):
         return self._call(tensordict_reset)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Shift the images of a sampled batch, in place of the keys."""
+        """Shift the images of a sampled batch; the new images replace the old entries."""
         for key in self.in_keys:
             offset = None
             ends = [end for end in (key, unravel_key(("next", key))) if tensordict.get(end, None) is not None]
@@ -113,7 +113,7 @@ class RandomShift(Transform):
         return tensordict
 
     def transform_observation_spec(self, observation_spec: TensorSpec) -> TensorSpec:
-        """The images' specs are unchanged; what cannot be shifted is refused here."""
+        """Specs are unchanged; missing keys and entries that are not images are refused here."""
         if isinstance(observation_spec, Composite):
             for key in self.in_keys:
                 if key not in observation_spec.keys(True, True):
@@ -125,11 +125,11 @@ class RandomShift(Transform):
         return observation_spec
 
     def get_extra_state(self) -> Tensor:
-        """State of the offsets' generator, for ``state_dict``."""
+        """State of the generator of offsets, for ``state_dict``."""
         return self._generator.get_state()
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Continue the offsets where a saved transform stood."""
+        """Restore the generator of offsets from a ``state_dict``."""
         self._generator.set_state(state.cpu())
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Rewards that change as training goes on."""
+"""Rewards that change during training."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Schedule = Callable[[int], float]
 class RewardSchedule(Transform):
     """Multiplies the reward by one schedule and adds another: ``reward * scale(frames) + offset(frames)``.
 
-    A schedule is any function of the number of frames. In an environment the frames are counted, one per environment
-    and step, by each copy of the transform for itself. In a replay buffer the reward of each sampled transition is
-    changed, and ``num_frames`` is what it was last set to: nothing there says how far the training is.
+    A schedule is any function of the number of frames. In an environment each copy of the transform counts its own
+    frames, one per environment and step. In a replay buffer the reward of each sampled transition is changed, and
+    ``num_frames`` stays what it was last set to, since a buffer does not know how far the training is.
 
     Args:
-        scale: factor of the reward.
-        offset: what is added to it.
-        in_keys: the rewards; in a replay buffer they are looked for under ``"next"``.
+        scale: Schedule of the factor.
+        offset: Schedule of the number that is added.
+        in_keys: Keys of the rewards; in a replay buffer they are read under ``"next"``.
 
     Examples:
         >>> from tensordict import TensorDict
@@ -42,10 +42,10 @@ class RewardSchedule(Transform):
         in_keys: Sequence[NestedKey] = ("reward",),
     ) -> None:
         if scale is None and offset is None:
-            raise ValueError("RewardSchedule does nothing without a scale or an offset")
+            raise ValueError("scale, offset: at least one of them must be given")
         for name, schedule in (("scale", scale), ("offset", offset)):
             if schedule is not None and not callable(schedule):
-                raise TypeError(f"{name}={schedule!r}: give a function of the number of frames")
+                raise TypeError(f"{name}={schedule!r}: must be a function of the number of frames")
         super().__init__(in_keys=list(in_keys), out_keys=list(in_keys))
         self.scale = scale
         self.offset = offset
@@ -53,19 +53,19 @@ class RewardSchedule(Transform):
 
     @property
     def num_frames(self) -> int:
-        """Frames of training so far."""
+        """How many frames have been played."""
         return int(self._num_frames)
 
     @num_frames.setter
     def num_frames(self, num_frames: int) -> None:
         if num_frames < 0:
-            raise ValueError(f"num_frames={num_frames}: frames count from 0")
+            raise ValueError(f"num_frames={num_frames}: must be at least 0")
         self._num_frames.fill_(num_frames)
 
     def _value(self, name: str, schedule: Schedule) -> float:
         value = float(schedule(self.num_frames))
         if not math.isfinite(value):
-            raise ValueError(f"{name}({self.num_frames}) is {value}; a schedule has to give finite numbers")
+            raise ValueError(f"{name}({self.num_frames}) is {value}; a schedule must return finite numbers")
         return value
 
     def _apply_transform(self, obs: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class RewardSchedule(Transform):
         return tensordict
 
     def transform_reward_spec(self, reward_spec: TensorSpec) -> TensorSpec:
-        """Rewards of the same shape and without bounds, since schedules move them."""
+        """Rewards keep their shape but lose their bounds, since schedules change them."""
         for key in self.in_keys:
             old = reward_spec[key]
             dtype = old.dtype if old.dtype.is_floating_point else torch.get_default_dtype()
