@@ -1,10 +1,10 @@
-"""Speed of replay: draws and updates of priorities, writing, sampling, saving; one thread.
+"""Speed of replay: draws and updates of priorities, writing, sampling; one thread.
 
     python benchmarks/bench_replay.py              # prints a table, about a minute on one core
     python benchmarks/bench_replay.py --write      # and writes benchmarks/results/replay_cpu.json
 
-Times are medians of milliseconds of CPU; saving and loading are seconds of the clock, since the disk is in them.
-Transitions are 184 floats at both ends, action, reward and flags. What frames cost stands in ``bench_frame_store.py``.
+Times are medians of milliseconds of CPU. Transitions are 184 floats at both ends, action, reward and flags.
+``bench_frame_store.py`` measures frames, ``bench_saving.py`` saving.
 TorchRL's compiled trees are measured beside ours, alternated, where they load.
 """
 
@@ -14,7 +14,6 @@ import argparse
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +27,7 @@ from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage, ReplayBuffer
 
 from benchmarks.results_file import describe_run, write_results
-from tm_torchrl.data import PrioritizedSampler, load_buffer, make_replay_buffer, save_buffer
+from tm_torchrl.data import PrioritizedSampler, make_replay_buffer
 from tm_torchrl.data.storage.prioritized_sampler import SumSegmentTreeFp64
 
 NUM_FLOATS, NUM_DRAWS, BATCHES, ALPHA, BETA = 184, 512, (32, 512, 4096), 0.6, 0.4
@@ -102,7 +101,7 @@ def bytes_per_transition(buffer: ReplayBuffer) -> float:
 
 
 def whole_buffer(kind: str, capacity: int, rounds: int) -> dict[str, float]:
-    """Writing, sampling, priorities, saving and loading of one kind of buffer."""
+    """Writing, sampling and priorities of one kind of buffer."""
     buffer = filled(kind, capacity)
     few, many = transitions(16), transitions(2048)
     calls: dict[str, Callable[[], Any]] = {
@@ -117,12 +116,6 @@ def whole_buffer(kind: str, capacity: int, rounds: int) -> dict[str, float]:
         calls[f"update {NUM_DRAWS}"] = lambda: buffer.update_tensordict_priority(sample)
     results = {f"{name} (ms)": value for name, value in median_ms(calls, rounds).items()}
     results["bytes per transition"] = bytes_per_transition(buffer)
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        saved = save_buffer(buffer, Path(folder) / "replay")
-        middle = time.perf_counter()
-        load_buffer(empty(kind, capacity), saved)
-        results["save (s)"], results["load (s)"] = middle - start, time.perf_counter() - middle
     return results
 
 

@@ -1,4 +1,4 @@
-"""Pause, size and memory of saving: ``ReplayLog`` beside ``save_buffer``, and ``Checkpoints``.
+"""Pause, size and memory of saving with ``ReplayLog`` and ``Checkpoints``.
 
     python benchmarks/bench_saving.py --write      # benchmarks/results/saving.json; about two minutes
 
@@ -6,8 +6,7 @@ Data are a collector's: 64 cars, 32 steps, n = 3, noise, so that nothing compres
 60,000 are added between two appends, as many as 200 steps a second make in five minutes. ``floats`` are 184 at both
 ends, prioritised, in memory; ``pixels`` are 64x64 bytes and 264 floats at both ends in a frame store. Every kind runs
 in a process of its own, a restore in another. Pauses are wall seconds, since a disk is waited for: the median and the
-worst of the rounds. Appends in the foreground and in the background take turns; ``save_buffer``, which writes all rows
-and holds a second copy meanwhile, comes after them.
+worst of the rounds. Appends in the foreground and in the background take turns.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from torchrl.data import TensorDictReplayBuffer
 from benchmarks import bench_frame_store
 from benchmarks.bench_frame_store import resident_bytes
 from benchmarks.results_file import describe_run, write_results
-from tm_torchrl.data import NStep, ReplayLog, make_replay_buffer, save_buffer
+from tm_torchrl.data import NStep, ReplayLog, make_replay_buffer
 from tm_torchrl.data.saving.checkpoint import Checkpoints
 
 KINDS = {"floats": 184, "pixels": 264}
@@ -82,7 +81,7 @@ def measure(kind: str, folder: Path, *, capacity: int, added: int, rounds: int) 
     held = resident_bytes() - before
     log = ReplayLog(folder / "replay")
     first = log.append(buffer)
-    pauses: dict[str, list[float]] = {"foreground": [], "background": [], "save_buffer": []}
+    pauses: dict[str, list[float]] = {"foreground": [], "background": []}
     sizes, disk = [], []
     for _ in range(rounds):
         for way in ("foreground", "background"):
@@ -92,11 +91,7 @@ def measure(kind: str, folder: Path, *, capacity: int, added: int, rounds: int) 
             pauses[way].append(appended["seconds"])
             sizes.append(appended["bytes"])
             disk.append(sum(path.stat().st_size for path in log.folder.iterdir()))
-    after = resident_bytes() - before  # before save_buffer, which holds a second copy for a while
-    for _ in range(rounds):
-        start = time.perf_counter()
-        save_buffer(buffer, folder / "whole")
-        pauses["save_buffer"].append(time.perf_counter() - start)
+    after = resident_bytes() - before
     return {
         "megabytes_in_memory": round(held / 1e6),
         "megabytes_in_memory_after_appends": round(after / 1e6),
@@ -106,7 +101,6 @@ def measure(kind: str, folder: Path, *, capacity: int, added: int, rounds: int) 
         "append_in_background_pause_s": seconds(pauses["background"]),
         "append_megabytes": round(max(sizes) / 1e6, 1),
         "most_megabytes_on_disk": round(max(disk) / 1e6),
-        "save_buffer_s": seconds(pauses["save_buffer"]),
     }
 
 

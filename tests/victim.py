@@ -19,8 +19,8 @@ import json, os, sys
 sys.path.insert(0, {root!r})
 import torch
 torch.set_num_threads(1)
-import tests.data.saving.logged_buffer, tm_torchrl.data.saving.replay_log
-tests.data.saving.logged_buffer.build(), tm_torchrl.data.saving.replay_log
+import tests.data.counting_steps, tm_torchrl.data.saving.replay_log
+tests.data.counting_steps.build(), tm_torchrl.data.saving.replay_log
 for line in sys.stdin:
     pid = os.fork() if hasattr(os, "fork") else 0
     if pid == 0:

@@ -1,13 +1,13 @@
-"""How many updates new transitions pay for."""
+"""How many updates new transitions allow."""
 
 from __future__ import annotations
 
 
 class ReuseBudget:
-    """Each transition is used a given number of times, whatever the sizes of batches and of collections.
+    """Uses each transition a given number of times on average, for any batch size and collection size.
 
     Args:
-        uses_per_transition: 32 in the Linesight agent.
+        uses_per_transition: Uses of each transition; 32 in Linesight.
 
     Examples:
         >>> budget = ReuseBudget(uses_per_transition=32)
@@ -26,21 +26,21 @@ class ReuseBudget:
         self.num_uses_left = 0.0
 
     def earn(self, num_transitions: int) -> None:
-        """New transitions came in."""
+        """Count new transitions."""
         self.num_uses_left += self.uses_per_transition * num_transitions
 
     def num_updates(self, batch_size: int) -> int:
-        """Updates that can be paid for now."""
+        """Number of updates that are due now."""
         return max(0, int(self.num_uses_left // batch_size))
 
     def spend(self, batch_size: int) -> None:
-        """One update was made."""
+        """Count one update."""
         self.num_uses_left -= batch_size
 
     def state_dict(self) -> dict[str, float]:
-        """What is left."""
+        """Number of uses that are left."""
         return {"num_uses_left": self.num_uses_left}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Go on from there."""
+        """Continue from a saved state."""
         self.num_uses_left = float(state_dict["num_uses_left"])

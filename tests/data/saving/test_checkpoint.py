@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, the last few kept, damaged ones passed over."""
+"""Checkpoints: complete or absent, the last few kept, damaged ones skipped."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import torch
 from tensordict import TensorDict
 
 from tests.victim import kill_after
+from tm_torchrl.data.saving import atomic_files
 from tm_torchrl.data.saving import checkpoint as module
-from tm_torchrl.data.saving import whole_files
 from tm_torchrl.data.saving.checkpoint import CheckpointError, Checkpoints
 
 
@@ -83,7 +83,7 @@ def test_the_last_few_are_kept(tmp_path: Path) -> None:
     assert [found["frames"] for found in checkpoints.list()] == [40, 30]
     assert checkpoints.load()[0]["steps"][0] == 40
     assert checkpoints.load(30)[0]["steps"][0] == 30
-    with pytest.raises(CheckpointError, match=r"looked for frames_000000000020 .*those of these frames: 40, 30"):
+    with pytest.raises(CheckpointError, match=r"looked for frames_000000000020 .*for frames: 40, 30"):
         checkpoints.load(20)
     best, manifest = checkpoints.load_best()
     assert best["steps"][0] == 7 and manifest["facts"] == {"lap_s": 12.5} and manifest["frames"] is None
@@ -120,7 +120,7 @@ def test_one_of_the_same_frames_is_replaced(tmp_path: Path) -> None:
         (lambda path: (path / "manifest.json").unlink(), r"manifest\.json is missing"),
     ],
 )
-def test_a_damaged_one_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture, harm, reason: str) -> None:
+def test_a_damaged_one_is_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture, harm, reason: str) -> None:
     checkpoints = Checkpoints(tmp_path, keep=3)
     save(checkpoints, 10, 20, 30)
     harm(tmp_path / "frames_000000000030")
@@ -137,7 +137,7 @@ def test_a_damaged_one_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureF
     checkpoints.load()
     assert "frames_000000000010" not in caplog.text  # older than the one that was found
     harm(tmp_path / "frames_000000000020")
-    with pytest.raises(CheckpointError, match=rf"no whole checkpoint in .*frames_\*.*frames_000000000030.*{reason}"):
+    with pytest.raises(CheckpointError, match=rf"no complete checkpoint in .*frames_\*.*frames_000000000030.*{reason}"):
         checkpoints.load()
     save(checkpoints, 40)  # goes on
     assert checkpoints.load()[1]["frames"] == 40
@@ -149,13 +149,13 @@ def test_damaged_ones_do_not_count_among_those_kept(tmp_path: Path) -> None:
     (tmp_path / "frames_000000000020" / "state.pt").write_bytes(b"cut")
     save(checkpoints, 30)
     assert names(tmp_path) == [f"frames_0000000000{number}" for number in (10, 20, 30)]
-    save(checkpoints, 40)  # now there are two whole ones that are newer
+    save(checkpoints, 40)  # now there are two newer complete ones
     assert names(tmp_path) == ["frames_000000000030", "frames_000000000040"]
 
 
 def test_nothing_there(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(CheckpointError, match=rf"no whole checkpoint in .*{folder.name}: looked for frames_\*"):
+        with pytest.raises(CheckpointError, match=rf"no complete checkpoint in .*{folder.name}: looked for frames_\*"):
             Checkpoints(folder).load()
         with pytest.raises(CheckpointError, match="looked for best"):
             Checkpoints(folder).load_best()
@@ -167,7 +167,7 @@ def test_nothing_is_unpickled_or_pickled(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     with pytest.raises(TypeError, match=r"state\['path'\] is a (Posix|Windows)Path"):
         checkpoints.save({"path": Path("x")}, frames=1)
-    with pytest.raises(TypeError, match=r"facts=.*not JSON serializable; give numbers"):
+    with pytest.raises(TypeError, match=r"facts=.*not JSON serializable"):
         checkpoints.save({}, frames=1, facts={"lap": torch.ones(1)})
     with pytest.raises(ValueError, match="frames=-1"):
         checkpoints.save({}, frames=-1)
@@ -176,10 +176,10 @@ def test_nothing_is_unpickled_or_pickled(tmp_path: Path) -> None:
     assert names(tmp_path) == []
     path = checkpoints.save({}, frames=1)
     torch.save({"evil": Path("x")}, path / "state.pt")
-    manifest = whole_files.read_manifest(path / "manifest.json", version=1)
+    manifest = atomic_files.read_manifest(path / "manifest.json", version=1)
     content = (path / "state.pt").read_bytes()
-    manifest["files"]["state.pt"] = {"bytes": len(content), "crc32": whole_files.checksum(path / "state.pt")}
-    whole_files.write_manifest(path / "manifest.json", manifest)
+    manifest["files"]["state.pt"] = {"bytes": len(content), "crc32": atomic_files.file_checksum(path / "state.pt")}
+    atomic_files.write_manifest(path / "manifest.json", manifest)
     with pytest.raises(CheckpointError, match=r"[Ww]eights.only"):
         checkpoints.load()
 
@@ -200,10 +200,10 @@ def test_a_disk_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, co
         fsync(descriptor)
 
     with monkeypatch.context() as patch:
-        patch.setattr(whole_files.os, "fsync", refuse)
+        patch.setattr(atomic_files.os, "fsync", refuse)
         advice = "free space on that disk" if code == errno.ENOSPC else "make the folder writable"
         expectation = pytest.raises(
-            CheckpointError, match=rf"frames_000000000020 could not be written to .*it refuses.*; {advice}.*untouched"
+            CheckpointError, match=rf"frames_000000000020 could not be written to .*it refuses.*; {advice}.*unchanged"
         )
         with expectation if fail_at < 4 else contextlib.nullcontext():
             save(checkpoints, 20)
@@ -222,7 +222,7 @@ def test_a_replacement_that_fails_half_way_is_taken_back(tmp_path: Path, monkeyp
     """The old one has stepped aside, and the new one does not get its name (Windows: somebody holds a file)."""
     checkpoints = Checkpoints(tmp_path)
     save(checkpoints, 10)
-    rename = module.rename
+    rename = atomic_files.rename
 
     def refuse(source: Path, target: Path) -> None:
         if source.name.startswith("partial_"):
@@ -230,7 +230,7 @@ def test_a_replacement_that_fails_half_way_is_taken_back(tmp_path: Path, monkeyp
         rename(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "rename", refuse)
+        patch.setattr(atomic_files, "rename", refuse)
         with pytest.raises(CheckpointError, match="in use"):
             checkpoints.save(state(5), frames=10)
     assert names(tmp_path) == ["frames_000000000010"]
@@ -269,7 +269,7 @@ def test_cut_off_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind:
 
         return call
 
-    monkeypatch.setattr(whole_files.os, "fsync", lambda descriptor: None)  # what counts here is the order
+    monkeypatch.setattr(atomic_files.os, "fsync", lambda descriptor: None)  # what counts here is the order
 
     def write(checkpoints: Checkpoints, number: int) -> None:
         if kind == "best":
@@ -286,8 +286,8 @@ def test_cut_off_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind:
         checkpoints.save_best(state(10))
         with monkeypatch.context() as patch, contextlib.suppress(Killed):
             for owner, name in (
-                (whole_files.os, "fsync"),
-                (whole_files.os, "replace"),
+                (atomic_files.os, "fsync"),
+                (atomic_files.os, "replace"),
                 (Path, "rename"),
                 (Path, "mkdir"),
                 (module.shutil, "rmtree"),

@@ -1,4 +1,4 @@
-"""States without objects."""
+"""Plain states: TensorDicts there and back, and objects that are refused."""
 
 from __future__ import annotations
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from tm_torchrl.data.saving.atomic_files import load_state, state_to_bytes
 from tm_torchrl.data.saving.random_state import random_state, restore_random_state
-from tm_torchrl.data.saving.whole_files import packed, unpacked
 
 
 def draw() -> list[float]:
-    """A normal draw leaves Python's and numpy's generators with a second one in hand."""
+    """A normal draw leaves Python's and numpy's generators with a second number in store."""
     return [
         random.random(),
         random.gauss(0, 1),
@@ -30,13 +30,13 @@ def draw() -> list[float]:
 def test_everything_is_drawn_again_after_a_file(tmp_path: Path, num_before: int) -> None:
     for _ in range(num_before):
         draw()
-    (tmp_path / "state.pt").write_bytes(packed(random_state()))
+    (tmp_path / "state.pt").write_bytes(state_to_bytes(random_state()))
     expected = [draw() for _ in range(3)]
     random.seed(1)
     np.random.seed(1)  # noqa: NPY002
     torch.manual_seed(1)
     assert draw() != expected[0]
-    restore_random_state(unpacked(tmp_path / "state.pt"))
+    restore_random_state(load_state(tmp_path / "state.pt"))
     assert [draw() for _ in range(3)] == expected
 
 

@@ -1,4 +1,4 @@
-"""Replay logs on bad disks, in bad hands, and killed at any moment."""
+"""Replay logs with damaged files, with failing disks, and killed at any moment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage, ListStorage, TensorDictReplayBuffer
 
-from tests.data.saving.logged_buffer import (
+from tests.data.counting_steps import (
     assert_equal_rows,
     assert_equal_samples,
     assert_goes_on_equally,
@@ -24,8 +24,8 @@ from tests.data.saving.logged_buffer import (
     steps,
 )
 from tests.victim import kill_after
-from tm_torchrl.data import DamagedBufferError, ReplayLog, Restored, SavingError
-from tm_torchrl.data.saving import whole_files
+from tm_torchrl.data import DamagedFileError, ReplayLog, Restored, SavingError
+from tm_torchrl.data.saving import atomic_files
 
 
 def damage(path: Path) -> None:
@@ -36,7 +36,7 @@ def damage(path: Path) -> None:
 
 @pytest.mark.parametrize("storage", ["memory", "frames"])
 @pytest.mark.parametrize("prioritized", [False, True])
-def test_what_is_whole_is_salvaged(tmp_path: Path, storage: str, prioritized: bool) -> None:
+def test_undamaged_rows_are_salvaged(tmp_path: Path, storage: str, prioritized: bool) -> None:
     settings = {"storage": storage, "prioritized": prioritized, "capacity": 50}
     buffer, log = build(**settings), ReplayLog(tmp_path, segment_rows=16)
     for start in (0, 20):
@@ -50,7 +50,7 @@ def test_what_is_whole_is_salvaged(tmp_path: Path, storage: str, prioritized: bo
     victim = tmp_path / found[2]["file"]
     damage(victim)
     again = build(**settings)
-    with pytest.raises(DamagedBufferError, match=rf"{victim.name} does not match.* 16 rows; .*salvage=True"):
+    with pytest.raises(DamagedFileError, match=rf"{victim.name} does not match.* 16 rows; .*salvage=True"):
         ReplayLog(tmp_path).restore(again)
     assert len(again) == 0  # nothing was touched
     its_log = ReplayLog(tmp_path, segment_rows=16)
@@ -70,20 +70,18 @@ def test_what_is_whole_is_salvaged(tmp_path: Path, storage: str, prioritized: bo
     assert_goes_on_equally(again, third, start=50)
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_rows_are_salvaged_without_their_state(tmp_path: Path, shared: bool) -> None:
-    buffer, log = build(shared=shared), ReplayLog(tmp_path)
+def test_rows_are_salvaged_without_their_state(tmp_path: Path) -> None:
+    buffer, log = build(), ReplayLog(tmp_path)
     buffer.extend(steps(30))  # 56 rows, of which 6 to 55 are left
     learn(buffer)
     log.append(buffer)
     damage(next(tmp_path.glob("*.pt")))
-    again = build(shared=shared)
+    again = build()
     again.extend(steps(20, start=500))  # what it held before is gone
     learn(again)
     assert ReplayLog(tmp_path).restore(again, salvage=True) == Restored(50, 0)
     assert_equal_rows(buffer, again, rows=torch.arange(6, 56) % 50)
-    again.sample()
-    tree = torch.as_tensor(again.prioritized_sampler._sum_tree[torch.arange(50)])
+    tree = torch.as_tensor(again.sampler._sum_tree[torch.arange(50)])
     assert torch.equal(tree, tree[:1].expand(50)) and tree[0] == pytest.approx(1.0)  # (1 + 1e-8)^0.6
 
 
@@ -94,18 +92,18 @@ def test_damage_is_named(tmp_path: Path) -> None:
     segment, state, manifest = (next(tmp_path.glob(name)) for name in ("*.rows", "*.pt", "manifest.json"))
     whole = segment.read_bytes()
     segment.write_bytes(whole[:-5])
-    with pytest.raises(DamagedBufferError, match=rf"\.rows has {len(whole) - 5} bytes instead of {len(whole)}"):
+    with pytest.raises(DamagedFileError, match=rf"\.rows has {len(whole) - 5} bytes instead of {len(whole)}"):
         ReplayLog(tmp_path).restore(build())
     segment.unlink()
-    with pytest.raises(DamagedBufferError, match=r"segment_000000001\.rows is missing"):
+    with pytest.raises(DamagedFileError, match=r"segment_000000001\.rows is missing"):
         ReplayLog(tmp_path).restore(build())
     assert ReplayLog(tmp_path).restore(build(), salvage=True) == Restored(0, 20)
     segment.write_bytes(whole)
     damage(state)
-    with pytest.raises(DamagedBufferError, match=r"state_000000001\.pt does not match.* priorities and generators; "):
+    with pytest.raises(DamagedFileError, match=r"state_000000001\.pt does not match.* priorities and generators; "):
         ReplayLog(tmp_path).restore(build())
     damage(manifest)
-    with pytest.raises(DamagedBufferError, match=r"manifest\.json"):
+    with pytest.raises(DamagedFileError, match=r"manifest\.json"):
         ReplayLog(tmp_path).restore(build())
     with pytest.raises(FileNotFoundError, match="elsewhere"):
         ReplayLog(tmp_path / "elsewhere").restore(build())
@@ -116,7 +114,7 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
     buffer, log = build(), ReplayLog(tmp_path)
     buffer.extend(steps(12))
     log.append(buffer)
-    with pytest.raises(ValueError, match="the saved replay differs in capacity: 50 there, 60 here"):
+    with pytest.raises(ValueError, match="capacity=60: the saved replay has capacity=50"):
         log.restore(build(capacity=60))
     with pytest.raises(ValueError, match="segment_rows=0"):
         ReplayLog(tmp_path, segment_rows=0)
@@ -127,6 +125,29 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
     odd.writer.write_at(torch.tensor([6]), TensorDict({"x": torch.arange(1)}, [1]))
     with pytest.raises(ValueError, match="write_at"):
         log.append(odd)
+
+
+def test_every_byte_of_the_manifest_counts(tmp_path: Path) -> None:
+    buffer, log = build(), ReplayLog(tmp_path)
+    buffer.extend(steps(3))
+    log.append(buffer)
+    manifest = tmp_path / "manifest.json"
+    whole = manifest.read_bytes()
+    for place in range(len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        manifest.write_bytes(changed)
+        with pytest.raises(DamagedFileError, match=r"manifest\.json"):
+            log.facts()
+
+
+def test_objects_that_need_pickle_are_not_written(tmp_path: Path) -> None:
+    buffer = build()
+    buffer.extend(steps(10))
+    buffer.sampler._beta = Path("x")
+    with pytest.raises(TypeError, match=r"buffer.state_dict\(\)\['_sampler'\]\['beta'\] is a (Posix|Windows)Path"):
+        ReplayLog(tmp_path).append(buffer)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("code", "fail_at"), [(errno.EACCES, 0), *((errno.ENOSPC, number) for number in range(6))])
@@ -141,7 +162,7 @@ def test_a_full_disk_leaves_the_state_before(
     log.restore(copy)
     log.append(buffer)
     buffer.extend(steps(12, start=12))
-    fsync, calls = whole_files.os.fsync, []
+    fsync, calls = atomic_files.os.fsync, []
 
     def full(descriptor: int) -> None:
         calls.append(descriptor)
@@ -150,9 +171,9 @@ def test_a_full_disk_leaves_the_state_before(
         fsync(descriptor)
 
     with monkeypatch.context() as patch:
-        patch.setattr(whole_files.os, "fsync", full)
+        patch.setattr(atomic_files.os, "fsync", full)
         advice = "free space" if code == errno.ENOSPC else "make the folder writable"
-        with pytest.raises(SavingError, match=rf"the replay could not be written to .*no more.*; {advice}.*untouched"):
+        with pytest.raises(SavingError, match=rf"the replay could not be written to .*no more.*; {advice}.*unchanged"):
             log.append(buffer)
     again = build()
     rows = ReplayLog(tmp_path).restore(again).rows
@@ -186,9 +207,9 @@ def test_a_disk_that_fills_up_while_rows_are_written(tmp_path: Path, monkeypatch
 def test_in_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     buffer, log = build(), ReplayLog(tmp_path, segment_rows=16)
     buffer.extend(steps(12))
-    fsync = whole_files.os.fsync
+    fsync = atomic_files.os.fsync
     with monkeypatch.context() as patch:
-        patch.setattr(whole_files.os, "fsync", lambda descriptor: (time.sleep(0.05), fsync(descriptor))[1])
+        patch.setattr(atomic_files.os, "fsync", lambda descriptor: (time.sleep(0.05), fsync(descriptor))[1])
         start = time.perf_counter()
         appended = log.append(buffer, in_background=True)
         assert not (tmp_path / "manifest.json").exists()  # three files, two folders, a manifest: 0.3 s
@@ -201,11 +222,11 @@ def test_in_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: 
         raise OSError(errno.ENOSPC, "no more")
 
     with monkeypatch.context() as patch:
-        patch.setattr(whole_files.os, "fsync", full)
+        patch.setattr(atomic_files.os, "fsync", full)
         log.append(buffer, in_background=True)
         with caplog.at_level(logging.WARNING), pytest.raises(SavingError, match="no more"):
-            log.append(buffer, in_background=True)  # made up for in the foreground, where it fails again
-        assert "is made up for now" in caplog.text
+            log.append(buffer, in_background=True)  # repeated in the foreground, where it fails again
+        assert "failed and is repeated now" in caplog.text
     assert ReplayLog(tmp_path).restore(build()).rows == 20
     assert log.append(buffer)["rows"] == 24
     log.wait()
@@ -232,9 +253,9 @@ def test_rows_that_come_while_a_thread_writes(tmp_path: Path, monkeypatch: pytes
     buffer, log = build(storage=storage), ReplayLog(tmp_path, segment_rows=16)
     buffer.extend(steps(42))
     expected = buffer.storage.get(slice(None)).clone()
-    gate = Gate(whole_files.write_file)
+    gate = Gate(atomic_files.write_file)
     with monkeypatch.context() as patch:
-        patch.setattr(whole_files, "write_file", gate)
+        patch.setattr(atomic_files, "write_file", gate)
         log.append(buffer, in_background=True)
         assert [path.name for path in tmp_path.iterdir()] == ["segment_000000001.rows"]
         buffer.extend(steps(8, start=42))  # 96 rows: row 46 is the oldest, the second segment's first
@@ -252,9 +273,9 @@ def test_rows_that_are_overwritten_before_a_thread_writes_them(
 ) -> None:
     buffer, log = build(), ReplayLog(tmp_path, segment_rows=16)
     buffer.extend(steps(42))
-    gate = Gate(whole_files.write_file)
+    gate = Gate(atomic_files.write_file)
     with monkeypatch.context() as patch:
-        patch.setattr(whole_files, "write_file", gate)
+        patch.setattr(atomic_files, "write_file", gate)
         log.append(buffer, in_background=True)
         buffer.extend(steps(9, start=42))  # 98 rows: row 46 is gone
         gate.opened.set()
@@ -267,7 +288,7 @@ def test_rows_that_are_overwritten_before_a_thread_writes_them(
 
 
 WRITER = """
-from tests.data.saving.logged_buffer import build, learn, steps
+from tests.data.counting_steps import build, learn, steps
 from tm_torchrl.data import ReplayLog
 settings = dict(storage={storage!r}, capacity=400)
 buffer, log = build(**settings), ReplayLog({folder!r}, segment_rows=64)

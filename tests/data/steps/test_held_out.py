@@ -1,4 +1,4 @@
-"""Held-out share: its size, its unit, and the way of transitions into two buffers."""
+"""Held-out share: its size, its unit, and how transitions are split into two buffers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from tests.data.saving.test_saved_buffer import steps
+from tests.data.counting_steps import steps
 from tm_torchrl.data import HeldOut, MiniRace, NStep, make_replay_buffer
 
 
@@ -46,7 +46,7 @@ def test_trajectories_of_an_n_step_writer_go_into_two_buffers(storage: str) -> N
         for _ in range(2)
     )
     for start in (0, 8, 16):
-        batch = steps(8, start=start, lanes=200)
+        batch = steps(8, start=start, lanes=200, episode_steps=10**9)
         batch["collector", "traj_ids"] = torch.arange(200).unsqueeze(-1).expand(200, 8)
         for buffer, part in zip((train, test), held_out.split(n_step.transitions(batch)), strict=True):
             buffer.extend(part)

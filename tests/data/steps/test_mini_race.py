@@ -19,7 +19,7 @@ H = 140
 
 
 def by_the_rules(t: int, n: int, finish: int, rewards: list[float], gammas: list[float], phi: float, next_phi: float):
-    """``trackmania_rl.md`` section 3, one transition at a time."""
+    """Linesight's rules, one transition at a time."""
     left = n
     while left > 1 and t + left > H:
         left -= 1
@@ -49,7 +49,7 @@ def test_equals_the_rules_for_every_clock_and_length() -> None:
     assert race["reward"].flatten().tolist() == [case[2] for case in expected]
 
 
-def test_clocks_have_the_seed_systems_distribution() -> None:
+def test_clocks_have_linesights_distribution() -> None:
     """P(0) = 11/180, P(1..30) = 2/180 each, P(31..139) = 1/180 each: chi-square with 139 degrees of freedom."""
     num = 180_000
     counts = Counter(MiniRace(seed=0).draw_clocks(num).tolist())
@@ -103,7 +103,7 @@ def test_sample_is_rewritten_and_the_original_is_not() -> None:
     assert out["next", "reward"].flatten().tolist() == expected.tolist()
 
 
-def test_a_potential_of_observations_is_as_good_as_a_stored_one() -> None:
+def test_a_potential_of_observations_equals_a_stored_one() -> None:
     """Observations are 9 here and 8 there, so that twice them, less 20, are the stored -2 and -4."""
     sample = make_sample(200)
 
@@ -179,9 +179,9 @@ def test_errors_say_what_to_do() -> None:
         MiniRace(0)
     with pytest.raises(ValueError, match="oversample_long_term_steps=200"):
         MiniRace(oversample_long_term_steps=200)
-    with pytest.raises(ValueError, match=r"misses \['step_rewards'\].*append NStep\(\.\.\.\) to the buffer"):
+    with pytest.raises(ValueError, match=r"\['step_rewards'\] missing.*append NStep\(\.\.\.\) to the buffer"):
         MiniRace()(make_sample().exclude("step_rewards"))
-    with pytest.raises(ValueError, match="'potential' stands at one end"):
+    with pytest.raises(ValueError, match="potential_key='potential'"):
         MiniRace()(make_sample().exclude("potential"))
-    with pytest.raises(ValueError, match="num_actions=2: transitions of 3 steps"):
+    with pytest.raises(ValueError, match="num_actions=2: must be at least 3"):
         MiniRace(2, oversample_long_term_steps=0, oversample_maximum_term_steps=0)(make_sample())

@@ -205,17 +205,17 @@ def test_errors_say_what_to_do() -> None:
         NStep(0, gamma=GAMMA)
     with pytest.raises(ValueError, match=r"gamma=1\.5"):
         NStep(3, gamma=1.5)
-    with pytest.raises(ValueError, match=r"misses.*is_greedy"):
+    with pytest.raises(ValueError, match=r"\['is_greedy'\] missing"):
         NStep(2, gamma=GAMMA, cut_at_exploration=True).transitions(batch.exclude("is_greedy"))
-    with pytest.raises(ValueError, match=r"misses.*'next', 'reward'"):
+    with pytest.raises(ValueError, match=r"\[\('next', 'reward'\)\] missing"):
         NStep(2, gamma=GAMMA).transitions(batch.exclude(("next", "reward")))
     with pytest.raises(ValueError, match="observation_keys"):
         NStep(2, gamma=GAMMA).transitions(batch.exclude("observation"))
     n_step = NStep(2, gamma=GAMMA)
     n_step.transitions(batch)
-    with pytest.raises(ValueError, match="3 lanes after batches of 2"):
+    with pytest.raises(ValueError, match="has 3 lanes, earlier batches had 2"):
         n_step.transitions(to_batch(make_lanes(8, num_lanes=3, num_steps=3)))
-    with pytest.raises(ValueError, match="may not change"):
+    with pytest.raises(ValueError, match="its keys are"):
         n_step.transitions(batch.exclude("is_greedy"))
-    with pytest.raises(ValueError, match="along the last dimension"):
+    with pytest.raises(ValueError, match=r"its shape is \[\]"):
         NStep(2, gamma=GAMMA).transitions(batch[0, 0])

@@ -1,10 +1,8 @@
-"""The frame store: every picture right, every picture once, nothing leaks."""
+"""The frame store: every image right and kept once, no slot lost."""
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
-import time
 
 import pytest
 import torch
@@ -21,7 +19,7 @@ SIZE = 4  # pixels along an image's edge
 
 
 def check(buffer: TensorDictReplayBuffer, *, is_shared_by_all: bool = True) -> None:
-    """Images belong to the vectors that are stored beside them, and as many frames are kept as differ."""
+    """Images belong to the vectors stored beside them, and each different frame is kept once."""
     storage = buffer.storage
     stored = buffer[:]
     check_images(stored)
@@ -94,7 +92,7 @@ def test_one_step_data_without_ids(seed: int, lengths: list[int], capacity: int)
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), turns=st.lists(st.integers(0, 2), max_size=30), capacity=st.integers(1, 12))
 def test_writers_that_overwrite_each_other(seed: int, turns: list[int], capacity: int) -> None:
-    """What a writer remembers may long have been overwritten by the others when its turn comes again."""
+    """Frames that a writer wrote may be overwritten by others before its next turn."""
     lanes = make_lanes(seed, num_lanes=3, num_steps=2 * len(turns))
     writers = [NStep(2, gamma=0.5, frame_ids=True) for _ in lanes]
     buffer = TensorDictReplayBuffer(storage=FrameStorage(capacity), batch_size=5)
@@ -234,8 +232,8 @@ def test_save_and_load(way: str, tmp_path) -> None:
         check(loaded, is_shared_by_all=start == 45)  # frames known by the ids of another writer may be there twice
 
 
-def test_a_writer_that_goes_back_is_not_believed() -> None:
-    """After loading an older state the same writer meets other frames; none may pass for an earlier one."""
+def test_ids_that_a_reloaded_writer_gives_again_are_other_frames() -> None:
+    """After loading an older state the same writer gets other frames, which must not be taken for earlier ones."""
     first, second = (make_lanes(seed, num_lanes=1, num_steps=12, end_share=0.0) for seed in (6, 7))
     for step in second[0]:
         step.before, step.after = step.before + 5000, step.after + 5000
@@ -267,7 +265,7 @@ def test_frames_on_a_gpu() -> None:
 
 
 def write_parts(buffer: TensorDictReplayBuffer, seed: int, offset: int) -> None:
-    """One writer's work: its own lanes, its own NStep, 40 batches into the shared buffer."""
+    """What one writer does: 40 batches of its own lanes through its own NStep into the shared buffer."""
     lanes = make_lanes(seed, num_lanes=2, num_steps=160)
     for step in (step for lane in lanes for step in lane):
         step.before, step.after = step.before + offset, step.after + offset
@@ -289,35 +287,13 @@ def test_threads_write_while_another_samples() -> None:
     check(buffer)
 
 
-def test_processes_write_while_another_samples() -> None:
-    buffer = TensorDictReplayBuffer(storage=FrameStorage(50, shared=True), batch_size=16, shared=True)
-    write_parts(buffer, 9, 10**6)
-    buffer.empty()
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=write_parts, args=(buffer, i, 10**5 * i), daemon=True) for i in range(2)]
-    for writer in writers:
-        writer.start()
-    deadline = time.monotonic() + 120
-    while any(writer.is_alive() for writer in writers) and time.monotonic() < deadline:
-        if len(buffer):
-            check_images(buffer.sample())
-        writers[0].join(timeout=0.02)
-    for writer in writers:
-        if writer.is_alive():
-            writer.terminate()
-        writer.join(timeout=10)
-    assert [writer.exitcode for writer in writers] == [0, 0]
-    assert buffer.write_count == 2 * 2 * 158
-    check(buffer)
-
-
 def test_errors_say_what_to_do() -> None:
     rows = to_batch(make_lanes(0, num_lanes=1, num_steps=6), image_size=SIZE)
     with pytest.raises(ValueError, match="max_size=0"):
         FrameStorage(0)
     with pytest.raises(ValueError, match="frame_keys='pixels'"):
         FrameStorage(3, frame_keys="pixels")
-    with pytest.raises(ValueError, match=r"misses \[\('next', 'pixels'\)\].*in frame_keys"):
+    with pytest.raises(ValueError, match=r"\[\('next', 'pixels'\)\] missing.*frame_keys"):
         FrameStorage(9, frame_keys=("pixels",)).set(range(6), rows[0].exclude(("next", "pixels")))
     with pytest.raises(ValueError, match=r"frame_ids=True"):
         FrameStorage(9).set(range(4), NStep(3, gamma=0.5).transitions(rows))
@@ -325,7 +301,7 @@ def test_errors_say_what_to_do() -> None:
     storage.set(range(6), rows[0])
     with pytest.raises(ValueError, match=r"differ.*'action'"):
         storage.set(range(6), rows[0].exclude("action"))
-    with pytest.raises(ValueError, match=r"\(1, 8, 8\).*stored are \(1, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"\(1, 8, 8\).*must be \(1, 4, 4\)"):
         storage.set(range(6), to_batch(make_lanes(0, num_lanes=1, num_steps=6), image_size=8)[0])
-    with pytest.raises(ValueError, match="6 transitions cannot be loaded into max_size=5"):
+    with pytest.raises(ValueError, match="max_size=5: too small for the 6 transitions"):
         FrameStorage(5).load_state_dict(storage.state_dict())

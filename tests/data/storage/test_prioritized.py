@@ -1,4 +1,4 @@
-"""Prioritised replay: its law, its weights, what it refuses, and the trees under it."""
+"""Prioritised replay: its distribution, its weights, what it refuses, and the trees under it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PRIORITIES = torch.tensor([1.0, 4.0, 9.0, 16.0, 0.25, 1.0, 4.0, 100.0])
 EXPECTED = np.sqrt(PRIORITIES.double().numpy())  # alpha 1/2
 
 
-def test_law() -> None:
+def test_distribution() -> None:
     buffer = filled()
     buffer.update_priority(torch.arange(8), PRIORITIES)
     num = 40_000
@@ -48,7 +48,7 @@ def test_law() -> None:
     assert chi_square < 24.3  # 7 degrees of freedom: exceeded once in 1000 seeds
 
 
-def test_law_over_many_items() -> None:
+def test_distribution_over_many_items() -> None:
     """20,000 items with priorities over many decades, drawn 400,000 times; cells of at least 50 expected draws."""
     num, num_draws = 20_000, 400_000
     priority = 10.0 ** (8 * torch.rand(num, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
@@ -75,7 +75,7 @@ def test_new_items_get_the_highest_priority_seen() -> None:
     buffer = filled(6)
     buffer.update_priority(torch.arange(6), PRIORITIES[:6])
     buffer.extend(TensorDict({"x": torch.tensor([6, 7])}, [2]))
-    tree = buffer.prioritized_sampler.state_dict()["tree"]
+    tree = buffer.sampler.state_dict()["tree"]
     assert tree.tolist() == [1.0, 2.0, 3.0, 4.0, 0.5, 1.0, 4.0, 4.0]
 
 
@@ -83,23 +83,23 @@ def test_wrap_around_replaces_priorities() -> None:
     buffer = filled()
     buffer.update_priority(torch.arange(8), PRIORITIES)
     buffer.extend(TensorDict({"x": torch.tensor([8, 9, 10])}, [3]))
-    tree = buffer.prioritized_sampler.state_dict()["tree"]
+    tree = buffer.sampler.state_dict()["tree"]
     assert tree.tolist() == [10.0, 10.0, 10.0, 4.0, 0.5, 1.0, 2.0, 10.0]
-    assert buffer.prioritized_sampler._sum_tree.query(0, 8) == tree.sum()
+    assert buffer.sampler._sum_tree.query(0, 8) == tree.sum()
     assert set(buffer.sample(2000)["x"].tolist()) == {8, 9, 10, 3, 4, 5, 6, 7}
 
 
 def test_the_last_of_several_priorities_for_one_item_counts() -> None:
     buffer = filled()
     buffer.update_priority(torch.tensor([3, 3, 3]), torch.tensor([1.0, 2.0, 9.0]))
-    assert buffer.prioritized_sampler.state_dict()["tree"][3] == 3.0
+    assert buffer.sampler.state_dict()["tree"][3] == 3.0
 
 
 def test_priorities_from_a_tensordict() -> None:
     buffer = filled(alpha=1.0)
     batch = buffer.sample(3)
     buffer.update_tensordict_priority(batch.set("td_error", torch.tensor([[5.0], [5.0], [5.0]])))
-    assert buffer.prioritized_sampler.state_dict()["tree"][batch["index"]].tolist() == [5.0, 5.0, 5.0]
+    assert buffer.sampler.state_dict()["tree"][batch["index"]].tolist() == [5.0, 5.0, 5.0]
 
 
 def test_sampling_follows_the_generator_alone() -> None:
@@ -133,26 +133,25 @@ IMPOSSIBLE = [
 
 
 @pytest.mark.parametrize(("given", "message"), IMPOSSIBLE, ids=lambda value: str(value)[:20])
-@pytest.mark.parametrize("sync", [True, False])
-def test_impossible_priorities_change_nothing(sync: bool, given: list, message: str) -> None:
-    buffer = filled(alpha=2.0, sync=sync, priority_key=("loss", "size"))
+def test_impossible_priorities_change_nothing(given: list, message: str) -> None:
+    buffer = filled(alpha=2.0, priority_key=("loss", "size"))
     batch = buffer.sample(3)
-    before = buffer.prioritized_sampler.state_dict()
+    before = buffer.sampler.state_dict()
     batch["index"] = torch.tensor([5, 3, 7])
     batch["loss", "size"] = torch.tensor(given, dtype=torch.float64).unsqueeze(-1)
     with pytest.raises(ValueError, match=re.escape(f"('loss', 'size'): {message}")):
         buffer.update_tensordict_priority(batch)
-    after = buffer.prioritized_sampler.state_dict()
+    after = buffer.sampler.state_dict()
     assert torch.equal(before.pop("tree"), after.pop("tree"))
     assert before == after
 
 
 def test_an_item_that_does_not_exist_changes_nothing() -> None:
     buffer = filled()
-    before = buffer.prioritized_sampler.state_dict()
-    with pytest.raises(IndexError, match="index 8 of 8 items"):
+    before = buffer.sampler.state_dict()
+    with pytest.raises(IndexError, match="index 8: must be below 8"):
         buffer.update_priority(torch.tensor([3, 8]), torch.tensor([5.0, 7.0]))
-    after = buffer.prioritized_sampler.state_dict()
+    after = buffer.sampler.state_dict()
     assert torch.equal(before.pop("tree"), after.pop("tree"))
     assert before == after
 
@@ -161,11 +160,11 @@ def test_priorities_and_items_of_different_number() -> None:
     buffer = filled()
     with pytest.raises(ValueError, match="'td_error': 3 priorities for 2 items"):
         buffer.update_priority(torch.tensor([3, 4]), torch.ones(3))
-    with pytest.raises(ValueError, match=re.escape("index of shape [2, 2]")):
+    with pytest.raises(ValueError, match=re.escape("index: its shape is [2, 2]")):
         buffer.update_priority(torch.zeros(2, 2, dtype=torch.int64), torch.ones(2))
     buffer.update_priority(torch.tensor([3, 4]), 9.0)  # one for all
     buffer.update_priority(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
-    assert buffer.prioritized_sampler.state_dict()["tree"].tolist() == [1.0, 1, 1, 3, 3, 1, 1, 1]
+    assert buffer.sampler.state_dict()["tree"].tolist() == [1.0, 1, 1, 3, 3, 1, 1, 1]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1.0])
@@ -175,18 +174,17 @@ def test_impossible_priorities_are_refused_even_if_draws_are_uniform(bad: float)
         filled(alpha=0.0).update_priority(torch.tensor([3, 4]), torch.tensor([bad, 1.0]))
 
 
-def test_items_that_a_writer_passed_over_are_passed_over() -> None:
+def test_items_that_a_writer_skipped_are_skipped() -> None:
     buffer = filled(alpha=1.0)
     buffer.update_priority(torch.tensor([3, -1, 4]), torch.tensor([5.0, 9.0, 7.0]))
-    assert buffer.prioritized_sampler.state_dict()["tree"].tolist() == [1.0, 1, 1, 5, 7, 1, 1, 1]
+    assert buffer.sampler.state_dict()["tree"].tolist() == [1.0, 1, 1, 5, 7, 1, 1, 1]
 
 
-@pytest.mark.parametrize("sync", [True, False])
-def test_saved_state_draws_alike(sync: bool) -> None:
-    buffer, other = filled(seed=1, sync=sync), filled(seed=2, sync=sync)
+def test_a_loaded_state_draws_the_same() -> None:
+    buffer, other = filled(seed=1), filled(seed=2)
     buffer.sample()
     buffer.update_priority(torch.arange(8), PRIORITIES)
-    buffer.extend(TensorDict({"x": torch.tensor([20, 21])}, [2]))  # that sync=False has not seen yet
+    buffer.extend(TensorDict({"x": torch.tensor([20, 21])}, [2]))
     other.load_state_dict(buffer.state_dict())
     for _ in range(3):
         ours, theirs = buffer.sample(), other.sample()
@@ -196,27 +194,21 @@ def test_saved_state_draws_alike(sync: bool) -> None:
             each.extend(TensorDict({"x": torch.tensor([22, 23, 24])}, [3]))
 
 
-def test_a_learner_wants_its_priorities() -> None:
-    with pytest.raises(ValueError, match="saved with sync=True"):
-        filled(sync=False).load_state_dict(filled().state_dict())
-
-
 def test_sampler_dumps_and_loads(tmp_path) -> None:
     buffer, other = filled(), filled()
     buffer.update_priority(torch.arange(8), PRIORITIES)
-    buffer.prioritized_sampler.dumps(tmp_path / "sampler")
-    other.prioritized_sampler.loads(tmp_path / "sampler")
-    ours, theirs = (b.prioritized_sampler.state_dict() for b in (buffer, other))
+    buffer.sampler.dumps(tmp_path / "sampler")
+    other.sampler.loads(tmp_path / "sampler")
+    ours, theirs = (b.sampler.state_dict() for b in (buffer, other))
     assert torch.equal(ours.pop("tree"), theirs.pop("tree"))
     assert ours == theirs
-    with pytest.raises(ValueError, match="capacity 8, this one 9"):
-        filled(capacity=9).prioritized_sampler.loads(tmp_path / "sampler")
+    with pytest.raises(ValueError, match="max_capacity=9: the saved sampler has max_capacity=8"):
+        filled(capacity=9).sampler.loads(tmp_path / "sampler")
 
 
-@pytest.mark.parametrize("sync", [True, False])
-def test_beta_follows_a_schedule(sync: bool) -> None:
-    buffer = filled(beta=0.4, sync=sync)
-    scheduler = LinearScheduler(buffer.prioritized_sampler, param_name="beta", final_value=1.0, num_steps=3)
+def test_beta_follows_a_schedule() -> None:
+    buffer = filled(beta=0.4)
+    scheduler = LinearScheduler(buffer.sampler, param_name="beta", final_value=1.0, num_steps=3)
     for expected in (0.6, 0.8, 1.0):
         scheduler.step()
         assert buffer.beta == pytest.approx(expected)
@@ -227,7 +219,7 @@ def test_alpha_set_anew_converts_what_is_stored() -> None:
     buffer = filled(alpha=0.5)
     buffer.update_priority(torch.arange(8), PRIORITIES)
     buffer.sampler.alpha = 1.0
-    sampler = buffer.prioritized_sampler
+    sampler = buffer.sampler
     assert torch.allclose(sampler.state_dict()["tree"], PRIORITIES.double(), rtol=1e-12)
     assert sampler._sum_tree.query(0, 8) == pytest.approx(float(PRIORITIES.double().sum()), rel=1e-12)
     assert sampler._min_tree.query(0, 8) == pytest.approx(0.25, rel=1e-12)
@@ -247,12 +239,12 @@ def test_single_items_and_emptying() -> None:
     buffer = filled(4, alpha=1.0)
     buffer.update_priority(2, 6.0)
     assert buffer.add(TensorDict({"x": torch.tensor(4)}, [])) == 4
-    assert buffer.prioritized_sampler.state_dict()["tree"].tolist() == [1.0, 1, 6, 1, 6, 0, 0, 0]
+    assert buffer.sampler.state_dict()["tree"].tolist() == [1.0, 1, 6, 1, 6, 0, 0, 0]
     buffer.empty()
     with pytest.raises(RuntimeError, match="empty"):
         buffer.sample()
     buffer.extend(TensorDict({"x": torch.tensor([9])}, [1]))
-    assert buffer.prioritized_sampler.state_dict()["tree"].tolist() == [1.0, 0, 0, 0, 0, 0, 0, 0]
+    assert buffer.sampler.state_dict()["tree"].tolist() == [1.0, 0, 0, 0, 0, 0, 0, 0]
 
 
 def test_items_without_priorities() -> None:
@@ -263,22 +255,19 @@ def test_items_without_priorities() -> None:
 
 
 def test_arguments_are_those_of_torchrl() -> None:
+    """All but those for several processes, other devices and compilation."""
     ours, theirs = (
-        inspect.signature(kind.__init__).parameters for kind in (TensorDictPrioritizedReplayBuffer, TorchRLBuffer)
+        {name: argument.default for name, argument in inspect.signature(kind.__init__).parameters.items()}
+        for kind in (TensorDictPrioritizedReplayBuffer, TorchRLBuffer)
     )
-    assert {name: value.default for name, value in ours.items()} == {
-        name: value.default for name, value in theirs.items()
-    }
-    with pytest.raises(ValueError, match="sampler_device=cuda"):
-        filled(sampler_device="cuda")
+    left_out = {"sampler_device", "sync", "shared", "compilable", "transport", "transport_options"}
+    assert ours == {name: default for name, default in theirs.items() if name not in left_out}
 
 
-def test_writers_without_the_tree() -> None:
-    """sync=False: the learner catches up with what was written when it samples."""
-    buffer = filled(sync=False, alpha=1.0)
-    assert buffer.sample(500)["x"].unique().tolist() == list(range(8))
+def test_samples_may_be_prefetched() -> None:
+    buffer = filled(alpha=1.0, prefetch=2)
     buffer.update_priority(torch.arange(8), torch.tensor([0.0, 0, 0, 1, 0, 0, 0, 0]) + 1e-20)
-    assert buffer.sample()["x"].unique().tolist() == [3]
+    assert [buffer.sample()["x"].unique().tolist() for _ in range(4)] == [[3]] * 4
 
 
 @pytest.mark.parametrize(("name", "value"), [("alpha", -0.1), ("beta", float("nan")), ("eps", -1.0)])
@@ -300,7 +289,7 @@ def test_empty_buffer() -> None:
 
 
 def test_the_tree_in_use_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    module._say_once.cache_clear()
+    module._log_once.cache_clear()
     with caplog.at_level("INFO", logger="tm_torchrl.data"):
         assert filled().tree in caplog.text
     assert len([line for line in caplog.messages if "tree" in line]) == 1

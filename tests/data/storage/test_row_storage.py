@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from tensordict import NonTensorData, TensorDict
 from torchrl.data import LazyTensorStorage
 
-from tm_torchrl.data import FrameStorage, RowStorage
-from tm_torchrl.data.saving.buffer_settings import settings_of
-from tm_torchrl.data.storage.replay_buffer import make_replay_buffer
+from tm_torchrl.data import RowStorage
 
 CAPACITY = 6
 
@@ -94,8 +92,3 @@ def test_what_is_not_a_tensor() -> None:
     plain = RowStorage(CAPACITY)
     plain.set(range(2), torch.arange(2))
     assert plain.get(torch.tensor([1, 0])).tolist() == [1, 0]
-
-
-def test_saved_buffers_of_before_are_still_read() -> None:
-    assert settings_of(make_replay_buffer(capacity=4, batch_size=2))["storage"] == "LazyTensorStorage"
-    assert FrameStorage.saved_as == "FrameStorage"

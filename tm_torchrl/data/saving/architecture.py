@@ -1,4 +1,4 @@
-"""Weights of another architecture: refused, with the modules that differ."""
+"""Refuses weights of another architecture and lists the modules that differ."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ MOST_LISTED = 20
 
 
 def differing_modules(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[str]:
-    """Modules whose tensors differ in name or shape, a line each.
+    """One line for each module whose tensors differ in name or shape.
 
     Args:
-        ours: state dict of the network that there is.
-        theirs: of the checkpoint.
+        ours: State dict of the existing network ("here").
+        theirs: State dict in the checkpoint ("there").
 
     Examples:
         >>> differing_modules(nn.Linear(4, 2).state_dict(), nn.Linear(4, 3).state_dict())
@@ -42,17 +42,12 @@ def differing_modules(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) 
 
 
 def refuse_other_architecture(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Raise if the weights are not those of such a module.
-
-    Args:
-        module: that is to take them.
-        weights: a state dict.
-    """
+    """Raise a ``CheckpointError`` unless the state dict ``weights`` fits the module."""
     lines = differing_modules(module.state_dict(), weights)
     if lines:
         listed = "\n  ".join(lines[:MOST_LISTED])
         more = f"\n  and {len(lines) - MOST_LISTED} more" if len(lines) > MOST_LISTED else ""
         raise CheckpointError(
             f"the checkpoint is of another architecture; {len(lines)} modules differ:\n  {listed}{more}\n"
-            "Give the settings (network, objective, env) that it was trained with"
+            "Use the settings (network, objective, env) that it was trained with"
         )

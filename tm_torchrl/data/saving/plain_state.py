@@ -1,4 +1,4 @@
-"""States of buffers as tensors, numbers and names only: what can be read without running what a file says."""
+"""States as tensors, numbers and strings only, which can be read without executing anything from the file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ _TENSORDICT, _BATCH_SIZE = "__tensordict__", "__batch_size__"
 
 
 def to_plain(state: Any, *, name: str = "state") -> Any:
-    """A state whose TensorDicts are dicts, whose tensors own just their own bytes, and that holds no other objects.
+    """A state whose TensorDicts became dicts and whose tensors own just their own bytes.
+
+    Raises a ``TypeError`` if the state holds other objects.
 
     Args:
-        state: nested dicts, lists and tuples.
-        name: of the state, for messages.
+        state: Nested dicts, lists and tuples.
+        name: Name of the state, for error messages.
 
     Examples:
         >>> state = to_plain({"rows": TensorDict({"x": torch.arange(3)}, [3])[:2], "cursor": 2})
@@ -31,8 +33,8 @@ def to_plain(state: Any, *, name: str = "state") -> Any:
         return {_TENSORDICT: entries, _BATCH_SIZE: list(state.batch_size)}
     if isinstance(state, torch.Tensor):
         tensor = state.detach().as_subclass(torch.Tensor)
-        whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
-        return tensor if whole else tensor.clone(memory_format=torch.contiguous_format)
+        owns_its_bytes = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+        return tensor if owns_its_bytes else tensor.clone(memory_format=torch.contiguous_format)
     if isinstance(state, Mapping):
         return {key: to_plain(value, name=f"{name}[{key!r}]") for key, value in state.items()}
     if isinstance(state, (list, tuple)):
@@ -43,13 +45,13 @@ def to_plain(state: Any, *, name: str = "state") -> Any:
     if state is None or isinstance(state, (bool, int, float, str)):
         return state
     raise TypeError(
-        f"{name} is a {type(state).__name__}: only tensors, TensorDicts, numbers and names are saved, since reading "
-        "other objects would run what the file says"
+        f"{name} is a {type(state).__name__}: only tensors, TensorDicts, numbers and strings can be saved, because "
+        "reading other objects would execute code from the file"
     )
 
 
 def from_plain(state: Any) -> Any:
-    """The state again, with its TensorDicts."""
+    """The state with its TensorDicts again."""
     if isinstance(state, dict):
         if _TENSORDICT in state:
             entries = {key: from_plain(value) for key, value in state[_TENSORDICT].items()}

@@ -14,9 +14,9 @@ _LOG = logging.getLogger("tm_torchrl")
 
 
 def random_state() -> dict[str, Any]:
-    """Python's, numpy's and torch's global generators, CUDA's too once it is in use; tensors and numbers only.
+    """States of the global generators of Python, numpy and torch, and of CUDA once it is in use, as plain values.
 
-    Generators that objects own (a buffer's, a transform's) are part of those objects' states.
+    Generators that belong to objects, such as a buffer or a transform, are part of those objects' states.
 
     Examples:
         >>> state = random_state()
@@ -42,11 +42,10 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: Mapping[str, Any]) -> None:
-    """Go on drawing where a process stood.
+    """Restore what ``random_state`` returned.
 
-    Args:
-        state: of ``random_state``. On a machine with fewer CUDA devices the generators of the others are left out,
-            which is logged: a run cannot repeat bit for bit there.
+    On a machine with fewer CUDA devices the generators of the missing ones are skipped with a warning in the log,
+    because the run then cannot repeat bit for bit.
     """
     python, numpy_part = state["python"], state["numpy"]
     _numpy_state()
@@ -63,7 +62,7 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
     num_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if len(state["cuda"]) > num_devices:
         _LOG.warning(
-            "random generators of %d CUDA devices were saved and there are %d: the run goes on, but not bit for bit",
+            "random generators of %d CUDA devices were saved, but there are %d: the run continues, but not bit for bit",
             len(state["cuda"]),
             num_devices,
         )
@@ -75,7 +74,7 @@ def _numpy_state() -> dict[str, Any]:
     found: Any = np.random.get_state(legacy=False)  # noqa: NPY002
     if found["bit_generator"] != "MT19937":
         raise ValueError(
-            f"numpy's global generator is a {found['bit_generator']}; MT19937, its own, can be saved: leave "
-            "np.random.set_bit_generator out"
+            f"numpy's global generator is a {found['bit_generator']}: only the default MT19937 can be saved; do not "
+            "call np.random.set_bit_generator"
         )
     return dict(found)

@@ -1,8 +1,8 @@
-"""One segment of a saved replay: consecutive rows of a storage as bare bytes, with the frames that they use.
+"""One segment of a saved replay: consecutive rows of a storage as raw bytes, with the frames that they use.
 
-A file holds, one after another: each entry of the records, all rows of it; then, of a frame store, the numbers of the
-slots that these rows use (int64) and each kind of frame, slot by slot. So a segment needs no other. Shapes and types
-stand in the manifest.
+A file holds each entry of the records, with all its rows, one entry after another. For a frame store these are
+followed by the slot numbers that the rows use (int64) and each kind of frame, slot by slot, so that a segment can be
+read without the others. Shapes and types are in the manifest.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import Storage, TensorStorage
 
-from tm_torchrl.data.storage.frame_store import SLOTS, FrameStorage
+from tm_torchrl.data.storage.frame_store import SLOTS, FrameStorage, as_words
 
 _FRAMES_AT_ONCE = 256
 
@@ -26,7 +26,7 @@ Layout = dict[str, list[list[Any]]]  # "rows" and "frames": [key, type, shape]
 
 
 class Segment(NamedTuple):
-    """What a manifest says of a segment; rows are counted from the first that was ever written."""
+    """A segment in the manifest; rows are numbered from the first one that was ever written."""
 
     file: str
     first: int
@@ -41,19 +41,19 @@ class Segment(NamedTuple):
         return self.first + self.rows
 
 
-class Piece(NamedTuple):
-    """A segment that is to be written."""
+class PlannedSegment(NamedTuple):
+    """A segment that will be written."""
 
     file: str
     first: int
     rows: int
-    where: list[tuple[int, int]]  # starts and stops in the storage
+    spans: list[tuple[int, int]]  # starts and stops in the storage
     slots: Tensor
     bytes: int
 
 
 class Move(NamedTuple):
-    """Rows of a segment and where they go in the storage."""
+    """Rows of a segment and their place in the storage."""
 
     skip: int
     num: int
@@ -70,7 +70,7 @@ def layout_of(storage: Storage) -> Layout:
 
 
 def prepare(storage: Storage, layout: Layout) -> None:
-    """Reserve a storage's memory if that has not been done."""
+    """Reserve a storage's memory unless that is done already."""
     if storage.initialized:
         return
     row, frames = (
@@ -87,7 +87,7 @@ def prepare(storage: Storage, layout: Layout) -> None:
 
 
 def spans(first: int, num: int, *, capacity: int) -> list[tuple[int, int]]:
-    """Where ``num`` rows from a position on lie in a ring: one or two pieces (start, stop).
+    """Where ``num`` rows from a position on lie in a ring buffer: one or two spans (start, stop).
 
     Examples:
         >>> spans(7, 5, capacity=10)
@@ -98,40 +98,40 @@ def spans(first: int, num: int, *, capacity: int) -> list[tuple[int, int]]:
     return [(first, stop)] + ([(0, first + num - stop)] if first + num > stop else [])
 
 
-def piece_of(storage: Storage, file: str, first: int, where: list[tuple[int, int]]) -> Piece:
-    """What a segment of certain rows will hold.
+def plan_segment(storage: Storage, file: str, first: int, where: list[tuple[int, int]]) -> PlannedSegment:
+    """The size and contents of a segment.
 
     Args:
-        storage: of the rows.
-        file: to be written.
-        first: number of the first row.
-        where: the rows' starts and stops.
+        storage: Holds the rows.
+        file: Name of the file to write.
+        first: Number of the first row.
+        where: Starts and stops of the rows in the storage.
     """
-    slots, rows = slots_of(storage, where), sum(stop - start for start, stop in where)
+    slots, rows = _slots_of(storage, where), sum(stop - start for start, stop in where)
     num_bytes = rows * sum(_row_bytes(leaf) for _, leaf in _leaves(storage)) + slots.nbytes
     for frames in storage._frames.values() if isinstance(storage, FrameStorage) else ():
         num_bytes += len(slots) * _row_bytes(frames)
-    return Piece(file, first, rows, where, slots, num_bytes)
+    return PlannedSegment(file, first, rows, where, slots, num_bytes)
 
 
-def parts(storage: Storage, piece: Piece) -> Iterator[Any]:
-    """The bytes of a segment's file, bit by bit; only frames are copied, into memory that the next bit reuses."""
+def parts(storage: Storage, planned: PlannedSegment) -> Iterator[Any]:
+    """The bytes of a segment's file in parts; only frames are copied, into memory that the next part reuses."""
     for _, leaf in _leaves(storage):
-        for start, stop in piece.where:
+        for start, stop in planned.spans:
             yield _bytes(leaf[start:stop])
     if isinstance(storage, FrameStorage):
-        yield _bytes(piece.slots)
+        yield _bytes(planned.slots)
         for _, frames in sorted(storage._frames.items()):
-            words = _words(frames)
-            room = words.new_empty(min(_FRAMES_AT_ONCE, len(piece.slots)), words.shape[1])
-            for chunk in _chunks(piece.slots):
+            words = as_words(frames)
+            room = words.new_empty(min(_FRAMES_AT_ONCE, len(planned.slots)), words.shape[1])
+            for chunk in _chunks(planned.slots):
                 gathered = room[: len(chunk)]
                 torch.index_select(words, 0, chunk.to(words.device), out=gathered)
                 yield _bytes(gathered)
 
 
-def slots_of(storage: Storage, where: Sequence[tuple[int, int]]) -> Tensor:
-    """The slots that rows of a frame store use, in order; none of other storages."""
+def _slots_of(storage: Storage, where: Sequence[tuple[int, int]]) -> Tensor:
+    """The slots that rows of a frame store use, in order; other storages have none."""
     if not isinstance(storage, FrameStorage) or not storage.initialized:
         return torch.zeros(0, dtype=torch.int64)
     used = torch.cat([storage._storage[SLOTS][start:stop].flatten().cpu() for start, stop in where])
@@ -141,13 +141,13 @@ def slots_of(storage: Storage, where: Sequence[tuple[int, int]]) -> Tensor:
 def checksum_of_row(storage: Storage, position: int) -> int:
     """CRC-32 of one row and its frames."""
     checksum = 0
-    for part in parts(storage, piece_of(storage, "", position, [(position, position + 1)])):
+    for part in parts(storage, plan_segment(storage, "", position, [(position, position + 1)])):
         checksum = zlib.crc32(part, checksum)
     return checksum
 
 
-def read_segment(path: Path, storage: Storage, layout: Layout, segment: Segment, moves: Sequence[Move]) -> None:
-    """Copy rows of a checked segment to where they belong, its frames into their slots; older segments come first."""
+def read_segment(path: Path, storage: Storage, segment: Segment, moves: Sequence[Move]) -> None:
+    """Copy rows of a checked segment to their places and its frames into their slots; read older segments first."""
     with open(path, "rb") as file:
         offset = 0
         for key, leaf in _leaves(storage):
@@ -162,14 +162,14 @@ def read_segment(path: Path, storage: Storage, layout: Layout, segment: Segment,
         slots = torch.empty(segment.frames, dtype=torch.int64)
         _read(file, slots, what=f"{path} slots")
         for name, frames in sorted(storage._frames.items()):
-            for chunk in _chunks(slots):  # a slot that holds another frame by now gets it from a later segment
+            for chunk in _chunks(slots):  # a slot that was reused since gets its frame from a later segment
                 rows = torch.empty(len(chunk), *frames.shape[1:], dtype=frames.dtype)
                 _read(file, rows, what=f"{path} {name}")
-                _words(frames).index_copy_(0, chunk.to(frames.device), _words(rows).to(frames.device))
+                as_words(frames).index_copy_(0, chunk.to(frames.device), as_words(rows).to(frames.device))
 
 
 def finish(storage: Storage, num_rows: int) -> None:
-    """Say how many rows, from the first position on, a storage now holds."""
+    """Set the number of rows that a storage holds from its first position on."""
     if isinstance(storage, FrameStorage) and storage.initialized:
         slots = storage._storage[SLOTS][:num_rows].flatten().cpu()
         uses = torch.bincount(slots).to(torch.int32)
@@ -179,18 +179,18 @@ def finish(storage: Storage, num_rows: int) -> None:
 
 
 def check_storage(storage: Storage) -> None:
-    """Refuse storages whose rows cannot be told by number."""
+    """Raise a ``ValueError`` unless the storage keeps TensorDicts in one dimension."""
     if not isinstance(storage, TensorStorage) or storage.ndim != 1:
         raise ValueError(
-            f"buffer: a {type(storage).__name__} of {getattr(storage, 'ndim', 1)} dimensions; a saved replay takes "
-            "tensor storages of one dimension, such as 'memory', 'memmap' and 'frames' of make_replay_buffer"
+            f"buffer: its storage is a {type(storage).__name__} of {getattr(storage, 'ndim', 1)} dimensions; must be a "
+            "tensor storage of one dimension, such as 'memory', 'memmap' and 'frames' of make_replay_buffer"
         )
     if storage.initialized and not isinstance(storage._storage, TensorDictBase):
-        raise ValueError(f"buffer: rows are {type(storage._storage).__name__}s; TensorDicts are saved")
+        raise ValueError(f"buffer: its rows are {type(storage._storage).__name__}s; must be TensorDicts")
 
 
 def _leaves(storage: Storage) -> list[tuple[tuple[str, ...], Tensor]]:
-    """Entries of the records in a settled order."""
+    """Entries of the records in alphabetical order."""
     if not storage.initialized:
         return []
     found = [
@@ -216,22 +216,15 @@ def _bytes(rows: Tensor) -> Any:
     return rows.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
-def _words(frames: Tensor) -> Tensor:
-    """The same memory as rows of whole words, since bytes are gathered one by one."""
-    rows = frames.as_subclass(torch.Tensor).reshape(len(frames), -1).view(torch.uint8)
-    is_whole = rows.shape[1] % 8 == 0 and rows.storage_offset() % 8 == 0
-    return rows.view(torch.int64) if is_whole else rows
-
-
 def _read(file: BinaryIO, rows: Tensor, *, what: str) -> None:
-    """Fill rows from where the file stands."""
+    """Fill rows from the file's present position."""
     is_direct = rows.device.type == "cpu" and rows.is_contiguous()
     target = rows if is_direct else torch.empty(rows.shape, dtype=rows.dtype)
     memory = memoryview(_bytes(target))
     while len(memory):
         num = file.readinto(memory)  # type: ignore[attr-defined]
         if not num:
-            raise EOFError(f"{what}: the file ended while it was read")
+            raise EOFError(f"{what}: the file ended early")
         memory = memory[num:]
     if not is_direct:
         rows.copy_(target)

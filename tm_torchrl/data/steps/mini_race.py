@@ -1,4 +1,4 @@
-"""``MiniRace``: the horizon of 7 s, drawn anew whenever a transition is sampled."""
+"""``MiniRace``: a horizon of 7 s that is drawn again whenever a transition is sampled."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ NEEDED = ("step_rewards", "step_discounts", "num_steps", "steps_to_finish")
 class MiniRace(Transform):
     """Make sampled transitions part of a race that ends after ``num_actions`` actions (Linesight's "mini-race").
 
-    What is learnt is the reward of the next 7 s, which needs no discount and gives credit to what is near. Where in
-    its mini-race a transition lies is drawn at each sampling: a clock t, written into the observation, which tells
-    the network how much time is left. In rollouts the clock stands at 0. With n steps in a transition and H actions
-    in a mini-race:
+    The agent learns the reward of the next 7 s, which needs no discount. At each sampling, a random clock t places the
+    transition in its mini-race; it is written into the observation and tells the network how much time is left. In
+    rollouts the clock is 0. With n steps in a transition and H actions in a mini-race:
 
     - the clock is t = max(0, |U{-a..H+b-1}| - b) with a = ``oversample_long_term_steps - b``,
       b = ``oversample_maximum_term_steps``; the next observation's is t + n;
@@ -29,20 +28,20 @@ class MiniRace(Transform):
     - the transition ends its race if n' >= steps_to_finish or t + n >= H;
     - reward = step_rewards[n' - 1] - potential(s), plus step_discounts[n' - 1] * potential(s') if nothing ends.
 
-    Written are ("next", "reward"), ("next", "terminated"), ("next", "done"), ("next", "truncated"),
-    ``steps_to_next_obs`` (n') and the clocks. The storage is left as it is, and so is the next observation of a
-    transition that n' < n shortens: it has ended, so nobody asks for its value. The reward of the environment may
-    not carry a potential too.
+    The transform writes ("next", "reward"), ("next", "terminated"), ("next", "done"), ("next", "truncated"),
+    ``steps_to_next_obs`` (n') and the clocks. The storage is not changed. The next observation of a transition that is
+    shortened (n' < n) stays too: the race has ended, so its value is not used. The environment's reward must not
+    contain a potential as well.
 
     Args:
         num_actions: H.
-        oversample_long_term_steps: clocks of the first steps, whose horizon is long, are drawn twice as often.
-        oversample_maximum_term_steps: as many more draws fall on t = 0 from either side, the clock of rollouts.
-        seed: of a random generator of its own.
-        clock_index: where in the observation the clock stands.
-        observation_key: the observation that holds the clock.
-        potential: of observations ``[B, F]``, such as ``Potential.potential``; ``None`` for the stored one.
-        potential_key: a potential stored at both ends; none is used if samples have none.
+        oversample_long_term_steps: Number of first clocks, those of long horizons, that are drawn twice as often.
+        oversample_maximum_term_steps: Number of further draws from either side that become t = 0, as in rollouts.
+        seed: Seeds the transform's own random generator.
+        clock_index: Index of the clock in the observation.
+        observation_key: Key of the observation that holds the clock.
+        potential: Potential of observations ``[B, F]``, such as ``Potential.potential``; ``None`` uses the stored one.
+        potential_key: Key of a potential that is stored at both ends; without one, the potential is 0.
 
     Examples:
         >>> from tensordict import TensorDict
@@ -68,11 +67,11 @@ class MiniRace(Transform):
         potential_key: str = "potential",
     ) -> None:
         if num_actions < 1:
-            raise ValueError(f"num_actions={num_actions}: at least one action makes a mini-race")
+            raise ValueError(f"num_actions={num_actions}: must be at least 1")
         if not 0 <= oversample_maximum_term_steps <= oversample_long_term_steps <= num_actions:
             raise ValueError(
                 f"oversample_maximum_term_steps={oversample_maximum_term_steps}, "
-                f"oversample_long_term_steps={oversample_long_term_steps}: expected 0 <= the first <= the second <= "
+                f"oversample_long_term_steps={oversample_long_term_steps}: must be 0 <= the first <= the second <= "
                 f"num_actions={num_actions}"
             )
         super().__init__()
@@ -83,6 +82,7 @@ class MiniRace(Transform):
         self.observation_key = observation_key
         self.potential = potential
         self.potential_key = potential_key
+        self.seed = seed
         self.generator = torch.Generator()
         if seed is None:
             self.generator.seed()
@@ -90,7 +90,7 @@ class MiniRace(Transform):
             self.generator.manual_seed(seed)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """A sample ``[B]`` with clocks, and with the rewards and ends that follow from them."""
+        """The sample ``[B]`` with random clocks, and with the rewards and ends that follow from them."""
         self._check(tensordict)
         num_steps = tensordict["num_steps"]
         clock = self.draw_clocks(num_steps.numel()).view(num_steps.shape).to(num_steps.device)
@@ -120,7 +120,7 @@ class MiniRace(Transform):
         return out
 
     def draw_clocks(self, num: int) -> Tensor:
-        """Clocks of ``num`` transitions, int64, from 0 to ``num_actions - 1``."""
+        """Draw clocks of ``num`` transitions, int64, from 0 to ``num_actions - 1``."""
         more_zeros = self.oversample_maximum_term_steps
         low = more_zeros - self.oversample_long_term_steps
         high = self.num_actions + more_zeros  # excluded
@@ -131,7 +131,7 @@ class MiniRace(Transform):
         return {"generator": self.generator.get_state()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Go on drawing where a saved one stopped."""
+        """Restore the generator's state."""
         self.generator.set_state(state["generator"])
 
     def __getstate__(self) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class MiniRace(Transform):
         if found[0] is None and found[1] is None:
             return torch.zeros_like(like), torch.zeros_like(like)
         if found[0] is None or found[1] is None:
-            raise ValueError(f"{self.potential_key!r} stands at one end of the transitions only: store it at both")
+            raise ValueError(f"potential_key={self.potential_key!r}: must be stored at both ends of the transitions")
         return found[0].view_as(like), found[1].view_as(like)
 
     def _check(self, sample: TensorDictBase) -> None:
@@ -159,11 +159,12 @@ class MiniRace(Transform):
         missing = [key for key in (*NEEDED, *ends) if key not in keys]
         if missing:
             raise ValueError(
-                f"MiniRace misses {missing} in samples with {sorted(keys, key=str)}: append NStep(...) to the buffer "
-                "before anything is stored, and MiniRace(...) after it"
+                f"samples: {missing} missing among {sorted(keys, key=str)}; append NStep(...) to the buffer before "
+                "anything is stored, and MiniRace(...) after it"
             )
-        if sample["steps_to_finish"].numel() and int(sample["num_steps"].max()) > self.num_actions:
-            raise ValueError(f"num_actions={self.num_actions}: transitions of {int(sample['num_steps'].max())} steps")
+        longest = int(sample["num_steps"].max()) if sample["steps_to_finish"].numel() else 0
+        if longest > self.num_actions:
+            raise ValueError(f"num_actions={self.num_actions}: must be at least {longest}, the steps of a transition")
 
 
 def mini_race(
@@ -179,7 +180,7 @@ def mini_race(
 ) -> dict[str, Tensor]:
     """Reward and end of transitions that start at the given clocks of a mini-race.
 
-    Shapes: all ``[B, 1]`` but step_rewards and step_discounts ``[B, n]``; clocks and steps are int64.
+    Shapes: all are ``[B, 1]`` except step_rewards and step_discounts, which are ``[B, n]``; clocks and steps are int64.
 
     Examples:
         >>> one = torch.ones(1, 1).long()

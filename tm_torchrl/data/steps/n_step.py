@@ -1,4 +1,4 @@
-"""``NStep``: collector batches in, n-step transitions out; right at ends, seams and restarts.
+"""``NStep``: turns collector batches into n-step transitions, correctly at ends of episodes, gaps and restarts.
 
 Shapes: N lanes (cars), T steps of a batch, P pending steps, n steps per transition,
 K = N * (P + T - n + 1) transitions.
@@ -19,7 +19,11 @@ from tm_torchrl.data.steps.windows import sum_windows
 
 Key = str | tuple[str, ...]
 
-OBSERVATION_KEYS: tuple[Key, ...] = ("observation", "pixels", "potential")  # those that a batch has, if none are named
+OBSERVATION_KEYS: tuple[Key, ...] = (
+    "observation",
+    "pixels",
+    "potential",
+)  # default: those that a batch has
 FRAMES_PER_STREAM = 2**32
 
 _stream_lock = threading.Lock()
@@ -27,7 +31,7 @@ _num_streams = 0
 
 
 def _allocate_streams(num: int) -> Tensor:
-    """First frame ids of ``num`` lanes: no two lanes of one process ever share an id."""
+    """First frame ids of ``num`` lanes; no two lanes of one process share an id."""
     global _num_streams
     with _stream_lock:
         first, _num_streams = _num_streams, _num_streams + num
@@ -37,35 +41,37 @@ def _allocate_streams(num: int) -> Tensor:
 class NStep(Transform):
     """Turn batches of steps into n-step transitions, on their way into a replay buffer.
 
-    A transition of action k is emitted as soon as its lane has n steps from k on, so consecutive batches of the same
-    lanes go on where the last one stopped: one writer, one ``NStep``, and the same lanes in every batch. Its sum ends
-    with the episode, before the first action that was not greedy (if asked for), or at a seam. All that stands at
-    ("next", ...) is taken from the **last step used**, the flags too; TorchRL's ``MultiStepTransform`` leaves
-    ``terminated`` False for the n - 1 steps before an end, so that targets bootstrap through it.
+    The transition of action k is written as soon as its lane has n steps from k on. Consecutive batches continue each
+    other, so every writer needs its own ``NStep``, and all its batches hold the same lanes. The sum of rewards ends
+    with the episode, before the first action that was not greedy (if asked for), or at a gap, where a lane does not
+    continue. Everything at ("next", ...) comes from the **last used step**, the flags too; TorchRL's
+    ``MultiStepTransform`` leaves ``terminated`` False for the n - 1 steps before an end, so that targets bootstrap
+    through it.
 
-    Only what is named is stored: the observations at both ends, the action, the flags, and ``extra_keys``. Everything
-    else in the batch (``info``, ``step_count``, action values, what the collector adds) is left out. Written are
+    Stored are the observations at both ends, the action, the flags, and ``extra_keys``. Everything else in the batch
+    (``info``, ``step_count``, action values, what the collector adds) is left out. The transform writes
 
     - ("next", "reward") ``[K, 1]``: the discounted sum; ("next", "done" | "terminated" | "truncated") ``[K, 1]``;
-    - ``steps_to_next_obs`` int64 ``[K, 1]``: steps used; estimators discount by ``gamma ** steps_to_next_obs``;
+    - ``steps_to_next_obs`` int64 ``[K, 1]``: used steps; estimators discount by ``gamma ** steps_to_next_obs``;
     - for the mini-race: ``step_rewards`` ``[K, n]`` (discounted sums of the first 1, 2, ... n steps; the last value
-      repeats beyond the steps used), ``step_discounts`` ``[K, n]`` (gamma, gamma^2, ...), ``num_steps`` int64
-      ``[K, 1]`` (steps used) and ``steps_to_finish`` int64 ``[K, 1]``: actions until the episode terminates, or n + 1
-      if that lies beyond the n steps that a writer can see (nobody asks further than n);
+      repeats after the used steps), ``step_discounts`` ``[K, n]`` (gamma, gamma^2, ...), ``num_steps`` int64 ``[K, 1]``
+      (used steps) and ``steps_to_finish`` int64 ``[K, 1]``: actions until the episode terminates, or n + 1 if it does
+      not within the n steps;
     - with ``frame_ids=True``: ``frame_id`` and ("next", "frame_id") int64 ``[K]``, equal where the observation is the
       same, for :class:`~tm_torchrl.data.FrameStorage`.
 
     Args:
         num_steps: n.
-        gamma: discount of one step; may be set anew at any time.
-        cut_at_exploration: end the sum before the first action with ``is_greedy`` False after the transition's own.
-        frame_ids: whether to write the frames' identities.
-        observation_keys: what to store at both ends; by default those of ``OBSERVATION_KEYS`` that the batch has.
-        extra_keys: what else to store of the transition's first step.
-        action_key: the action.
-        is_greedy_key: bool, whether the action was greedy; stored if the batch has it.
-        reward_key: the reward, under "next".
-        trajectory_key: where it changes without an end of an episode, there is a seam; looked at if present.
+        gamma: Discount of one step; may be set at any time.
+        cut_at_exploration: Ends the sum before the first later action with ``is_greedy`` False.
+        frame_ids: Whether to write ``frame_id``.
+        observation_keys: What to store at both ends; by default those of ``OBSERVATION_KEYS`` that the batch has.
+        further_keys: What else to store at both ends, such as a recurrent policy's hidden state.
+        extra_keys: What else to store of the transition's first step.
+        action_key: Key of the action.
+        is_greedy_key: Key of a bool, whether the action was greedy; stored if the batch has it.
+        reward_key: Key of the reward under "next".
+        trajectory_key: Key of the trajectory number, if there is one: a change without an end of an episode is a gap.
 
     Examples:
         >>> steps = TensorDict({"observation": torch.arange(4.0).view(1, 4, 1), "action": torch.zeros(1, 4).long(),
@@ -85,6 +91,7 @@ class NStep(Transform):
         cut_at_exploration: bool = False,
         frame_ids: bool = False,
         observation_keys: Sequence[Key] | None = None,
+        further_keys: Sequence[Key] = (),
         extra_keys: Sequence[Key] = (),
         action_key: Key = "action",
         is_greedy_key: Key = "is_greedy",
@@ -92,50 +99,49 @@ class NStep(Transform):
         trajectory_key: Key = ("collector", "traj_ids"),
     ) -> None:
         if num_steps < 1:
-            raise ValueError(f"num_steps={num_steps}: at least one step makes a transition")
+            raise ValueError(f"num_steps={num_steps}: must be at least 1")
         if not 0.0 <= gamma <= 1.0:
-            raise ValueError(f"gamma={gamma}: expected a discount from 0 to 1")
+            raise ValueError(f"gamma={gamma}: must lie between 0 and 1")
         super().__init__()
         self.num_steps = num_steps
         self.gamma = gamma
         self.cut_at_exploration = cut_at_exploration
         self.frame_ids = frame_ids
         self.observation_keys = None if observation_keys is None else tuple(observation_keys)
+        self.further_keys = tuple(further_keys)
         self.extra_keys = tuple(extra_keys)
         self.action_key = action_key
         self.is_greedy_key = is_greedy_key
         self.reward_key = reward_key
         self.trajectory_key = trajectory_key
         self._pending: TensorDictBase | None = None  # [N, P], P < n
-        self._last: TensorDictBase | None = None  # [N, 1]: numbers and flags of the step before the next batch
+        self._last: TensorDictBase | None = None  # [N, 1]: small tensors of the step before the next batch
         self._is_restarted = False
-        self._first_id: Tensor | None = None  # [N]: id of the first pending step's frame; means nothing elsewhere
+        self._first_id: Tensor | None = None  # [N]: id of the first pending step's frame, valid in this process only
 
     def _inv_call(self, tensordict: TensorDictBase) -> TensorDictBase | None:
-        """What ``rb.extend`` writes; nothing while the first windows are incomplete."""
+        """The transitions that ``rb.extend`` writes; ``None`` while the first windows are incomplete."""
         transitions = self.transitions(tensordict)
         return transitions if len(transitions) else None
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Samples pass unchanged."""
+        """Samples are not changed."""
         return tensordict
 
     def transitions(self, batch: TensorDictBase) -> TensorDictBase:
         """The transitions ``[K]`` that a batch ``[N, T]`` (or ``[T]``, or ``[..., N, T]``) completes; K may be 0.
 
-        Ordered by lane, then by time. To be called by hand, as a collector's ``postproc``, or through ``rb.extend``.
+        They are ordered by lane, then by time. ``rb.extend`` calls this; it also works as a collector's ``postproc``.
         """
         steps = self._read(batch)
         pending = self._pending
         if pending is not None and pending.shape[0] != steps.shape[0]:
             raise ValueError(
-                f"batch of {steps.shape[0]} lanes after batches of {pending.shape[0]}: one NStep serves one writer, "
-                "whose batches hold the same lanes; make another NStep"
+                f"batch: has {steps.shape[0]} lanes, earlier batches had {pending.shape[0]}; every writer needs its "
+                "own NStep and the same lanes in all batches"
             )
         if pending is not None and set(pending.keys(True, True)) != set(steps.keys(True, True)):
-            raise ValueError(
-                f"batch with the keys {_names(steps)} after batches with {_names(pending)}: they may not change"
-            )
+            raise ValueError(f"batch: its keys are {_names(steps)}; must be {_names(pending)} as in earlier batches")
         if pending is None:
             pending = steps[:, :0]
         self._mark_seam(pending, steps)
@@ -152,10 +158,10 @@ class NStep(Transform):
         return out
 
     def reset_lanes(self) -> None:
-        """Say that the lanes start afresh (a collector was restarted): nothing reaches across this seam.
+        """Mark that all lanes start again, because a collector was restarted: no sum continues across this gap.
 
-        Pending steps are not lost: they come out with the next batch, their sums ended at the seam and bootstrapped
-        from the observation there (terminated False). Not needed where batches hold ``trajectory_key``.
+        Pending steps are written with the next batch; their sums end at the gap and bootstrap from the observation
+        there (terminated False). Batches that hold ``trajectory_key`` do not need this call.
         """
         self._is_restarted = True
 
@@ -167,7 +173,7 @@ class NStep(Transform):
         return {name: part.clone().to_dict() for name, part in parts.items()} | {"is_restarted": self._is_restarted}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Go on with saved pending steps; frames get new ids, since ids belong to a process."""
+        """Load saved pending steps; frames get new ids, because ids belong to a process."""
         self._pending, self._last, self._first_id, self._is_restarted = None, None, None, False
         if state:
             self._pending, self._last = (
@@ -179,29 +185,32 @@ class NStep(Transform):
         return {**super().__getstate__(), "_first_id": None}
 
     def _read(self, batch: TensorDictBase) -> TensorDictBase:
-        """The batch as ``[N, T]`` steps with what is stored, the flat small tensors and the seam's flag."""
+        """The batch as ``[N, T]`` steps: what will be stored, and the tensors of ``_SMALL`` ("seam" marks a gap)."""
         if batch.ndim == 0:
-            raise ValueError("batch of shape []: NStep takes steps along the last dimension, such as [N, T]")
+            raise ValueError("batch: its shape is []; must have steps along the last dimension, such as [N, T]")
         if batch.ndim != 2:
             batch = batch.unsqueeze(0) if batch.ndim == 1 else batch.flatten(0, batch.ndim - 2)
         present = {unravel_key(key) for key in batch.keys(include_nested=True, leaves_only=True)}
-        observations: Sequence[Key] = self.observation_keys or [
-            key for key in OBSERVATION_KEYS if key in present and _under_next(key) in present
-        ]
+        observations: list[Key] = list(
+            self.observation_keys or [key for key in OBSERVATION_KEYS if key in present and _under_next(key) in present]
+        )
+        observations += [key for key in self.further_keys if key not in observations]
         has_greedy = self.is_greedy_key in present
-        wanted: list[Key] = [self.action_key, *self.extra_keys, *observations]
-        wanted += [_under_next(key) for key in (*observations, self.reward_key, "done", "terminated")]
-        wanted += [self.is_greedy_key] if has_greedy or self.cut_at_exploration else []
-        missing = [key for key in wanted if key not in present]
+        needed: list[Key] = [self.action_key, *self.extra_keys, *observations]
+        needed += [_under_next(key) for key in (*observations, self.reward_key, "done", "terminated")]
+        needed += [self.is_greedy_key] if has_greedy or self.cut_at_exploration else []
+        missing = [key for key in needed if key not in present]
         if missing or not observations:
             raise ValueError(
-                f"NStep misses {missing or 'observation_keys'} in a batch with {sorted(present, key=str)}: name what "
-                "is there, or let the actor write is_greedy (cut_at_exploration needs it)"
+                f"batch: {missing or 'observation_keys'} missing among {sorted(present, key=str)}; name keys that "
+                "exist, and let the actor write is_greedy for cut_at_exploration"
             )
         shape = batch.shape
         reward = batch[_under_next(self.reward_key)]
         if reward.numel() != shape.numel():
-            raise ValueError(f"reward of shape {tuple(reward.shape)}: expected one number per step of {tuple(shape)}")
+            raise ValueError(
+                f"reward: its shape is {tuple(reward.shape)}; must have one number for each of {tuple(shape)}"
+            )
         steps = TensorDict(
             {
                 "first": batch.select(self.action_key, *self.extra_keys, *observations),
@@ -224,7 +233,7 @@ class NStep(Transform):
         return steps
 
     def _mark_seam(self, pending: TensorDictBase, steps: TensorDictBase) -> None:
-        """Find the lanes in which the batch does not go on where the last one stopped."""
+        """Mark the lanes that do not continue from the previous batch."""
         if not steps.shape[1]:
             return
         last, is_restarted, self._is_restarted = self._last, self._is_restarted, False
@@ -276,7 +285,7 @@ class NStep(Transform):
         return out
 
     def _frame_ids(self, is_over: Tensor, num_windows: int) -> Tensor:
-        """Ids ``[N, P + T]`` of the frames before each step; an observation that no step starts from has one too."""
+        """Ids ``[N, P + T]`` of the frames before each step; the last observation of an episode has an id too."""
         if self._first_id is None:
             self._first_id = _allocate_streams(is_over.shape[0])
         frames = (1 + is_over.to(torch.int64).cpu()).cumsum(1)
@@ -289,7 +298,7 @@ _SMALL = ("reward", "done", "terminated", "truncated", "seam", "is_greedy", "tra
 
 
 def _take(pending: TensorDictBase, steps: TensorDictBase, lane: Tensor, time: Tensor) -> TensorDictBase:
-    """Rows at (lane, time) of pending and new steps laid end to end, without laying them."""
+    """Rows at (lane, time) of pending and new steps end to end, without concatenating them."""
     num_pending, num_new = pending.shape[1], steps.shape[1]
     if not len(lane):
         return steps[:, :0].flatten(0, 1)
@@ -302,7 +311,7 @@ def _take(pending: TensorDictBase, steps: TensorDictBase, lane: Tensor, time: Te
 
 
 def select_rows(tensordict: TensorDictBase, index: Tensor) -> TensorDictBase:
-    """Rows of every entry, copied; several times faster for bytes than indexing (whole rows instead of elements)."""
+    """A copy of rows of every entry; for bytes several times faster than indexing, which copies single elements."""
     rows = tensordict.apply(lambda entry: entry.index_select(0, index), batch_size=[len(index)])
     assert rows is not None
     return rows

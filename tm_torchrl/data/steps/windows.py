@@ -1,7 +1,7 @@
 """The maths of n-step sums over windows of consecutive steps.
 
-Shapes: N lanes, S consecutive steps of each, n steps per window, M = S - n + 1 windows: one starts at each step that
-has n - 1 more behind it.
+Shapes: N lanes, S consecutive steps of each, n steps per window, M = S - n + 1 windows: one for each step that is
+followed by n - 1 more.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Windows:
-    """What the steps of each window amount to."""
+    """Sums and counts over the steps of each window."""
 
     num_used: Tensor  # int64 [N, M]: steps before the window is cut, 1 to n
-    sums: Tensor  # [N, M, n]: discounted reward of the first 1, 2, ... n steps; constant beyond those used
+    sums: Tensor  # [N, M, n]: discounted reward of the first 1, 2, ... n steps; constant after the last used step
     steps_to_finish: Tensor  # int64 [N, M]: which step terminates the episode, counted from 1; n + 1 if none does
 
 
@@ -35,10 +35,10 @@ def sum_windows(
     Args:
         reward: ``[N, S]``.
         terminated: bool ``[N, S]``, whether the episode ended by its own rules with this step.
-        is_over: bool ``[N, S]``, whether anything ends with this step: what follows belongs to something else.
-        is_greedy: bool ``[N, S]`` to cut a window before its first action that is not, its own first action excepted.
+        is_over: bool ``[N, S]``, whether the next step belongs to another episode or follows a gap.
+        is_greedy: bool ``[N, S]``; cuts a window before its first action that is not greedy, except its own first one.
         num_steps: n.
-        gamma: discount of one step.
+        gamma: Discount of one step.
 
     Examples:
         >>> reward = torch.tensor([[1.0, 1.0, 1.0, 1.0]])

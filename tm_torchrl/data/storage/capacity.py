@@ -1,4 +1,4 @@
-"""A replay that grows by steps."""
+"""A replay buffer whose capacity grows in stages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchrl.data import ReplayBuffer, Storage
 
-from tm_torchrl.data.saving.buffer_settings import check_settings, settings_of
+from tm_torchrl.data.storage.buffer_settings import check_settings, settings_of
 from tm_torchrl.data.storage.frame_store import FrameStorage
 from tm_torchrl.data.storage.prioritized import TensorDictPrioritizedReplayBuffer
 
@@ -17,7 +17,7 @@ _ROWS_AT_ONCE = 4096
 
 
 class Stage(NamedTuple):
-    """A capacity and when it begins."""
+    """A capacity and the number of played frames from which it applies."""
 
     frames: int
     capacity: int
@@ -25,10 +25,10 @@ class Stage(NamedTuple):
 
 
 class CapacitySchedule:
-    """Capacity, and the size from which learning goes on, as steps over frames played.
+    """Capacity, and the number of stored transitions from which learning starts, in stages by played frames.
 
     Args:
-        stages: (frames, capacity, learning_starts), in order; the first begins at 0.
+        stages: Tuples (frames, capacity, learning_starts), in order; the first begins at frame 0.
 
     Examples:
         >>> schedule = CapacitySchedule([(0, 50_000, 20_000), (5_000_000, 100_000, 75_000)])
@@ -39,13 +39,13 @@ class CapacitySchedule:
     def __init__(self, stages: Sequence[Stage | tuple[int, int, int]]) -> None:
         self.stages = [Stage(*stage) for stage in stages]
         if not self.stages or self.stages[0].frames != 0:
-            raise ValueError(f"stages={stages}: the first stage must begin at frame 0")
+            raise ValueError(f"stages={stages}: the first must begin at frame 0")
         for stage in self.stages:
             if not 0 <= stage.learning_starts <= stage.capacity:
-                raise ValueError(f"stages: {stage} can never hold enough to learn from")
+                raise ValueError(f"stages: {stage}: learning_starts must lie between 0 and capacity")
         for before, after in zip(self.stages[:-1], self.stages[1:], strict=True):
             if after.frames <= before.frames or after.capacity < before.capacity:
-                raise ValueError(f"stages: {after} must come later than {before} and be no smaller")
+                raise ValueError(f"stages: {after} must begin later than {before} and must not be smaller")
 
     def __call__(self, frames: int) -> Stage:
         """The stage at a number of frames."""
@@ -53,14 +53,13 @@ class CapacitySchedule:
 
 
 def move_contents(source: ReplayBuffer, target: ReplayBuffer) -> None:
-    """Copy transitions, oldest first, with their priorities, into an empty larger buffer, which goes on from there.
+    """Copy transitions, oldest first, with their priorities, into an empty larger buffer that continues in its place.
 
-    Steps that an n-step writer still holds, and the state of the random generator, are copied too. Batches that the
-    source sampled ahead are not: they stay with the source.
+    Pending steps of an n-step writer and the state of the random generator are copied too; prefetched batches are not.
 
     Args:
-        source: stays as it is.
-        target: built alike with more capacity.
+        source: The buffer to copy from, which is left unchanged.
+        target: A buffer with the same settings and more capacity.
 
     Examples:
         >>> import torch
@@ -74,10 +73,10 @@ def move_contents(source: ReplayBuffer, target: ReplayBuffer) -> None:
         tensor([2, 3, 4, 5])
     """
     if len(target):
-        raise ValueError(f"target: it holds {len(target)} transitions; an empty buffer is wanted")
+        raise ValueError(f"target: it holds {len(target)} transitions; must be empty")
     num, room = len(source), target.storage.max_size
     if room < num:
-        raise ValueError(f"target: room for {room} transitions; the source holds {num}")
+        raise ValueError(f"target: its capacity is {room}; must be at least {num}, the size of the source")
     kinds = [settings_of(buffer) for buffer in (source, target)]
     for name in ("capacity", "prefetch"):
         for kind in kinds:
@@ -97,7 +96,7 @@ def move_contents(source: ReplayBuffer, target: ReplayBuffer) -> None:
 
 
 def _copy_rows(source: Storage, target: Storage, order: Tensor) -> None:
-    if isinstance(source, FrameStorage):  # record by record, so that shared frames stay shared
+    if isinstance(source, FrameStorage):  # records are copied one by one, so that shared frames stay shared
         if len(order):
             state = source._state()
             target.load_state_dict({**state, "records": state["records"][order].to_dict()})
@@ -110,11 +109,7 @@ def _copy_rows(source: Storage, target: Storage, order: Tensor) -> None:
 def _copy_priorities(
     source: TensorDictPrioritizedReplayBuffer, target: TensorDictPrioritizedReplayBuffer, order: Tensor
 ) -> None:
-    if not source._sync:
-        source._catch_up_prioritized_sampler()
-    state = source.prioritized_sampler.state_dict()
+    state = source.sampler.state_dict()
     tree = torch.zeros(target.storage.max_size, dtype=torch.float64)
     tree[: len(order)] = state["tree"][order]
-    target.prioritized_sampler.load_state_dict({**state, "tree": tree})
-    if not target._sync:
-        target._prioritized_sampler_write_count = len(order)
+    target.sampler.load_state_dict({**state, "tree": tree})

@@ -13,12 +13,12 @@ from tm_torchrl.data.steps.n_step import FRAMES_PER_STREAM
 class FrameSlots:
     """Counts how many transitions use each slot; a slot is free when none does.
 
-    All state that processes share lies in tensors: uses per slot, a stack of free slots, and the serial number that a
-    slot got when it was last filled. Where a recent frame lies is remembered by each process for itself and checked
-    against the serial number before it is believed: a wrong memory costs a copy, never a wrong picture.
+    The state is the number of uses per slot, a stack of free slots, and a serial number that each slot gets when it is
+    filled. The slots of recent frames are remembered with their serial numbers, and an entry is used only if the slot
+    still has that number: an outdated entry costs a copy and never gives a wrong image.
 
     Args:
-        num_slots: how many there are; twice the number of transitions always suffices.
+        num_slots: Number of slots; twice the number of transitions always suffices.
 
     Examples:
         >>> slots = FrameSlots(8)
@@ -34,29 +34,29 @@ class FrameSlots:
         self.uses = torch.zeros(num_slots, dtype=torch.int32)
         self._serial = torch.zeros(num_slots, dtype=torch.int64)
         self._free = torch.zeros(num_slots, dtype=torch.int32)  # a stack
-        self._counters = torch.zeros(3, dtype=torch.int64)  # height of the stack, slots ever used, serials given
-        self._recent = _nothing()  # ids in order, their slots, the slots' serials
+        self._counters = torch.zeros(3, dtype=torch.int64)  # height of the stack, slots ever used, serial numbers given
+        self._recent = _nothing()  # sorted ids, their slots, the slots' serial numbers
 
     @property
     def num_used(self) -> int:
-        """Slots that hold a frame."""
+        """Number of slots that hold a frame."""
         return int(self._counters[1] - self._counters[0])
 
     @property
     def num_touched(self) -> int:
-        """Slots that ever held a frame: those after them have cost no memory yet."""
+        """Number of slots that ever held a frame; the others have used no memory yet."""
         return int(self._counters[1])
 
     def place(self, ids: Tensor, *, released: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give every frame a slot, one to those that are equal.
+        """Give every frame a slot; frames with equal ids share one.
 
         Args:
-            ids: int64 ``[2K]``: what K transitions start from, then what they lead to. Frames with ids from 0 up are
-                looked for among those placed before; negative ids are equal to each other only.
-            released: int64 ``[R]``: slots that transitions no longer use, as often as they did.
+            ids: int64 ``[2K]``, the frames before K transitions, then the frames after them. Ids from 0 up are also
+                looked for among the frames that were placed earlier; negative ids only within this call.
+            released: int64 ``[R]``, a slot for each use that has ended.
 
         Returns:
-            The slot of every frame ``[2K]``; the slots to be filled ``[M]``, and the rows of ``ids`` to fill them from.
+            The slot of every frame ``[2K]``, the slots to be filled ``[M]``, and the rows of ``ids`` to fill them from.
         """
         frame, inverse = torch.unique(ids, return_inverse=True)
         num_uses = torch.bincount(inverse, minlength=len(frame)).to(torch.int32)
@@ -79,12 +79,12 @@ class FrameSlots:
         self._recent = _nothing()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Uses and free slots, copied."""
+        """A copy of the uses and the free slots."""
         num_free, num_touched, _ = self._counters.tolist()
         return {"uses": self.uses[:num_touched].clone(), "free": self._free[:num_free].clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over uses and free slots; what was known of recent frames is forgotten."""
+        """Load uses and free slots; recent frames are forgotten."""
         uses, free = state["uses"], state["free"]
         self.clear()
         self.uses[: len(uses)] = uses
@@ -93,7 +93,7 @@ class FrameSlots:
         self._stamp(torch.arange(len(uses)))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Recent frames are known by ids that mean nothing in another process."""
+        """Without the recent frames, whose ids mean nothing in another process."""
         return {**self.__dict__, "_recent": _nothing()}
 
     def _find(self, frame: Tensor) -> Tensor:
@@ -121,7 +121,9 @@ class FrameSlots:
         reused = min(num, height)
         end = touched + num - reused
         if end > len(self.uses):
-            raise RuntimeError(f"{num} frames for {height} free slots of {len(self.uses)}: uses were counted wrongly")
+            raise RuntimeError(
+                f"{num} new frames, {len(self.uses) - touched + height} free slots: uses were miscounted"
+            )
         slot = torch.cat([self._free[height - reused : height].to(torch.int64).flip(0), torch.arange(touched, end)])
         self._counters[0], self._counters[1] = height - reused, end
         self._stamp(slot)
@@ -133,7 +135,7 @@ class FrameSlots:
         self._counters[2] += len(slot)
 
     def _remember(self, start_ids: Tensor, frame: Tensor, slot: Tensor) -> None:
-        """Keep what later transitions may start from or lead to: ids above those that a stream has started from."""
+        """Keep the frames that later transitions may use: ids above those that their stream has started from."""
         start_ids = start_ids[start_ids >= 0]
         if not len(start_ids):
             return

@@ -1,4 +1,4 @@
-"""``FrameStorage``: a replay storage that keeps every image once."""
+"""``FrameStorage``: a replay storage that keeps each frame once."""
 
 from __future__ import annotations
 
@@ -14,47 +14,46 @@ from torchrl.data.replay_buffers.checkpointers import StorageCheckpointerBase
 from tm_torchrl.data.storage.frame_slots import FrameSlots
 from tm_torchrl.data.storage.row_storage import RowStorage
 
-SLOTS = "frame_slots"  # int64 [capacity, 2]: where the frames before and after a transition lie
+SLOTS = "frame_slots"  # int64 [capacity, 2]: slots of the frames before and after a transition
 FRAME_ID = "frame_id"
 DEFAULT_FRAME_KEYS = ("pixels", "observation")
-INDEX = "index"  # a buffer's mark on what it has read or written
+INDEX = "index"  # a buffer adds it to what it has read or written
 
 
 class FrameStorageCheckpointer(StorageCheckpointerBase):
-    """Writes a frame store's state as memory-mapped files, without a copy in memory."""
+    """Writes the state of a frame store to memory-mapped files, without a copy in memory."""
 
     def dumps(self, storage: FrameStorage, path: str | Path) -> None:
         """Write records, frames and slots under ``path``."""
         if not storage.initialized:
-            raise RuntimeError("FrameStorage is empty: there is nothing to dump yet")
+            raise RuntimeError("FrameStorage is empty: write transitions before dumping it")
         TensorDict(storage._state()).memmap(str(path), copy_existing=True)
 
     def loads(self, storage: FrameStorage, path: str | Path) -> None:
-        """Read what ``dumps`` wrote."""
+        """Read files that ``dumps`` wrote."""
         storage.load_state_dict(TensorDict.load_memmap(str(path)).to_dict())
 
 
 class FrameStorage(RowStorage):
-    """Transitions share their frames: the image after one action is the image before a later one, stored once.
+    """A storage in which transitions share frames: the image after one action is the image before a later one.
 
-    To samplers and writers it is a one-dimensional tensor storage, and samples look as ever, with the frames at both
-    ends. Inside, a transition is a small record with two slot numbers; a slot's frame is freed when the last
-    transition that uses it is overwritten. The last observation of an episode is one frame more. Twice ``max_size``
-    slots are reserved, as if nothing were shared, but memory is touched only when a slot is first used.
+    Samplers and writers see a one-dimensional tensor storage, and samples have the frames at both ends as usual.
+    Inside, a transition is a small record with two slot numbers; a slot is freed when the last transition that uses it
+    is overwritten. The last observation of an episode takes one more frame. Twice ``max_size`` slots are reserved, as
+    if nothing were shared, but memory is used only when a slot is first written.
 
-    Which frames are equal is told by ``frame_id`` and ("next", "frame_id") of ``NStep(..., frame_ids=True)``. Plain
-    one-step data need no ids: each row's next frame is compared, byte by byte, with the following row's frame.
+    Equal frames are found by ``frame_id`` and ("next", "frame_id") of ``NStep(..., frame_ids=True)``. One-step data
+    need no ids: each row's next frame is compared, byte by byte, with the following row's frame.
 
-    The buffer's locks guard it, so threads may share a buffer, and processes one with ``shared=True`` there and here.
-    As with every TorchRL storage, write once (and ``buffer.empty()``) before passing it to processes.
+    The buffer's locks protect the storage, so threads may share a buffer.
 
     Args:
-        max_size: how many transitions.
-        frame_keys: what is kept once, of what stands at the root and under "next"; by default ``pixels`` and
-            ``observation``, or the one of them that the data have. Half the bytes at 64x64 pixels and 264 floats.
-        shared: whether frames are put where other processes see them.
-        scratch_dir: a folder for frames in memory-mapped files, for buffers larger than memory.
-        device: where frames and records lie.
+        max_size: Number of transitions.
+        frame_keys: Names of the entries, present at the root and under "next", that are kept once; by default
+            ``pixels`` and ``observation``, or the one of them that the data have. This saves half of the bytes at
+            64x64 pixels and 264 floats.
+        scratch_dir: Folder for frames in memory-mapped files, for buffers larger than memory.
+        device: Device of frames and records.
 
     Examples:
         >>> from torchrl.data import TensorDictReplayBuffer
@@ -75,28 +74,26 @@ class FrameStorage(RowStorage):
         max_size: int,
         *,
         frame_keys: Sequence[str] | None = None,
-        shared: bool = False,
         scratch_dir: str | Path | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         if max_size < 1:
-            raise ValueError(f"max_size={max_size}: at least one transition must fit")
+            raise ValueError(f"max_size={max_size}: must be at least 1")
         if isinstance(frame_keys, str) or (frame_keys is not None and not frame_keys):
-            raise ValueError(f"frame_keys={frame_keys!r}: expected the names of frames, such as ('pixels',)")
+            raise ValueError(f"frame_keys={frame_keys!r}: must be a sequence of names, such as ('pixels',)")
         super().__init__(max_size, device=device)
         self.frame_keys = None if frame_keys is None else tuple(frame_keys)
-        self.shared = shared
         self.scratch_dir = None if scratch_dir is None else Path(scratch_dir)
         self._slots = FrameSlots(2 * max_size)
         self._frames: dict[str, Tensor] = {}
 
     @property
     def num_frames(self) -> int:
-        """Frames that are stored now."""
+        """Number of frames that are stored now."""
         return self._slots.num_used
 
     def set(self, cursor: Any, data: Any, *, set_cursor: bool = True) -> None:
-        """Write transitions, and free the frames that only those overwritten used."""
+        """Write transitions, and free frames that only overwritten transitions used."""
         if isinstance(data, list):
             data = torch.stack(data)
         index = torch.arange(self.max_size)[cursor] if isinstance(cursor, slice) else torch.as_tensor(cursor).cpu()
@@ -105,7 +102,7 @@ class FrameStorage(RowStorage):
             index, data = index.unsqueeze(0), data.unsqueeze(0)
         keys = self._check(data)
         last = _last_of_each(index)
-        if len(last) < len(index):  # longer than the buffer: what would be overwritten at once is not written
+        if len(last) < len(index):  # the data are longer than the buffer: skip rows that would be overwritten
             index, data = index[last], data[last]
         starts, ends = ({key: part[key] for key in keys} for part in (data, data["next"]))
         if FRAME_ID in data:
@@ -120,11 +117,11 @@ class FrameStorage(RowStorage):
         slot, filled, row = self._slots.place(ids, released=released[released >= 0])
         num = len(index)
         for key, frames_of_key in self._frames.items():
-            stored = _words(frames_of_key)
+            stored = as_words(frames_of_key)
             for part, source in ((row < num, starts[key]), (row >= num, ends[key])):
                 rows = (row[part] % num).to(source.device)
                 chosen = source.index_select(0, rows).to(frames_of_key.device)
-                stored.index_copy_(0, filled[part].to(stored.device), _words(chosen))
+                stored.index_copy_(0, filled[part].to(stored.device), as_words(chosen))
         record[SLOTS] = slot.view(2, num).T
         super().set(index, record, set_cursor=set_cursor)
 
@@ -142,13 +139,13 @@ class FrameStorage(RowStorage):
         return f"FrameStorage(max_size={self.max_size}, len={len(self)}, num_frames={self.num_frames})"
 
     def state_dict(self) -> dict[str, Any]:
-        """Records, the frames in use and their slots as plain tensors, copied."""
+        """A copy of the records, the frames in use and their slots, as plain tensors."""
         if not self.initialized:
             return {}
         return TensorDict(self._state()).clone().to_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what another frame store held."""
+        """Load what another frame store held."""
         if not state_dict:
             self._empty()
             return
@@ -156,9 +153,9 @@ class FrameStorage(RowStorage):
         records.batch_size = records[SLOTS].shape[:1]
         expected = set(self._frames) if self.initialized else set(self.frame_keys or frames)
         if set(frames) != expected:
-            raise ValueError(f"a frame store of {sorted(frames)} cannot be loaded into one of {sorted(expected)}")
+            raise ValueError(f"state_dict: its frames are {sorted(frames)}; must be {sorted(expected)}")
         if len(records) > self.max_size:
-            raise ValueError(f"{len(records)} transitions cannot be loaded into max_size={self.max_size}")
+            raise ValueError(f"max_size={self.max_size}: too small for the {len(records)} transitions in the state")
         if not self.initialized:
             self._reserve(records.exclude(SLOTS), frames)
         self._empty()
@@ -192,13 +189,11 @@ class FrameStorage(RowStorage):
                 self.scratch_dir.mkdir(parents=True, exist_ok=True)
                 file = self.scratch_dir / f"{key}.memmap"
                 self._frames[key] = MemoryMappedTensor.empty(shape, dtype=frame.dtype, filename=str(file))
-            elif self.shared:
-                self._frames[key] = MemoryMappedTensor.empty(shape, dtype=frame.dtype)
             else:
                 self._frames[key] = torch.empty(shape, dtype=frame.dtype, device=self.device)
 
     def _check(self, data: TensorDictBase) -> tuple[str, ...]:
-        """The names of the frames, if the data hold what is stored."""
+        """Names of the frames; raises a ``ValueError`` if the data do not match what is stored."""
         keys = set(data.keys(True, True))
         names = tuple(self._frames) or self.frame_keys
         names = names or tuple(key for key in DEFAULT_FRAME_KEYS if key in keys and ("next", key) in keys)
@@ -206,29 +201,29 @@ class FrameStorage(RowStorage):
         missing = [key for key in ends if key not in keys]
         if missing or not names:
             raise ValueError(
-                f"FrameStorage misses {missing or DEFAULT_FRAME_KEYS} in data with {sorted(keys, key=str)}: name "
-                "frames that stand at the root and under 'next' in frame_keys"
+                f"data: {missing or DEFAULT_FRAME_KEYS} missing among {sorted(keys, key=str)}; frame_keys must name "
+                "entries that are present at the root and under 'next'"
             )
         if "steps_to_next_obs" in keys and FRAME_ID not in keys:
-            raise ValueError("n-step transitions without frame_id: use NStep(..., frame_ids=True) with a FrameStorage")
+            raise ValueError("data: n-step transitions need frame_id; use NStep(..., frame_ids=True)")
         if not self.initialized:
             return names
         new, old = keys - {*ends, INDEX, FRAME_ID, ("next", FRAME_ID)}, set(self._storage.keys(True, True)) - {SLOTS}
         if new != old:
-            raise ValueError(f"data differ from what is stored in the keys {sorted(new ^ old, key=str)}")
+            raise ValueError(f"data: differ from the stored transitions in the keys {sorted(new ^ old, key=str)}")
         for key in ends:
             kept, given = self._frames[key if isinstance(key, str) else key[1]], data[key]
             if given.shape[1:] != kept.shape[1:] or given.dtype != kept.dtype:
                 raise ValueError(
-                    f"frames {key} of {tuple(given.shape[1:])} {given.dtype}: stored are {tuple(kept.shape[1:])} "
-                    f"{kept.dtype}"
+                    f"data: {key} is {tuple(given.shape[1:])} {given.dtype}; must be {tuple(kept.shape[1:])} "
+                    f"{kept.dtype} as the stored frames"
                 )
         return names
 
 
-def _words(frames: Tensor) -> Tensor:
-    """The same memory as rows of whole words, since bytes are copied one by one."""
-    rows = frames.view(len(frames), frames.shape[1:].numel()).view(torch.uint8)
+def as_words(frames: Tensor) -> Tensor:
+    """The same memory as rows of whole words, which torch copies faster than rows of bytes."""
+    rows = frames.as_subclass(torch.Tensor).view(len(frames), frames.shape[1:].numel()).view(torch.uint8)
     for dtype in (torch.int64, torch.int32):
         if rows.shape[1] % dtype.itemsize == 0 and rows.storage_offset() % dtype.itemsize == 0:
             return rows.view(dtype)
@@ -236,11 +231,11 @@ def _words(frames: Tensor) -> Tensor:
 
 
 def _ids_by_content(starts: list[Tensor], ends: list[Tensor]) -> Tensor:
-    """Negative ids of the frames of consecutive rows: equal where a row ends with what the following starts from."""
+    """Negative ids of the frames of consecutive rows: equal where a row ends with the next row's first frame."""
     num = len(starts[0])
     is_same = torch.ones(num - 1, dtype=torch.bool)
     for start, end in zip(starts, ends, strict=True):
-        is_same &= (_words(end[:-1].contiguous()) == _words(start[1:].contiguous())).all(1).cpu()
+        is_same &= (as_words(end[:-1].contiguous()) == as_words(start[1:].contiguous())).all(1).cpu()
     start_id = 2 * torch.arange(num)
     end_id = start_id + 1
     end_id[:-1] += is_same

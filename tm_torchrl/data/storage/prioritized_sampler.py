@@ -1,4 +1,4 @@
-"""The sampler under prioritised replay: TorchRL's law over whichever tree loads."""
+"""The sampler of prioritised replay, over TorchRL's compiled trees or our own."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from tm_torchrl.data.storage.sum_tree import MinTree, SumTree
 
 try:
     from torchrl._torchrl import MinSegmentTreeFp64, SumSegmentTreeFp64
-except ImportError:  # a torchrl wheel that was compiled for another torch: not noticed before a buffer is built
+except ImportError:  # a torchrl wheel that was compiled for another torch, which shows only when a buffer is built
     MinSegmentTreeFp64 = SumSegmentTreeFp64 = None
 
 _LOG = logging.getLogger("tm_torchrl.data")
 
 
 class PrioritizedSampler(_TorchRLPrioritizedSampler):
-    """TorchRL's sampler over its compiled trees where they load, and over ours where they do not.
+    """TorchRL's sampler over its compiled trees if they load, and over our own trees otherwise.
 
-    The law is the same: an item is drawn with probability ``(priority + eps)^alpha`` over the sum. Unlike TorchRL's it
-    draws from torch's generators, never from numpy's global one, and refuses before anything has changed priorities
-    that are negative, not finite, or 0 or infinite once ``(priority + eps)^alpha`` is taken.
+    The distribution is the same: an item is drawn with a probability proportional to ``(priority + eps)^alpha``. Unlike
+    TorchRL's sampler it draws from torch's generators, never from numpy's global one. Priorities that are negative, not
+    finite, or 0 or infinite as ``(priority + eps)^alpha`` raise an error before anything has changed.
 
     Args:
-        max_capacity: how many items.
-        alpha: 0 draws uniformly, 1 proportionally to priority. Setting it anew converts the priorities in the tree.
-        beta: of the importance weights ``(p / least p)^-beta``; may be set anew at any time.
-        eps: added to priorities.
-        reduction: of priorities that have several numbers.
-        compiled: TorchRL's trees; ``None`` for those if they load.
-        priority_key: named in messages about priorities.
+        max_capacity: Number of items.
+        alpha: 0 samples uniformly, 1 in proportion to priority. Setting it later converts the priorities in the tree.
+        beta: Exponent of the importance weights ``(p / least p)^-beta``; may be set at any time.
+        eps: Added to priorities.
+        reduction: How a priority of several numbers becomes one.
+        compiled: Whether to use TorchRL's trees; ``None`` uses them if they load.
+        priority_key: Name of the priorities in error messages.
 
     Examples:
         >>> from torchrl.data import LazyTensorStorage
@@ -60,13 +60,13 @@ class PrioritizedSampler(_TorchRLPrioritizedSampler):
         priority_key: NestedKey = "priority",
     ) -> None:
         if max_capacity < 1:
-            raise ValueError(f"max_capacity={max_capacity}: at least 1 is needed")
+            raise ValueError(f"max_capacity={max_capacity}: must be at least 1")
         if compiled and SumSegmentTreeFp64 is None:
             raise ImportError(
                 "compiled=True: the trees of this torchrl do not load with this torch; leave compiled out"
             )
         self.is_compiled = SumSegmentTreeFp64 is not None if compiled is None else compiled
-        # As TorchRL's constructor, which refuses to run where its trees do not load.
+        # As in TorchRL's constructor, which fails where its trees do not load.
         self._max_capacity = max_capacity
         self._alpha = _checked("alpha", alpha)
         self._beta = _checked("beta", beta)
@@ -77,16 +77,16 @@ class PrioritizedSampler(_TorchRLPrioritizedSampler):
         self._max_priority_within_buffer = False
         self._device = None
         self._init()
-        _say_once(self.tree)
+        _log_once(self.tree)
 
     @property
     def tree(self) -> str:
-        """Which tree is in use, for people."""
+        """Which tree is in use, as text for a log."""
         return "torchrl (compiled)" if self.is_compiled else "tm_torchrl (vectorised)"
 
     @property
     def alpha(self) -> float:
-        """0 draws uniformly, 1 proportionally to priority."""
+        """0 samples uniformly, 1 in proportion to priority."""
         return self._alpha
 
     @alpha.setter
@@ -95,7 +95,7 @@ class PrioritizedSampler(_TorchRLPrioritizedSampler):
 
     @property
     def beta(self) -> float:
-        """Of the importance weights."""
+        """Exponent of the importance weights."""
         return self._beta
 
     @beta.setter
@@ -111,9 +111,9 @@ class PrioritizedSampler(_TorchRLPrioritizedSampler):
         """The trees stay on the CPU, whatever the storage's device."""
 
     def sample(self, storage: Storage, batch_size: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Indices and their ``priority_weight``."""
+        """Draw indices; returns them with their ``priority_weight``."""
         if storage.ndim > 1:
-            raise ValueError(f"the storage has ndim={storage.ndim}: prioritised sampling here wants one dimension")
+            raise ValueError(f"storage.ndim={storage.ndim}: must be 1")
         num = len(storage)
         if not num:
             raise RuntimeError("the buffer is empty: extend it before sampling")
@@ -123,7 +123,7 @@ class PrioritizedSampler(_TorchRLPrioritizedSampler):
         mass = torch.rand(batch_size, dtype=torch.float64, generator=self._rng) * total
         index = torch.as_tensor(self._sum_tree.scan_lower_bound(mass)).clamp_(max=num - 1)
         weight = torch.as_tensor(self._sum_tree[index])
-        while bool((weight == 0).any()):  # compiled trees: a mass rounded behind the last above 0
+        while bool((weight == 0).any()):  # compiled trees may round a mass beyond the last item above 0
             index = torch.where(weight == 0, index - 1, index)
             weight = torch.as_tensor(self._sum_tree[index])
         return index, {"priority_weight": ((weight / least) ** -self._beta).float()}
@@ -131,10 +131,10 @@ class PrioritizedSampler(_TorchRLPrioritizedSampler):
     def update_priority(
         self, index: int | Tensor, priority: float | Tensor, *, storage: TensorStorage | None = None
     ) -> None:
-        """Set priorities; impossible ones are refused and nothing changes. Items of index -1 are passed over."""
+        """Set priorities; invalid ones raise a ``ValueError`` and change nothing. Items of index -1 are skipped."""
         index = torch.as_tensor(index, dtype=torch.int64).cpu()
         if index.ndim > 1:
-            raise ValueError(f"index of shape {list(index.shape)}: prioritised sampling here wants one dimension")
+            raise ValueError(f"index: its shape is {list(index.shape)}; must have one dimension")
         index = index.reshape(-1)
         priority = torch.as_tensor(priority, dtype=torch.float64).detach().cpu().reshape(-1)
         if len(priority) not in (1, len(index)):
@@ -155,7 +155,7 @@ class PrioritizedSampler(_TorchRLPrioritizedSampler):
 
     def _check(self, index: Tensor, priority: Tensor, mass: Tensor) -> None:
         if int(index.max()) >= self._max_capacity:
-            raise IndexError(f"index {int(index.max())} of {self._max_capacity} items; no priority was changed")
+            raise IndexError(f"index {int(index.max())}: must be below {self._max_capacity}; no priority was changed")
         (least, most), (least_mass, most_mass) = priority.aminmax(), mass.aminmax()
         if least >= 0 and most < math.inf and least_mass > 0 and most_mass < math.inf:  # NaN is none of these
             return
@@ -170,7 +170,7 @@ class PrioritizedSampler(_TorchRLPrioritizedSampler):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and numbers: no objects."""
+        """The state as tensors and numbers, without objects."""
         every = torch.arange(self._max_capacity)
         highest: tuple[Any, Any] = self._max_priority
         return {
@@ -182,10 +182,10 @@ class PrioritizedSampler(_TorchRLPrioritizedSampler):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Exactly what was saved, with either kind of tree."""
+        """Load a saved state, from either kind of tree."""
         tree = state_dict["tree"]
         if len(tree) != self._max_capacity:
-            raise ValueError(f"the saved sampler has capacity {len(tree)}, this one {self._max_capacity}")
+            raise ValueError(f"max_capacity={self._max_capacity}: the saved sampler has max_capacity={len(tree)}")
         self._alpha, self._beta, self._eps = (state_dict[name] for name in ("alpha", "beta", "eps"))
         self._init()
         written = tree.nonzero().squeeze(-1)
@@ -212,11 +212,11 @@ class PrioritizedSampler(_TorchRLPrioritizedSampler):
 
 def _checked(name: str, value: float) -> float:
     if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name}={value}: a finite number of 0 or more wanted")
-    return float(value)  # schedulers set numpy's scalars, which a saved buffer would have to pickle
+        raise ValueError(f"{name}={value}: must be a finite number of at least 0")
+    return float(value)  # schedulers set numpy scalars, which could not be saved without pickle
 
 
 @functools.cache
-def _say_once(tree: str) -> None:
+def _log_once(tree: str) -> None:
     reason = ": torchrl's compiled trees do not load with this torch" if SumSegmentTreeFp64 is None else ""
     _LOG.info("prioritised replay: the tree in use is %s%s", tree, reason)

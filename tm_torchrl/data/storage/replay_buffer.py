@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from tensordict import NestedKey
@@ -14,20 +14,8 @@ from torchrl.envs.transforms import Compose, Transform
 from tm_torchrl.data.steps.mini_race import MiniRace
 from tm_torchrl.data.steps.n_step import NStep
 from tm_torchrl.data.storage.frame_store import FrameStorage
-from tm_torchrl.data.storage.prioritized import TensorDictPrioritizedReplayBuffer, without_generator
+from tm_torchrl.data.storage.prioritized import TensorDictPrioritizedReplayBuffer
 from tm_torchrl.data.storage.row_storage import RowStorage
-
-
-class SharedReplayBuffer(TensorDictReplayBuffer):
-    """TorchRL's buffer, which writers in other processes can be given although it has a generator.
-
-    Examples:
-        >>> type(make_replay_buffer(capacity=100, batch_size=4, shared=True, seed=0)).__name__
-        'SharedReplayBuffer'
-    """
-
-    def __getstate__(self) -> dict[str, Any]:
-        return without_generator(super().__getstate__())
 
 
 def make_replay_buffer(
@@ -44,32 +32,25 @@ def make_replay_buffer(
     n_step: NStep | None = None,
     mini_race: MiniRace | None = None,
     transforms: Sequence[Transform] = (),
-    prefetch: int | None = None,
-    pin_memory: bool = False,
     seed: int | None = None,
-    shared: bool = False,
 ) -> TensorDictReplayBuffer | TensorDictPrioritizedReplayBuffer:
     """A buffer of transitions, uniform or prioritised.
 
     Args:
-        capacity: number of transitions.
-        batch_size: of samples.
-        prioritized: draw by priority. With ``shared=True`` other processes write while this one owns the priorities.
-        alpha: 0 draws uniformly, 1 proportionally to priority; the default is Schaul et al.'s (2016).
-        beta: of the importance weights, with the same source.
-        eps: added to priorities.
-        priority_key: written by losses.
+        capacity: Number of transitions.
+        batch_size: Number of transitions in a sample.
+        prioritized: Whether transitions are sampled by priority.
+        alpha: 0 samples uniformly, 1 in proportion to priority; the default is Schaul et al.'s (2016).
+        beta: Exponent of the importance weights, with a default of the same source.
+        eps: Added to priorities.
+        priority_key: Key at which losses write priorities.
         storage: ``"memory"``, ``"memmap"`` (files, for buffers larger than memory), ``"frames"`` (each frame once: half
             the memory of images; n-step data need ``NStep(..., frame_ids=True)``), or a TorchRL storage.
-        scratch_dir: of the files of ``"memmap"``, and of the frames of ``"frames"``.
-        n_step: makes transitions of the collector's steps as they come in.
-        mini_race: draws a horizon for each sample as it goes out; needs ``n_step``.
-        transforms: further ones, behind these.
-        prefetch: number of batches sampled ahead by threads. They see older priorities, and how old depends on timing:
-            leave it out where a run has to repeat bit for bit.
-        pin_memory: of samples, for CUDA.
-        seed: of the sampling; ``None`` for torch's global generator.
-        shared: between processes.
+        scratch_dir: Folder for the files of ``"memmap"`` and the frames of ``"frames"``.
+        n_step: Turns the collector's steps into transitions when they are written.
+        mini_race: Draws a horizon for each sampled transition; needs ``n_step``.
+        transforms: Further transforms, applied after these two.
+        seed: Seeds the sampler; ``None`` uses torch's global generator.
 
     Examples:
         >>> from tensordict import TensorDict
@@ -80,52 +61,40 @@ def make_replay_buffer(
     """
     for name, count in (("capacity", capacity), ("batch_size", batch_size)):
         if count < 1:
-            raise ValueError(f"{name}={count}: at least 1 is needed")
+            raise ValueError(f"{name}={count}: must be at least 1")
     if mini_race is not None and n_step is None:
-        raise ValueError("mini_race: it chooses among n-step sums; give n_step=NStep(...) too")
-    built = _storage(storage, capacity, scratch_dir=scratch_dir, shared=shared)
+        raise ValueError("mini_race: needs n-step sums; give n_step=NStep(...) too")
+    built = _storage(storage, capacity, scratch_dir=scratch_dir)
     if isinstance(built, FrameStorage) and n_step is not None and not n_step.frame_ids:
-        raise ValueError("n_step: frames are kept once only if they have numbers; use NStep(..., frame_ids=True)")
+        raise ValueError("n_step: storage='frames' needs numbered frames; use NStep(..., frame_ids=True)")
     chain = [transform for transform in (n_step, mini_race, *transforms) if transform is not None]
     transform = Compose(*chain) if chain else None
     generator = None if seed is None else torch.Generator().manual_seed(seed)
-    if prioritized:
-        return TensorDictPrioritizedReplayBuffer(
-            alpha=alpha,
-            beta=beta,
-            eps=eps,
-            priority_key=priority_key,
-            storage=built,
-            sync=not shared,
-            batch_size=batch_size,
-            transform=transform,
-            prefetch=prefetch,
-            pin_memory=pin_memory,
-            generator=generator,
-            shared=shared,
-        )
-    return (SharedReplayBuffer if shared else TensorDictReplayBuffer)(
+    if not prioritized:
+        return TensorDictReplayBuffer(storage=built, batch_size=batch_size, transform=transform, generator=generator)
+    return TensorDictPrioritizedReplayBuffer(
+        alpha=alpha,
+        beta=beta,
+        eps=eps,
+        priority_key=priority_key,
         storage=built,
         batch_size=batch_size,
         transform=transform,
-        prefetch=prefetch,
-        pin_memory=pin_memory,
         generator=generator,
-        shared=shared,
     )
 
 
-def _storage(kind: str | Storage, capacity: int, *, scratch_dir: str | Path | None, shared: bool) -> Storage:
+def _storage(kind: str | Storage, capacity: int, *, scratch_dir: str | Path | None) -> Storage:
     if isinstance(kind, Storage):
         if kind.max_size != capacity:
-            raise ValueError(f"capacity={capacity}: the storage has room for {kind.max_size}")
+            raise ValueError(f"capacity={capacity}: the storage has max_size={kind.max_size}")
         return kind
     if scratch_dir is not None and kind == "memory":
-        raise ValueError("scratch_dir: nothing is written with storage='memory'; use 'memmap' or 'frames'")
+        raise ValueError("scratch_dir: storage='memory' writes no files; use 'memmap' or 'frames'")
     if kind == "memory":
         return RowStorage(capacity)
     if kind == "memmap":
         return LazyMemmapStorage(capacity, scratch_dir=scratch_dir)
     if kind == "frames":
-        return FrameStorage(capacity, scratch_dir=scratch_dir, shared=shared)
-    raise ValueError(f"storage={kind!r}: one of 'memory', 'memmap', 'frames' or a TorchRL storage wanted")
+        return FrameStorage(capacity, scratch_dir=scratch_dir)
+    raise ValueError(f"storage={kind!r}: must be 'memory', 'memmap', 'frames' or a TorchRL storage")

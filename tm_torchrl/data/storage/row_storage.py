@@ -1,4 +1,4 @@
-"""A storage in memory that finds rows without a look at all the others."""
+"""A storage in memory that reads rows without touching all the others."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torchrl.data import LazyTensorStorage
 
 
 class RowStorage(LazyTensorStorage):
-    """TorchRL's storage in memory, from which samples of small transitions cost half as much.
+    """TorchRL's storage in memory, with samples of small transitions at half the cost.
 
-    Until it is full, TorchRL's makes a view of every entry's filled part before it takes rows of them. This one takes
-    the rows at once. All but lists of row numbers is left to TorchRL's.
+    Until it is full, TorchRL's storage makes a view of every entry's filled part before it reads rows of it. This one
+    reads the rows directly. Indices other than lists of row numbers are handled by TorchRL.
 
     Args:
-        max_size: how many rows.
+        max_size: Number of rows.
 
     Examples:
         >>> storage = RowStorage(10)
@@ -26,7 +26,7 @@ class RowStorage(LazyTensorStorage):
         tensor([2, 0])
     """
 
-    saved_as = "LazyTensorStorage"  # the name in saved buffers, whose files are alike
+    saved_as = "LazyTensorStorage"  # the name in saved buffers, whose format is the same
 
     def get(self, index: Any) -> Any:
         """Rows of the storage."""

@@ -1,4 +1,4 @@
-"""Sums and minima over many numbers of which few change at a time, by blocks of 64, in vectorised torch."""
+"""Sums and minima over many numbers of which few change at a time, in blocks of 64, in vectorised torch."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import torch
 from torch import Tensor
 
 _WIDTH = 64
-_AT_ONCE = 8192  # numbers: one running sum over them costs less than a level of blocks for 512 draws
+_AT_ONCE = 8192  # numbers; one running sum over them costs less than one more level of blocks for 512 draws
 
 
 class BlockTree:
     """Numbers in float64 with a reduction of each block of 64, of 64 blocks, and so on.
 
-    A changed number's blocks are reduced anew from their members, never corrected by differences, so nothing drifts.
+    When a number changes, its blocks are reduced again from their members, so rounding errors do not accumulate.
     The interface is that of TorchRL's compiled trees. 200,000 numbers make three levels.
 
     Args:
-        size: how many numbers.
+        size: Number of numbers.
     """
 
     neutral = 0.0
 
     def __init__(self, size: int) -> None:
         if size < 1:
-            raise ValueError(f"size={size}: at least one number is needed")
+            raise ValueError(f"size={size}: must be at least 1")
         self.size = size
         self.num_used = 0  # numbers from here on were never set
         self.levels: list[Tensor] = []
@@ -43,19 +43,19 @@ class BlockTree:
         return self.levels[0].view(-1)[: self.size][index]
 
     def __setitem__(self, index: Tensor | int, value: Tensor | float) -> None:
-        """Set numbers; of several for one index the last counts."""
+        """Set numbers; the last of several for one index counts."""
         at = torch.as_tensor(index, dtype=torch.int64).reshape(-1)
         if not len(at):
             return
         least, most = (int(end) for end in at.aminmax())
         if least < 0 or most >= self.size:
-            raise IndexError(f"index between {least} and {most}; the tree has {self.size} numbers")
+            raise IndexError(f"index from {least} to {most}: must lie between 0 and {self.size - 1}")
         self.num_used = max(self.num_used, most + 1)
         new = torch.as_tensor(value, dtype=torch.float64).reshape(-1).expand(len(at))
-        # numpy promises that the last of several values for one index stays; torch's scatter_ promises nothing.
+        # numpy guarantees that the last of several values for one index stays; torch's scatter_ does not.
         self.levels[0].view(-1).numpy()[at.numpy()] = new.numpy()
         for members, parents in zip(self.levels[:-1], self.levels[1:], strict=True):
-            at = torch.unique_consecutive(at // _WIDTH)  # what is written in a row lies in few blocks
+            at = torch.unique_consecutive(at // _WIDTH)  # rows written together lie in few blocks
             parents.view(-1).scatter_(0, at, self.reduce(members.index_select(0, at)))
 
     def query(self, start: int, stop: int) -> float:
@@ -78,12 +78,12 @@ class MinTree(BlockTree):
     neutral = float("inf")
 
     def reduce(self, values: Tensor) -> Tensor:
-        """The least."""
+        """The minimum over the last dimension."""
         return values.amin(-1)
 
 
 class SumTree(BlockTree):
-    """Sums; a number never set is 0. Finds where a running sum passes a value.
+    """Sums; a number never set is 0. Also finds where the running sum passes a value.
 
     Examples:
         >>> tree = SumTree(1000)
@@ -93,9 +93,9 @@ class SumTree(BlockTree):
     """
 
     def scan_lower_bound(self, mass: Tensor | float) -> Tensor:
-        """For each mass the first index whose running sum exceeds it; a mass of the whole sum or more finds the last.
+        """For each mass the first index whose running sum exceeds it, or the last number above 0 if none does.
 
-        Differences are rounded, so at each level the mass is kept below what the block has: a number that is 0 is never
+        Differences are rounded, so at each level the mass is kept below the block's sum; numbers that are 0 are never
         found.
         """
         mass = torch.as_tensor(mass, dtype=torch.float64)
@@ -103,7 +103,7 @@ class SumTree(BlockTree):
         first = next(i for i, level in enumerate(self.levels) if level.numel() <= _AT_ONCE)
         sums = self.levels[first].view(-1).cumsum(0)
         if not float(sums[-1]) > 0:
-            raise ValueError("no number of the tree is above 0: there is nothing to find")
+            raise ValueError("all numbers of the tree are 0: set one above 0 first")
         mass = torch.minimum(mass, _below(sums[-1]))
         index = torch.searchsorted(sums, mass, right=True)
         mass = mass - torch.where(index == 0, 0.0, sums[index - 1])

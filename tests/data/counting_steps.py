@@ -1,4 +1,4 @@
-"""Buffers of steps that count, and what it means that two of them are equal."""
+"""Steps whose observations count, buffers of them, and comparisons of two such buffers."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from tm_torchrl.data import MiniRace, NStep, make_replay_buffer
 LANES = 2
 
 
-def steps(num: int, *, start: int = 0) -> TensorDict:
-    """Steps of lanes whose observations and images count; the next batch goes on where this one ends."""
-    count = torch.arange(start, start + num + 1, dtype=torch.float32).expand(LANES, num + 1).unsqueeze(-1)
-    count = count + 1000 * torch.arange(LANES).view(-1, 1, 1)
+def steps(num: int, *, start: int = 0, lanes: int = LANES, episode_steps: int = 13) -> TensorDict:
+    """Steps of lanes whose observations and images count; a batch from ``start + num`` continues this one."""
+    count = torch.arange(start, start + num + 1, dtype=torch.float32).expand(lanes, num + 1).unsqueeze(-1)
+    count = count + 1000 * torch.arange(lanes).view(-1, 1, 1)
     pixels = (count.unsqueeze(-1).unsqueeze(-1) + torch.arange(16).view(4, 4)).to(torch.int64).to(torch.uint8)
-    done = (count[:, 1:] % 13 == 0).view(LANES, num, 1)
+    done = (count[:, 1:] % episode_steps == 0).view(lanes, num, 1)
     following = {"reward": count[:, 1:] / 7, "done": done, "terminated": done, "truncated": torch.zeros_like(done)}
     return TensorDict(
         {
             "observation": count[:, :-1],
             "pixels": pixels[:, :-1],
-            "action": torch.arange(num).expand(LANES, num) % 5,
+            "action": torch.arange(num).expand(lanes, num) % 5,
             "next": {"observation": count[:, 1:], "pixels": pixels[:, 1:], **following},
         },
-        [LANES, num],
+        [lanes, num],
     )
 
 

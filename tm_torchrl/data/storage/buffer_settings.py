@@ -1,4 +1,4 @@
-"""What must be equal between a buffer that wrote its contents and the one that reads them."""
+"""Settings of a replay buffer that must agree before contents move from one buffer to another."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torchrl.data import ReplayBuffer
 
-_OWN = ("seed", "generator")  # what they led to is restored
+_LEFT_OUT = ("seed", "generator", "further_keys")  # their effects are restored, or compared as entries
 
 
 def settings_of(buffer: ReplayBuffer) -> dict[str, Any]:
     """Kinds, sizes and keys of a buffer, as JSON has them.
 
-    Of its transforms: their kinds, and those arguments that are whole numbers, names or flags; other numbers, such as a
-    discount, may follow a schedule. Not the batch size and beta, which the reader may choose.
+    Of its transforms these are the kinds, and the arguments that are whole numbers, strings or flags; other numbers,
+    such as a discount, may follow a schedule. Batch size and beta are left out, since the reader may choose them.
 
     Args:
-        buffer: any TorchRL replay buffer.
+        buffer: Any TorchRL replay buffer.
 
     Examples:
         >>> from tm_torchrl.data import NStep, make_replay_buffer
@@ -27,8 +27,7 @@ def settings_of(buffer: ReplayBuffer) -> dict[str, Any]:
         >>> settings["capacity"], settings["transforms"], settings["NStep.num_steps"]
         (9, ['NStep'], 3)
     """
-    sampler = getattr(buffer, "prioritized_sampler", None) or buffer.sampler
-    storage = buffer.storage
+    storage, sampler = buffer.storage, getattr(buffer, "prioritized_sampler", buffer.sampler)
     transforms = list(buffer.transform or ())
     settings: dict[str, Any] = {
         "storage": getattr(storage, "saved_as", type(storage).__name__),
@@ -44,7 +43,7 @@ def settings_of(buffer: ReplayBuffer) -> dict[str, Any]:
     for transform in transforms:
         for name in inspect.signature(type(transform).__init__).parameters:
             value = getattr(transform, name, inspect.Parameter.empty)
-            if name not in _OWN and _is_structure(value):
+            if name not in _LEFT_OUT and _is_structure(value):
                 settings[f"{type(transform).__name__}.{name}"] = value
     if len(storage):
         row = storage.get(torch.zeros(1, dtype=torch.int64))[0]
@@ -56,31 +55,30 @@ def settings_of(buffer: ReplayBuffer) -> dict[str, Any]:
     return found
 
 
-def check_settings(saved: dict[str, Any], wanted: dict[str, Any], *, what: str = "the saved buffer") -> None:
-    """Refuse a buffer of other settings; names the first that differs, and both values.
+def check_settings(saved: dict[str, Any], own: dict[str, Any], *, what: str) -> None:
+    """Raise a ``ValueError`` that names the first setting in which two buffers differ.
 
     Args:
-        saved: settings of the buffer that was written.
-        wanted: settings of the buffer that reads. Entries are compared if both hold transitions.
-        what: the one that was written, for messages.
+        saved: Settings of the buffer that was written.
+        own: Settings of the buffer that reads. Entries are compared if both hold transitions.
+        what: The buffer that was written, for error messages.
 
     Examples:
-        >>> check_settings({"capacity": 50}, {"capacity": 60})
+        >>> check_settings({"capacity": 50}, {"capacity": 60}, what="the saved replay")
         Traceback (most recent call last):
-        ValueError: the saved buffer differs in capacity: 50 there, 60 here
+        ValueError: capacity=60: the saved replay has capacity=50
     """
-    for name in [*wanted, *(name for name in saved if name not in wanted)]:
-        there, here = (settings.get(name, "absent") for settings in (saved, wanted))
-        if name == "entries":
-            if isinstance(there, dict) and isinstance(here, dict):
-                for key in sorted({*there, *here}):
-                    if there.get(key) != here.get(key):
-                        raise ValueError(
-                            f"{what} differs in the entry {key!r}: {there.get(key, 'absent')} there, "
-                            f"{here.get(key, 'absent')} here"
-                        )
-        elif there != here:
-            raise ValueError(f"{what} differs in {name}: {there!r} there, {here!r} here")
+    for name in [*own, *(name for name in saved if name not in own)]:
+        there, here = (settings.get(name, "absent") for settings in (saved, own))
+        if name != "entries":
+            if there != here:
+                raise ValueError(f"{name}={here!r}: {what} has {name}={there!r}")
+        elif isinstance(there, dict) and isinstance(here, dict):
+            for key in sorted({*there, *here}):
+                if there.get(key) != here.get(key):
+                    raise ValueError(
+                        f"entry {key!r}: {here.get(key, 'absent')} in this buffer, {there.get(key, 'absent')} in {what}"
+                    )
 
 
 def _is_structure(value: Any) -> bool:
