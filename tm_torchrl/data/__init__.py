@@ -9,9 +9,8 @@ from tm_torchrl import lazy
 if TYPE_CHECKING:
     from tm_torchrl.data.replay import Replay
     from tm_torchrl.data.reuse_budget import ReuseBudget
+    from tm_torchrl.data.saving.atomic_files import DamagedFileError, SavingError
     from tm_torchrl.data.saving.replay_log import Appended, ReplayLog, Restored
-    from tm_torchrl.data.saving.saved_buffer import DamagedBufferError, load_buffer, save_buffer
-    from tm_torchrl.data.saving.whole_files import DamagedFileError, SavingError
     from tm_torchrl.data.steps.held_out import HeldOut
     from tm_torchrl.data.steps.mini_race import MiniRace
     from tm_torchrl.data.steps.n_step import NStep
