@@ -1,4 +1,4 @@
-"""Disturbed policies: how often they slip, and what they see."""
+"""Disturbed policies: how often they act at random, and what they see."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def batch(values: Tensor) -> TensorDict:
 
 
 def test_a_share_of_actions_is_random() -> None:
-    """Of 100,000 slots 30 % slip, and 3 of 4 random actions differ from the policy's: 22.5 %, give or take 0.5."""
-    steady = policy_of(lambda seen: torch.zeros(len(seen), 5, dtype=torch.int64))
-    action = Disturbed(steady, num_actions=4, epsilon=0.3)(batch(torch.zeros(20_000, 1)))["action"]
+    """Of 100,000 slots 30 % are random, and 3 of 4 random actions differ from the policy's: 22.5 +- 0.5 %."""
+    constant = policy_of(lambda seen: torch.zeros(len(seen), 5, dtype=torch.int64))
+    action = Disturbed(constant, num_actions=4, epsilon=0.3)(batch(torch.zeros(20_000, 1)))["action"]
     assert action.shape == (20_000, 5)
     assert 0.22 < (action != 0).double().mean().item() < 0.23
 
@@ -47,7 +47,7 @@ def test_without_disturbance_it_is_the_policy() -> None:
     assert Disturbed(policy, num_actions=12)(steps)["action"].tolist() == [1, 5, 9]
 
 
-def test_the_same_seed_slips_alike() -> None:
+def test_the_same_seed_disturbs_equally() -> None:
     found = [
         Disturbed(
             policy_of(lambda seen: torch.zeros(len(seen), dtype=torch.int64)), num_actions=9, epsilon=0.5, seed=s
@@ -59,7 +59,7 @@ def test_the_same_seed_slips_alike() -> None:
 
 @pytest.mark.parametrize("epsilon", [-0.1, 1.5])
 def test_a_share_lies_between_0_and_1(epsilon: float) -> None:
-    with pytest.raises(ValueError, match=f"epsilon={epsilon}: a share"):
+    with pytest.raises(ValueError, match=f"epsilon={epsilon}"):
         Disturbed(policy_of(torch.zeros_like), num_actions=2, epsilon=epsilon)
 
 

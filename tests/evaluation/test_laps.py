@@ -1,4 +1,4 @@
-"""Laps: the author's own is exact, every started lap counts once."""
+"""Laps: the author's lap has the author's time, and every started lap counts once."""
 
 from __future__ import annotations
 
@@ -145,5 +145,5 @@ def test_messages() -> None:
     env = evaluation_env("oval", num_cars=1)
     with pytest.raises(ValueError, match="num_laps=0"):
         drive_laps(env, Author("oval"), num_laps=0)
-    with pytest.raises(ValueError, match="it has 2 tracks"):
+    with pytest.raises(ValueError, match="has 2 tracks"):
         drive_laps(TrackManiaEnv(2, tracks=["oval", "ring"]), Author("oval"), num_laps=1)

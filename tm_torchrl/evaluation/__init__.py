@@ -1,4 +1,4 @@
-"""Judging agents: laps, episodes, statistics, diagnostics. Imports torch only when used."""
+"""Evaluation of agents: laps, episodes, statistics, diagnostics. Imports torch only when used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A look into a network: gaps, churn, quantiles, dead neurons, rank, norms.
+"""Measures of a network: action gap, policy churn, quantiles, dormant neurons, rank of features, norms.
 
 Shapes: B states, N fractions, S slots, A actions, D units, T steps.
 """
@@ -23,7 +23,7 @@ DORMANT = 0.025  # Sokar et al. 2023, section 3
 
 
 def action_gap(values_BA: Tensor) -> float:
-    """Mean difference between the best and the second best action.
+    """Mean difference between the values of the best and the second best action.
 
     >>> action_gap(torch.tensor([[1.0, 3.0, 2.0], [0.0, 0.0, 5.0]]))
     3.0
@@ -42,7 +42,7 @@ def policy_churn(before_B: Tensor, after_B: Tensor) -> float:
 
 
 def action_swaps(actions_BT: Tensor) -> float:
-    """Share of neighbouring actions of a drive that differ; 0 for a drive of a single action.
+    """Share of consecutive actions of a drive that differ; 0 for a single action.
 
     >>> action_swaps(torch.tensor([[0, 0, 1, 0]]))
     0.6666666865348816
@@ -53,7 +53,7 @@ def action_swaps(actions_BT: Tensor) -> float:
 
 
 def quantile_spread(values_BNA: Tensor) -> float:
-    """Mean distance between the least and the greatest quantile.
+    """Mean distance between the lowest and the highest quantile.
 
     >>> quantile_spread(torch.tensor([[[0.0], [3.0], [1.0]]]))
     3.0
@@ -62,7 +62,7 @@ def quantile_spread(values_BNA: Tensor) -> float:
 
 
 def crossing_rate(values_BNA: Tensor, fractions_BN: Tensor) -> float:
-    """Share of neighbouring quantiles that fall as their fraction rises; 0 for a single quantile.
+    """Share of neighbouring quantiles that decrease while their fraction increases; 0 for a single quantile.
 
     >>> crossing_rate(torch.tensor([[[0.0], [2.0], [1.0]]]), torch.tensor([[0.1, 0.5, 0.9]]))
     0.5
@@ -75,7 +75,7 @@ def crossing_rate(values_BNA: Tensor, fractions_BN: Tensor) -> float:
 
 
 def unit_activity(activations: Tensor) -> Tensor:
-    """Each unit's mean absolute output in shares of its layer's mean, ``[D]``; all zeros for a dead layer.
+    """Each unit's mean absolute output divided by the mean over its layer, ``[D]``; all zeros for a dead layer.
 
     Units are the last dimension of ``[B, D]`` and ``[B, N, D]``, and the channels of images ``[B, D, H, W]``.
 
@@ -88,7 +88,7 @@ def unit_activity(activations: Tensor) -> Tensor:
 
 
 def dormant_share(activations_BD: Tensor, *, threshold: float = DORMANT) -> float:
-    """Share of units whose mean activity is at most a share of their layer's (Sokar et al. 2023).
+    """Share of units whose activity is at most ``threshold`` times the mean over their layer (Sokar et al. 2023).
 
     >>> dormant_share(torch.tensor([[1.0, 0.0, 1.0, 0.0]]))
     0.5
@@ -97,13 +97,13 @@ def dormant_share(activations_BD: Tensor, *, threshold: float = DORMANT) -> floa
 
 
 def effective_rank(features_BD: Tensor, *, share: float = 0.99) -> int:
-    """Number of singular values that hold a share of their sum (Kumar et al. 2021); 0 if all features are 0.
+    """Number of singular values that make up a share of their sum (Kumar et al. 2021); 0 if all features are 0.
 
     >>> effective_rank(torch.diag(torch.tensor([10.0, 10.0, 0.01])))
     2
     """
     if not bool(features_BD.isfinite().all()):
-        raise ValueError("features_BD holds numbers that are not finite: it has no rank; look for what made them so")
+        raise ValueError("features_BD: must be finite; find out what made them infinite or NaN")
     held = torch.linalg.svdvals(features_BD.float()).cumsum(0)
     if float(held[-1]) == 0.0:
         return 0
@@ -111,9 +111,9 @@ def effective_rank(features_BD: Tensor, *, share: float = 0.99) -> int:
 
 
 def norms_by_layer(network: nn.Module) -> dict[str, float]:
-    """Norms of weights and, where there are any, of gradients: ``weights/LAYER``, ``gradients/LAYER``.
+    """Norms of weights and of existing gradients: ``weights/LAYER``, ``gradients/LAYER``.
 
-    The deviations of a noisy layer's weights are ``weights/LAYER.sigma``.
+    The standard deviations of a noisy layer's weights are ``weights/LAYER.sigma``.
 
     >>> from tm_torchrl.modules import NoisyLinear
     >>> list(norms_by_layer(nn.Sequential(nn.Linear(2, 2), NoisyLinear(2, 2))))
@@ -135,14 +135,14 @@ def _share_below(activity: Sequence[Tensor]) -> float:
 
 
 class Diagnostics:
-    """Looks at one network on the same states again and again; moves no random generator, leaves all as it was.
+    """Measures one network repeatedly on the same states, without changing it or any random generator.
 
-    The network is seen as it acts: in evaluation mode, without exploration noise, at the middles of 32 equal parts
-    where it takes fractions (FQF: at those that it proposes).
+    The network is evaluated as it acts: in evaluation mode, without exploration noise, at the midpoints of 32 equal
+    intervals if it takes fractions (FQF: at those that it proposes).
 
     Args:
-        network: to look into.
-        inputs: states, ``[B, ...]`` for each of the encoder's arguments.
+        network: The network to measure.
+        inputs: States, a tensor ``[B, ...]`` for each argument of the encoder.
 
     Examples:
         >>> from tm_torchrl.modules import MLPIQNetwork
@@ -153,19 +153,19 @@ class Diagnostics:
 
     def __init__(self, network: QuantileNetwork, inputs: Sequence[Tensor]) -> None:
         if not inputs or not len(inputs[0]):
-            raise ValueError("inputs: no states to look at; give a tensor [B, ...] for each of the encoder's arguments")
+            raise ValueError("inputs: no states; must be a tensor [B, ...] with B > 0 for each argument of the encoder")
         self.network = network
         self.inputs = [value.clone() for value in inputs]
         self.greedy: Tensor | None = None
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
-        """All measures; ``policy_churn`` since the last call, from the second on.
+        """All measures; from the second call on also ``policy_churn`` since the last call.
 
-        ``dormant_share`` counts the units of all activation layers together. The rank of features that are not
-        finite is not a number.
+        ``dormant_share`` counts the units of all activation layers together. ``effective_rank`` is NaN if features are
+        not finite.
         """
-        quantiles, activity = self._look()
+        quantiles, activity = self._evaluate()
         values, features = quantiles.mean(), quantiles.features
         greedy = values.argmax(-1).cpu()
         found = {
@@ -184,14 +184,14 @@ class Diagnostics:
 
     @torch.no_grad()
     def dormant_share(self) -> float | None:
-        """That measure alone, which leaves the churn to ``measure``; ``None`` for a network without activations."""
-        _, activity = self._look()
+        """This measure alone, without effect on the churn; ``None`` for a network without activation layers."""
+        _, activity = self._evaluate()
         return _share_below(activity) if activity else None
 
-    def _look(self) -> tuple[Quantiles, list[Tensor]]:
+    def _evaluate(self) -> tuple[Quantiles, list[Tensor]]:
         device = next(self.network.parameters()).device
         inputs = [value.to(device) for value in self.inputs]
-        with _undisturbed(self.network, device), _watched_activity(self.network) as activity:
+        with _evaluation_mode(self.network, device), _recorded_activity(self.network) as activity:
             quantiles = self.network.quantiles(*inputs, fractions=self._fractions(len(inputs[0]), device))
         return quantiles, activity
 
@@ -201,18 +201,18 @@ class Diagnostics:
         return midpoints(NUM_FRACTIONS, device=device).expand(number, -1)
 
     def state_dict(self) -> dict[str, Any]:
-        """States and the last greedy actions."""
+        """The states and the last greedy actions."""
         return {"inputs": self.inputs, "greedy": self.greedy}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a saved state."""
         self.inputs = list(state["inputs"])
         self.greedy = None if state["greedy"] is None else state["greedy"].cpu()
 
 
 @contextlib.contextmanager
-def _undisturbed(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """Evaluation mode for a while: no dropout, no running statistics moved, no exploration, no generator moved."""
+def _evaluation_mode(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Evaluation mode without exploration; modes and random generators are restored afterwards."""
     modes = [(module, module.training) for module in network.modules()]
     for module, _ in modes:
         module.training = False
@@ -226,8 +226,8 @@ def _undisturbed(network: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _watched_activity(network: nn.Module) -> Iterator[list[Tensor]]:
-    """The units' activity of every activation layer, in the order in which they run."""
+def _recorded_activity(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the activity of the units of every activation layer, in the order of the forward pass."""
     found: list[Tensor] = []
     hooks = [
         module.register_forward_hook(lambda module, seen, out: found.append(unit_activity(out.detach())))

@@ -1,4 +1,4 @@
-"""A policy whose hand slips, or who sees badly: how far does what it learnt carry?
+"""A policy that sometimes acts at random or sees wrong observations, to measure the robustness of another one.
 
 Shapes: B cars, S slots of an action block, F floats, K images.
 """
@@ -12,23 +12,23 @@ from torch import Tensor
 
 
 class Disturbed(TensorDictModuleBase):
-    """Another policy with random actions, with noise on the floats that it sees, or with wrong images.
+    """A policy with random actions, with noise on its floats, or with wrong images.
 
     Args:
-        policy: acts.
-        num_actions: to choose random ones from.
-        epsilon: share of random actions; of blocks, each slot's own.
-        noise: standard deviation of what is added to each float, ``[F]``; none by default.
-        images: shown instead of the right ones, drawn at random for each car and step, uint8 ``[K, 1, H, W]``.
-        seed: of the disturbances.
+        policy: The policy that is disturbed.
+        num_actions: Number of actions to draw random ones from.
+        epsilon: Share of random actions; each slot of an action block is drawn separately.
+        noise: Standard deviation of the noise on each float, ``[F]``; ``None`` adds none.
+        images: Images uint8 ``[K, 1, H, W]`` that replace the right ones, drawn at random for each car and step.
+        seed: Seeds the disturbances.
 
     Examples:
         >>> from tensordict import TensorDict
         >>> from tensordict.nn import TensorDictModule
         >>> keys = {"in_keys": ["observation"], "out_keys": ["action"]}
-        >>> steady = TensorDictModule(lambda x: torch.full(x.shape[:1], 7), **keys)
-        >>> shaky = Disturbed(steady, num_actions=2, epsilon=1.0)
-        >>> shaky(TensorDict({"observation": torch.zeros(4, 3)}, batch_size=4))["action"].tolist()
+        >>> constant = TensorDictModule(lambda x: torch.full(x.shape[:1], 7), **keys)
+        >>> disturbed = Disturbed(constant, num_actions=2, epsilon=1.0)
+        >>> disturbed(TensorDict({"observation": torch.zeros(4, 3)}, batch_size=4))["action"].tolist()
         [1, 1, 1, 1]
     """
 
@@ -44,7 +44,7 @@ class Disturbed(TensorDictModuleBase):
     ) -> None:
         super().__init__()
         if not 0 <= epsilon <= 1:
-            raise ValueError(f"epsilon={epsilon}: a share of the actions, between 0 and 1, wanted")
+            raise ValueError(f"epsilon={epsilon}: must lie between 0 and 1")
         self.policy = policy
         self.num_actions = num_actions
         self.epsilon = epsilon
@@ -54,7 +54,7 @@ class Disturbed(TensorDictModuleBase):
         self._random = torch.Generator().manual_seed(seed)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Acts on what it sees; what it saw stays as it is."""
+        """Write actions; the observations in the tensordict are not changed."""
         seen = tensordict.copy()
         if self.noise is not None:
             floats = seen["observation"]
@@ -62,10 +62,10 @@ class Disturbed(TensorDictModuleBase):
             seen["observation"] = floats + shift
         if self.images is not None:
             right = seen["pixels"]
-            wrong = torch.randint(len(self.images), right.shape[:-3], generator=self._random)
-            seen["pixels"] = self.images[wrong].to(right)
+            chosen = torch.randint(len(self.images), right.shape[:-3], generator=self._random)
+            seen["pixels"] = self.images[chosen].to(right)
         action: Tensor = self.policy(seen)["action"]
-        slips = torch.rand(action.shape, generator=self._random) < self.epsilon
+        is_random = torch.rand(action.shape, generator=self._random) < self.epsilon
         others = torch.randint(self.num_actions, action.shape, generator=self._random)
-        tensordict["action"] = torch.where(slips.to(action.device), others.to(action), action)
+        tensordict["action"] = torch.where(is_random.to(action.device), others.to(action), action)
         return tensordict

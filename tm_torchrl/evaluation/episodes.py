@@ -1,4 +1,4 @@
-"""Episodes: greedy play of any task, and what came of it."""
+"""Episodes of any task, played greedily, and their results."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tm_torchrl.evaluation.statistics import interquartile_mean
 
 @dataclass
 class Episodes:
-    """What N episodes were like.
+    """Results of N episodes.
 
     Args:
-        returns: sums of rewards ``[N]``.
-        lengths: steps ``[N]``.
+        returns: Sums of rewards ``[N]``.
+        lengths: Numbers of steps ``[N]``.
     """
 
     returns: np.ndarray
     lengths: np.ndarray
 
     def summary(self) -> dict[str, Any]:
-        """The numbers, as JSON knows them."""
+        """The results as JSON values."""
         return {
             "num_episodes": len(self.returns),
             "return_mean": float(self.returns.mean()),
@@ -41,13 +41,13 @@ class Episodes:
 def play_episodes(
     env: EnvBase, policy: TensorDictModuleBase, *, num_episodes: int, max_steps: int | None = None
 ) -> Episodes:
-    """Play greedily; a long episode counts as much as a short one, since every started one is played to its end.
+    """Play episodes greedily; every episode that was started counts and is played to its end.
 
     Args:
-        env: of any batch size; further rounds if more episodes are asked for than it has copies.
-        policy: acts without exploring.
+        env: An environment of any batch size, which is played in rounds if it has fewer copies than ``num_episodes``.
+        policy: Acts without exploring.
         num_episodes: N.
-        max_steps: after which an episode is cut.
+        max_steps: Number of steps after which an episode is cut; ``None`` plays to the end.
 
     Examples:
         >>> from tensordict.nn import TensorDictModule
@@ -58,9 +58,9 @@ def play_episodes(
         3
     """
     if num_episodes < 1:
-        raise ValueError(f"num_episodes={num_episodes}: at least one is needed")
+        raise ValueError(f"num_episodes={num_episodes}: must be at least 1")
     if max_steps is not None and max_steps < 1:
-        raise ValueError(f"max_steps={max_steps}: at least one, or None to play to the end")
+        raise ValueError(f"max_steps={max_steps}: must be at least 1, or None")
     copies = max(1, env.batch_size.numel())
     rounds = [_play_round(env, policy, copies, max_steps) for _ in range(-(-num_episodes // copies))]
     returns, lengths = (np.concatenate(parts)[:num_episodes] for parts in zip(*rounds, strict=True))

@@ -1,4 +1,4 @@
-"""Laps: greedy races from perturbed starts, and what came of them.
+"""Laps: greedy races from perturbed starts, and their results.
 
 Shapes: N laps, B cars, T steps.
 """
@@ -31,20 +31,20 @@ Policy: TypeAlias = "TensorDictModuleBase | Callable[[Tensor], Tensor]"
 
 @dataclass
 class Laps:
-    """What N laps were like.
+    """Results of N laps.
 
     Args:
-        track: where they were driven.
-        times_s: race times ``[N]``, not a number where the lap did not finish.
-        end_causes: how each ended (``EndCause``).
-        progress_m: how far each came.
-        returns: sums of rewards.
-        checkpoint_times_s: ``[N, gates]``, not a number where a gate was not reached.
-        action_swaps: share of neighbouring actions of each lap that differ.
-        rows: car rows ``[T + 1, row]`` of the best lap, or of the furthest one.
-        actions: of that lap, ``[T]`` or ``[T, S]``.
-        observations: that led to them, ``[T, F]``.
-        start: the world's saved state in which that lap began: what a replay of its actions restores first.
+        track: Track of the laps.
+        times_s: Race times ``[N]``, NaN for laps that did not finish.
+        end_causes: How each lap ended (``EndCause``).
+        progress_m: Distance that each lap covered.
+        returns: Sums of rewards.
+        checkpoint_times_s: Times at the gates ``[N, gates]``, NaN for gates that were not reached.
+        action_swaps: Share of consecutive actions of each lap that differ.
+        rows: Car rows ``[T + 1, row]`` of the best lap, or of the furthest if none finished.
+        actions: Actions of that lap, ``[T]`` or ``[T, S]``.
+        observations: Observations before these actions, ``[T, F]``.
+        start: Saved state of the world at the start of that lap, from which its actions can be replayed.
     """
 
     track: Track
@@ -71,22 +71,22 @@ class Laps:
 
     @property
     def best_lap_s(self) -> float | None:
-        """Of the finished laps."""
+        """Fastest time of the finished laps."""
         return float(np.nanmin(self.times_s)) if self.is_finished.any() else None
 
     @property
     def median_lap_s(self) -> float | None:
-        """Of the finished laps."""
+        """Median time of the finished laps."""
         return float(np.nanmedian(self.times_s)) if self.is_finished.any() else None
 
     @property
     def medal(self) -> str | None:
-        """That the best lap earns on a track with medals."""
+        """Medal of the best lap; ``None`` without one, or on a track without medals."""
         return self._medal_of(self.best_lap_s)
 
     @property
     def medal_of_median(self) -> str | None:
-        """That the median of the finished laps earns."""
+        """Medal of the median time of the finished laps."""
         return self._medal_of(self.median_lap_s)
 
     def _medal_of(self, time_s: float | None) -> str | None:
@@ -95,14 +95,14 @@ class Laps:
 
     @property
     def splits_s(self) -> list[float]:
-        """Times between the gates of the best lap."""
+        """Times of the best lap between the gates."""
         if not self.is_finished.any():
             return []
         times = self.checkpoint_times_s[int(np.nanargmin(self.times_s))]
         return [float(split) for split in np.diff(times[~np.isnan(times)], prepend=0.0)]
 
     def summary(self) -> dict[str, Any]:
-        """The numbers, as JSON knows them."""
+        """The results as JSON values."""
         return {
             "num_laps": len(self.times_s),
             "finish_rate": self.finish_rate,
@@ -120,25 +120,25 @@ class Laps:
 
 
 def evaluation_env(track: str | Path | Track, *, num_cars: int, seed: int = 0, **options: Any) -> TrackManiaEnv:
-    """Cars on the start line, moved by up to 5 cm and pushed by up to 3.6 km/h.
+    """An environment whose starts are shifted by up to 5 cm along and across the road, at up to 3.6 km/h.
 
     Args:
-        track: where.
-        num_cars: laps that are driven at once.
-        seed: of the perturbations.
-        options: further ones of ``TrackManiaEnv``.
+        track: Track of the laps.
+        num_cars: Number of laps that are driven at once.
+        seed: Seeds the perturbations.
+        options: Further arguments of ``TrackManiaEnv``.
     """
     return TrackManiaEnv(num_cars, track=track, seed=seed, starts=EVALUATION_STARTS, **options)
 
 
 @torch.no_grad()
 def drive_laps(env: TrackManiaEnv, policy: Policy, *, num_laps: int) -> Laps:
-    """Drive, one episode of each car; further rounds if more laps are asked for than there are cars.
+    """Drive one episode with each car, in several rounds if ``num_laps`` exceeds the number of cars.
 
     Args:
-        env: of one track.
-        policy: a TensorDict module, which acts greedily, or a function from observations to actions.
-        num_laps: N; a slow lap counts as much as a quick one, since every started lap is driven to its end.
+        env: An environment of one track.
+        policy: A TensorDict module, which acts greedily, or a function from observations to actions.
+        num_laps: N; every lap that was started counts and is driven to its end.
 
     Examples:
         >>> from tm_torchrl.world import Limits
@@ -148,9 +148,9 @@ def drive_laps(env: TrackManiaEnv, policy: Policy, *, num_laps: int) -> Laps:
         (0.0, None, ['no_progress', 'no_progress'])
     """
     if num_laps < 1:
-        raise ValueError(f"num_laps={num_laps}: at least one lap is needed")
+        raise ValueError(f"num_laps={num_laps}: must be at least 1")
     if len(env.world.tracks) != 1:
-        raise ValueError(f"env: it has {len(env.world.tracks)} tracks; make one for each")
+        raise ValueError(f"env: has {len(env.world.tracks)} tracks; must have one")
     rounds = [_drive_round(env, policy) for _ in range(-(-num_laps // env.batch_size[0]))]
     columns = [np.concatenate(parts)[:num_laps] for parts in zip(*(found[:5] for found in rounds), strict=True)]
     traces = [trace for found in rounds for trace in found[5]][:num_laps]
@@ -212,7 +212,7 @@ def _drive_round(env: TrackManiaEnv, policy: Policy) -> tuple[Any, ...]:
 
 
 def _act(env: TrackManiaEnv, policy: Policy) -> Tensor:
-    """Greedy actions for what the cars see now."""
+    """Greedy actions for the present observations."""
     if not isinstance(policy, TensorDictModuleBase):
         return policy(env.race.observation)
     seen = {"observation": env.race.observation}

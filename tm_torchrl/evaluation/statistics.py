@@ -1,4 +1,4 @@
-"""Numbers over runs: the interquartile mean, and intervals by bootstrap (Agarwal et al. 2021)."""
+"""Statistics over runs: the interquartile mean and bootstrap intervals (Agarwal et al. 2021)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ Values = np.ndarray | Sequence[float]
 
 
 def interquartile_mean(values: Values) -> float:
-    """The mean of the middle half; values at its edges count with the share that lies inside.
+    """Mean of the middle half of the values; a value at its edge counts with the share that lies inside.
 
     >>> interquartile_mean([0.0, 1.0, 2.0, 100.0])
     1.5
     """
     ordered = np.sort(np.asarray(values, np.float64).ravel())
     if not len(ordered):
-        raise ValueError("values is empty: no mean")
+        raise ValueError("values: must not be empty")
     edges = np.arange(len(ordered) + 1) / len(ordered)
     weights = np.clip(np.minimum(edges[1:], 0.75) - np.maximum(edges[:-1], 0.25), 0.0, None)
     return float((ordered * weights).sum() / weights.sum())
@@ -31,14 +31,14 @@ def bootstrap_interval(
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Between which values the statistic lies with a confidence, by drawing runs again with replacement.
+    """Bootstrap confidence interval of a statistic: runs are drawn again with replacement.
 
     Args:
-        values: ``[runs]``, or ``[runs, tasks]``, where runs are drawn for each task apart.
-        statistic: of an array like ``values``.
-        confidence: of the interval.
-        num_resamples: draws.
-        seed: of the draws.
+        values: ``[runs]``, or ``[runs, tasks]``, where runs are drawn separately for each task.
+        statistic: Function of an array with the shape of ``values``.
+        confidence: Confidence of the interval.
+        num_resamples: Number of resamples.
+        seed: Seeds the resampling.
 
     Examples:
         >>> bootstrap_interval([1.0, 1.0, 1.0])
@@ -46,11 +46,11 @@ def bootstrap_interval(
     """
     scores = np.asarray(values, np.float64)
     if scores.ndim not in (1, 2) or not len(scores):
-        raise ValueError(f"values of shape {scores.shape}: [runs] or [runs, tasks] wanted")
+        raise ValueError(f"values: its shape is {scores.shape}; must be [runs] or [runs, tasks] with at least one run")
     if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence={confidence}: lies between 0 and 1")
+        raise ValueError(f"confidence={confidence}: must lie between 0 and 1")
     if num_resamples < 1:
-        raise ValueError(f"num_resamples={num_resamples}: at least one draw is needed; 2000 are usual")
+        raise ValueError(f"num_resamples={num_resamples}: must be at least 1; 2000 are usual")
     draws = np.random.default_rng(seed)
     found = np.empty(num_resamples)
     for i in range(num_resamples):
