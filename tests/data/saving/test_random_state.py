@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tm_torchrl.data.saving.atomic_files import load_state, state_to_bytes
+from tm_torchrl.data.saving.plain_state import load_state, state_to_bytes
 from tm_torchrl.data.saving.random_state import random_state, restore_random_state
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import json
 import os
 import shutil
@@ -13,8 +12,6 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-import torch
 
 MANIFEST = "manifest.json"
 _BYTES_AT_ONCE = 1 << 20  # small enough to stay in the CPU's cache between the checksum and the write
@@ -66,18 +63,6 @@ def write_file(path: Path, parts: Iterable[Any]) -> dict[str, int]:
                 file.write(piece)
             num_bytes += memory.nbytes
     return {"bytes": num_bytes, "crc32": checksum}
-
-
-def state_to_bytes(state: Any) -> memoryview:
-    """The bytes of a file that ``load_state`` reads."""
-    file = io.BytesIO()  # so that errors of the disk come from the file, not from inside torch's writer
-    torch.save(state, file)
-    return file.getbuffer()
-
-
-def load_state(path: Path) -> Any:
-    """The state in a file; nothing in the file is executed."""
-    return torch.load(path, weights_only=True, map_location="cpu")
 
 
 def flush_file(path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from tm_torchrl.data.saving import atomic_files
 from tm_torchrl.data.saving.atomic_files import MANIFEST, DamagedFileError, SavingError, read_manifest, remove_folder
-from tm_torchrl.data.saving.plain_state import from_plain, to_plain
+from tm_torchrl.data.saving.plain_state import load_state, state_to_bytes
 
 _LOG = logging.getLogger("tm_torchrl")
 _VERSION = 1
@@ -141,7 +141,7 @@ class Checkpoints:
     def _write(self, name: str, state: Any, *, frames: int | None, facts: Mapping[str, Any] | None) -> Path:
         start = time.perf_counter()
         plain_facts = atomic_files.as_json(facts or {}, name="facts")
-        content = atomic_files.state_to_bytes(to_plain(state))
+        content = state_to_bytes(state)
         path, partial, replaced = (self.folder / f"{prefix}{name}" for prefix in ("", "partial_", "replaced_"))
         with atomic_files.explained_disk_errors(f"the checkpoint {name}", self.folder, error=CheckpointError):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -181,7 +181,7 @@ class Checkpoints:
             manifest = read_manifest(path / MANIFEST, version=_VERSION)
             for name, facts in manifest["files"].items():
                 atomic_files.check_file(path / name, facts)
-            state = from_plain(atomic_files.load_state(path / _STATE))
+            state = load_state(path / _STATE)
         except (DamagedFileError, ValueError, OSError, EOFError, RuntimeError, pickle.UnpicklingError) as problem:
             raise CheckpointError(str(problem) or type(problem).__name__) from problem
         return state, {**manifest, "path": str(path)}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,3 +62,16 @@ def from_plain(state: Any) -> Any:
     if isinstance(state, (list, tuple)):
         return type(state)(from_plain(value) for value in state)
     return state
+
+
+def state_to_bytes(state: Any, *, name: str = "state") -> memoryview:
+    """The bytes of a file that ``load_state`` reads; raises as ``to_plain`` does."""
+    plain = to_plain(state, name=name)
+    file = io.BytesIO()  # so that errors of the disk come from writing these bytes, not from inside torch's writer
+    torch.save(plain, file)
+    return file.getbuffer()
+
+
+def load_state(path: Path) -> Any:
+    """The state in a file; nothing in the file is executed."""
+    return from_plain(torch.load(path, weights_only=True, map_location="cpu"))

@@ -25,7 +25,7 @@ from tm_torchrl.data.saving.buffer_state import (
     state_without_rows,
 )
 from tm_torchrl.data.saving.log_folder import LogFolder
-from tm_torchrl.data.saving.plain_state import from_plain, to_plain
+from tm_torchrl.data.saving.plain_state import load_state, state_to_bytes
 from tm_torchrl.data.saving.segment import Move, PlannedSegment, Segment
 from tm_torchrl.data.storage.buffer_settings import check_settings, settings_of
 
@@ -233,7 +233,7 @@ class ReplayLog:
                 _LOG.warning("%s: %s are lost", problem, what)
             else:
                 if is_state:
-                    state = from_plain(atomic_files.load_state(path))
+                    state = load_state(path)
                 else:
                     live.append((Segment(**facts), max(facts["first"], first), facts["first"] + facts["rows"]))
         return state, live
@@ -346,9 +346,7 @@ def _describe(
         "offset": offset,
         "facts": facts,
     }
-    return manifest, atomic_files.state_to_bytes(
-        to_plain(state_without_rows(buffer, prefetched), name="buffer.state_dict()")
-    )
+    return manifest, state_to_bytes(state_without_rows(buffer, prefetched), name="buffer.state_dict()")
 
 
 def _checksum_of_row(storage: Storage, row: int, manifest: dict[str, Any]) -> int | None:
