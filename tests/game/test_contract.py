@@ -140,7 +140,7 @@ def test_mistakes_of_the_caller_change_nothing(way: str) -> None:
     with WAYS[way].open("oval") as env:
         list(drive(env, [0] * 3))
         before = env.world.rows().clone()
-        with pytest.raises(ValueError, match="actions have 3 slots; 50 ms hold 1 or 5"):
+        with pytest.raises(ValueError, match="actions has"):
             env.world.step(torch.tensor([[0, 0, 0]]))
         with pytest.raises(ValueError, match="blob"):
             env.world.restore(torch.zeros(3, 3))

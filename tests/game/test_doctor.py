@@ -1,4 +1,4 @@
-"""The doctor: each line says how bad it is and one way to mend it; what is broken is found broken."""
+"""The doctor's checks find what is broken, and say how to fix it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from tm_torchrl.game import TMInterface1Client, TMInterface2Client
+from tm_torchrl.game.doctor.check import CheckResult, Level, exit_code, run_checks
 from tm_torchrl.game.doctor.connection import GameChecks, check_port, check_port_is_free
 from tm_torchrl.game.doctor.failures import FAILURES
-from tm_torchrl.game.doctor.finding import Finding, Level, exit_code, run_checks
 from tm_torchrl.game.doctor.installation import (
     check_game_folder,
     check_loader,
@@ -58,31 +58,31 @@ def doctor(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(SCRIPT), *map(str, words)], capture_output=True, text=True, timeout=60)
 
 
-def test_bad_news_come_with_a_cure() -> None:
-    with pytest.raises(ValueError, match="say one way to mend it"):
-        Finding("a", Level.WARN, "odd")
-    assert str(Finding("a", Level.OK, "fine")) == "ok    a: fine"
-    findings = run_checks([("a", lambda: Finding("a", Level.WARN, "odd", "look")), ("b", lambda: [][0])])
+def test_problems_come_with_a_fix() -> None:
+    with pytest.raises(ValueError, match="fix="):
+        CheckResult("a", Level.WARN, "odd")
+    assert str(CheckResult("a", Level.OK, "fine")) == "ok    a: fine"
+    findings = run_checks([("a", lambda: CheckResult("a", Level.WARN, "odd", "look")), ("b", lambda: [][0])])
     assert [found.level for found in findings] == [Level.WARN, Level.FAIL]
     assert "IndexError" in findings[1].text
     assert [exit_code(findings[:1]), exit_code(findings)] == [0, 1]
 
 
-def test_every_failure_has_a_cause_and_a_cure() -> None:
+def test_every_failure_has_a_cause_and_a_fix() -> None:
     assert len(FAILURES) == 18
     for failure in FAILURES.values():
-        assert min(map(len, (failure.sign, failure.cause, failure.cure))) > 15
+        assert min(map(len, (failure.symptom, failure.cause, failure.fix))) > 15
         assert str(failure).count("\n  because ") == str(failure).count("\n  -> ") == 1
 
 
 @pytest.mark.parametrize(
     ("found", "level", "text"),
     [
-        (check_python((3, 9)), Level.FAIL, "3.10 to 3.13 are wanted"),
-        (check_python((3, 14)), Level.FAIL, "3.10 to 3.13 are wanted"),
-        (check_python((3, 12), is_64_bit=False), Level.FAIL, "of 32 bits"),
+        (check_python((3, 9)), Level.FAIL, "must be 3.10 to 3.13"),
+        (check_python((3, 14)), Level.FAIL, "must be 3.10 to 3.13"),
+        (check_python((3, 12), is_64_bit=False), Level.FAIL, "32-bit"),
         (check_python((3, 12), is_64_bit=True), Level.OK, "3.12"),
-        (check_torch("2.10.1+cu128"), Level.FAIL, "2.11 or later"),
+        (check_torch("2.10.1+cu128"), Level.FAIL, "must be 2.11 or later"),
         (check_torch("2.13.0+cpu"), Level.OK, "2.13.0+cpu"),
         (check_torchrl(), Level.OK, "trees"),
         (check_warp(), Level.OK, "cpu"),
@@ -91,12 +91,12 @@ def test_every_failure_has_a_cause_and_a_cure() -> None:
         (check_accelerator(cuda_of_torch=None, num_devices=0, has_card=False), Level.OK, "none"),
         (check_accelerator(cuda_of_torch="13.0", num_devices=2, has_card=True, device="H200"), Level.OK, "H200 (2)"),
         (check_display({}, system="linux", is_for_game=True), Level.WARN, "the game needs one"),
-        (check_display({}, system="linux"), Level.OK, "need none"),
+        (check_display({}, system="linux"), Level.OK, "do not need one"),
         (check_display({"DISPLAY": ":0"}, system="linux", is_for_game=True), Level.OK, "can be shown"),
         (check_display({}, system="win32", is_for_game=True), Level.OK, "can be shown"),
     ],
 )
-def test_machines(found: Finding, level: Level, text: str) -> None:
+def test_machines(found: CheckResult, level: Level, text: str) -> None:
     assert found.level is level
     assert text in found.text
 
@@ -184,14 +184,14 @@ def test_a_game_with_tminterface_1_is_measured_without_pictures() -> None:
         found = run_checks(GameChecks(client, timeout_s=5.0).checks())
         client.close()
     assert [each.level for each in found] == [Level.OK] * 3, found
-    assert found[2].text == "TMInterface1Client has none; drive by floats"
+    assert found[2].text == "TMInterface1Client has none; train on the float vector"
 
 
 def test_a_game_that_does_not_run_is_explained() -> None:
     port = free_port()
     done = doctor("--port", port, "--timeout", 0.3)
     assert done.returncode == 1
-    assert f"fail  port: nobody listens at 127.0.0.1:{port}" in done.stdout
+    assert f"fail  port: nothing listens at 127.0.0.1:{port}" in done.stdout
     assert "fail  connection: nobody answers" in done.stdout
     assert "install_plugin.py" in done.stdout
 
@@ -206,7 +206,7 @@ def test_another_program_at_the_port_is_told_apart() -> None:
         found = run_checks(checks.checks())
         client.close()
     assert [each.level for each in found] == [Level.FAIL] * 3
-    assert found[0].cure == FAILURES["map not found"].cure
+    assert found[0].fix == FAILURES["map not found"].fix
 
 
 def test_a_game_in_its_menus_is_explained() -> None:
@@ -214,5 +214,5 @@ def test_a_game_in_its_menus_is_explained() -> None:
     with serving(server):
         (found, *_) = run_checks(GameChecks(TMInterface2Client(port=server.port), timeout_s=5.0).checks())
     assert found.level is Level.FAIL
-    assert "stands in its menus: open a map" in found.text
-    assert found.cure == FAILURES["in the menus"].cure
+    assert "shows its menus: open a map" in found.text
+    assert found.fix == FAILURES["in the menus"].fix

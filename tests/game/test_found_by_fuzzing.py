@@ -14,7 +14,7 @@ from tm_torchrl.game.emulator.protocol1 import Protocol1Server
 from tm_torchrl.game.emulator.race import EmulatedRace
 from tm_torchrl.game.state_layout import HEAD, head_of, new_state
 from tm_torchrl.game.tmi1.messages import INPUTS, INT, TWO_INTS, Kind
-from tm_torchrl.game.tmi2.connection import Link
+from tm_torchrl.game.tmi2.connection import Connection
 from tm_torchrl.game.tmi2.messages import Message
 from tm_torchrl.sim.state import STATE
 from tm_torchrl.tracks import load_track
@@ -43,13 +43,13 @@ def test_a_game_of_1_that_calls_without_end_is_left_at_the_deadline(
     client.connect()
     game.stuck_on = call
     begin = clock.now
-    with pytest.raises(GameTimeout, match="the step that was waited for did not come in time"):
+    with pytest.raises(GameTimeout, match="the awaited run step did not come in time"):
         client.drive(ACTIONS[0], num_ticks=5)
     assert 1.0 <= clock.now - begin < 1.1
     assert not client.is_connected
 
 
-class Endless(Link):
+class Endless(Connection):
     """A link whose game says the same again and again, at once."""
 
     def __init__(self, content: bytes) -> None:
@@ -69,8 +69,8 @@ def test_a_game_of_2_that_talks_without_end_is_left_at_the_deadline(is_step: boo
     client = TMInterface2Client(connect_timeout_s=0.1)
     state = bytes(new_state(num_checkpoints=1))
     told = INT.pack(Message.RUN_STEP) + INT.pack(5_000) if is_step else INT.pack(Message.LAP) + TWO_INTS.pack(1, 3)
-    client._link = Endless(told + INT.pack(len(state)) + state)  # never a countdown
-    with pytest.raises(GameTimeout, match=r"did not start: .*did not reach the step that was waited for within 0\.1 s"):
+    client._connection = Endless(told + INT.pack(len(state)) + state)  # never a countdown
+    with pytest.raises(GameTimeout, match=r"did not start: .*did not reach the awaited run step within 0\.1 s"):
         client.connect()
 
 
@@ -84,12 +84,15 @@ def test_a_request_of_a_kind_that_nobody_knows_is_answered(server: Protocol1Serv
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda state: head_of(state)["velocity"].__setitem__(1, np.nan), "no number"),
-        (lambda state: head_of(state)["position"].__setitem__(0, 1e30), "a car that is nowhere"),
-        (lambda state: head_of(state).__setitem__("race_time", -15), "race time is -15 ms; whole ticks of 10 ms"),
+        (lambda state: head_of(state)["velocity"].__setitem__(1, np.nan), "invalid numbers"),
+        (lambda state: head_of(state)["position"].__setitem__(0, 1e30), "invalid numbers"),
+        (
+            lambda state: head_of(state).__setitem__("race_time", -15),
+            "race time is -15 ms: must be whole ticks of 10 ms",
+        ),
         (lambda state: head_of(state).__setitem__("race_time", -30), "race time is -30 ms"),
-        (lambda state: in_spare(state, "track", 7.0), "track 7: this simulator has 1"),
-        (lambda state: in_spare(state, "steer", np.inf), "no number"),
+        (lambda state: in_spare(state, "track", 7.0), "track number is 7"),
+        (lambda state: in_spare(state, "steer", np.inf), "invalid numbers"),
     ],
 )
 def test_an_emulator_refuses_to_go_back_to_what_is_no_place(change: object, words: str) -> None:

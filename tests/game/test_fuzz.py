@@ -11,9 +11,10 @@ import pytest
 from tests.game.ways import served
 from tests.mutated_bytes import mutated
 from tm_torchrl.game import GameError, GameGone, TMInterface2Client
-from tm_torchrl.game.emulator.protocol2 import ClientGone, Protocol2Server
+from tm_torchrl.game.emulator.protocol2 import Protocol2Server
+from tm_torchrl.game.emulator.server import ClientGone
 from tm_torchrl.game.state_layout import new_state
-from tm_torchrl.game.tmi2.connection import Link
+from tm_torchrl.game.tmi2.connection import Connection
 from tm_torchrl.game.tmi2.messages import INT, Message, execute, request, rewind_to, set_inputs, set_speed
 from tm_torchrl.tracks import load_track
 from tm_torchrl.world.actions import ACTIONS
@@ -22,7 +23,7 @@ OVAL = load_track("oval")
 SLOW = [pytest.param(seed, 10_000, marks=pytest.mark.slow) for seed in range(1, 11)]
 
 
-class Record(Link):
+class Record(Connection):
     """A link that remembers what came."""
 
     heard = b""
@@ -41,7 +42,7 @@ class Replayed:
     def __init__(self, content: bytes) -> None:
         self._rest = content
 
-    def allow(self, seconds: float) -> None: ...
+    def set_deadline(self, timeout_s: float) -> None: ...
 
     def check_time(self, what: str) -> None: ...
 
@@ -78,14 +79,14 @@ def converse(client: TMInterface2Client) -> None:
 def test_whatever_a_game_says_a_client_answers_with_typed_errors(seed: int, num: int) -> None:
     with served(OVAL, countdown_ms=100) as server:
         client = TMInterface2Client(port=server.port, timeout_s=5.0)
-        client._link = recorded = Record("127.0.0.1", server.port)
+        client._connection = recorded = Record("127.0.0.1", server.port)
         converse(client)
         client.close()
     generator = random.Random(seed)
     num_errors = 0
     for _ in range(num):
         client = TMInterface2Client()
-        client._link = Replayed(mutated(recorded.heard, generator))  # type: ignore[assignment]
+        client._connection = Replayed(mutated(recorded.heard, generator))  # type: ignore[assignment]
         try:
             converse(client)
         except GameError:

@@ -54,7 +54,7 @@ def test_points_are_not_turned_into_points(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_channel_that_is_none_is_refused_by_the_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert words_of(monkeypatch, "doctor.py", "--channel", "a/b").startswith("error: channel='a/b': letters, digits")
+    assert words_of(monkeypatch, "doctor.py", "--channel", "a/b").startswith("error: channel='a/b': ")
 
 
 def test_a_doctor_whose_reader_has_left_ends_in_order() -> None:
@@ -91,7 +91,7 @@ def test_a_loader_that_is_not_there_does_not_search_the_present_folder(
     )
     assert "2.1" in check_tminterface([tmp_path]).text
     found = dict(installation_checks(documents=tmp_path / "Documents", loader="TMLoader"))["tminterface"]()
-    assert found.text == f"no TMInterface.dll was found (looked in {tmp_path / 'Documents' / 'TMInterface'})"
+    assert found.text == f"no TMInterface.dll was found (searched {tmp_path / 'Documents' / 'TMInterface'})"
 
 
 def test_a_plugin_that_cannot_be_written_leaves_the_community_s(

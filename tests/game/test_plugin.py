@@ -152,7 +152,7 @@ def test_a_silent_client_is_dropped_in_time(port: int) -> None:
 
 def test_a_stream_out_of_step_is_dropped(port: int) -> None:
     client = connected(port)
-    client._link.send(b"\x63\0\0\0")  # 99
+    client._connection.send(b"\x63\0\0\0")  # 99
     with pytest.raises(GameGone):
         client.state()
 
@@ -201,7 +201,7 @@ def test_two_plugins_at_one_port_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"start the game with TMInterface 2\.1 once"):
+    with pytest.raises(FileNotFoundError, match="folder="):
         install_plugin(tmp_path / "nowhere")
 
 

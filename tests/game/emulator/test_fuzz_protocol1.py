@@ -13,6 +13,7 @@ import pytest
 from tests.mutated_bytes import mutated
 from tm_torchrl.game import GameError, TMInterface1Client
 from tm_torchrl.game.emulator import protocol1
+from tm_torchrl.game.emulator import server as server_module
 from tm_torchrl.game.emulator.protocol1 import Protocol1Server
 from tm_torchrl.game.state_layout import HEAD, SMALLEST, check_state, head_of, new_state, race_time_of, row_from_state
 from tm_torchrl.game.tmi1 import channel
@@ -251,7 +252,8 @@ def script(generator: random.Random, state: bytes) -> list[bytes]:
 @pytest.fixture
 def server(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Protocol1Server]:
     """An emulator whose memory is replaced for each client, and which keeps its complaints to itself."""
-    monkeypatch.setattr(protocol1._LOG, "disabled", True)
+    for module in (protocol1, server_module):
+        monkeypatch.setattr(module._LOG, "disabled", True)
     made = Protocol1Server(OVAL, channel=f"fuzz_{os.getpid()}", countdown_ms=20)
     own = made._channel
     yield made
@@ -261,7 +263,7 @@ def server(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Protocol1S
 def face(server: Protocol1Server, messages: list[bytes]) -> None:
     """Let a client say these to the emulator, which begins anew."""
     server._stopping.clear()
-    server._is_in_menus = False
+    server.is_in_menus = False
     server._restart()
     server._channel = Memory(WildClient(messages, server), is_server=True)
     server.serve()

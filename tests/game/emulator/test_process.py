@@ -14,7 +14,7 @@ from tm_torchrl.game import GameGone, TMInterface2Client
 from tm_torchrl.game.emulator.__main__ import parse
 from tm_torchrl.game.emulator.process import EmulatorLauncher, EmulatorProcess
 from tm_torchrl.game.instances.launcher import RunningGame
-from tm_torchrl.game.instances.protocol import Launched
+from tm_torchrl.game.instances.protocol import LaunchedGame
 from tm_torchrl.world.actions import ACTIONS
 
 PARENT = """
@@ -60,7 +60,7 @@ def test_it_is_driven_while_its_parent_lives_and_ends_when_it_dies() -> None:
 
 @pytest.mark.parametrize("kind", [EmulatorProcess, RunningGame])
 def test_whatever_is_launched_answers_alike(kind: type) -> None:
-    assert {name for name in vars(Launched) if not name.startswith("_")} <= set(dir(kind))
+    assert {name for name in vars(LaunchedGame) if not name.startswith("_")} <= set(dir(kind))
 
 
 def test_what_cannot_start_says_so_at_once() -> None:

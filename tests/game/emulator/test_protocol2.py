@@ -1,4 +1,4 @@
-"""The emulator's bytes, spoken to by hand: order of messages, what blocks, what is answered, what drops a client."""
+"""The emulator's bytes, without the client: order of messages, what blocks, what is answered, what drops a client."""
 
 from __future__ import annotations
 
@@ -246,7 +246,8 @@ def test_a_silent_client_is_dropped_and_the_next_one_is_served(server: Protocol2
     begin = time.monotonic()
     with pytest.raises(EOFError):
         talk.ints()
-    assert 0.08 < time.monotonic() - begin < 2.0
+    assert time.monotonic() - begin > 0.08
+    assert server.last_farewell == "it was silent for 100 ms"
     other = Talk(server)
     assert other.ints() == (5,)
     other.say(5)
@@ -267,7 +268,7 @@ def test_good_bye_drops_the_client(server: Protocol2Server) -> None:
     [(7, 2**30), (7, -1), (14, -5), (17, 0, 64), (17, 10**6, 64), (19, 7), (19, -10)],
     ids=str,
 )
-def test_requests_that_cannot_be_meant_so_drop_the_client(server: Protocol2Server, numbers: tuple[int, ...]) -> None:
+def test_invalid_requests_drop_the_client(server: Protocol2Server, numbers: tuple[int, ...]) -> None:
     talk = Talk(server)
     talk.to_start()
     talk.say(*numbers)

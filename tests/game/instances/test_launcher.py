@@ -1,4 +1,4 @@
-"""Launching: what a loader leaves behind is found and ended, nothing else is, and what goes wrong is said."""
+"""Launching: what a loader leaves running is found and ended, nothing else is, and failures are explained."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import pytest
 from tm_torchrl.game.errors import GameError, GameGone, GameTimeout
 from tm_torchrl.game.instances.launcher import GameLauncher, RunningGame
 from tm_torchrl.game.instances.ports import free_port, is_port_taken
-from tm_torchrl.game.instances.processes import MARK, OwnedProcesses
-from tm_torchrl.game.instances.reconnecting_client import SteadyClient
+from tm_torchrl.game.instances.processes import TOKEN, OwnedProcesses
+from tm_torchrl.game.instances.reconnecting_client import ReconnectingClient
 from tm_torchrl.settings import compose_settings
 from tm_torchrl.settings.construct import construct
 
@@ -46,9 +46,9 @@ def launch() -> Iterator[Callable[..., RunningGame]]:
 
 @pytest.fixture
 def strangers() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """The same program, started by somebody else; one of them with another launcher's word."""
+    """The same program, started by others; one of them with another launcher's token."""
     found = []
-    for extra in ({}, {MARK: "0" * 32}):
+    for extra in ({}, {TOKEN: "0" * 32}):
         command = [sys.executable, str(LOADER), f"set custom_port={free_port()}", "game"]
         found.append(subprocess.Popen(command, env={**os.environ, **extra}))
     yield found
@@ -57,8 +57,8 @@ def strangers() -> Iterator[list[subprocess.Popen[bytes]]]:
         each.wait()
 
 
-def gone_within(game: RunningGame, seconds: float) -> bool:
-    end = time.monotonic() + seconds
+def is_gone(game: RunningGame) -> bool:
+    end = time.monotonic() + 30.0  # a busy machine may be late
     while time.monotonic() < end:
         if not game.is_running and not is_port_taken(game.address):
             return True
@@ -74,12 +74,12 @@ def test_what_a_loader_leaves_behind_is_ended_and_nothing_else(
     assert is_port_taken(one.address) and is_port_taken(two.address)
     assert one.is_running
     one.stop()
-    assert gone_within(one, 5.0)
+    assert is_gone(one)
     assert two.is_running and is_port_taken(two.address)
     assert [each.poll() for each in strangers] == [None, None]
     one.stop()  # twice is allowed
     two.stop()
-    assert gone_within(two, 5.0)
+    assert is_gone(two)
     assert [each.poll() for each in strangers] == [None, None]
 
 
@@ -87,7 +87,7 @@ def test_a_game_that_does_not_want_to_end_is_ended(launch: Callable[..., Running
     game = launch("stubborn", stop_timeout_s=0.3)
     begin = time.monotonic()
     game.stop()
-    assert gone_within(game, 5.0)
+    assert is_gone(game)
     assert time.monotonic() - begin >= 0.3
 
 
@@ -115,52 +115,48 @@ def test_a_game_ends_when_the_process_that_started_it_is_killed(strangers: list[
     assert [each.poll() for each in strangers] == [None, None]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a job guards games there")
-def test_a_guard_that_is_killed_or_dismissed_ends_nothing(launch: Callable[..., RunningGame]) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="a job object ends games there")
+def test_a_watchdog_that_is_killed_or_dismissed_ends_nothing(launch: Callable[..., RunningGame]) -> None:
     game = launch("game")
-    guard = game._processes._guard
-    assert guard is not None
-    os.kill(guard.pid, signal.SIGKILL)
-    guard.wait(10.0)
+    watchdog = game._processes._watchdog
+    assert watchdog is not None
+    os.kill(watchdog.pid, signal.SIGKILL)
+    watchdog.wait(10.0)
     assert game.is_running and is_port_taken(game.address)
     game.stop()
-    assert gone_within(game, 5.0)
+    assert is_gone(game)
     other = launch("loader")
-    guard = other._processes._guard
-    assert guard is not None
+    watchdog = other._processes._watchdog
+    assert watchdog is not None
     other.stop()
-    assert guard.poll() == 0, "it stayed behind, or was killed"
+    assert watchdog.poll() == 0, "it stayed behind, or was killed"
 
 
 def test_a_game_that_died_is_noticed(launch: Callable[..., RunningGame]) -> None:
     game = launch("game")
     assert game.is_running
     game._processes._process.kill()
-    assert gone_within(game, 5.0)
+    assert is_gone(game)
 
 
-def test_a_launch_that_fails_says_why_and_leaves_nothing() -> None:
-    with pytest.raises(
-        GameGone, match=r"ended at once, with code 7: no account for profile default. The command was: "
-    ):
+def test_a_failed_launch_says_why_and_leaves_nothing_running() -> None:
+    with pytest.raises(GameGone, match=r"code 7: no account for profile default. The command was: "):
         launcher("crash").launch(3, address=0)
     port = free_port()
     begin = time.monotonic()
-    with pytest.raises(
-        GameTimeout, match=rf"nobody listens at port {port} after 0.5 s. Is the link plugin in Documents"
-    ):
+    with pytest.raises(GameTimeout, match=rf"nothing listens at port {port} after 0.5 s"):
         launcher("silent", start_timeout_s=0.5, stop_timeout_s=1.0).launch(0, address=port)
-    assert time.monotonic() - begin < 5.0
+    assert time.monotonic() - begin < 60.0, "it waited for the loader, which sleeps for 120 s"
     with pytest.raises(GameError, match=r"could not be started: .* The command was: /no/such/loader"):
         GameLauncher("/no/such/loader {port}").launch(0, address=0)
-    with pytest.raises(GameError, match=r"a port is wanted; games with TMInterface 1\.x are started by hand"):
+    with pytest.raises(GameError, match="address='TMInterface0'"):
         launcher("game").launch(0, address="TMInterface0")
 
 
 def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path) -> None:
     command = f'"{sys.executable}" -c "open({str(tmp_path / "started")!r}, chr(119))" {{port}}'
     touch = GameLauncher(command, stop_timeout_s=0.2)
-    taken = pytest.raises(GameError, match="of game 2 is taken: another game runs with it")
+    taken = pytest.raises(GameError, match=r"port \d+ of game 2 is taken")
     with socket.create_server(("127.0.0.1", 0)) as server, taken:
         touch.launch(2, address=server.getsockname()[1])
     assert list(tmp_path.iterdir()) == []
@@ -185,17 +181,17 @@ def test_ports_are_asked_without_a_connection() -> None:
         served.close()  # the server's side closes first: its port lingers
         client.close()
     assert not is_port_taken(port)
-    with pytest.raises(ValueError, match="port=0: 1 to 65535 wanted"):
+    with pytest.raises(ValueError, match="port=0"):
         is_port_taken(0)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"command": "game"}, "no {port} in it"),
-        ({"command": "game {port} {prot}"}, r"{prot} is unknown; there are {instance}, {port}"),
-        ({"command": "game {port}", "reboot_s": 0.0}, "reboot_s=0.0: must be positive"),
-        ({"command": "game {port}", "folder": "/no/such"}, "there is no such folder"),
+        ({"command": "game"}, "must contain {port}"),
+        ({"command": "game {port} {prot}"}, r"{prot} is unknown: must be one of {instance}, {port}"),
+        ({"command": "game {port}", "reboot_s": 0.0}, "reboot_s=0.0"),
+        ({"command": "game {port}", "folder": "/no/such"}, "folder='/no/such'"),
     ],
 )
 def test_templates_are_checked(options: dict[str, Any], message: str) -> None:
@@ -209,21 +205,21 @@ def test_templates_of_the_configuration(name: str, num: int, words: str) -> None
     instances = construct(settings, name="game")
     assert instances.num == num
     assert words in instances.launcher.line(1, 8479)
-    assert "set custom_port 8479" in instances.launcher.words(1, 8479)[-1]
+    assert "set custom_port 8479" in instances.launcher.arguments(1, 8479)[-1]
 
 
-def test_commands_end_with_what_they_say_kept() -> None:
+def test_the_output_of_a_command_is_kept() -> None:
     owned = OwnedProcesses([sys.executable, "-c", "print('hello'); raise SystemExit(3)"])
     end = time.monotonic() + 10
     while owned.is_running and time.monotonic() < end:
         time.sleep(0.05)
-    assert (owned.exit_code, owned.words) == (3, "hello")
+    assert (owned.exit_code, owned.output) == (3, "hello")
     owned.stop()
-    assert owned.words == ""
+    assert owned.output == ""
 
 
-class Still:
-    """A client that remembers what it was asked."""
+class RecordingClient:
+    """A client that records its calls."""
 
     address, timeout_s, connect_timeout_s, has_frames = 8478, 1.0, 1.0, False
 
@@ -231,8 +227,8 @@ class Still:
         self.calls = calls
         self.is_connected = False
 
-    def at(self, address: int) -> Still:
-        return Still(self.calls)
+    def at(self, address: int) -> RecordingClient:
+        return RecordingClient(self.calls)
 
     def connect(self, *, timeout_s: float | None = None) -> None:
         self.is_connected = True
@@ -246,7 +242,7 @@ class Still:
         self.calls.append("close")
 
 
-def test_a_game_that_has_run_for_long_is_started_anew_between_episodes() -> None:
+def test_a_game_that_is_due_is_restarted_between_episodes() -> None:
     calls: list[str] = []
 
     class Launched:
@@ -264,7 +260,7 @@ def test_a_game_that_has_run_for_long_is_started_anew_between_episodes() -> None
             calls.append("launch")
             return games[-1]
 
-    client = SteadyClient(Still(calls), launcher=Launches(), pauses_s=())  # type: ignore[arg-type]
+    client = ReconnectingClient(RecordingClient(calls), launcher=Launches(), pauses_s=())  # type: ignore[arg-type]
     client.rewind(b"start")
     client.rewind(b"start")
     assert calls == ["launch", "connect", "rewind start", "rewind start"]

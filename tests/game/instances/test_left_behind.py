@@ -18,7 +18,7 @@ from tm_torchrl.game.emulator.__main__ import main
 from tm_torchrl.game.emulator.process import EmulatorLauncher
 from tm_torchrl.game.tmi1 import channel as channel_module
 from tm_torchrl.game.tmi1.channel import Channel, free_name, remove_left_behind
-from tm_torchrl.game.tmi1.client_lock import Seat
+from tm_torchrl.game.tmi1.client_lock import ClientLock
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="channels are files on POSIX only")
 
@@ -78,49 +78,48 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_seat_is_of_one_and_leaves_no_file(folder: Path) -> None:
-    first = Seat("TMInterface0")
+def test_a_channel_has_one_client_and_the_lock_leaves_no_file(folder: Path) -> None:
+    first = ClientLock("TMInterface0")
     with pytest.raises(GameError, match="another client drives the game at TMInterface0"):
-        Seat("TMInterface0")
-    other = Seat("TMInterface1")
-    first.leave()
-    second = Seat("TMInterface0")
-    second.leave()
-    other.leave()
+        ClientLock("TMInterface0")
+    other = ClientLock("TMInterface1")
+    first.release()
+    second = ClientLock("TMInterface0")
+    second.release()
+    other.release()
     assert list(folder.iterdir()) == []
 
 
 @posix
-def test_a_seat_whose_file_goes_while_it_is_taken_is_taken_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_whose_file_is_removed_while_it_is_taken_is_taken_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import fcntl
 
-    first, lock = Seat("TMInterface0"), fcntl.flock
+    first, lock = ClientLock("TMInterface0"), fcntl.flock
     leaving = [first]
 
     def flock(file: int, how: int) -> Any:
         if leaving:
-            leaving.pop().leave()  # removes the file that the next one has just opened
+            leaving.pop().release()  # removes the file that the next one has just opened
         return lock(file, how)
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    second = Seat("TMInterface0")
+    second = ClientLock("TMInterface0")
     assert len(list(folder.iterdir())) == 1
     with pytest.raises(GameError, match="another client"):
-        Seat("TMInterface0")
-    second.leave()
+        ClientLock("TMInterface0")
+    second.release()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--track", "ovel", "--port", "0"], "no emulator of track 'ovel' at 127.0.0.1:0: .* did you mean oval"),
-        (
-            ["--track", "oval", "--port", "70000"],
-            "no emulator of track 'oval' at 127.0.0.1:70000: port=70000: 0 to 65535 wanted",
-        ),
+        (["--track", "ovel", "--port", "0"], "cannot emulate track 'ovel' at 127.0.0.1:0: .*\\boval\\b"),
+        (["--track", "oval", "--port", "70000"], "cannot emulate track 'oval' at 127.0.0.1:70000: port=70000: "),
         (
             ["--track", "oval", "--protocol", "1", "--channel", "a/b"],
-            "no emulator of track 'oval' at a/b: channel='a/b': letters, digits and _",
+            "cannot emulate track 'oval' at a/b: channel='a/b': ",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""A game with TMInterface 1.x that is killed in a race: started anew, and the race goes on as if nothing had been."""
+"""A game with TMInterface 1.x that is killed in a race is restarted, and the race continues."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.game.ways import served1
 from tm_torchrl.game import TMInterface1Client
 from tm_torchrl.game.client import Client
 from tm_torchrl.game.emulator.process import EmulatorLauncher, EmulatorProcess
-from tm_torchrl.game.instances.reconnecting_client import SteadyClient
+from tm_torchrl.game.instances.reconnecting_client import ReconnectingClient
 from tm_torchrl.tracks import load_track
 from tm_torchrl.world.actions import ACTIONS
 
@@ -19,26 +19,27 @@ pytest.importorskip("tminterface")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
-def test_a_killed_game_is_started_anew_and_the_race_goes_on() -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="uses a POSIX signal")
+def test_a_killed_game_is_restarted_and_the_race_continues() -> None:
     def states(client: Client, *, kill_at: int | None = None) -> list[bytes]:
         found = [client.restart().state]
         for i in range(40):
             if i == kill_at:
-                assert isinstance(client, SteadyClient)
+                assert isinstance(client, ReconnectingClient)
                 assert isinstance(client._launched, EmulatorProcess)
                 os.kill(client._launched.pid, 9)
             found.append(client.drive(ACTIONS[i % 3], num_ticks=5).state)
         return found
 
-    steady = SteadyClient(TMInterface1Client(timeout_s=5.0), launcher=EmulatorLauncher("oval", protocol=1), address=0)
+    launcher = EmulatorLauncher("oval", protocol=1)
+    reconnecting = ReconnectingClient(TMInterface1Client(timeout_s=5.0), launcher=launcher, address=0)
     try:
-        broken = states(steady, kill_at=17)
+        broken = states(reconnecting, kill_at=17)
     finally:
-        steady.close()
+        reconnecting.close()
     with served1(load_track("oval")) as server:
         client = TMInterface1Client(channel=server.address)
         client.connect()
         assert broken == states(client)
         client.close()
-    assert steady.num_relaunches == 1
+    assert reconnecting.num_relaunches == 1

@@ -1,4 +1,4 @@
-"""The client of TMInterface 2.x: what it refuses, how each wait ends, what it does with games that behave oddly."""
+"""The client of TMInterface 2.x: what it refuses, how each wait ends, how it handles unusual games."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from tm_torchrl.world.car_row import CAR_ROW
 OVAL = load_track("oval")
 GAS = ACTIONS[0]
 TIMEOUT_S = 0.2
+UNUSED_TIMEOUT_S = 600.0  # of other calls: whoever waited for it would be far too late
+SLACK_S = 60.0  # more than a busy machine is late
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def client(server: Protocol2Server) -> Iterator[TMInterface2Client]:
 
 
 def game_that(play: Callable[[socket.socket], None]) -> int:
-    """A game of one client, which plays a script; returns its port."""
+    """A game for one client, which plays a script; returns its port."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -54,7 +56,7 @@ def game_that(play: Callable[[socket.socket], None]) -> int:
 
 
 def hear_until(connection: socket.socket, *numbers: int) -> None:
-    """Read until what has come ends in these numbers, and no byte more: the rest belongs to what comes then."""
+    """Read until the bytes received end in these numbers, and no further."""
     heard, end = b"", struct.pack(f"<{len(numbers)}i", *numbers)
     while not heard.endswith(end):
         heard += connection.recv(1)
@@ -82,7 +84,7 @@ def connected(play: Callable[[socket.socket], None], *, timeout_s: float = 20.0)
         greeting(connection)
         play(connection)
 
-    client = TMInterface2Client(port=game_that(whole), timeout_s=timeout_s, connect_timeout_s=20.0)
+    client = TMInterface2Client(port=game_that(whole), timeout_s=timeout_s, connect_timeout_s=UNUSED_TIMEOUT_S)
     client.connect()
     return client
 
@@ -110,7 +112,7 @@ def wait_for_end(connection: socket.socket) -> None:
     ],
 )
 def test_calls_before_connecting_are_refused(call: Callable[[TMInterface2Client], object], name: str) -> None:
-    with pytest.raises(CallRefused, match=f"{name}: the client is not connected; connect it first"):
+    with pytest.raises(CallRefused, match=f"{name}: the client is not connected"):
         call(TMInterface2Client(port=1))
 
 
@@ -121,21 +123,21 @@ def test_connecting_twice_is_refused_and_changes_nothing(client: TMInterface2Cli
     assert client.drive(GAS, num_ticks=5).state
 
 
-def test_a_second_picture_of_a_moment_is_the_first_or_refused(client: TMInterface2Client) -> None:
+def test_a_second_picture_of_a_step_is_the_first_or_refused(client: TMInterface2Client) -> None:
     client.connect()
     client.restart()
     first = client.frame(width=64, height=64)
     assert client.frame(width=64, height=64) is first
-    with pytest.raises(CallRefused, match="one picture of a moment"):
+    with pytest.raises(CallRefused, match="one picture per step"):
         client.frame(width=32, height=32)
     assert client.is_connected
-    moment = client.drive(GAS, num_ticks=5)
-    assert race_time_of(moment.state) == 50
+    snapshot = client.drive(GAS, num_ticks=5)
+    assert race_time_of(snapshot.state) == 50
     assert client.frame(width=32, height=48).shape == (48, 32)
 
 
 @pytest.mark.parametrize("arguments", [{"timeout_s": 0}, {"hold_s": 0.0}, {"hold_s": 1e8}, {"speed": -1.0}])
-def test_settings_that_cannot_be_are_refused(arguments: dict[str, float]) -> None:
+def test_invalid_settings_are_refused(arguments: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(arguments))}="):
         TMInterface2Client(**arguments)  # type: ignore[arg-type]
 
@@ -145,20 +147,20 @@ def test_it_travels_to_a_worker_and_makes_others_of_its_kind() -> None:
     assert (client.address, client.hold_s, client.map_path) == (8500, 30.0, "a b.Gbx")
     other = client.at(8501)
     assert (other.address, other.hold_s, other.map_path) == (8501, 30.0, "a b.Gbx")
-    with pytest.raises(ValueError, match="a port"):
+    with pytest.raises(ValueError, match="address='TMInterface0'"):
         client.at("TMInterface0")
 
 
 # ---------------------------------------------------------------------- how waits end
 
 
-def test_nobody_there_is_told_in_time_with_a_cure() -> None:
+def test_a_missing_game_is_reported_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     begin = time.monotonic()
     with pytest.raises(GameGone, match=rf"custom_port {port}"):
-        TMInterface2Client(port=port).connect(timeout_s=0.3)
-    assert time.monotonic() - begin < 5.0
+        TMInterface2Client(port=port, connect_timeout_s=UNUSED_TIMEOUT_S).connect(timeout_s=0.3)
+    assert time.monotonic() - begin < SLACK_S
 
 
 def test_another_program_at_the_port_is_recognised() -> None:
@@ -169,11 +171,11 @@ def test_another_program_at_the_port_is_recognised() -> None:
 
 def test_a_game_that_accepts_and_says_nothing_is_given_up() -> None:
     port = game_that(wait_for_end)
-    client = TMInterface2Client(port=port, timeout_s=0.1)
+    client = TMInterface2Client(port=port, timeout_s=0.1, connect_timeout_s=UNUSED_TIMEOUT_S)
     begin = time.monotonic()
     with pytest.raises(GameTimeout, match=r"did not send 4 bytes \(0 came\) within 0.3 s"):
         client.connect(timeout_s=0.3)
-    assert 0.25 < time.monotonic() - begin < 5.0
+    assert 0.25 < time.monotonic() - begin < SLACK_S
     assert not client.is_connected
 
 
@@ -194,17 +196,17 @@ def test_a_frozen_game_is_given_up_after_the_timeout() -> None:
     begin = time.monotonic()
     with pytest.raises(GameTimeout):
         client.drive(GAS, num_ticks=5)
-    assert TIMEOUT_S * 0.9 < time.monotonic() - begin < TIMEOUT_S + 5.0  # less than the other timeouts here
+    assert TIMEOUT_S * 0.9 < time.monotonic() - begin < SLACK_S
     with pytest.raises(CallRefused):
         client.drive(GAS, num_ticks=5)
 
 
 def test_every_call_takes_a_deadline_of_its_own() -> None:
-    client = connected(wait_for_end)
+    client = connected(wait_for_end, timeout_s=UNUSED_TIMEOUT_S)
     begin = time.monotonic()
     with pytest.raises(GameTimeout, match=r"within 0\.05 s"):
         client.drive(GAS, num_ticks=5, timeout_s=0.05)
-    assert time.monotonic() - begin < 5.0
+    assert time.monotonic() - begin < SLACK_S
 
 
 def test_half_a_state_and_an_end_is_a_lost_game() -> None:
@@ -238,7 +240,7 @@ def test_bytes_that_come_one_by_one_are_put_together() -> None:
     [
         (struct.pack("<3i", 1, -50, -1), "a state of -1 bytes is announced"),
         (struct.pack("<3i", 1, -50, 2**30), "bytes is announced"),
-        (struct.pack("<3i", 1, -50, 1) + b"\0" * 9, "a state of 1 bytes: .* menu"),
+        (struct.pack("<3i", 1, -50, 1) + b"\0" * 9, "the state has 1 bytes: .* menu"),
         (struct.pack("<3i", 1, 5000, 8404) + bytes(new_state(num_checkpoints=4)), "its clock jumped"),
         (struct.pack("<i", 77), "message 77 came"),
         (struct.pack("<i", 4), "message 4 came"),
@@ -263,7 +265,7 @@ def test_an_interrupt_in_the_middle_of_a_call_gives_the_stream_up(monkeypatch: p
     def interrupt(number: int) -> bytes:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(client._link, "read_bytes", interrupt)
+    monkeypatch.setattr(client._connection, "read_bytes", interrupt)
     with pytest.raises(KeyboardInterrupt):
         client.drive(GAS, num_ticks=5)
     assert not client.is_connected
@@ -275,7 +277,7 @@ def test_an_interrupt_in_the_middle_of_a_call_gives_the_stream_up(monkeypatch: p
 def test_menus_without_a_map_say_what_to_do() -> None:
     with served(OVAL, is_in_menus=True) as server:
         client = TMInterface2Client(port=server.port)
-        with pytest.raises(GameError, match="stands in its menus: open a map in it, or give map_path"):
+        with pytest.raises(GameError, match="shows its menus"):
             client.connect(timeout_s=20.0)
 
 
@@ -312,10 +314,10 @@ def test_any_number_of_ticks_can_be_driven(client: TMInterface2Client, num_ticks
     client.connect()
     client.restart()
     for i in range(1, 5):
-        moment = client.drive(GAS, num_ticks=num_ticks)
-        assert race_time_of(moment.state) == client.time_ms == 10 * num_ticks * i
-    moment = client.drive(GAS, num_ticks=5)
-    assert race_time_of(moment.state) == 40 * num_ticks + 50
+        snapshot = client.drive(GAS, num_ticks=num_ticks)
+        assert race_time_of(snapshot.state) == client.time_ms == 10 * num_ticks * i
+    snapshot = client.drive(GAS, num_ticks=5)
+    assert race_time_of(snapshot.state) == 40 * num_ticks + 50
 
 
 def test_a_rewind_in_a_picture_is_exact(client: TMInterface2Client) -> None:
@@ -338,7 +340,7 @@ def test_a_game_left_frozen_runs_for_the_next_client(server: Protocol2Server) ->
     client.connect()
     client.restart()
     client.frame(width=64, height=64)  # speed 0 now
-    client._link.close()  # as a crash would
+    client._connection.close()  # as a crash would
     other = client.at(server.port)
     other.connect()
     assert race_time_of(other.restart().state) == 0

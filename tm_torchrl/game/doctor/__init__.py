@@ -1,1 +1,1 @@
-"""What stands between a person and a running training: checks, and what each failure means."""
+"""Checks whether this machine and the game are ready for training, and explains known failures."""

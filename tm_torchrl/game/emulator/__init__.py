@@ -1,1 +1,1 @@
-"""The embedded simulator behind the game's own protocols, for tests and for training without the game."""
+"""The embedded simulator behind the game's protocols, for tests and for training without the game."""

@@ -1,7 +1,7 @@
 """An emulated game: ``python -m tm_torchrl.game.emulator --protocol 2 --port 8478 --track hillside``.
 
-It tells where it listens in its first line of output, then runs until it is ended, by Ctrl-C or by the system; with
-``--until-stdin-ends`` it ends with the process that started it.
+Its first line of output says where it listens. It runs until Ctrl-C or a signal ends it; with ``--until-stdin-ends`` it
+ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -23,39 +23,45 @@ PROTOCOLS = {1: "tm_torchrl.game.emulator.protocol1", 2: "tm_torchrl.game.emulat
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m tm_torchrl.game.emulator", description="The simulator behind the game's own protocol."
+        prog="python -m tm_torchrl.game.emulator", description="The simulator behind the game's protocol."
     )
-    parser.add_argument("--protocol", type=int, choices=sorted(PROTOCOLS), default=2, help="of TMInterface 1.x or 2.x")
+    parser.add_argument(
+        "--protocol", type=int, choices=sorted(PROTOCOLS), default=2, help="1 for TMInterface 1.x, 2 for 2.x (2)"
+    )
     parser.add_argument("--track", default=DEFAULT_TRACK, help="a built-in track or a .npz file")
-    parser.add_argument("--port", type=int, default=8478, help="0 lets the system choose; protocol 1 has channels")
-    parser.add_argument("--channel", help="of protocol 1, such as TMInterface0; one that nobody else has without")
-    parser.add_argument("--host", default="127.0.0.1", help="anything else than loopback lets others in: no password")
-    parser.add_argument("--countdown-ms", type=int, default=2600, help="before the start signal")
-    parser.add_argument("--in-menus", action="store_true", help="begin without a map, as the game does")
-    parser.add_argument("--real-time", action="store_true", help="keep to the game's speed; unlimited without")
+    parser.add_argument("--port", type=int, default=8478, help="of protocol 2; 0 lets the system choose (8478)")
+    parser.add_argument("--channel", help="of protocol 1, such as TMInterface0; by default a new name")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="the protocol has no password: keep to loopback (127.0.0.1)"
+    )
+    parser.add_argument("--countdown-ms", type=int, default=2600, help="time before the start signal (2600)")
+    parser.add_argument("--in-menus", action="store_true", help="begin in the menus, without a map, as the game does")
+    parser.add_argument(
+        "--real-time", action="store_true", help="keep to the game's speed instead of as fast as possible"
+    )
     parser.add_argument("--until-stdin-ends", action="store_true", help="end with the process that started this one")
-    parser.add_argument("--verbose", action="store_true", help="tell commands, warnings and clients")
+    parser.add_argument("--verbose", action="store_true", help="log commands, warnings and clients")
     return parser.parse_args(arguments)
 
 
 def make_server(options: argparse.Namespace) -> Any:
-    """The server of the chosen protocol; each module of ``PROTOCOLS`` has its own ``server_from``."""
+    """The server for the chosen protocol; each module in ``PROTOCOLS`` has its own ``server_from``."""
     module = importlib.import_module(PROTOCOLS[options.protocol])
     return module.server_from(options, load_track(options.track))
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Serve until the end."""
+    """Serve until the process is ended."""
     options = parse(arguments)
     logging.basicConfig(level=logging.DEBUG if options.verbose else logging.ERROR, stream=sys.stderr)
     try:
         server = make_server(options)
-    except (GameError, ValueError, OSError) as error:  # no such track, a port that is taken or is none
+    except (GameError, ValueError, OSError) as error:  # no such track, or a port that is taken or invalid
         where = options.channel if options.protocol == 1 else f"{options.host}:{options.port}"
-        sys.stderr.write(f"error: no emulator of track {options.track!r} at {where}: {error}\n")
+        sys.stderr.write(f"error: cannot emulate track {options.track!r} at {where}: {error}\n")
         raise SystemExit(1) from None
-    for name in ("SIGTERM", "SIGHUP"):  # or the channel's memory would stay behind; Windows has no SIGHUP
-        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:  # as nohup sets it
+    for name in ("SIGTERM", "SIGHUP"):  # so that the channel's memory is removed; Windows has no SIGHUP
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:  # set by nohup
             signal.signal(getattr(signal, name), lambda number, frame: server.stop())
     sys.stdout.write(f"listening on {server.address}\n")
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Emulators in processes of their own, which end with the process that started them."""
+"""Emulators in separate processes, which end with the process that started them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class EmulatorProcess:
     """A running emulator.
 
     Args:
-        arguments: of ``python -m tm_torchrl.game.emulator``.
-        start_timeout_s: until it listens; kernels are built on a machine's first start.
+        arguments: Command-line arguments of ``python -m tm_torchrl.game.emulator``.
+        start_timeout_s: How long to wait until it listens; on a machine's first start, kernels are compiled.
     """
 
     def __init__(self, arguments: Sequence[str], *, start_timeout_s: float = 120.0) -> None:
-        home = str(Path(__file__).resolve().parents[3])  # so that it runs from a checkout that is not installed
-        paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
+        root = str(Path(__file__).resolve().parents[3])  # so that it runs from a checkout that is not installed
+        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._address: int | str = 0
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
@@ -39,7 +39,7 @@ class EmulatorProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
-            start_new_session=True,  # Ctrl-C is for the training, which saves and evaluates before it ends
+            start_new_session=True,  # Ctrl-C is for the trainer, which then ends its emulators
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
         )
         try:
@@ -53,22 +53,22 @@ class EmulatorProcess:
 
     @property
     def address(self) -> int | str:
-        """Port, or channel."""
+        """Its port, or its channel's name."""
         return self._address
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """Number of its process."""
         return self._process.pid
 
     @property
     def is_running(self) -> bool:
-        """Whether its process lives."""
+        """Whether its process is running."""
         return self._process.poll() is None
 
     @property
     def is_due(self) -> bool:
-        """Emulators do not grow slower with time."""
+        """Never: unlike the game, an emulator does not slow down with time."""
         return False
 
     def stop(self) -> None:
@@ -81,7 +81,7 @@ class EmulatorProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        if isinstance(self._address, str):  # it could not remove it itself if it was killed
+        if isinstance(self._address, str):  # a killed emulator cannot remove its channel
             remove_left_behind(self._address)
         if self._process.stdout is not None:
             self._process.stdout.close()
@@ -96,9 +96,11 @@ class EmulatorProcess:
             with contextlib.suppress(queue.Empty):
                 line = lines.get(timeout=0.2).decode(errors="replace")
                 if not line:
-                    raise GameGone(f"the emulator ended at once, with code {self._process.wait()}; its words are above")
+                    raise GameGone(
+                        f"the emulator ended at once, with code {self._process.wait()}; see its message above"
+                    )
                 return line
-        raise GameTimeout(f"the emulator did not begin to listen within {timeout_s:g} s")
+        raise GameTimeout(f"the emulator did not listen within {timeout_s:g} s")
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,10 @@ class EmulatorLauncher:
     """Starts emulators on one track.
 
     Args:
-        track: a built-in name or a ``.npz`` file; the default track if nothing is given.
-        protocol: 1 or 2.
-        arguments: further ones of ``python -m tm_torchrl.game.emulator``.
-        start_timeout_s: until it listens.
+        track: Built-in name or ``.npz`` file; ``None`` for the default track.
+        protocol: 1 for TMInterface 1.x, 2 for 2.x.
+        arguments: Further arguments of ``python -m tm_torchrl.game.emulator``.
+        start_timeout_s: How long to wait until it listens.
     """
 
     track: str | None = None
@@ -118,11 +120,11 @@ class EmulatorLauncher:
     start_timeout_s: float = 120.0
 
     def launch(self, instance: int, *, address: int | str = 0) -> EmulatorProcess:
-        """Start one."""
+        """Start an emulator, and wait until it listens."""
         if isinstance(address, int) and address and is_port_taken(address):
             raise GameError(
-                f"port {address} of emulator {instance} is taken: another training runs with it, or another program "
-                "listens there. End that one, or choose other ports with game.first_address (0: any that are free)"
+                f"port {address} of emulator {instance} is taken by another training or program: end it, or choose "
+                "other ports with game.first_address (0: any free ports)"
             )
         where = ["--port", str(address)] if isinstance(address, int) else ["--channel", address]
         track = str(self.track or DEFAULT_TRACK)

@@ -1,18 +1,18 @@
-"""The emulator as TMInterface 1.x: a server of one client, through shared memory.
+"""The emulator as TMInterface 1.x: a server for one client, through shared memory.
 
-It calls the client at every tick, checkpoint and lap, and stands still until the call is told processed, answering
-requests in between. A client that is late with that is forgotten without a word, as the game does.
+It calls the client at every tick, checkpoint and lap, and stands still until the client reports the call as processed;
+in between it answers requests. Like the game, it drops a client that takes too long, without telling it.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import threading
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 
-from tm_torchrl.game.emulator.race import COUNTDOWN_MS, EmulatedRace
+from tm_torchrl.game.emulator.race import EmulatedRace
+from tm_torchrl.game.emulator.server import AFTER_FINISH_TICKS, ClientGone, EmulatorServer
 from tm_torchrl.game.errors import ProtocolError
 from tm_torchrl.game.state_layout import HEAD_BYTES, SMALLEST
 from tm_torchrl.game.tmi1.channel import BUSY_S, MARK, NAP_S, Channel, free_name, pause
@@ -32,14 +32,13 @@ from tm_torchrl.game.tmi1.messages import (
     Kind,
 )
 from tm_torchrl.game.tmi1.state import read_state
-from tm_torchrl.tracks import Track, load_track
-from tm_torchrl.world.actions import TICK_MS, Inputs
+from tm_torchrl.tracks import Track
+from tm_torchrl.world.actions import Inputs
 
 _LOG = logging.getLogger(__name__)
-AFTER_REGISTER_S = 0.01  # the client clears all the memory after it has read the answer; a call in it would be lost
-LAST_WORDS_S = 0.2  # for a client in the middle of a call, when the emulator ends: an answer must not fail to come
-AFTER_FINISH_TICKS = 300  # that the game plays on behind a finish nobody prevented, before it shows a dialog
-_ANSWERED = {  # requests that change nothing here, and are answered
+AFTER_REGISTER_S = 0.01  # the client clears all the memory after it has read the answer, including an earlier call
+LAST_ANSWERS_S = 0.2  # when the emulator ends, a client in the middle of a call still gets its answers
+_WITHOUT_EFFECT = {  # requests that are answered but change nothing here
     Kind.RESPAWN,
     Kind.HORN,
     Kind.SET_TIME_LIMIT,
@@ -52,38 +51,19 @@ _ANSWERED = {  # requests that change nothing here, and are answered
 }
 
 
-class ClientGone(Exception):
-    """The client has left, or was too slow."""
-
-
-class Protocol1Server:
-    """One emulated game behind one channel.
+@dataclass(kw_only=True, eq=False, repr=False)
+class Protocol1Server(EmulatorServer):
+    """One emulated game behind one channel; see ``EmulatorServer`` for the other arguments.
 
     Args:
-        track: to begin with; the ``map`` command loads others, by a built-in name or a ``.npz`` file.
-        channel: its name; ``None`` for one that nobody else has.
-        is_in_menus: begin in the menus, without a map.
-        is_real_time: keep to the game's speed, as it is set; without, only speed 0 means anything.
-        countdown_ms: before the start signal.
-        load_track_by: finds the track of a map's file name.
+        channel: The channel's name; ``None`` for one that nobody else uses.
     """
 
-    def __init__(
-        self,
-        track: Track,
-        *,
-        channel: str | None = None,
-        is_in_menus: bool = False,
-        is_real_time: bool = False,
-        countdown_ms: int = COUNTDOWN_MS,
-        load_track_by: Callable[[str], Track] = load_track,
-    ) -> None:
-        self.race = EmulatedRace(track, countdown_ms=countdown_ms)
-        self._is_in_menus = is_in_menus
-        self._is_real_time = is_real_time
-        self._load_track_by = load_track_by
-        self._stopping = threading.Event()
-        self._channel = Channel(channel or free_name(), is_server=True)
+    channel: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._channel = Channel(self.channel or free_name(), is_server=True)
         self.num_dropped = 0
 
     @property
@@ -107,19 +87,15 @@ class Protocol1Server:
         finally:
             self._channel.close()
 
-    def stop(self) -> None:
-        """End ``serve`` soon, from any thread."""
-        self._stopping.set()
-
     # ------------------------------------------------------------------ the game
 
     def _register(self) -> bool:
-        """Wait a moment for a client."""
+        """Wait briefly for a client, and register it; returns whether one came."""
         time.sleep(NAP_S)
-        if self._channel.kind != Kind.REGISTER:  # whatever else stands there was said to nobody
+        if self._channel.kind != Kind.REGISTER:  # any other message was for an earlier server
             return False
-        self._speed, self._timeout_ms = 1.0, DEFAULT_TIMEOUT_MS
-        self._is_told, self._begins_step, self._ticks_after_finish = False, True, 0
+        self._begin_session()
+        self._timeout_ms = DEFAULT_TIMEOUT_MS
         self._channel.write(Kind.RESPONSE)
         end = time.monotonic() + self._timeout_ms / 1000.0
         while self._channel.header:
@@ -132,37 +108,23 @@ class Protocol1Server:
 
     def _play(self) -> None:
         while not self._stopping.is_set():
-            if self._is_in_menus or self._speed == 0.0 or self._ticks_after_finish > AFTER_FINISH_TICKS:
+            if self.is_in_menus or self._speed == 0.0 or self._ticks_after_finish > AFTER_FINISH_TICKS:
                 self._idle()
                 continue
             if not self._is_told:
                 self._is_told = True
                 self._say(Kind.ON_RUN_STEP, INT.pack(self.race.time_ms))
                 continue
-            self._advance()
+            self._advance(1)
 
-    def _advance(self) -> None:
-        """Play a tick, and tell what happened in it."""
-        race = self.race
-        self._is_told = False
-        if race.is_finished:  # the clock stands, the game ticks on
-            self._ticks_after_finish += 1
-            return
-        if self._begins_step:
-            self._begins_step = False
-            race.begin_step()
-        before = race.count
-        race.advance(1)
-        if self._is_real_time:
-            time.sleep(TICK_MS / 1000.0 / self._speed)
-        if race.count != before:
-            self._say(Kind.ON_CHECKPOINT, TWO_INTS.pack(race.count, race.total))
-            laps = race.count // race.checkpoints_per_lap
-            if laps != before // race.checkpoints_per_lap and not race.is_finished:
-                self._say(Kind.ON_LAP, INT.pack(laps))
+    def _say_checkpoint(self, race: EmulatedRace) -> None:
+        self._say(Kind.ON_CHECKPOINT, TWO_INTS.pack(race.count, race.total))
+
+    def _say_lap(self, race: EmulatedRace, laps: int) -> None:
+        self._say(Kind.ON_LAP, INT.pack(laps))
 
     def _idle(self) -> None:
-        """Nothing happens, and no client is heard but a new one, or one that leaves."""
+        """Nothing happens, until a new client comes or the present one leaves."""
         time.sleep(NAP_S)
         if self._channel.kind == Kind.DEREGISTER:
             self._channel.clear()
@@ -170,24 +132,14 @@ class Protocol1Server:
         if self._channel.kind == Kind.REGISTER:
             raise ClientGone("a newer one replaces it")
 
-    def _load_map(self, path: str) -> None:
-        try:
-            self.race = self.race.on_map(path, self._load_track_by)
-        except (ValueError, OSError) as error:
-            _LOG.warning("map %s: %s", path, error)
-            return
-        self._is_in_menus = False
-        self._restart()
-
     def _restart(self) -> None:
-        self.race.restart()
-        self._begins_step, self._ticks_after_finish = True, 0
+        super()._restart()
         self._is_restarted = True
 
-    # ------------------------------------------------------------------ what the client asks for
+    # ------------------------------------------------------------------ requests of the client
 
     def _say(self, kind: Kind, content: bytes = b"") -> None:
-        """Call the client, and answer it until it has processed the call."""
+        """Call the client, and answer its requests until it has processed the call."""
         self._is_restarted = False
         self._channel.write(kind, content)
         begin = time.monotonic()
@@ -199,24 +151,24 @@ class Protocol1Server:
         (which,) = INT.unpack(self._channel.read(INT.size))
         self._channel.clear()
         if which != kind:
-            _LOG.warning("call %d was told processed while %s waited", which, kind.name)
+            _LOG.warning("the client processed call %d instead of %s", which, kind.name)
         if self._is_restarted:
-            self._is_told = False  # the new race's first step is told before it is played
+            self._is_told = False  # the new race's first run step is reported before it is played
 
     def _next_request(self, begin: float) -> int:
-        """The next request that is whole; a late client is forgotten."""
+        """The next complete request; a client that takes too long is dropped."""
         waiting_since = time.monotonic()
         while True:
             header = self._channel.header
             if header & MARK == MARK and header & 0xFF >= FIRST_OF_CLIENT:
                 return header & 0xFF
             now = time.monotonic()
-            if self._stopping.is_set() and now >= waiting_since + LAST_WORDS_S:
+            if self._stopping.is_set() and now >= waiting_since + LAST_ANSWERS_S:
                 raise ClientGone("the emulator ends")
             if self._timeout_ms != FOREVER_MS and now >= begin + self._timeout_ms / 1000.0:
                 self._channel.clear()
                 self.num_dropped += 1
-                raise ClientGone(f"it had not processed a call after {self._timeout_ms} ms")
+                raise ClientGone(f"it did not process a call within {self._timeout_ms} ms")
             if now - waiting_since < BUSY_S:
                 pause()
             else:
@@ -228,11 +180,11 @@ class Protocol1Server:
         if request == Kind.SET_INPUTS:
             self._press(INPUTS.unpack(channel.read(INPUTS.size)))
         elif request == Kind.GET_STATE:
-            content, error = (bytes(SMALLEST), NO_PLAYER) if self._is_in_menus else (race.state(), 0)
+            content, error = (bytes(SMALLEST), NO_PLAYER) if self.is_in_menus else (race.state(), 0)
         elif request == Kind.REWIND:
             self._rewind()
         elif request == Kind.GIVE_UP:
-            if not self._is_in_menus:
+            if not self.is_in_menus:
                 self._restart()
         elif request == Kind.SET_SPEED:
             (self._speed,) = DOUBLE.unpack(channel.read(DOUBLE.size))
@@ -251,20 +203,20 @@ class Protocol1Server:
             error = NO_EVENTS
         elif request == Kind.REGISTER:
             error = ALREADY_REGISTERED
-        elif request not in _ANSWERED:
+        elif request not in _WITHOUT_EFFECT:
             _LOG.warning("request %d is unknown", request)
         channel.write(Kind.RESPONSE, content, error=error)
 
-    def _press(self, wanted: tuple[int, ...]) -> None:
-        if self._is_in_menus:
+    def _press(self, keys: tuple[int, ...]) -> None:
+        if self.is_in_menus:
             return
         now = self.race.inputs
         before = (now.left, now.right, now.gas, now.brake)
         left, right, gas, brake = (
-            was if key == LEAVE_KEY else bool(key) for key, was in zip(wanted[:4], before, strict=True)
+            was if key == LEAVE_KEY else bool(key) for key, was in zip(keys[:4], before, strict=True)
         )
         self.race.press(Inputs(gas=gas, brake=brake, left=left, right=right))
-        self._begins_step = True  # touches of walls are collected from one decision to the next
+        self._begins_step = True
 
     def _rewind(self) -> None:
         try:
@@ -275,16 +227,9 @@ class Protocol1Server:
         self._ticks_after_finish = 0
         self._begins_step = True
 
-    def _execute(self, command: str) -> None:
-        name, _, argument = command.partition(" ")
-        if name == "map":
-            self._load_map(argument.strip().strip('"'))
-        else:
-            _LOG.debug("command %s", command)
-
 
 def server_from(options: argparse.Namespace, track: Track) -> Protocol1Server:
-    """The server that a command line asks for."""
+    """The server for a command line; see ``__main__``."""
     return Protocol1Server(
         track,
         channel=options.channel,

@@ -1,4 +1,4 @@
-"""One car's race as the game runs it: a countdown, ticks of 10 ms, keys, checkpoints, a state in bytes, pictures."""
+"""One car's race as the game runs it: countdown, ticks of 10 ms, keys, checkpoints, states as bytes, pictures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tm_torchrl.world.actions import ACTIONS, TICK_MS, Inputs
 from tm_torchrl.world.car_row import CAR_ROW
 
 COUNTDOWN_MS = 2600
-FARTHEST = 1e9  # greater than any number of a car's row: metres, turns a minute, milliseconds
+MAX_VALUE = 1e9  # greater than any value in a car row: metres, revolutions per minute, milliseconds
 KEYS = {"gas": "up", "brake": "down", "left": "left", "right": "right"}  # the game's names
 _COUNT = STATE.start("checkpoint_count")
 _TIME = STATE.start("last_checkpoint_time_ms")
@@ -42,7 +42,7 @@ _NO_KEYS = Inputs(gas=False, brake=False, left=False, right=False)
 
 
 def action_of(inputs: Inputs) -> int:
-    """The simulator's action for these keys; left and right together steer nowhere."""
+    """The simulator's action for these keys; left and right together cancel out."""
     if inputs.left and inputs.right:
         inputs = inputs._replace(left=False, right=False)
     return ACTIONS.index(inputs)
@@ -61,17 +61,17 @@ class _KeyChange:
 class EmulatedRace:
     """The simulator with the game's clock around it.
 
-    What the game's state has no place for (the simulator's struts, the steering wheel, ...) lies in the state's spare
-    stretch, so that a rewind is exact; a state without it is refused.
+    Parts of the simulator's state for which the game's state has no place (such as suspension and steering wheel) are
+    stored in its spare bytes, so that a rewind is exact; a state without them is refused.
 
     Args:
-        track: where to race.
-        countdown_ms: before the start signal, in which the car stands.
+        track: Track to race on.
+        countdown_ms: Time before the start signal, in which the car stands.
     """
 
     def __init__(self, track: Track, *, countdown_ms: int = COUNTDOWN_MS) -> None:
         if countdown_ms < 0 or countdown_ms % TICK_MS:
-            raise ValueError(f"countdown_ms={countdown_ms}: a multiple of {TICK_MS}, at least 0, wanted")
+            raise ValueError(f"countdown_ms={countdown_ms}: must be a multiple of {TICK_MS} and at least 0")
         self.track = track
         self.countdown_ms = countdown_ms
         self.num_laps = track.num_laps
@@ -84,11 +84,11 @@ class EmulatedRace:
         self.restart()
 
     def on_map(self, path: str, load_track: Callable[[str], Track]) -> EmulatedRace:
-        """The race on the map that the game's ``map`` command names; itself if it is that one already.
+        """The race on the map that the game's ``map`` command names; this race if it is on that map.
 
         Args:
-            path: a ``.npz`` file, or a challenge file as the game names it, whose name tells the track.
-            load_track: finds a track by its name; raises ``ValueError`` or ``OSError`` if there is none.
+            path: A ``.npz`` file, or a challenge file as the game names it, whose name begins with the track's.
+            load_track: Finds a track by its name; raises ``ValueError`` or ``OSError`` if there is none.
         """
         track = load_track(path if path.endswith(".npz") else PureWindowsPath(path).name.split(".")[0])
         return self if track is self.track else EmulatedRace(track, countdown_ms=self.countdown_ms)
@@ -110,7 +110,7 @@ class EmulatedRace:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the last of them is passed."""
+        """Whether the last checkpoint is passed."""
         return self.count >= self.total
 
     def press(self, inputs: Inputs) -> None:
@@ -122,11 +122,11 @@ class EmulatedRace:
         self._action[0] = action_of(inputs)
 
     def begin_step(self) -> None:
-        """From now on touches of walls are collected anew."""
+        """Begin a new step: forget the wall contacts of the last one."""
         self._row[_LATERAL] = 0.0
 
     def advance(self, num_ticks: int) -> int:
-        """Play ticks, but not beyond one in which a checkpoint is passed or the countdown ends; returns how many."""
+        """Play ticks, until a checkpoint is passed or the countdown ends at most; returns how many were played."""
         if self.time_ms < 0:
             played = min(num_ticks, -self.time_ms // TICK_MS)
             self.time_ms += played * TICK_MS
@@ -134,7 +134,7 @@ class EmulatedRace:
         before = self._row.copy()
         self._load(before)
         played = self._tick(num_ticks, before)
-        if num_ticks > 1 and self._row[_COUNT] != before[_COUNT]:  # somewhere on the way: go there tick by tick
+        if num_ticks > 1 and self._row[_COUNT] != before[_COUNT]:  # at an unknown tick: find it tick by tick
             self._load(before)
             self._row, played = before, 0
             while self._row[_COUNT] == before[_COUNT]:
@@ -155,7 +155,7 @@ class EmulatedRace:
         self._sim.restore(torch.from_numpy(row).unsqueeze(0))
 
     def prevent_finish(self) -> None:
-        """Take the last checkpoint back, if the race is finished: it goes on."""
+        """If the race is finished, mark its last checkpoint as not passed, so that it goes on."""
         if self.is_finished:
             self._count_as(self.total - 1)
 
@@ -178,7 +178,7 @@ class EmulatedRace:
         local = velocity @ row[CAR_ROW["rotation"]].reshape(3, 3)
         head["local_velocity"] = local
         speed = 3.6 * float(np.sqrt(velocity @ velocity))
-        head["display_speed"] = int(speed) if speed < FARTHEST else 0  # of a car thrown out of the world
+        head["display_speed"] = int(speed) if speed < MAX_VALUE else 0  # a car that left the world
         head["current_checkpoint"] = head["lap_checkpoint_count"] = self.count % self.checkpoints_per_lap
         head["lap"] = self.count // self.checkpoints_per_lap
         head["is_sliding"] = int(row[CAR_ROW["wheel_is_sliding"]].any())
@@ -186,25 +186,23 @@ class EmulatedRace:
         return bytes(blob)
 
     def rewind(self, state: bytes) -> None:
-        """Go back to a state that this emulator has made; checkpoints whose times were taken out are not passed."""
+        """Go back to a state of this emulator; checkpoints whose times were removed count as not passed."""
         check_state(state)
         magic, *hidden = _HIDDEN.unpack_from(head_of(state)["spare"].tobytes())
         if magic != _MAGIC:
-            raise ValueError("state: it lacks what the simulator needs; only an emulator's own states can be restored")
+            raise ValueError("state: lacks the simulator's data: must be a state of an emulator")
         if len(checkpoint_times(state)) != self.total:
             raise ValueError(
-                f"state: of a race of {len(checkpoint_times(state))} checkpoints; {self.track.name} has {self.total}"
+                f"state: has {len(checkpoint_times(state))} checkpoints: must have {self.total}, as {self.track.name}"
             )
         time_ms = int(head_of(state)["race_time"])
         if time_ms % TICK_MS or time_ms < -self.countdown_ms:
-            raise ValueError(f"state: its race time is {time_ms} ms; whole ticks of {TICK_MS} ms are wanted")
+            raise ValueError(f"state: race time is {time_ms} ms: must be whole ticks of {TICK_MS} ms")
         row = row_from_state(state)
-        if not (np.abs(row) <= FARTHEST).all() or not np.isfinite(hidden).all():
-            raise ValueError(
-                "state: a car that is nowhere, or no number; only an emulator's own states can be restored"
-            )
+        if not (np.abs(row) <= MAX_VALUE).all() or not np.isfinite(hidden).all():
+            raise ValueError("state: contains invalid numbers: must be a state of an emulator")
         if hidden[_TRACK] != 0.0:
-            raise ValueError(f"state: track {hidden[_TRACK]:g}: this simulator has 1, of number 0")
+            raise ValueError(f"state: track number is {hidden[_TRACK]:g}: must be 0")
         self._blob = bytearray(state)
         self._row[: CAR_ROW.size] = row
         self._row[CAR_ROW.size :] = hidden
@@ -219,7 +217,7 @@ class EmulatedRace:
         return "".join(f"{change}\n" for change in self.changes)
 
     def frame(self, *, width: int, height: int) -> bytes:
-        """The picture behind the car, ``height`` rows of ``width`` pixels of blue, green, red and alpha."""
+        """The picture from behind the car: ``height`` rows of ``width`` pixels of blue, green, red and alpha."""
         edge = min(max(max(width, height) + 1 & ~1, MIN_SIZE), MAX_SIZE)
         if edge not in self._cameras:
             camera = Camera((self.track,), image_size=edge)

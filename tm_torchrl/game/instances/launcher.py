@@ -1,4 +1,4 @@
-"""Starting the real game: a command for each instance, its port, its processes, its time to be started anew."""
+"""Starts the real game: the command of each instance, its port, its processes, and when it is due for a restart."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from tm_torchrl.game.instances.processes import OwnedProcesses
 _LOG = logging.getLogger(__name__)
 _POLL_S = 0.1
 FOCUS_HINT = (
-    "game %d listens at port %d. Click once into its window (and again after a map change) if its car does not move, "
-    "and do not minimise it: a minimised game draws nothing, and takes no connection"
+    "game %d listens at port %d. If its car does not move, click once into its window (again after each map change). "
+    "Do not minimise it: a minimised game draws nothing and accepts no connection"
 )
-KNOWN = ("port", "instance")
+BUILT_IN_VARIABLES = ("port", "instance")
 
 
 class RunningGame:
-    """A game that we started.
+    """A game that a ``GameLauncher`` has started.
 
     Args:
-        processes: the command and what it has started.
-        port: where it listens.
-        reboot_s: after which it should be started anew; ``None`` for never.
-        stop_timeout_s: that it has to end by itself.
+        processes: The command, and what it has started.
+        port: Port at which the game listens.
+        reboot_s: Time after which the game is due for a restart; ``None`` for never.
+        stop_timeout_s: How long ``stop`` waits before it kills the game.
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class RunningGame:
 
     @property
     def is_running(self) -> bool:
-        """Whether the game, or what starts it, lives."""
+        """Whether the game, or the command that starts it, is running."""
         return self._processes.is_running
 
     @property
     def is_due(self) -> bool:
-        """Whether it has run so long that it should be started anew: its memory grows."""
+        """Whether it has run so long that it should be restarted: its memory grows."""
         return self._reboot_at is not None and time.monotonic() >= self._reboot_at
 
     def stop(self) -> None:
@@ -64,19 +64,19 @@ class RunningGame:
 
 @dataclass(frozen=True)
 class GameLauncher:
-    """Starts games by a command line in which ``{port}`` and ``{instance}`` are filled in.
+    """Starts games by a command line in which ``{port}`` and ``{instance}`` are replaced.
 
     Args:
-        command: as it is typed; quotes as the system's shell has them.
-        folder: to run it in.
-        variables: further names in the command, such as ``{"profile": "default"}``.
-        environment: further variables of the environment, such as ``WINEPREFIX``.
-        start_timeout_s: until the plugin listens: the game starts, and its console runs the start command.
-        reboot_s: after which a game is started anew between two episodes; the seed system has 12 hours.
-        stop_timeout_s: that a game has to end by itself; and that a port is waited for which is still taken.
+        command: The command as typed into a shell, with the shell's quotes.
+        folder: Folder to run the command in.
+        variables: Further names in the command and their values, such as ``{"profile": "default"}``.
+        environment: Further environment variables, such as ``WINEPREFIX``.
+        start_timeout_s: How long to wait until the plugin listens: the game starts, and its console runs the command.
+        reboot_s: Time after which a game is restarted between two episodes; Linesight uses 12 hours.
+        stop_timeout_s: How long a game may take to end by itself, and how long to wait for a port that is still taken.
 
     Examples:
-        >>> GameLauncher('wine TMLoader.exe /configstring="set custom_port {port}"').words(0, 8478)
+        >>> GameLauncher('wine TMLoader.exe /configstring="set custom_port {port}"').arguments(0, 8478)
         ['wine', 'TMLoader.exe', '/configstring=set custom_port 8478']
     """
 
@@ -90,12 +90,12 @@ class GameLauncher:
 
     def __post_init__(self) -> None:
         names = {name for _, name, _, _ in string.Formatter().parse(self.command) if name is not None}
-        known = {*KNOWN, *self.variables}
+        known = {*BUILT_IN_VARIABLES, *self.variables}
         if "port" not in names:
-            raise ValueError(f"command={self.command!r}: no {{port}} in it; the plugin must be told where to listen")
+            raise ValueError(f"command={self.command!r}: must contain {{port}}, which tells the plugin where to listen")
         if names - known:
             raise ValueError(
-                f"command={self.command!r}: {{{sorted(names - known)[0]}}} is unknown; there are "
+                f"command={self.command!r}: {{{sorted(names - known)[0]}}} is unknown: must be one of "
                 f"{', '.join(f'{{{name}}}' for name in sorted(known))}"
             )
         for name, value in (
@@ -106,33 +106,33 @@ class GameLauncher:
             if value is not None and not value > 0:
                 raise ValueError(f"{name}={value}: must be positive")
         if self.folder is not None and not Path(self.folder).is_dir():
-            raise ValueError(f"folder={self.folder!r}: there is no such folder")
+            raise ValueError(f"folder={self.folder!r}: must be an existing folder")
 
     def line(self, instance: int, port: int) -> str:
         """The command line of one instance."""
         return self.command.format(port=port, instance=instance, **self.variables)
 
-    def words(self, instance: int, port: int) -> list[str]:
-        """The same, program and arguments apart."""
+    def arguments(self, instance: int, port: int) -> list[str]:
+        """The same, split into program and arguments."""
         return shlex.split(self.line(instance, port))
 
     def launch(self, instance: int, *, address: int | str) -> RunningGame:
-        """Start one, and wait until its plugin listens."""
+        """Start a game, and wait until its plugin listens."""
         if not isinstance(address, int):
-            raise GameError(f"address={address!r}: a port is wanted; games with TMInterface 1.x are started by hand")
+            raise GameError(f"address={address!r}: must be a port; start games with TMInterface 1.x by hand")
         port = address or free_port()
         end = time.monotonic() + self.stop_timeout_s
-        while is_port_taken(port) and time.monotonic() < end:  # a game of ours may be ending
+        while is_port_taken(port) and time.monotonic() < end:  # one of our games may be ending
             time.sleep(_POLL_S)
         if is_port_taken(port):
             raise GameError(
-                f"port {port} of game {instance} is taken: another game runs with it, or another program listens "
-                "there. End that one, or choose other ports with game.first_address"
+                f"port {port} of game {instance} is taken by another game or program: end it, or choose other ports "
+                "with game.first_address"
             )
         line = self.line(instance, port)
         try:
             processes = OwnedProcesses(
-                line if sys.platform == "win32" else shlex.split(line),
+                line if sys.platform == "win32" else self.arguments(instance, port),
                 folder=None if self.folder is None else Path(self.folder),
                 environment=self.environment,
             )
@@ -151,13 +151,13 @@ class GameLauncher:
         while not is_port_taken(port):
             if not processes.is_running:
                 raise GameGone(
-                    f"game {instance} ended at once, with code {processes.exit_code}: {processes.words or 'no word'}. "
-                    f"The command was: {line}"
+                    f"game {instance} ended at once, with code {processes.exit_code}: "
+                    f"{processes.output or 'no output'}. The command was: {line}"
                 )
             if time.monotonic() >= end:
                 raise GameTimeout(
-                    f"game {instance} runs, but nobody listens at port {port} after {self.start_timeout_s:g} s. Is the "
-                    "link plugin in Documents/TMInterface/Plugins (scripts/install_plugin.py)? Does the game wait for "
-                    f"a login? It said: {processes.words or 'nothing'}. The command was: {line}"
+                    f"game {instance} runs, but nothing listens at port {port} after {self.start_timeout_s:g} s. Is "
+                    "the link plugin in Documents/TMInterface/Plugins (scripts/install_plugin.py)? Does the game wait "
+                    f"for a login? Its output: {processes.output or 'none'}. The command was: {line}"
                 )
             time.sleep(_POLL_S)

@@ -1,4 +1,4 @@
-"""Ports of this machine: whether somebody listens, without connecting, and which one is free."""
+"""Ports of this machine: whether a program listens at one, and which one is free."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import sys
 
 
 def is_port_taken(port: int, *, host: str = "127.0.0.1") -> bool:
-    """Whether a program listens there; it does not notice that it was asked.
+    """Whether a program listens at a port; found without connecting, so the program does not notice.
 
     Args:
-        port: 1 to 65535.
-        host: an address of this machine.
+        port: Port from 1 to 65535.
+        host: Address of this machine.
 
     Examples:
         >>> with socket.create_server(("127.0.0.1", 0)) as server:
@@ -19,23 +19,24 @@ def is_port_taken(port: int, *, host: str = "127.0.0.1") -> bool:
         True
     """
     if not 1 <= port <= 65535:
-        raise ValueError(f"port={port}: 1 to 65535 wanted")
+        raise ValueError(f"port={port}: must be 1 to 65535")
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         if sys.platform == "win32":
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         else:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has just ended does not count
+            # Connections that have just ended do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except PermissionError:
-            return sys.platform == "win32"  # there it means taken, elsewhere a port below 1024
+            return sys.platform == "win32"  # on Windows it means taken, elsewhere a port below 1024
         except OSError:
             return True
     return False
 
 
 def free_port(*, host: str = "127.0.0.1") -> int:
-    """A port where nobody listens now."""
+    """A port at which no program listens now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])

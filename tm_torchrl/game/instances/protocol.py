@@ -1,12 +1,12 @@
-"""What starts game instances: the emulator's, or the real game's."""
+"""What starts game instances: the emulator's launcher, or the real game's."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 
-class Launched(Protocol):
-    """A game instance that runs because we started it."""
+class LaunchedGame(Protocol):
+    """A running game instance that this process has started."""
 
     @property
     def address(self) -> int | str:
@@ -15,12 +15,12 @@ class Launched(Protocol):
 
     @property
     def is_running(self) -> bool:
-        """Whether its process lives."""
+        """Whether its process is running."""
         ...
 
     @property
     def is_due(self) -> bool:
-        """Whether it has run so long that it should be started anew when an episode ends."""
+        """Whether it has run so long that it should be restarted after the episode."""
         ...
 
     def stop(self) -> None:
@@ -29,13 +29,13 @@ class Launched(Protocol):
 
 
 class Launcher(Protocol):
-    """Starts game instances; travels to worker processes, which start their own."""
+    """Starts game instances; it is sent to worker processes, which start their own."""
 
-    def launch(self, instance: int, *, address: int | str) -> Launched:
-        """Start one and wait until clients can connect.
+    def launch(self, instance: int, *, address: int | str) -> LaunchedGame:
+        """Start an instance, and wait until clients can connect.
 
         Args:
-            instance: its number, counted from 0.
-            address: where it shall listen; port 0 lets the system choose.
+            instance: Number of the instance, counted from 0.
+            address: Where it should listen; port 0 lets the system choose.
         """
         ...

@@ -1,4 +1,4 @@
-"""The plugin inside the game, as a file, and the way to put it where TMInterface looks."""
+"""The link plugin for the game, and its installation into TMInterface's folder of plugins."""
 
 from tm_torchrl.game.plugin.install import PLUGIN, install_plugin, plugin_folders
 

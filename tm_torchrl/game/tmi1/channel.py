@@ -1,11 +1,11 @@
-"""A piece of memory that two programs share, through which TMInterface 1.x and its client say one message at a time.
+"""Shared memory through which TMInterface 1.x and its client exchange one message at a time.
 
-On Windows it is a named mapping, as the game makes it; elsewhere a file that lies in memory, on which the server holds
-a lock as long as it lives, so that a client sees whether anybody is there. The channel cannot tell clients apart: two
-of them would read each other's answers. So a client holds a lock too, which ends with its process.
+On Windows it is a named mapping, which the game creates. Elsewhere it is a file in memory, on which the server holds a
+lock as long as it runs, so that a client can tell whether there is a server. The channel cannot tell clients apart: two
+of them would read each other's answers. Therefore a client holds a lock, too (``ClientLock``).
 
-A message is its kind with a mark (``0xFF00 | kind``), an error, and content. It counts when the mark is there, which is
-written last. The kind with its mark is read and written as one number: in halves one could see the mark of the last
+A message is a header (``0xFF00 | kind``), an error code, and content. The header's mark is written last and makes the
+message valid. Kind and mark are read and written as one number; in two halves, a reader could see the mark of the last
 message with the kind of the next.
 """
 
@@ -26,22 +26,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tm_torchrl.game.errors import GameError, GameGone, GameTimeout, NobodyThereError
-from tm_torchrl.game.tmi1.client_lock import Seat
+from tm_torchrl.game.tmi1.client_lock import ClientLock
 
 if sys.platform != "win32":
     import fcntl
 
 _LOG = logging.getLogger(__name__)
-SIZE = 65535  # of the game's; its /serversize would change it
+SIZE = 65535  # the game's default; its option /serversize changes it
 MARK = 0xFF00
 HEADER = struct.Struct("@I")  # native order: copied as one number
 TWO = struct.Struct("@Ii")
-CONTENT = 8  # where it begins
-BUSY_S = 0.002  # of waiting without sleeping: answers come within microseconds
+CONTENT = 8  # offset of the content
+BUSY_S = 0.002  # wait this long without sleeping: answers come within microseconds
 NAP_S = 0.0002
-LOOK_EVERY_S = 0.05  # for a server that has gone
-RETRY_S = 0.2  # between looks for a channel
-TELL_AFTER_S = 2.0  # of silence, that somebody is waited for
+LOOK_EVERY_S = 0.05  # how often a waiting client checks that the server still runs
+RETRY_S = 0.2  # between attempts to open a channel
+TELL_AFTER_S = 2.0  # waiting time after which a warning is logged
 
 
 def pause() -> None:
@@ -54,23 +54,19 @@ def pause() -> None:
 
 
 def checked_name(name: str) -> str:
-    """A channel's name, if it is one.
-
-    Args:
-        name: letters, digits and _, of which the system makes a file's name.
-    """
+    """The name, if it is valid; it becomes part of a file's name."""
     if not re.fullmatch(r"\w{1,64}", name, re.ASCII):
-        raise ValueError(f"channel={name!r}: letters, digits and _ make a channel's name, such as TMInterface0")
+        raise ValueError(f"channel={name!r}: must consist of letters, digits and _, such as TMInterface0")
     return name
 
 
 class Channel:
-    """One end of it.
+    """One end of a channel.
 
     Args:
-        name: ``TMInterface0`` to ``TMInterface15``, or any other for emulators.
-        is_server: whether this end makes the channel, and removes it in the end.
-        size: bytes.
+        name: ``TMInterface0`` to ``TMInterface15``, or any other name for emulators.
+        is_server: Whether this end creates the channel, and removes it when it is closed.
+        size: Size of the memory in bytes.
 
     Examples:
         >>> server = Channel(f"doctest_{os.getpid()}", is_server=True)
@@ -87,75 +83,70 @@ class Channel:
         self.size = size
         self.is_server = is_server
         self._file: int | None = None
-        self._seat = None if is_server else Seat(name)
+        self._lock = None if is_server else ClientLock(name)
         try:
             self.memory = self._tagged() if sys.platform == "win32" else self._in_file()
         except BaseException:
-            self._leave_seat()
+            self._release_lock()
             raise
         if is_server:
             self.memory[:] = bytes(size)
 
     @property
     def path(self) -> Path:
-        """Of the file, where there is one."""
+        """The file in memory; Windows has none."""
         return _folder() / self.name
 
     @property
     def header(self) -> int:
-        """Kind and mark, read at once."""
+        """Kind and mark of the present message, read as one number."""
         return int(HEADER.unpack_from(self.memory, 0)[0])
 
     @property
     def kind(self) -> int:
-        """Of the message that is there; 0 for none, or for one that is still being written."""
+        """Kind of the present message; 0 for none, or for one that is still being written."""
         header = self.header
         return header & 0xFF if header & MARK == MARK else 0
 
     @property
     def error(self) -> int:
-        """Of the message."""
+        """Error code of the present message."""
         return int(TWO.unpack_from(self.memory, 0)[1])
 
     def read(self, number: int, *, at: int = 0) -> bytes:
-        """Bytes of the content.
-
-        Args:
-            number: of bytes.
-            at: where, in the content.
-        """
+        """``number`` bytes of the content, from offset ``at``."""
         return self.memory[CONTENT + at : CONTENT + at + number]
 
     def write(self, kind: int, content: bytes | bytearray = b"", *, error: int = 0) -> None:
-        """A whole message; its mark comes last."""
+        """Write a whole message; its mark comes last."""
         if CONTENT + len(content) > self.size:
-            raise ValueError(f"content of {len(content)} bytes: at most {self.size - CONTENT} go through the channel")
+            raise ValueError(f"content has {len(content)} bytes: must have at most {self.size - CONTENT}")
         HEADER.pack_into(self.memory, 0, 0)
         TWO.pack_into(self.memory, 0, 0, error)
         self.memory[CONTENT : CONTENT + len(content)] = bytes(content)
         HEADER.pack_into(self.memory, 0, kind | MARK)
 
     def clear(self) -> None:
-        """Take the message away."""
+        """Remove the message."""
         TWO.pack_into(self.memory, 0, 0, 0)
 
-    def wait(self, is_there: Callable[[int], bool], *, until: float, what: str) -> int:
-        """The header as soon as it is one that is wanted.
+    def wait(self, is_expected: Callable[[int], bool], *, until: float, what: str) -> int:
+        """Wait for a header that ``is_expected``, and return it.
 
         Args:
-            is_there: whether a header is.
-            until: when to give up, by ``time.monotonic``.
-            what: is waited for, for the message.
+            is_expected: Whether a header is the awaited one.
+            until: When to give up, by ``time.monotonic``.
+            what: What is awaited, for the error message.
         """
         begin = time.monotonic()
         look_at = begin + LOOK_EVERY_S
-        while not is_there(header := self.header):
+        while not is_expected(header := self.header):
             now = time.monotonic()
             if now >= until:
                 raise GameTimeout(f"{self.name}: {what} did not come in time")
             if now >= look_at:
                 if not self.is_server and not self.has_server():
-                    raise GameGone(f"{self.name}: the game has ended; only its channel was left behind")
+                    raise GameGone(f"{self.name}: the game has ended, and left its channel behind")
                 look_at = now + LOOK_EVERY_S
             if now - begin < BUSY_S:
                 pause()
@@ -164,7 +155,7 @@ class Channel:
         return header
 
     def has_server(self) -> bool:
-        """Whether somebody lives at the other end; always true where the system does not tell."""
+        """Whether a server runs at the other end; always true where the system cannot tell."""
         if sys.platform != "win32" and self._file is not None:
             with contextlib.suppress(OSError):
                 fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -173,7 +164,7 @@ class Channel:
         return True
 
     def close(self) -> None:
-        """Give the memory back; a server removes it."""
+        """Release the memory; a server removes it."""
         with contextlib.suppress(BufferError, ValueError):
             self.memory.close()
         if self._file is not None:
@@ -182,12 +173,12 @@ class Channel:
             with contextlib.suppress(OSError):
                 os.close(self._file)
             self._file = None
-        self._leave_seat()
+        self._release_lock()
 
-    def _leave_seat(self) -> None:
-        if self._seat is not None:
-            self._seat.leave()
-            self._seat = None
+    def _release_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _tagged(self) -> mmap.mmap:
         return mmap.mmap(-1, self.size, tagname=self.name)  # type: ignore[call-arg, unused-ignore]
@@ -198,25 +189,25 @@ class Channel:
             file = os.open(self.path, flags, 0o600)
         except FileNotFoundError:
             raise NobodyThereError(
-                f"there is no channel {self.name}: no game with TMInterface 1.x runs, or this one speaks 2.x, "
-                "which has ports (game=tmi2)"
+                f"there is no channel {self.name}: no game with TMInterface 1.x is running; a game with 2.x has a port "
+                "instead (game=tmi2)"
             ) from None
         except PermissionError:
             raise GameError(f"channel {self.name} belongs to another user; choose another name") from None
         try:
             if self.is_server:
-                self._lock(file)
+                self._lock_file(file)
                 os.ftruncate(file, self.size)
             found = mmap.mmap(file, self.size)
         except BaseException as error:
             os.close(file)
-            if isinstance(error, ValueError):  # shorter than it should be: its server is just being born
+            if isinstance(error, ValueError):  # too short: its server is just creating it
                 raise GameGone(f"channel {self.name} is smaller than {self.size} bytes") from None
             raise
         self._file = file
         return found
 
-    def _lock(self, file: int) -> None:
+    def _lock_file(self, file: int) -> None:
         try:
             if sys.platform != "win32":
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -225,11 +216,11 @@ class Channel:
 
 
 def open_channel(name: str, *, until: float) -> Channel:
-    """The client's end of a channel behind which a game lives; waited for, if there is none yet.
+    """The client's end of a channel; waits for a running game.
 
     Args:
-        name: of the channel.
-        until: when to give up, by ``time.monotonic``.
+        name: The channel's name.
+        until: When to give up, by ``time.monotonic``.
     """
     tell_at = time.monotonic() + TELL_AFTER_S
     while True:
@@ -238,22 +229,21 @@ def open_channel(name: str, *, until: float) -> Channel:
             if found.has_server():
                 return found
             found.close()
-            raise NobodyThereError(f"channel {name} was left behind by a game that has ended; start it anew")
+            raise NobodyThereError(f"channel {name} was left behind by a game that has ended; restart the game")
         except GameGone as error:
             now = time.monotonic()
             if now + RETRY_S >= until:
                 raise
             if now >= tell_at:
-                _LOG.warning("%s. Waiting for it for %.0f s", error, until - now)
+                _LOG.warning("%s. Waiting for %.0f s", error, until - now)
                 tell_at = until
             time.sleep(RETRY_S)
 
 
 def remove_left_behind(name: str) -> bool:
-    """Remove the file of a channel whose server was killed, and says whether there was one; one that lives stays.
+    """Remove the file of a channel whose server was killed; returns whether there was one.
 
-    Args:
-        name: of the channel.
+    The file of a running server stays.
     """
     if sys.platform != "win32":
         with contextlib.suppress(OSError):
@@ -269,7 +259,7 @@ def remove_left_behind(name: str) -> bool:
 
 
 def free_name() -> str:
-    """A name that no other emulator has; what killed emulators with such names have left behind is removed."""
+    """A name that no other emulator uses; files that killed emulators have left behind are removed."""
     if sys.platform != "win32":
         for path in _folder().glob("TMInterface*_*"):
             found = re.fullmatch(r"TMInterface([0-9]+)_[0-9a-f]+", path.name)
@@ -279,7 +269,7 @@ def free_name() -> str:
 
 
 def _is_alive(pid: int) -> bool:
-    """Whether there is such a process, ours or another user's."""
+    """Whether this process exists, ours or another user's."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -290,6 +280,6 @@ def _is_alive(pid: int) -> bool:
 
 
 def _folder() -> Path:
-    """Where the files lie."""
+    """The folder of the files in memory."""
     shared = Path("/dev/shm")
     return shared if shared.is_dir() else Path(tempfile.gettempdir())

@@ -1,4 +1,4 @@
-"""The lock that a client holds on a channel: in a file that goes with the client; it ends with its process, too."""
+"""The lock that a client holds on a channel, so that a second client is refused; it ends with the client's process."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ else:
     import fcntl
 
 
-class Seat:
-    """A client's place at a channel, taken until it is left; refused while somebody else has it.
+class ClientLock:
+    """Locks a channel until it is released; refused while another client holds the lock.
 
     Args:
-        name: of the channel.
+        name: The channel's name.
     """
 
     def __init__(self, name: str) -> None:
@@ -29,34 +29,36 @@ class Seat:
             try:
                 self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
             except PermissionError:
-                raise GameError(f"another user's client drives the game at {name}, or did: see {self._path}") from None
+                raise GameError(
+                    f"{name} is or was used by another user's client, who owns {self._path}; choose another channel"
+                ) from None
             try:
                 if sys.platform == "win32":
                     msvcrt.locking(self._file, msvcrt.LK_NBLCK, 1)
                 else:
                     fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    if not self._is_there():  # who left has removed it since it was opened
+                    if not self._is_at_path():  # its last owner removed the file after it was opened here
                         os.close(self._file)
                         continue
             except OSError:
                 os.close(self._file)
                 raise GameError(
-                    f"another client drives the game at {name}: a game has one client; end the other training, or use "
-                    "another game instance"
+                    f"another client drives the game at {name}: a game takes one client; end the other training, or "
+                    "use another game instance"
                 ) from None
             return
 
-    def _is_there(self) -> bool:
+    def _is_at_path(self) -> bool:
         try:
             return os.path.samestat(os.stat(self._path), os.fstat(self._file))
         except FileNotFoundError:
             return False
 
-    def leave(self) -> None:
-        """Give it up."""
+    def release(self) -> None:
+        """Release the lock, and remove its file."""
         with contextlib.suppress(OSError):
             if sys.platform != "win32":
-                self._path.unlink(missing_ok=True)  # before the lock is gone, so it is nobody else's
+                self._path.unlink(missing_ok=True)  # while it is locked: afterwards it may be another client's
             os.close(self._file)
             if sys.platform == "win32":
-                self._path.unlink(missing_ok=True)  # fails where the next one has it open
+                self._path.unlink(missing_ok=True)  # fails if the next client has opened it

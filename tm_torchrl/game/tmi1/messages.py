@@ -1,4 +1,4 @@
-"""What TMInterface 1.x and its clients say to each other: kinds, errors and the forms of their contents."""
+"""Messages between TMInterface 1.x and its clients: kinds, error codes, and the layouts of contents."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from struct import Struct
 
 
 class Kind(IntEnum):
-    """Of a message; the game's own first, the client's from ``REGISTER`` on."""
+    """Kinds of messages: first those of the game, then, from ``REGISTER`` on, those of the client."""
 
     RESPONSE = 1
     ON_REGISTERED = 2
@@ -46,7 +46,7 @@ class Kind(IntEnum):
 
 
 FIRST_OF_CLIENT = Kind.REGISTER
-ALREADY_REGISTERED, NO_EVENTS, NO_PLAYER = 2, 3, 4  # errors
+ALREADY_REGISTERED, NO_EVENTS, NO_PLAYER = 2, 3, 4  # error codes
 RUN_MODE = 1
 LEAVE_KEY, LEAVE_STICK = -1, 0x7FFFFFFF
 FOREVER_MS = -1
@@ -55,4 +55,4 @@ DEFAULT_TIMEOUT_MS = 2000
 INT = Struct("<i")
 TWO_INTS = Struct("<ii")
 DOUBLE = Struct("<d")
-INPUTS = Struct("<6i")  # left, right, gas, brake; steer and gas of a stick
+INPUTS = Struct("<6i")  # left, right, gas, brake; steer and gas of an analogue stick

@@ -1,4 +1,4 @@
-"""A game's state as it stands in shared memory, where no length is told: the state's own numbers say it."""
+"""Reads a game's state from shared memory, where no length is sent: the state's own counts determine it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,14 @@ _STATES_AT = HEAD_BYTES - 4
 
 
 def read_state(memory: Channel) -> bytes:
-    """The whole state in the content of the message that is there; checked.
-
-    Args:
-        memory: which holds it.
-    """
+    """The whole state in the content of the present message, checked."""
     room = memory.size - CONTENT - SMALLEST
     (num_states,) = INT.unpack(memory.read(INT.size, at=_STATES_AT))
     if not 0 <= 4 * num_states <= room:
-        raise ProtocolError(f"a state that tells of {num_states} checkpoints: out of step")
+        raise ProtocolError(f"the state has {num_states} checkpoints: the stream is out of step")
     (num_times,) = INT.unpack(memory.read(INT.size, at=HEAD_BYTES + 4 * num_states))
     if not 0 <= 8 * num_times <= room - 4 * num_states:
-        raise ProtocolError(f"a state that tells of {num_times} checkpoint times: out of step")
+        raise ProtocolError(f"the state has {num_times} checkpoint times: the stream is out of step")
     state = memory.read(SMALLEST + 4 * num_states + 8 * num_times)
     check_state(state)
     return state

@@ -1,4 +1,4 @@
-"""A TCP connection on which every wait ends: exact numbers of bytes, by a deadline, or a typed error."""
+"""A TCP connection with deadlines: it delivers an exact number of bytes in time, or raises a typed error."""
 
 from __future__ import annotations
 
@@ -13,63 +13,50 @@ from tm_torchrl.game.errors import GameGone, GameTimeout, NobodyThereError
 
 _LOG = logging.getLogger(__name__)
 RETRY_S = 0.2  # between attempts to connect
-TELL_AFTER_S = 2.0  # of silence, that somebody is waited for
+TELL_AFTER_S = 2.0  # waiting time after which a warning is logged
 CHUNK_BYTES = 1 << 17
 
 
-class Link:
+class Connection:
     """A connection to the game.
 
     Args:
-        host: where the game runs.
-        port: of the game instance.
-        poll_s: how often a waiting call looks at its deadline, which it may miss by that much.
+        host: Host that the game runs on.
+        port: Port of the game instance.
+        poll_s: How often a waiting call checks its deadline, which it may miss by that much.
     """
 
     def __init__(self, host: str, port: int, *, poll_s: float = 0.02) -> None:
         if not 0 <= port <= 65535:  # the system would take it modulo 65536
-            raise ValueError(f"port={port}: 1 to 65535 wanted, or 0 where a launcher chooses")
+            raise ValueError(f"port={port}: must be 1 to 65535, or 0 where a launcher chooses")
         self.host, self.port = host, port
         self.poll_s = poll_s
         self.deadline = 0.0
-        self._allowed_s = 0.0
+        self._timeout_s = 0.0
         self._socket: socket.socket | None = None
         self._received = bytearray()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether there is a connection."""
-        return self._socket is not None
-
-    def allow(self, seconds: float) -> None:
-        """All calls until the next ``allow`` end within so many seconds from now."""
-        self._allowed_s = seconds
-        self.deadline = time.monotonic() + seconds
+    def set_deadline(self, timeout_s: float) -> None:
+        """All calls until the next ``set_deadline`` end within ``timeout_s`` from now."""
+        self._timeout_s = timeout_s
+        self.deadline = time.monotonic() + timeout_s
 
     def open(self) -> None:
-        """Connect, again and again until the deadline."""
+        """Connect, with further attempts until the deadline."""
         self.close()
         is_told = False
         while True:
-            left = self.deadline - time.monotonic()
+            left_s = self.deadline - time.monotonic()
             try:
-                self._socket = socket.create_connection((self.host, self.port), timeout=max(0.01, min(left, 2.0)))
+                self._socket = socket.create_connection((self.host, self.port), timeout=max(0.01, min(left_s, 2.0)))
                 break
             except OSError as error:
-                if isinstance(error, TimeoutError):  # refused is who knocks where nobody is
-                    why = "If the game runs, it hangs, another training drives it, or a firewall keeps us out"
-                else:
-                    why = (
-                        "Is the game running? Does its console say that the plugin is loaded, and does "
-                        f"`set custom_port {self.port}` stand in its start command? TMInterface 1.x has another "
-                        "protocol: use game=tmi1"
-                    )
-                words = f"nobody answers at {self.host}:{self.port} ({error}). {why}"
-                if left <= RETRY_S:
-                    raise NobodyThereError(words) from error
-                if not is_told and self._allowed_s - left >= TELL_AFTER_S:
+                message = self._no_answer(error)
+                if left_s <= RETRY_S:
+                    raise NobodyThereError(message) from error
+                if not is_told and self._timeout_s - left_s >= TELL_AFTER_S:
                     is_told = True
-                    _LOG.warning("%s. Waiting for it for %.0f s", words, left)
+                    _LOG.warning("%s. Waiting for %.0f s", message, left_s)
                 time.sleep(RETRY_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.settimeout(self.poll_s)
@@ -91,7 +78,7 @@ class Link:
         return kind.unpack(self.read_bytes(kind.size))
 
     def read_bytes(self, number: int) -> bytes:
-        """Exactly so many bytes."""
+        """Exactly ``number`` bytes."""
         received = self._received
         while len(received) < number:
             try:
@@ -103,39 +90,46 @@ class Link:
                 raise GameGone(f"the connection to {self.host}:{self.port} broke: {error}") from error
             if not more:
                 raise GameGone(
-                    f"the game at {self.host}:{self.port} closed the connection: it was ended, crashed, or dropped us "
-                    "for being slow or for another client"
+                    f"the game at {self.host}:{self.port} closed the connection: it was ended, crashed, or dropped "
+                    "this client for being slow or for another client"
                 )
             received += more
         found = bytes(received[:number])
         del received[:number]
         return found
 
-    @property
-    def num_unread(self) -> int:
-        """Bytes that have come and were not read."""
-        return len(self._received)
-
     def close(self) -> None:
-        """Close; may be called twice."""
+        """Close the connection; may be called twice."""
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.close()
         self._socket = None
+
+    def check_time(self, what: str) -> None:
+        """Raise ``GameTimeout`` after the deadline.
+
+        For callers whose single reads succeed at once but never bring the awaited message.
+
+        Args:
+            what: What the game should have done, for the error message.
+        """
+        if time.monotonic() >= self.deadline:
+            raise GameTimeout(
+                f"the game at {self.host}:{self.port} did not {what} within {self._timeout_s:g} s: it hangs, is "
+                "minimised, shows a dialog, or another training drives it"
+            )
 
     def _open_socket(self) -> socket.socket:
         if self._socket is None:
             raise GameGone(f"not connected to {self.host}:{self.port}")
         return self._socket
 
-    def check_time(self, what: str) -> None:
-        """Raise ``GameTimeout`` behind the deadline; for those who read on although each message comes at once.
-
-        Args:
-            what: the game should have done.
-        """
-        if time.monotonic() >= self.deadline:
-            raise GameTimeout(
-                f"the game at {self.host}:{self.port} did not {what} within {self._allowed_s:g} s: it hangs, is "
-                "minimised, stands in a dialog, or another training drives it"
+    def _no_answer(self, error: OSError) -> str:
+        if isinstance(error, TimeoutError):  # where no program listens, the system refuses at once
+            hint = "If the game is running, it hangs, another training drives it, or a firewall blocks the connection"
+        else:
+            hint = (
+                "Is the game running? Does its console say that the plugin is loaded, and does its start command "
+                f"contain `set custom_port {self.port}`? TMInterface 1.x has another protocol: use game=tmi1"
             )
+        return f"nobody answers at {self.host}:{self.port} ({error}). {hint}"

@@ -1,6 +1,6 @@
-"""Messages of TMInterface 2's link plugin: whole numbers of four bytes, little-endian, no lengths but where told.
+"""Messages of TMInterface 2's link plugin: little-endian integers of four bytes, with a length only where noted.
 
-The game speaks first and waits until its number is sent back; in between it takes requests.
+The game speaks first and waits until its message's number is sent back; in between it takes requests.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from enum import IntEnum
 from struct import Struct
 from typing import Final
 
-from tm_torchrl.game.state_layout import checkpoint_times, taken_back
+from tm_torchrl.game.state_layout import checkpoint_times, without_last_checkpoint
 from tm_torchrl.world.actions import Inputs
 
 
 class Message(IntEnum):
-    """Who sends what; the game's are the first five."""
+    """Numbers of the messages; the game sends the first five, the client the others."""
 
     RUN_STEP = 1  # race time ms
     CHECKPOINT = 2  # count, total
@@ -46,7 +46,7 @@ TWO_INTS: Final = Struct("<2i")
 UINT: Final = Struct("<I")
 FLOAT: Final = Struct("<f")
 KEYS: Final = Struct("<4B")
-DEFAULT_TIMEOUT_MS: Final = 2000  # how long the game waits for its number
+DEFAULT_TIMEOUT_MS: Final = 2000  # how long the game waits for its number to come back
 DEFAULT_PORT: Final = 8478
 SETUP: Final = (  # console commands on connecting
     "set unfocused_fps_limit false",
@@ -58,7 +58,7 @@ SETUP: Final = (  # console commands on connecting
 
 
 def request(message: Message) -> bytes:
-    """A request without content, or the number that lets the game go on.
+    """A request without content, or one of the game's numbers, which lets it go on.
 
     >>> request(Message.GIVE_UP)
     b'\\x0b\\x00\\x00\\x00'
@@ -67,17 +67,17 @@ def request(message: Message) -> bytes:
 
 
 def request_number(message: Message, number: int) -> bytes:
-    """``SET_TIMEOUT``, ``SET_STEP_PERIOD`` or ``TOGGLE_INTERFACE``."""
+    """A request with one number: ``SET_TIMEOUT``, ``SET_STEP_PERIOD`` or ``TOGGLE_INTERFACE``."""
     return INT.pack(message) + (UINT if message == Message.SET_TIMEOUT else INT).pack(number)
 
 
 def set_speed(speed: float) -> bytes:
-    """Times the race's own; 0 freezes the game, and pictures still come."""
+    """Set the speed as a multiple of real time; 0 freezes the game, but pictures still come."""
     return INT.pack(Message.SET_SPEED) + FLOAT.pack(speed)
 
 
 def set_inputs(inputs: Inputs) -> bytes:
-    """Keys held from the next tick on."""
+    """Hold these keys from the next tick on."""
     return INT.pack(Message.SET_INPUTS) + KEYS.pack(inputs.left, inputs.right, inputs.gas, inputs.brake)
 
 
@@ -87,7 +87,7 @@ def rewind_to(state: bytes | bytearray) -> bytes:
 
 
 def execute(command: str) -> bytes:
-    """A line of the game's console; its length counts bytes, so any language is meant.
+    """Run a line of the game's console, in UTF-8; its length counts bytes.
 
     >>> execute("é")
     b'\\x0e\\x00\\x00\\x00\\x02\\x00\\x00\\x00\\xc3\\xa9'
@@ -97,12 +97,12 @@ def execute(command: str) -> bytes:
 
 
 def request_frame(width: int, height: int) -> bytes:
-    """A picture, when the game draws next."""
+    """Request a picture, which comes when the game draws next."""
     return INT.pack(Message.REQUEST_FRAME) + TWO_INTS.pack(width, height)
 
 
 def load_map(path: str) -> bytes:
-    """The console's command to load a map.
+    """Load a map by the console's command.
 
     >>> load_map("a b.Gbx")[8:]
     b'map "a b.Gbx"'
@@ -110,6 +110,8 @@ def load_map(path: str) -> bytes:
     return execute(f'map "{path}"' if " " in path else f"map {path}")
 
 
-def without_finish(state: bytes) -> bytes:
-    """What keeps a finish, at whose state the game waits, from ending the race."""
-    return rewind_to(taken_back(state)) if len(checkpoint_times(state)) else request(Message.PREVENT_FINISH)
+def prevent_finish_at(state: bytes) -> bytes:
+    """Keep a finish from ending the race, while the game waits at the finish's state."""
+    if len(checkpoint_times(state)):
+        return rewind_to(without_last_checkpoint(state))
+    return request(Message.PREVENT_FINISH)

@@ -1,4 +1,4 @@
-"""The game's pictures as networks see them."""
+"""The game's pictures in grey."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def grey_of(picture: bytes, *, width: int, height: int) -> np.ndarray:
-    """Grey levels of blue, green, red and alpha, uint8 ``[height, width]``: a picture that is grey stays the same.
+    """Grey levels of a picture in blue, green, red and alpha, uint8 ``[height, width]``; grey pixels keep their level.
 
     >>> grey_of(bytes([9, 9, 9, 255, 0, 255, 0, 255]), width=2, height=1).tolist()  # 150 / 256 of 255, rounded
     [[9, 149]]

@@ -1,4 +1,4 @@
-"""An emulator that fails as games do, at moments drawn from a seed: to show what a client makes of it."""
+"""An emulator that fails as games do, at random messages, to test how a client handles it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
-from tm_torchrl.game.emulator.protocol2 import ClientGone, Protocol2Server
+from tm_torchrl.game.emulator.protocol2 import Protocol2Server
+from tm_torchrl.game.emulator.server import ClientGone
 from tm_torchrl.game.tmi2.messages import INT, TWO_INTS, Message
 from tm_torchrl.tracks import Track
 
 
 class Fault(Enum):
-    """What goes wrong."""
-
     FREEZE = "no answer until the client is gone"
     SLOW = "an answer shortly before it would be too late"
     DROP = "the connection is closed"
@@ -25,12 +24,12 @@ class Fault(Enum):
     WRONG_LENGTH = "a state whose length is announced wrongly"
     SHORT_PICTURE = "a picture of fewer pixels than were asked for"
     CLOCK_JUMP = "a run step far ahead of its time"
-    MENUS = "the game is in its menus when the next client comes"
+    MENUS = "the game shows its menus when the next client comes"
     NO_FINISH = "a finish without its message"
     NO_CHECKPOINT = "a checkpoint without its message"
 
 
-PATIENCE = 4  # times ``every``, after which a fault whose message does not come gives way to another
+PATIENCE = 4  # after this many times ``every``, a fault whose message does not come is replaced by another
 _AT_MESSAGE = {
     Fault.SHORT_PICTURE: Message.FRAME,
     Fault.CLOCK_JUMP: Message.RUN_STEP,
@@ -43,12 +42,12 @@ class FaultyServer(Protocol2Server):
     """``Protocol2Server`` with faults.
 
     Args:
-        track: to race on.
-        seed: of the draws.
-        every: messages between two faults, on average.
-        kinds: of faults; all by default.
-        freeze_s: how long it freezes, and, of this, how long it is slow: a tenth.
-        options: further ones of ``Protocol2Server``.
+        track: Track to race on.
+        seed: Seeds the draws.
+        every: Average number of messages between two faults.
+        kinds: Kinds of faults; all by default.
+        freeze_s: How long ``FREEZE`` lasts; ``SLOW`` lasts a tenth of it.
+        options: Further arguments of ``Protocol2Server``.
     """
 
     def __init__(
@@ -115,6 +114,6 @@ class FaultyServer(Protocol2Server):
                 self._to_send += whole[: len(whole) // 2]
                 self._flush()
             elif fault is Fault.MENUS:
-                self._is_in_menus = True
+                self.is_in_menus = True
             raise ClientGone(f"fault: {fault.value}")
         super()._say(message, content)
