@@ -115,11 +115,11 @@ class GameTask(Driving):
 
     def env_to_look_at(self, *, num_envs: int = 1) -> EnvBase:
         """The car of the instance that evaluations drive in."""
-        return TrackManiaEnv(1, **self._options(self._world(self.game.home), self.limits))
+        return TrackManiaEnv(1, **self._options(self._world(self.game.evaluation_instance), self.limits))
 
     def evaluate(self, policy: TensorDictModuleBase, *, num: int, seed: int) -> list[Row]:
         """Laps, all from the start line."""
-        world = self._world(self.game.home)
+        world = self._world(self.game.evaluation_instance)
         state, past_starts = world.save() if world.has_begun else None, world.past_starts
         world.past_starts = 0.0
         try:
