@@ -10,7 +10,7 @@ from tensordict import TensorDict
 from tensordict.nn import TensorDictSequential
 from torch import Tensor, nn
 from torchrl.collectors import Collector
-from torchrl.data import Categorical, Composite, MultiCategorical, OneHot
+from torchrl.data import Categorical, Composite, OneHot
 from torchrl.envs import ExplorationType, GymEnv, set_exploration_type
 from torchrl.modules import EGreedyModule
 
@@ -163,15 +163,14 @@ def test_specs_of_blocks(is_one_hot: bool, batch: tuple[int, ...]) -> None:
 
 
 def test_actor_refuses() -> None:
-    with pytest.raises(ValueError, match="the network decides blocks of actions, so one more dimension is needed"):
+    with pytest.raises(ValueError, match=r"spec of shape \(\)"):
         QuantileActor(small(MLPIQNetwork, num_slots=2), spec=Categorical(3))
-    with pytest.raises(ValueError, match="num_fractions=7: the network has 6 fixed fractions"):
+    with pytest.raises(ValueError, match="num_fractions=7"):
         QuantileActor(small(MLPQRNetwork), spec=Categorical(3), num_fractions=7)
-    with pytest.raises(TypeError, match="network=Linear: a QuantileNetwork is wanted"):
+    with pytest.raises(TypeError, match="network=Linear"):
         QuantileModule(nn.Linear(4, 3))
-    with pytest.raises(KeyError, match="no 'observation' in the tensordict; it has pixels"):
+    with pytest.raises(KeyError, match=r"no 'observation' .* pixels"):
         QuantileActor(small(MLPQRNetwork), spec=Categorical(3))(TensorDict({"pixels": torch.zeros(5, 4)}, [5]))
-    assert MultiCategorical([3, 3]) is not None
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1.0])
@@ -230,6 +229,5 @@ def test_collector_with_cartpole(is_categorical: bool) -> None:
 def test_a_network_of_another_number_of_actions(num_actions: int) -> None:
     """With fewer than the environment's it would never take the last ones, and nobody would see why."""
     actor = QuantileActor(MLPIQNetwork(4, num_actions), spec=Categorical(3))
-    wanted = f"the network values {num_actions} actions, spec has 3: construct it with num_actions=3"
-    with pytest.raises(ValueError, match=wanted):
+    with pytest.raises(ValueError, match=rf"{num_actions} actions.* num_actions=3"):
         actor(TensorDict({"observation": torch.zeros(5, 4)}, [5]))

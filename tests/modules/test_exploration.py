@@ -262,7 +262,7 @@ def test_own_noise_for_each_row_by_hand() -> None:
             weight = layer.weight_mu + layer.weight_sigma * torch.outer(noise_out, noise_in)
             bias = layer.bias_mu + layer.bias_sigma * noise_out
             assert torch.allclose(found[row], inputs[row] @ weight.T + bias, atol=1e-6)
-        with pytest.raises(ValueError, match=r"inputs: 3 rows, but noise was drawn for 4; call reset_noise\(3\)"):
+        with pytest.raises(ValueError, match=r"inputs: 3 rows.*reset_noise\(3\)"):
             layer(inputs[:3])
         layer.reset_noise()
         assert torch.equal(layer(inputs[:3]), nn.functional.linear(inputs[:3], layer.weight, layer.bias))
@@ -287,7 +287,7 @@ def test_the_value_output_may_stay_plain() -> None:
 
 
 def test_noise_of_torchrl_is_shared() -> None:
-    with pytest.raises(TypeError, match="num_rows: TorchRL's NoisyLinear has one noise for all rows"):
+    with pytest.raises(TypeError, match="num_rows=3"):
         reset_noise(torchrl.modules.NoisyLinear(2, 2), num_rows=3)
-    with pytest.raises(ValueError, match=r"sigma_init=0.0: must be positive; for no noise use nn.Linear"):
+    with pytest.raises(ValueError, match="sigma_init=0"):
         NoisyLinear(2, 2, sigma_init=0.0)

@@ -11,8 +11,7 @@ from tensordict import TensorDictBase
 from torchrl.objectives import SoftUpdate as TorchRLSoftUpdate
 
 from tests.objectives.cases import every_network, losses_of, make_batch, make_loss
-from tm_torchrl.modules import MLPIQNetwork, MLPQRNetwork, NoisyLinear, QuantileNetwork
-from tm_torchrl.modules.encoders.encoders import Normalize
+from tm_torchrl.modules import MLPIQNetwork, MLPQRNetwork, NoisyLinear, Normalize, QuantileNetwork
 from tm_torchrl.objectives import HardUpdate, IQNLoss, QRDQNLoss, SoftUpdate
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
 

@@ -8,21 +8,18 @@ from tm_torchrl import lazy
 
 if TYPE_CHECKING:
     from tm_torchrl.modules.actor import QuantileActor, QuantileModule
-    from tm_torchrl.modules.encoders.encoders import (
-        FloatEncoder,
-        Normalize,
-        PixelEncoder,
-        PixelFloatEncoder,
-        SmallPixelEncoder,
-    )
+    from tm_torchrl.modules.encoders.encoders import PixelFloatEncoder
+    from tm_torchrl.modules.encoders.floats import FloatEncoder, Normalize
     from tm_torchrl.modules.encoders.impala import ImpalaEncoder
+    from tm_torchrl.modules.encoders.pixels import PixelEncoder, SmallPixelEncoder
     from tm_torchrl.modules.encoders.trunk import ResidualTrunk
     from tm_torchrl.modules.exploration import Boltzmann, EpsilonGreedy, NoisyExploration, PerturbedValues
     from tm_torchrl.modules.layers.activations import CReLU
     from tm_torchrl.modules.layers.initialization import orthogonal_
     from tm_torchrl.modules.layers.noisy import NoisyLinear, reset_noise
     from tm_torchrl.modules.layers.spectral_norm import SpectralConv2d
-    from tm_torchrl.modules.mlp import MLPFQFNetwork, MLPIQNetwork, MLPNQNetwork, MLPQRNetwork
+    from tm_torchrl.modules.layers.style import LayerStyle
+    from tm_torchrl.modules.networks import MLPFQFNetwork, MLPIQNetwork, MLPNQNetwork, MLPQRNetwork
     from tm_torchrl.modules.quantiles.conditioning import FiLM, Hadamard
     from tm_torchrl.modules.quantiles.decoder import Decoder, DuelingDecoder
     from tm_torchrl.modules.quantiles.distortion import CPW, CVaR, Power, RiskDistortion, Wang

@@ -14,7 +14,7 @@ from torchrl.envs import ExplorationType
 from torchrl.envs.utils import exploration_type
 from torchrl.modules import QValueModule
 
-from tm_torchrl.modules.layers.choices import require_count
+from tm_torchrl.modules.layers.arguments import require_count
 from tm_torchrl.modules.quantiles.distortion import RiskDistortion
 from tm_torchrl.modules.quantiles.fractions import FractionProposal, midpoints
 from tm_torchrl.modules.quantiles.network import QuantileNetwork, Quantiles, mean_over_fractions

@@ -92,23 +92,22 @@ def test_every_output_of_a_monotone_head_has_a_gradient() -> None:
 
 
 def test_a_monotone_head_needs_outputs() -> None:
-    with pytest.raises(ValueError, match="a monotone head needs num_outputs of 3 or more"):
-        MonotoneHead(Decoder(4, 2))
-    with pytest.raises(ValueError, match="needs num_outputs of 3"):
-        MonotoneHead(Decoder(4, 2, num_outputs=2))
+    for num_outputs in (None, 2):
+        with pytest.raises(ValueError, match="num_outputs"):
+            MonotoneHead(Decoder(4, 2, num_outputs=num_outputs))
 
 
 def test_a_fixed_head_has_its_own_fractions() -> None:
     head = FixedHead(Decoder(4, 2, num_outputs=8, num_slots=3))
     assert torch.equal(head.fractions, midpoints(8))
     assert head(torch.zeros(5, 4), head.fractions.expand(5, 8)).shape == (5, 8, 3, 2)
-    with pytest.raises(ValueError, match="fractions: 7 given; this head has outputs for 8 fixed ones"):
+    with pytest.raises(ValueError, match="fractions: 7 "):
         head(torch.zeros(5, 4), torch.zeros(5, 7))
 
 
 def test_implicit_by_hand() -> None:
     # One cosine, two features, Hadamard with weights 1, 2 and bias 0.5: features times leaky(c + 0.5, 2c + 0.5).
-    head = ImplicitHead(CosineEmbedding(1), Hadamard(1, 2), Decoder(2, 1, num_hidden_layers=0))
+    head = ImplicitHead(CosineEmbedding(1), Hadamard(1, 2), Decoder(2, 1, hidden_size=None))
     with torch.no_grad():
         head.conditioning.projection[0].weight.copy_(torch.tensor([[1.0], [2.0]]))
         head.conditioning.projection[0].bias.fill_(0.5)
@@ -150,5 +149,5 @@ def test_dueling_by_hand(num_outputs: int | None, num_slots: int | None) -> None
 
 @pytest.mark.parametrize("name", ["num_actions", "num_slots", "num_outputs"])
 def test_decoders_refuse_nothing(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name}=0: at least 1"):
+    with pytest.raises(ValueError, match=f"{name}=0"):
         Decoder(**({"num_features": 4, "num_actions": 2} | {name: 0}))

@@ -9,55 +9,46 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from tm_torchrl.modules.encoders.images import scaled_images
 from tm_torchrl.modules.encoders.pooling import pooling_layers
-from tm_torchrl.modules.layers.activations import Activation, growth_of, make_activation
-from tm_torchrl.modules.layers.choices import require_count
-from tm_torchrl.modules.layers.dense import Initialization
-from tm_torchrl.modules.layers.initialization import HIDDEN_GAIN, orthogonal_
+from tm_torchrl.modules.encoders.scaling import scaled_images
+from tm_torchrl.modules.layers.activations import Activation, growth_of
+from tm_torchrl.modules.layers.arguments import require_count
+from tm_torchrl.modules.layers.initialization import orthogonal_
 from tm_torchrl.modules.layers.spectral_norm import Convolution, convolutions, norms_of, run_with
+from tm_torchrl.modules.layers.style import Initialization, LayerStyle
 
-CHANNELS = (16, 32, 32)  # of the three stages at width 1
+CHANNELS = (16, 32, 32)  # outputs of the three stages at width 1
 
 
 class ResidualBlock(nn.Module):
-    """Activation, convolution, activation, convolution, plus what came in.
+    """Activation, convolution, activation, convolution, plus the block's own input.
 
     Args:
-        channels: in and out.
-        convolution: makes one.
-        activation: makes one, or its name.
-        initialization: of the weights.
+        channels: The number of channels of input and output.
+        style: Activation and first weights.
+        convolution: The class of the convolutions.
 
     Examples:
         >>> import torch
-        >>> ResidualBlock(8)(torch.zeros(2, 8, 4, 4)).shape
+        >>> ResidualBlock(8, LayerStyle(activation="relu"))(torch.zeros(2, 8, 4, 4)).shape
         torch.Size([2, 8, 4, 4])
     """
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        convolution: Convolution = nn.Conv2d,
-        activation: Activation = "relu",
-        initialization: Initialization | None = orthogonal_,
-    ) -> None:
+    def __init__(self, channels: int, style: LayerStyle, *, convolution: Convolution = nn.Conv2d) -> None:
         super().__init__()
-        first = make_activation(activation, dim=1, in_place=False)  # what comes in is added again
+        first = style.make_activation(dim=1, in_place=False)  # the input is needed again for the sum
         inputs = channels * growth_of(first)
         self.layers = nn.Sequential(
             first,
             convolution(inputs, channels, 3, padding=1),
-            make_activation(activation, dim=1),
+            style.make_activation(dim=1),
             convolution(inputs, channels, 3, padding=1),
         )
-        if initialization is not None:
-            initialization(self.layers[1], HIDDEN_GAIN)
-            initialization(self.layers[3], HIDDEN_GAIN)
+        style.initialize(self.layers[1])
+        style.initialize(self.layers[3])
 
     def forward(self, maps_BCHW: Tensor, norms: Iterator[Tensor] | None = None) -> Tensor:
-        """The same shape; ``norms`` are those of normalised convolutions, if they are known already."""
+        """Maps of the same shape; ``norms`` are those of normalised convolutions, if they are computed already."""
         norms = norms_of(self) if norms is None else norms
         hidden_BCHW = maps_BCHW
         for layer in self.layers:
@@ -66,22 +57,23 @@ class ResidualBlock(nn.Module):
 
 
 class ImpalaEncoder(nn.Module):
-    """The residual network of IMPALA (Espeholt et al. 2018) over images: what BTR sees with, at width 2.
+    """The residual convolutions of IMPALA (Espeholt et al. 2018) over images; BTR uses them at width 2.
 
-    Three stages of 16, 32 and 32 channels times the width: a convolution, a maximum over 3 x 3 with stride 2, two
-    residual blocks. Each halves the edge, rounding up: 64 pixels become 8. After the last an activation and the
-    pooling. With ``"crelu"`` every convolution behind an activation reads twice as many channels, and the features are
-    twice as many.
+    Three stages of 16, 32 and 32 channels times the width, each with a convolution, a maximum over 3 x 3 with stride 2
+    and two residual blocks. Each stage halves the edge, rounding up: 64 pixels become 8. An activation and the pooling
+    follow the last stage. With ``"crelu"`` every convolution after an activation reads twice as many channels, and
+    there are twice as many features.
 
     Args:
         image_size: H = W.
-        channels: of the image.
-        width: 1, 2 or 4 in papers.
+        channels: The number of channels of the image.
+        width: Multiplies the channels of all stages; 1, 2 or 4 in papers.
         pooling: ``"flatten"``, ``"max"``, ``"average"`` or ``"global_average"``.
-        pool_size: edge of what ``"max"`` and ``"average"`` leave; ``None`` for 6.
-        spectral_norm: ``None``, ``"residual"`` (the blocks' convolutions: BTR's paper) or ``"all"`` convolutions.
-        activation: makes one, or its name.
-        initialization: of the weights.
+        pool_size: The edge of the map that ``"max"`` and ``"average"`` leave; ``None`` for 6.
+        spectral_norm: The normalised convolutions: ``None``, ``"residual"`` (those of the blocks: BTR's paper) or
+            ``"all"``.
+        activation: The name of an activation, or a function that makes one.
+        initialization: Called with each layer and its gain; ``None`` keeps torch's own initialisation.
 
     Examples:
         >>> import torch
@@ -103,24 +95,21 @@ class ImpalaEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if isinstance(image_size, tuple):
-            raise ValueError(f"image_size={image_size}: square images are wanted; PixelEncoder takes others")
+            raise ValueError(f"image_size={image_size}: images must be square; PixelEncoder takes others")
         for name, value in (("image_size", image_size), ("channels", channels), ("width", width)):
             require_count(value, argument=name)
         self.image_size = image_size
         plain, residual = convolutions(spectral_norm, has_residual_blocks=True)
+        style = LayerStyle(activation=activation, initialization=initialization)
         layers: list[nn.Module] = []
         size, inputs = image_size, channels
         for outputs in (width * base for base in CHANNELS):
             first = plain(inputs, outputs, 3, padding=1)
-            if initialization is not None:
-                initialization(first, HIDDEN_GAIN)
+            style.initialize(first)
             layers += [first, nn.MaxPool2d(3, stride=2, padding=1)]
-            layers += [
-                ResidualBlock(outputs, convolution=residual, activation=activation, initialization=initialization)
-                for _ in range(2)
-            ]
+            layers += [ResidualBlock(outputs, style, convolution=residual) for _ in range(2)]
             size, inputs = (size + 1) // 2, outputs
-        last = make_activation(activation, dim=1)
+        last = style.make_activation(dim=1)
         pool, self.num_features = pooling_layers(
             pooling, pool_size=pool_size, map_size=size, channels=inputs * growth_of(last)
         )
@@ -129,7 +118,7 @@ class ImpalaEncoder(nn.Module):
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """``[B, D]`` from uint8 pixels, scaled to -1..1."""
         hidden = scaled_images(pixels_BCHW)
-        norms = norms_of(self)  # all at once
+        norms = norms_of(self)  # of all convolutions at once, which is faster
         for layer in self.layers:
             hidden = layer(hidden, norms) if isinstance(layer, ResidualBlock) else run_with(layer, hidden, norms)
         return hidden

@@ -1,4 +1,4 @@
-"""What follows an image encoder's last convolution: the map as it is, or a smaller one."""
+"""The layers after an image encoder's last convolution, which flatten its map or make it smaller."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from tm_torchrl.modules.layers.choices import chosen
+from tm_torchrl.modules.layers.arguments import chosen
 
 DEFAULT_SIZE = 6  # BTR
 
@@ -19,14 +19,14 @@ _POOLS: dict[str, Callable[[int], nn.Module] | None] = {
 
 
 def pooling_layers(pooling: str, *, pool_size: int | None, map_size: int, channels: int) -> tuple[list[nn.Module], int]:
-    """The layers, the last of which flattens, and the number of features that they give.
+    """The pooling layers, of which the last flattens, and the number of their features.
 
     Args:
         pooling: ``"flatten"`` (every pixel of the map), ``"max"`` (adaptive maximum: BTR), ``"average"`` (adaptive
             average), or ``"global_average"`` (one number for each channel: Impoola, Trumpp et al. 2025).
-        pool_size: edge of what ``"max"`` and ``"average"`` leave; ``None`` for 6.
-        map_size: edge of the last convolution's map.
-        channels: of that map.
+        pool_size: The edge of the map that ``"max"`` and ``"average"`` leave; ``None`` for 6.
+        map_size: The edge of the last convolution's map.
+        channels: The number of channels of that map.
 
     Examples:
         >>> pooling_layers("max", pool_size=None, map_size=8, channels=64)
@@ -35,7 +35,7 @@ def pooling_layers(pooling: str, *, pool_size: int | None, map_size: int, channe
     pool = chosen(pooling, _POOLS, argument="pooling")
     takes_size = pooling in ("max", "average")
     if pool_size is not None and not takes_size:
-        raise ValueError(f"pool_size={pool_size}: pooling={pooling!r} has no size of its own; leave it out")
+        raise ValueError(f"pool_size={pool_size}: pooling={pooling!r} takes no size; leave it out")
     if pool is None:
         return [nn.Flatten()], channels * map_size * map_size
     size = 1 if not takes_size else DEFAULT_SIZE if pool_size is None else pool_size

@@ -8,20 +8,22 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from tm_torchrl.modules.layers.activations import Activation, leaky_relu
-from tm_torchrl.modules.layers.dense import Initialization, LinearLayer, dense
+from tm_torchrl.modules.layers.arguments import require_count
+from tm_torchrl.modules.layers.dense import dense
 from tm_torchrl.modules.layers.initialization import orthogonal_
+from tm_torchrl.modules.layers.style import Initialization, LayerStyle, LinearLayer
 
 
 class ResidualTrunk(nn.Module):
-    """Blocks over the features of image and floats together: layer norm, dense, activation, dense, plus what came in.
+    """Blocks over the features of all observations: layer norm, dense, activation, dense, plus the block's own input.
 
     Args:
         num_features: D.
-        num_blocks: one behind the other.
-        hidden_size: inside each block.
-        activation: makes one, or its name.
-        linear: makes one layer.
-        initialization: of the weights.
+        num_blocks: The number of blocks.
+        hidden_size: The size of the layer inside each block.
+        activation: The name of an activation, or a function that makes one.
+        linear: ``"linear"``, ``"noisy"``, or a function that makes a layer from its sizes.
+        initialization: Called with each layer and its gain; ``None`` keeps torch's own initialisation.
 
     Examples:
         >>> import torch
@@ -41,19 +43,11 @@ class ResidualTrunk(nn.Module):
     ) -> None:
         super().__init__()
         for name, value in (("num_blocks", num_blocks), ("hidden_size", hidden_size)):
-            if value < 1:
-                raise ValueError(f"{name}={value}: at least 1 is needed; for no trunk leave it out")
+            require_count(value, argument=name)
+        style = LayerStyle(activation=activation, linear=linear, initialization=initialization)
+        sizes = [num_features, hidden_size, num_features]
         self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.LayerNorm(num_features),
-                *dense(
-                    [num_features, hidden_size, num_features],
-                    output_gain=1.0,
-                    activation=activation,
-                    linear=linear,
-                    initialization=initialization,
-                ),
-            )
+            nn.Sequential(nn.LayerNorm(num_features), *dense(sizes, output_gain=1.0, style=style))
             for _ in range(num_blocks)
         )
 

@@ -7,20 +7,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from tm_torchrl.modules.layers.choices import maker
+from tm_torchrl.modules.layers.arguments import maker
 from tm_torchrl.modules.layers.initialization import LEAKY_SLOPE
 
 Activation = Callable[[], nn.Module] | str
 
 
 class CReLU(nn.Module):
-    """The positive and the negative part side by side: twice as many outputs, none of them lost (Shang et al. 2016).
+    """The positive and the negative part side by side: two outputs for each input (Shang et al. 2016).
 
-    Keeps networks plastic (Abbas et al. 2023). Layers followed by it have half as many outputs of their own, so that
+    It keeps networks plastic (Abbas et al. 2023). A layer in front of it has half as many outputs of its own, so that
     sizes stay what they are with other activations.
 
     Args:
-        dim: of the units.
+        dim: The dimension of the units.
 
     Examples:
         >>> CReLU()(torch.tensor([[1.0, -2.0]]))
@@ -39,7 +39,7 @@ class CReLU(nn.Module):
 
 
 def leaky_relu() -> nn.Module:
-    """The default activation; in place, since what it overwrites is used by nothing else."""
+    """The default activation. It works in place, because nothing else uses the tensor that it overwrites."""
     return nn.LeakyReLU(LEAKY_SLOPE, inplace=True)
 
 
@@ -56,8 +56,8 @@ def make_activation(activation: Activation, *, dim: int = -1, in_place: bool = T
 
     Args:
         activation: ``"leaky_relu"``, ``"relu"``, ``"gelu"``, ``"crelu"``, or a function that makes one.
-        dim: of the units: -1, or 1 for images.
-        in_place: may overwrite its input, if it is of that kind.
+        dim: The dimension of the units: -1, or 1 for images.
+        in_place: Whether the activation may overwrite its input, if it is of that kind.
 
     Examples:
         >>> make_activation("crelu", dim=1)(torch.zeros(2, 8, 4, 4)).shape
@@ -72,7 +72,7 @@ def make_activation(activation: Activation, *, dim: int = -1, in_place: bool = T
 
 
 def outputs_before(activation: nn.Module, size: int) -> int:
-    """How many outputs a layer has so that ``size`` come out of the activation behind it.
+    """The number of outputs that a layer needs for ``size`` outputs after its activation.
 
     >>> outputs_before(CReLU(), 64), outputs_before(nn.ReLU(), 64)
     (32, 64)
@@ -80,12 +80,11 @@ def outputs_before(activation: nn.Module, size: int) -> int:
     growth = growth_of(activation)
     if size % growth:
         raise ValueError(
-            f"activation={type(activation).__name__}: makes {growth} of each unit, so a layer of {size} cannot be; "
-            f"give a multiple of {growth}"
+            f"activation={type(activation).__name__}: the size of a layer must be a multiple of {growth}, not {size}"
         )
     return size // growth
 
 
 def growth_of(activation: nn.Module) -> int:
-    """Outputs for each input: 2 for ``CReLU``, else 1."""
+    """The number of outputs for each input: 2 for ``CReLU``, otherwise 1."""
     return int(getattr(activation, "growth", 1))

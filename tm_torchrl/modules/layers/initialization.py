@@ -1,4 +1,4 @@
-"""Initial weights."""
+"""First weights of layers."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import math
 
 from torch import Tensor, nn
 
-LEAKY_SLOPE = 0.01  # of the negative side, in every hidden layer of the Linesight agent
+LEAKY_SLOPE = 0.01  # slope for negative inputs, in every hidden layer of the Linesight agent
 HIDDEN_GAIN = math.sqrt(2 / (1 + LEAKY_SLOPE**2))
 
 
 def orthogonal_(module: nn.Module, gain: float = HIDDEN_GAIN) -> None:
     """Orthogonal weights and zero biases in one linear or convolutional layer; other modules stay as they are.
 
-    The gains of the Linesight agent: that of a leaky ReLU with slope 0.01 for hidden layers, sqrt(2) times it for the
-    projection of the cosine embedding (a cosine has half the variance of a unit input), 1 for output layers. Every
-    class that takes ``initialization`` calls it with a layer and the gain of its place; ``None`` there leaves torch's
-    own initialisation. Noisy layers have their own.
+    The gains are those of the Linesight agent: for hidden layers the gain of a leaky ReLU with slope 0.01, for the
+    projection of the cosine embedding sqrt(2) times that (a cosine has half the variance of a unit input), and 1 for
+    output layers. Noisy layers keep their own initialisation.
 
     Examples:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Noisy layers whose noise is there when it is wanted: when acting to explore, and inside losses."""
+"""Noisy layers whose noise is on where it is needed: when an actor explores, and inside losses."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torchrl.modules import NoisyLinear as _TorchRLNoisyLinear
 class NoisyLinear(_TorchRLNoisyLinear):
     """TorchRL's factorised noisy layer (Fortunato et al. 2018), constructed as ``nn.Linear`` is.
 
-    The noise is on while actions are explored (``ExplorationType.RANDOM``) and off in evaluation. TorchRL's own losses
-    run as if in evaluation, which silently takes the noise out of the training; those of ``tm_torchrl`` do not, and
+    The noise is on while an actor explores (``ExplorationType.RANDOM``) and off in evaluation. TorchRL's own losses
+    run as if in evaluation, which silently removes the noise from training. The losses of ``tm_torchrl`` keep it, and
     draw new noise for the online and for the target network at every call.
 
     Args:
-        in_features: inputs.
-        out_features: outputs.
-        sigma_init: initial deviation, divided by the square root of the inputs.
+        in_features: The number of inputs.
+        out_features: The number of outputs.
+        sigma_init: The first deviation of the noise, before it is divided by the square root of the number of inputs.
 
     Examples:
         >>> import torch
@@ -32,7 +32,7 @@ class NoisyLinear(_TorchRLNoisyLinear):
 
     def __init__(self, in_features: int, out_features: int, sigma_init: float = 0.5) -> None:
         if sigma_init <= 0:
-            raise ValueError(f"sigma_init={sigma_init}: must be positive; for no noise use nn.Linear")
+            raise ValueError(f"sigma_init={sigma_init}: must be positive; without noise use nn.Linear")
         self.row_noise: tuple[Tensor, Tensor] | None = None
         super().__init__(in_features, out_features, std_init=sigma_init)
 
@@ -40,10 +40,10 @@ class NoisyLinear(_TorchRLNoisyLinear):
         """Draw new noise.
 
         Args:
-            num_rows: B, for noise of its own for each row of inputs ``[B, ..., in_features]``, or for each N of
-                ``[B * N, in_features]``; ``None`` for one draw
-                that all inputs share. Own noise is kept as its factors, ``[B, in]`` and ``[B, out]``: B matrices are
-                never made. It is in no state dict.
+            num_rows: B, to give each row of inputs ``[B, ..., in_features]``, or each N rows of inputs
+                ``[B * N, in_features]``, their own noise; ``None`` for one draw that all inputs share. The noise of
+                rows is kept as factors ``[B, in]`` and ``[B, out]``, so that B matrices are never made. It is not
+                part of the state dict.
         """
         if num_rows is None:
             self.row_noise = None
@@ -67,31 +67,33 @@ class NoisyLinear(_TorchRLNoisyLinear):
         return outputs.reshape(*inputs.shape[:-1], self.out_features)
 
     def _is_folded(self, inputs: Tensor) -> bool:
-        """Whether inputs are ``[B * N, in_features]``, as ``Dense`` gives them, not ``[B, ..., in_features]``."""
-        num, wanted = len(inputs), len(self.row_noise[0]) if self.row_noise is not None else 1
-        if num % wanted:
-            raise ValueError(f"inputs: {num} rows, but noise was drawn for {wanted}; call reset_noise({num})")
-        return num != wanted
+        """Whether inputs are ``[B * N, in_features]``, as ``Dense`` folds them, and not ``[B, ..., in_features]``."""
+        num, expected = len(inputs), len(self.row_noise[0]) if self.row_noise is not None else 1
+        if num % expected:
+            raise ValueError(f"inputs: {num} rows, but noise was drawn for {expected}; call reset_noise({num})")
+        return num != expected
 
 
 def reset_noise(module: nn.Module, *, num_rows: int | None = None) -> None:
     """Draw new noise in every noisy layer of a module, in place.
 
     Args:
-        module: with noisy layers.
-        num_rows: B, for noise of its own for each row of inputs; ``None`` for one draw that all share.
+        module: A module with noisy layers.
+        num_rows: B, to give each row of inputs its own noise; ``None`` for one draw that all rows share.
     """
     for layer in module.modules():
         if isinstance(layer, NoisyLinear):
             layer.reset_noise(num_rows)
         elif isinstance(layer, _TorchRLNoisyLinear):
             if num_rows is not None:
-                raise TypeError("num_rows: TorchRL's NoisyLinear has one noise for all rows; use tm_torchrl's")
+                raise TypeError(
+                    f"num_rows={num_rows}: TorchRL's NoisyLinear has the same noise for all rows; use tm_torchrl's"
+                )
             layer.reset_noise()
 
 
 def is_noisy(module: nn.Module) -> bool:
-    """Whether there are noisy layers in it.
+    """Whether a module contains noisy layers.
 
     >>> is_noisy(nn.Sequential(nn.Linear(4, 2))), is_noisy(nn.Sequential(NoisyLinear(4, 2)))
     (False, True)

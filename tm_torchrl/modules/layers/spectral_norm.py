@@ -1,4 +1,4 @@
-"""Convolutions divided by their spectral norm, which is computed from the weights alone: no state, no power iteration.
+"""Convolutions whose weights are divided by their spectral norm, computed from the weights alone, without a state.
 
 Shapes: G weights of one size, O outputs, K inputs times kernel area.
 """
@@ -13,19 +13,18 @@ from torch import Tensor, nn
 from tm_torchrl.modules.layers.dense import full_precision
 
 SMALLEST = 1e-12
-CHOICES = ("residual", "all")
 
 Convolution = Callable[..., nn.Conv2d]
 
 
 def spectral_norm(weight: Tensor) -> Tensor:
-    """The largest singular value of a weight ``[O, ...]`` seen as a matrix ``[O, K]``, with its gradient.
+    """The largest singular value of a weight ``[O, ...]`` taken as a matrix ``[O, K]``, with its gradient.
 
     With G = W W^T and P = G^64 / trace(G^64) it is sqrt(trace(P G)): the mean of the squared singular values, each
-    weighted by its 128th power. Where the first two are far apart P is u u^T; where they are near each other their mean
-    is near either. It is never above the true norm and, for up to 128 outputs, at most 2.5 % below it. P counts as
-    constant for the gradient, which is then u v^T. Some products of small matrices replace the power iteration of
-    Miyato et al. (2018), whose vectors would be a state: stale in copies of a network, moved by evaluations.
+    weighted by its 128th power. Where the two largest are far apart P is u u^T; where they are close, their mean is
+    close to both. The result is never above the true norm and, for up to 128 outputs, at most 2.5 % below it. P counts
+    as constant for the gradient, which is then u v^T. The power iteration of Miyato et al. (2018) would need vectors as
+    a state, which are stale in copies of a network and change in evaluation.
 
     Examples:
         >>> spectral_norm(torch.diag(torch.tensor([3.0, 2.0, 0.0])))
@@ -35,7 +34,7 @@ def spectral_norm(weight: Tensor) -> Tensor:
 
 
 def spectral_norms(weights: Sequence[Tensor]) -> list[Tensor]:
-    """The spectral norm of each weight; those with the same number of outputs together, which is faster."""
+    """The spectral norm of each weight. Weights with the same number of outputs are computed together, for speed."""
     with full_precision(weights[0].device.type):
         return _norms(weights)
 
@@ -55,19 +54,19 @@ def _norms(weights: Sequence[Tensor]) -> list[Tensor]:
 
 @torch.no_grad()
 def _high_power(gram_GOO: Tensor) -> Tensor:
-    """The 64th power, divided by its trace; of zeros the unit matrix's."""
+    """The 64th power divided by its trace; for a zero matrix that of the unit matrix."""
     power = gram_GOO + SMALLEST * torch.eye(gram_GOO.shape[-1], dtype=gram_GOO.dtype, device=gram_GOO.device)
     for _ in range(3):
-        power = power / power.norm(dim=(1, 2), keepdim=True)  # so that powers neither vanish nor overflow
+        power = power / power.norm(dim=(1, 2), keepdim=True)  # keeps powers from vanishing and from overflowing
         power = power @ power
         power = power @ power
     return power / power.diagonal(dim1=1, dim2=2).sum(1).view(-1, 1, 1)
 
 
 class SpectralConv2d(nn.Conv2d):
-    """A convolution with weights of spectral norm 1 (Miyato et al. 2018); the bias is as it is.
+    """A convolution with weights of spectral norm 1 (Miyato et al. 2018); the bias is not normalised.
 
-    Its parameters are those of ``nn.Conv2d``, with the same names.
+    It has the parameters of ``nn.Conv2d``, with the same names.
 
     Examples:
         >>> layer = SpectralConv2d(1, 4, 3)
@@ -81,14 +80,14 @@ class SpectralConv2d(nn.Conv2d):
     """
 
     def forward(self, inputs: Tensor, norm: Tensor | None = None) -> Tensor:
-        """As ``nn.Conv2d``; with ``norm``, the spectral norm if it is known already."""
+        """As ``nn.Conv2d``; ``norm`` is the spectral norm, if it has been computed already."""
         norm = spectral_norm(self.weight) if norm is None else norm
         output: Tensor = self._conv_forward(inputs, self.weight / norm, self.bias)
         return output
 
 
 def norms_of(module: nn.Module) -> Iterator[Tensor]:
-    """The norms of all normalised convolutions of a module, in the order of their construction."""
+    """The norms of all normalised convolutions of a module, in the order of its ``modules()``."""
     weights = [layer.weight for layer in module.modules() if isinstance(layer, SpectralConv2d)]
     return iter(spectral_norms(weights) if weights else [])
 
@@ -100,11 +99,11 @@ def run_with(layer: nn.Module, inputs: Tensor, norms: Iterator[Tensor]) -> Tenso
 
 
 def convolutions(spectral_norm: str | None, *, has_residual_blocks: bool) -> tuple[Convolution, Convolution]:
-    """What makes the plain convolutions of an encoder, and what makes those of its residual blocks.
+    """The class of the plain convolutions of an encoder, and the class of those in its residual blocks.
 
     Args:
-        spectral_norm: ``None``, ``"residual"`` (BTR's paper) or ``"all"``.
-        has_residual_blocks: whether the encoder does.
+        spectral_norm: The normalised convolutions: ``None``, ``"residual"`` (BTR's paper) or ``"all"``.
+        has_residual_blocks: Whether the encoder has residual blocks.
 
     Examples:
         >>> [made.__name__ for made in convolutions("residual", has_residual_blocks=True)]
@@ -112,8 +111,8 @@ def convolutions(spectral_norm: str | None, *, has_residual_blocks: bool) -> tup
     """
     if spectral_norm is None:
         return nn.Conv2d, nn.Conv2d
-    if spectral_norm not in CHOICES:
-        raise ValueError(f"spectral_norm={spectral_norm!r}: None, {', '.join(map(repr, CHOICES))} are known")
+    if spectral_norm not in ("residual", "all"):
+        raise ValueError(f"spectral_norm={spectral_norm!r}: must be None, 'residual' or 'all'")
     if spectral_norm == "all":
         return SpectralConv2d, SpectralConv2d
     if not has_residual_blocks:

@@ -1,7 +1,7 @@
-"""From features to one or several numbers for each action.
+"""Decoders: from features to one or several numbers for each action.
 
-Shapes: A actions, S slots of an action block, K numbers for each action, D features. Outputs are ``[..., K, S, A]``,
-without the K and the S that were not asked for.
+Shapes: A actions, S slots of an action block, K numbers for each action, D features. Outputs are ``[..., K, S, A]``;
+K and S are missing where they were not asked for.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from tm_torchrl.modules.layers.activations import Activation, leaky_relu
-from tm_torchrl.modules.layers.choices import chosen
-from tm_torchrl.modules.layers.dense import Dense, Initialization, LinearLayer, as_float, dense, linear_layer
-from tm_torchrl.modules.layers.initialization import orthogonal_
+from tm_torchrl.modules.layers.arguments import chosen, require_count
+from tm_torchrl.modules.layers.dense import Dense, as_float, dense
+from tm_torchrl.modules.layers.style import DEFAULT_STYLE, LayerStyle
 from tm_torchrl.modules.quantiles.slots import MIXERS, SlotMixer
 
 Mixer = Callable[..., SlotMixer] | str
@@ -29,15 +28,11 @@ class Decoder(nn.Module):
         num_features: D.
         num_actions: A.
         num_slots: S, the length of an action block; ``None`` for single actions.
-        num_outputs: K numbers for each action (quantiles of a fixed head); ``None`` for one without a dimension.
-        hidden_size: of the hidden layers.
-        num_hidden_layers: 1, or 0 for a single layer.
-        activation: makes one, or its name.
-        layer_norm: normalise hidden layers before their activation.
-        linear: makes one layer, or its name: ``"linear"`` or ``"noisy"``.
-        initialization: of the weights.
-        mixer: of the slots, before an output layer that they share: ``SlotMixer`` or one of its kinds by name; ``None``
-            for one output layer that gives all slots at once.
+        num_outputs: K numbers for each action (the quantiles of a fixed head); ``None`` for one, without a dimension.
+        hidden_size: The size of the hidden layer; ``None`` for a single layer without a hidden one.
+        style: Activation, normalisation, kind of layer and first weights.
+        mixer: Mixes the slots before an output layer that they share: ``SlotMixer``, or one of its kinds by name;
+            ``None`` for one output layer for all slots.
 
     Examples:
         >>> import torch
@@ -52,46 +47,32 @@ class Decoder(nn.Module):
         *,
         num_slots: int | None = None,
         num_outputs: int | None = None,
-        hidden_size: int = 512,
-        num_hidden_layers: int = 1,
-        activation: Activation = leaky_relu,
-        layer_norm: bool = False,
-        linear: LinearLayer = nn.Linear,
-        initialization: Initialization | None = orthogonal_,
+        hidden_size: int | None = 512,
+        style: LayerStyle = DEFAULT_STYLE,
         mixer: Mixer | None = None,
     ) -> None:
         super().__init__()
         counts = {"num_actions": num_actions, "num_slots": num_slots, "num_outputs": num_outputs}
         for name, count in counts.items():
-            if count is not None and count < 1:
-                raise ValueError(f"{name}={count}: at least 1 is needed")
+            if count is not None:
+                require_count(count, argument=name)
         self.num_slots = num_slots
         self.output_shape = tuple(n for n in (num_outputs, num_slots, num_actions) if n is not None)
         self.is_mixed = mixer is not None
-        sizes = [num_features] + [hidden_size] * num_hidden_layers
-        layers = partial(
-            dense, activation=activation, layer_norm=layer_norm, linear=linear, initialization=initialization
-        )
+        sizes = [num_features] if hidden_size is None else [num_features, hidden_size]
         if mixer is None:
-            self.advantage = layers([*sizes, math.prod(self.output_shape)], output_gain=1.0)
+            self.advantage = dense([*sizes, math.prod(self.output_shape)], output_gain=1.0, style=style)
             return
-        mixed = _make_mixer(mixer, num_slots)(
-            sizes[-1],
-            num_slots,
-            activation=activation,
-            layer_norm=layer_norm,
-            linear=linear,
-            initialization=initialization,
-        )
-        output = layers([mixed.size, (num_outputs or 1) * num_actions], output_gain=1.0)
-        self.advantage = Dense(*layers(sizes), mixed, *output)
+        mixed = _make_mixer(mixer, num_slots)(sizes[-1], num_slots, style=style)
+        output = dense([mixed.size, (num_outputs or 1) * num_actions], output_gain=1.0, style=style)
+        self.advantage = Dense(*dense(sizes, style=style), mixed, *output)
 
     def forward(self, features: Tensor) -> Tensor:
         """``[..., D]`` to ``[..., K, S, A]``."""
         return self._shaped_advantage(self.advantage.precise(features))
 
     def _shaped_advantage(self, outputs: Tensor) -> Tensor:
-        """The last dimension as K, S, A; behind a mixer it holds S, K, A."""
+        """The last dimension split into K, S, A; after a mixer its order is S, K, A."""
         if self.is_mixed and len(self.output_shape) == 3:
             num_outputs, num_slots, num_actions = self.output_shape
             return torch.unflatten(outputs, -1, (num_slots, num_outputs, num_actions)).transpose(-3, -2)
@@ -101,22 +82,18 @@ class Decoder(nn.Module):
 class DuelingDecoder(Decoder):
     """Value plus centred advantages: ``V + A - mean of A over actions`` (Wang et al. 2016).
 
-    One value for each of K outputs, shared by the slots of a block, or one for each slot too.
+    There is one value for each of the K outputs. The slots of a block share it unless ``value_per_slot``.
 
     Args:
         num_features: D.
         num_actions: A.
         num_slots: S, the length of an action block; ``None`` for single actions.
-        num_outputs: K numbers for each action (quantiles of a fixed head); ``None`` for one without a dimension.
-        hidden_size: of the hidden layers, in each of the two streams.
-        num_hidden_layers: 1, or 0 for a single layer.
-        activation: makes one, or its name.
-        layer_norm: normalise hidden layers before their activation.
-        linear: makes one layer, or its name: ``"linear"`` or ``"noisy"``.
-        plain_value_output: the value's last layer is ``nn.Linear`` where the others are noisy.
-        initialization: of the weights.
-        mixer: of the advantages' slots: ``SlotMixer`` or one of its kinds by name; ``None`` for none.
-        value_per_slot: a value for each slot of a block instead of one that they share.
+        num_outputs: K numbers for each action (the quantiles of a fixed head); ``None`` for one, without a dimension.
+        hidden_size: The size of the hidden layer in each of the two streams; ``None`` for single layers.
+        style: Activation, normalisation, kind of layer and first weights.
+        mixer: Mixes the slots of the advantages: ``SlotMixer``, or one of its kinds by name; ``None`` for none.
+        plain_value_output: Whether the last layer of the value is ``nn.Linear`` where the other layers are noisy.
+        value_per_slot: Whether each slot of a block has its own value.
 
     Examples:
         >>> import torch
@@ -133,14 +110,10 @@ class DuelingDecoder(Decoder):
         *,
         num_slots: int | None = None,
         num_outputs: int | None = None,
-        hidden_size: int = 512,
-        num_hidden_layers: int = 1,
-        activation: Activation = leaky_relu,
-        layer_norm: bool = False,
-        linear: LinearLayer = nn.Linear,
-        plain_value_output: bool = False,
-        initialization: Initialization | None = orthogonal_,
+        hidden_size: int | None = 512,
+        style: LayerStyle = DEFAULT_STYLE,
         mixer: Mixer | None = None,
+        plain_value_output: bool = False,
         value_per_slot: bool = False,
     ) -> None:
         super().__init__(
@@ -149,11 +122,7 @@ class DuelingDecoder(Decoder):
             num_slots=num_slots,
             num_outputs=num_outputs,
             hidden_size=hidden_size,
-            num_hidden_layers=num_hidden_layers,
-            activation=activation,
-            layer_norm=layer_norm,
-            linear=linear,
-            initialization=initialization,
+            style=style,
             mixer=mixer,
         )
         if value_per_slot and num_slots is None:
@@ -161,35 +130,30 @@ class DuelingDecoder(Decoder):
                 "value_per_slot=True, num_slots=None: single actions have no slots; give num_slots "
                 "(env.action_block=5), or leave it out"
             )
-        if plain_value_output and linear_layer(linear) is nn.Linear:
+        if plain_value_output and style.linear_class is nn.Linear:
             raise ValueError("plain_value_output=True: all layers are plain; leave it out, or give linear='noisy'")
         num_values = None if num_slots is None else num_slots if value_per_slot else 1
         self.value_shape = (*(n for n in (num_outputs, num_values) if n is not None), 1)
-        self.value = dense(
-            [num_features] + [hidden_size] * num_hidden_layers + [math.prod(self.value_shape)],
-            output_gain=1.0,
-            activation=activation,
-            layer_norm=layer_norm,
-            linear=linear,
-            output_linear=nn.Linear if plain_value_output else None,
-            initialization=initialization,
-        )
+        hidden = [] if hidden_size is None else [hidden_size]
+        sizes = [num_features, *hidden, math.prod(self.value_shape)]
+        self.value = dense(sizes, output_gain=1.0, plain_output=plain_value_output, style=style)
 
     def forward(self, features: Tensor) -> Tensor:
         """``[..., D]`` to ``[..., K, S, A]``."""
-        advantage = self._shaped_advantage(as_float(self.advantage(features)))  # small: bfloat16 keeps their gaps
+        # Advantages are small, so bfloat16 keeps their differences.
+        advantage = self._shaped_advantage(as_float(self.advantage(features)))
         value = torch.unflatten(self.value.precise(features), -1, self.value_shape)
         return value + (advantage - advantage.mean(-1, keepdim=True))
 
 
 def _make_mixer(mixer: Mixer, num_slots: int | None) -> Callable[..., SlotMixer]:
-    """The mixer that was asked for, for the slots that there are."""
+    """The function that makes the mixer; an error if there are no slots to mix."""
     if isinstance(mixer, str):
         chosen(mixer, MIXERS, argument="mixer")
     if num_slots is None or num_slots < 2:
         named = repr(mixer) if isinstance(mixer, str) else "SlotMixer"
         raise ValueError(
-            f"mixer={named}, num_slots={num_slots}: it mixes the slots of a block, so 2 or more are needed; give "
-            "num_slots (env.action_block=5), or mixer=None (objective.network.mixer=null)"
+            f"mixer={named}, num_slots={num_slots}: mixing needs blocks of 2 or more slots; give num_slots "
+            "(env.action_block=5), or mixer=None (objective.network.mixer=null)"
         )
     return partial(SlotMixer, kind=mixer) if isinstance(mixer, str) else mixer

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from tm_torchrl.modules.layers.choices import require_count
+from tm_torchrl.modules.layers.arguments import require_count
 from tm_torchrl.modules.quantiles.fractions import FractionProposal, FractionSource
 from tm_torchrl.modules.quantiles.heads import FixedHead, ImplicitHead, MonotoneHead
 

@@ -1,4 +1,4 @@
-"""Between a state's features and the slots of an action block: what each slot sees of its neighbours.
+"""Features for each slot of an action block, mixed between slots.
 
 Shapes: R rows (of a batch and its fractions), D features, S slots, M the size of a slot's features.
 """
@@ -6,25 +6,26 @@ Shapes: R rows (of a batch and its fractions), D features, S slots, M the size o
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tm_torchrl.modules.layers.activations import Activation, leaky_relu, make_activation, outputs_before
-from tm_torchrl.modules.layers.choices import chosen
-from tm_torchrl.modules.layers.dense import Initialization, LinearLayer, dense, linear_layer
-from tm_torchrl.modules.layers.initialization import HIDDEN_GAIN, orthogonal_
+from tm_torchrl.modules.layers.activations import outputs_before
+from tm_torchrl.modules.layers.arguments import chosen, require_count
+from tm_torchrl.modules.layers.dense import dense
+from tm_torchrl.modules.layers.style import DEFAULT_STYLE, LayerStyle
 
-EMBEDDING_DEVIATION = 0.02  # of learned positions: Devlin et al. 2019 (BERT)
+EMBEDDING_DEVIATION = 0.02  # first deviation of learned positions: Devlin et al. 2019 (BERT)
 NUM_HEADS = 2
-WIDTH = 3  # of the convolution: a slot and its two neighbours
+WIDTH = 3  # kernel of the convolution: a slot and its two neighbours
 
 
 class SlotMixer(nn.Module):
-    """Features of each slot of a block: the state's, projected, plus the slot's embedding; then mixed over slots.
+    """Features for each slot of a block: the state's features, projected, plus the slot's embedding, then mixed.
 
-    ``slots = activation(project(features) + embedding)``, and ``slots + mix(slots)``. What mixes is a choice:
+    ``slots = activation(project(features) + embedding)``, and the result is ``slots + mix(slots)``:
 
     =============  =============================================================
     kind           what a slot sees
@@ -41,12 +42,10 @@ class SlotMixer(nn.Module):
     Args:
         num_features: D.
         num_slots: S, 2 or more.
-        kind: what mixes.
+        kind: One of the kinds above.
         size: M.
-        activation: makes one, or its name.
-        layer_norm: normalise before the first activation.
-        linear: makes the projection, or its name.
-        initialization: of the weights; the recurrent cell has torch's own.
+        style: Activation, normalisation (before the first activation), kind of the projection's layer, and first
+            weights; the recurrent cell keeps torch's own initialisation.
 
     Examples:
         >>> SlotMixer(16, 5, kind="gru")(torch.zeros(7, 16)).shape
@@ -60,27 +59,22 @@ class SlotMixer(nn.Module):
         *,
         kind: str,
         size: int = 64,
-        activation: Activation = leaky_relu,
-        layer_norm: bool = False,
-        linear: LinearLayer = nn.Linear,
-        initialization: Initialization | None = orthogonal_,
+        style: LayerStyle = DEFAULT_STYLE,
     ) -> None:
         super().__init__()
         mix = chosen(kind, MIXERS, argument="kind")
         if num_slots < 2:
-            raise ValueError(f"num_slots={num_slots}: one slot has no neighbours; 2 or more are needed to mix them")
-        if size < 1:
-            raise ValueError(f"size={size}: at least 1 is needed")
+            raise ValueError(f"num_slots={num_slots}: must be at least 2 to mix slots")
+        require_count(size, argument="size")
         self.kind = kind
         self.size = size
-        self.activation = make_activation(activation)
+        self.activation = style.make_activation()
         inner = outputs_before(self.activation, size)
-        self.project = linear_layer(linear)(num_features, inner)
-        if initialization is not None:
-            initialization(self.project, HIDDEN_GAIN)
+        self.project = style.make_linear(num_features, inner)
+        style.initialize(self.project)
         self.embedding = nn.Parameter(EMBEDDING_DEVIATION * torch.randn(num_slots, inner))
-        self.norm = nn.LayerNorm(inner) if layer_norm else None
-        self.mix = None if mix is None else mix(num_slots, size, activation, initialization)
+        self.norm = nn.LayerNorm(inner) if style.layer_norm else None
+        self.mix = None if mix is None else mix(num_slots, size, replace(style, layer_norm=False, linear=nn.Linear))
 
     def forward(self, features_RD: Tensor) -> Tensor:
         """``[R, S, M]``."""
@@ -94,15 +88,10 @@ class SlotMixer(nn.Module):
 class _OwnLayers(nn.Module):
     """Two dense layers for each slot."""
 
-    def __init__(
-        self, num_slots: int, size: int, activation: Activation, initialization: Initialization | None
-    ) -> None:
+    def __init__(self, num_slots: int, size: int, style: LayerStyle) -> None:
         super().__init__()
         sizes = [size, size, size]
-        self.layers = nn.ModuleList(
-            dense(sizes, output_gain=1.0, activation=activation, initialization=initialization)
-            for _ in range(num_slots)
-        )
+        self.layers = nn.ModuleList(dense(sizes, output_gain=1.0, style=style) for _ in range(num_slots))
 
     def forward(self, slots_RSM: Tensor) -> Tensor:
         """``[R, S, M]``."""
@@ -110,16 +99,13 @@ class _OwnLayers(nn.Module):
 
 
 class _Convolution(nn.Module):
-    """One convolution over the slots; beyond the ends lie zeros."""
+    """One convolution over the slots, padded with zeros."""
 
-    def __init__(
-        self, num_slots: int, size: int, activation: Activation, initialization: Initialization | None
-    ) -> None:
+    def __init__(self, num_slots: int, size: int, style: LayerStyle) -> None:
         super().__init__()
-        self.activation = make_activation(activation, in_place=False)  # of a view
+        self.activation = style.make_activation(in_place=False)  # its input is a view
         self.convolution = nn.Conv1d(size, outputs_before(self.activation, size), WIDTH, padding=WIDTH // 2)
-        if initialization is not None:
-            initialization(self.convolution, HIDDEN_GAIN)
+        style.initialize(self.convolution)
 
     def forward(self, slots_RSM: Tensor) -> Tensor:
         """``[R, S, M]``."""
@@ -128,14 +114,12 @@ class _Convolution(nn.Module):
 
 
 class _Recurrent(nn.Module):
-    """A cell that goes over the slots in the order of time.
+    """A recurrent cell over the slots in the order of time.
 
-    ``nn.GRU`` would keep a list of its own weights, past the ones that losses swap in.
+    ``nn.GRU`` keeps a list of its weights, so it would not see the weights that losses swap in.
     """
 
-    def __init__(
-        self, num_slots: int, size: int, activation: Activation, initialization: Initialization | None
-    ) -> None:
+    def __init__(self, num_slots: int, size: int, style: LayerStyle) -> None:
         super().__init__()
         self.cell = nn.GRUCell(size, size)
 
@@ -149,19 +133,16 @@ class _Recurrent(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Self-attention over the slots; without a bias of the keys, which attention cancels."""
+    """Self-attention over the slots, without a bias: attention cancels that of the keys."""
 
-    def __init__(
-        self, num_slots: int, size: int, activation: Activation, initialization: Initialization | None
-    ) -> None:
+    def __init__(self, num_slots: int, size: int, style: LayerStyle) -> None:
         super().__init__()
         if size % NUM_HEADS:
-            raise ValueError(f"size={size}: attention has {NUM_HEADS} heads, so an even size is needed")
+            raise ValueError(f"size={size}: must be a multiple of {NUM_HEADS}, the number of attention heads")
         self.seen = nn.Linear(size, 3 * size, bias=False)  # queries, keys, values
         self.output = nn.Linear(size, size)
-        if initialization is not None:
-            initialization(self.seen, 1.0)
-            initialization(self.output, 1.0)
+        style.initialize(self.seen, 1.0)
+        style.initialize(self.output, 1.0)
 
     def forward(self, slots_RSM: Tensor) -> Tensor:
         """``[R, S, M]``."""
@@ -172,7 +153,7 @@ class _Attention(nn.Module):
         return output
 
 
-Mixing = Callable[[int, int, Activation, Initialization | None], nn.Module]
+Mixing = Callable[[int, int, LayerStyle], nn.Module]
 MIXERS: dict[str, Mixing | None] = {
     "embedding": None,
     "mlp": _OwnLayers,
