@@ -1,4 +1,4 @@
-"""A run folder belongs to one run at a time, also across processes, and is free again when its process was killed."""
+"""A run folder is locked by one run at a time, also across processes, and is free again after a kill."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def test_a_named_folder_is_not_shared(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", ["checkpoints/frames_000000512", "metrics.jsonl"])
-def test_a_new_run_spares_an_old_one(left: str, tmp_path: Path) -> None:
+def test_a_new_run_does_not_touch_an_old_one(left: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
     (run / left).parent.mkdir(parents=True)
     (run / left).write_text("")
-    with pytest.raises(FolderTakenError, match=r"holds a run already: resume=.*run goes on with it"):
+    with pytest.raises(FolderTakenError, match=r"holds a run already: .*resume=.*run"):
         claim_new(run, may_rename=False).__enter__()
     with claim_new(run, may_rename=True) as folder:
         assert folder == tmp_path / "run_2"
@@ -61,12 +61,12 @@ def test_settings_alone_are_no_run(tmp_path: Path) -> None:
 
 
 def test_there_is_nothing_to_resume_in_a_folder_that_does_not_exist(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="it is no run folder"), claim(tmp_path / "none"):
+    with pytest.raises(FileNotFoundError, match="not a run folder"), claim(tmp_path / "none"):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_process_lets_go(tmp_path: Path) -> None:
+def test_a_killed_process_releases_the_lock(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "held\n"
     with pytest.raises(FolderTakenError, match="another process"), claim(tmp_path):

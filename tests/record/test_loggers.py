@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tm_torchrl.record import loggers
-from tm_torchrl.record.loggers import Foreign, TensorBoard, make_loggers, require_loggers
+from tm_torchrl.record.loggers import TensorBoard, TorchRLLogger, make_loggers, require_loggers
 from tm_torchrl.record.run_folder import RunFolder
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -77,12 +77,12 @@ def test_a_row_takes_little_of_the_loop(tmp_path: Path):
     assert milliseconds < 1.0, "for one scalar; measured 0.01 ms"
 
 
-def test_a_foreign_logger_gets_a_row_at_once():
+def test_torchrls_logger_gets_a_row_in_one_call():
     calls: list[Any] = []
     logger = types.SimpleNamespace(
         log_metrics=lambda values, *, step: calls.append((values, step)), close=lambda: calls.append("closed")
     )
-    log = Foreign(logger)
+    log = TorchRLLogger(logger)
     log.write(frames=512, seconds=1.0, values={"a": 1.0, "b": 2.0})
     log.close()
     assert calls == [({"a": 1.0, "b": 2.0}, 512), "closed"]
@@ -116,7 +116,7 @@ def test_a_missing_package_is_named_before_anything_is_made(tmp_path: Path, monk
     assert make_loggers(run, tensorboard=False) == []
 
 
-def test_half_of_a_package_is_not_enough(monkeypatch: pytest.MonkeyPatch):
+def test_mlflow_without_its_database_is_not_enough(monkeypatch: pytest.MonkeyPatch):
     """MLflow's small edition has no database."""
     monkeypatch.setitem(sys.modules, "mlflow", types.ModuleType("mlflow"))
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)

@@ -1,4 +1,4 @@
-"""Views and figures show what they should."""
+"""Views and figures."""
 
 from __future__ import annotations
 
@@ -61,13 +61,11 @@ def test_figures_are_drawn(tmp_path):
     position = np.stack([16 * np.sin(steps), 0 * steps, 16 * np.cos(steps)], axis=1)
     driven_line(load_track("oval"), position, 20 + steps, title="test").savefig(tmp_path / "line.png", dpi=40)
     assert {path.stat().st_size > 5000 for path in tmp_path.iterdir()} == {True}
-    with pytest.raises(ValueError, match="tracks is empty"):
+    with pytest.raises(ValueError, match="tracks"):
         track_gallery([])
 
 
 def test_runs_compared_on_a_track_that_they_have_not_driven(tmp_path: Path) -> None:
     (tmp_path / "evaluations.jsonl").write_text('{"frames": 1, "seconds": 1.0, "track": "oval", "finish_rate": 0.0}\n')
-    with pytest.raises(
-        ValueError, match="track 'ring': none of these runs has laps on it; they were evaluated on oval"
-    ):
+    with pytest.raises(ValueError, match=r"track='ring'.*oval"):
         compare_runs([tmp_path], track="ring")

@@ -1,4 +1,4 @@
-"""A run folder tells the same story after kills, resumes and full disks."""
+"""Files of a run folder stay consistent after kills, resumes and full disks."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_table_gains_columns(run: RunFolder):
     ]
 
 
-def test_a_line_that_a_kill_cut_is_passed_over(run: RunFolder):
+def test_a_line_that_a_kill_cut_is_skipped(run: RunFolder):
     run.metrics.write(frames=1, seconds=0, values={"a": 1.0})
     path = run.path / "metrics.jsonl"
     with open(path, "ab") as file:
@@ -83,7 +83,7 @@ def test_a_resumed_run_shows_no_row_twice(run: RunFolder):
     assert read_metrics(run.path) == [] and not (run.path / "metrics.csv").exists()
 
 
-def test_after_a_full_disk_the_table_is_made_anew(run: RunFolder, monkeypatch: pytest.MonkeyPatch):
+def test_after_a_full_disk_the_table_is_rewritten(run: RunFolder, monkeypatch: pytest.MonkeyPatch):
     run.metrics.write(frames=1, seconds=0, values={"a": 1.0})
     with monkeypatch.context() as full:
 

@@ -144,7 +144,7 @@ def test_a_resumed_run_keeps_its_own_settings(tmp_path: Path) -> None:
 
 
 def test_resuming_what_is_no_run_says_so(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="is no run folder"):
+    with pytest.raises(FileNotFoundError, match="not a run folder"):
         quiet([*DRIVE, f"resume='{tmp_path / 'nothing'}'"], tmp_path / "x")
 
 

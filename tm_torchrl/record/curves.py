@@ -11,32 +11,31 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from tm_torchrl.record.figures import short_count
-from tm_torchrl.record.plots import INK, MEDAL_COLOURS
+from tm_torchrl.record.plots import INK, medal_times
 from tm_torchrl.record.run_folder import read_evaluations
-from tm_torchrl.tracks.medals import medals_of
 
 COLOURS = ("#2563a8", "#d9772b", "#2e8b57", "#b3261e", "#7b4fa6", "#8c6d31", "#3f8f9f", "#555f6b")
 
 
 def compare_runs(runs: Sequence[str | Path], *, track: str | None = None) -> Figure:
-    """Median laps and finish rates (or mean returns) of runs, side by side over frames and over minutes.
+    """Median lap times and finish rates (or mean returns) of runs, over frames and over minutes.
 
     Args:
-        runs: run folders.
-        track: which one; the first run's first by default.
+        runs: Run folders.
+        track: Track to compare on; by default the first one of the first run.
     """
     if not runs:
-        raise ValueError("runs is empty: nothing to compare")
+        raise ValueError("runs: must not be empty")
     results = {str(run): read_evaluations(run) for run in runs}
     empty = [run for run, rows in results.items() if not rows]
     if empty:
-        raise ValueError(f"{empty[0]}: no evaluations in it; is it a run folder?")
+        raise ValueError(f"{empty[0]}: has no evaluations; must be the folder of a run that has been evaluated")
     first = next(iter(results.values()))[0]
     where = track or first.get("track")
     present = {str(row["track"]): None for rows in results.values() for row in rows if "track" in row}
     if track is not None and track not in present:
-        listed = f"they were evaluated on {', '.join(present)}" if present else "they are of no track"
-        raise ValueError(f"track {track!r}: none of these runs has laps on it; {listed}")
+        listed = f"must be one of {', '.join(present)}" if present else "their task has no tracks"
+        raise ValueError(f"track={track!r}: none of these runs was evaluated on it; {listed}")
     measures = [("median_lap_s", "median lap, s"), ("finish_rate", "laps finished")]
     if where is None:
         measures = [("return_mean", "mean greedy return")]
@@ -50,10 +49,10 @@ def compare_runs(runs: Sequence[str | Path], *, track: str | None = None) -> Fig
             for column, scale in enumerate(("frames", "seconds")):
                 x = [row[scale] / (60.0 if scale == "seconds" else 1.0) for row in chosen]
                 grid[line, column].plot(x, values, color=colour, lw=1.5, marker="o", ms=2.5, label=label_of(run, runs))
-    medals = medals_of(where) if where is not None else None
+    medals = medal_times(where) if where is not None else []
     for line, (key, label) in enumerate(measures):
         for column in range(2):
-            _dress(grid[line, column], medals if key == "median_lap_s" else None)
+            _style(grid[line, column], medals if key == "median_lap_s" else [])
         grid[line, 0].set_ylabel(label, color=INK)
     grid[-1, 0].set_xlabel("frames", color=INK)
     grid[-1, 1].set_xlabel("minutes of training", color=INK)
@@ -65,7 +64,7 @@ def compare_runs(runs: Sequence[str | Path], *, track: str | None = None) -> Fig
 
 
 def label_of(run: str, runs: Sequence[str | Path]) -> str:
-    """The shortest end of a path that tells a run from the others."""
+    """The shortest end of a run's path that distinguishes it from the others."""
     parts = Path(run).resolve().parts
     for length in range(1, len(parts) + 1):
         end = parts[-length:]
@@ -74,13 +73,13 @@ def label_of(run: str, runs: Sequence[str | Path]) -> str:
     return run
 
 
-def _dress(axes: Any, medals: Any) -> None:
+def _style(axes: Any, medals: Sequence[tuple[str, float, str]]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8, colors=INK)
     axes.grid(color="#e6eaee", lw=0.7)
-    if medals is not None:
-        for name in ("author", "gold", "silver", "bronze"):
-            axes.axhline(getattr(medals, f"{name}_s"), color=MEDAL_COLOURS[name], ls="--", lw=1.0, zorder=0)
-        top = 1.25 * medals.bronze_s  # the first laps take minutes, and nobody wants to see nothing else
+    for _, time, colour in medals:
+        axes.axhline(time, color=colour, ls="--", lw=1.0, zorder=0)
+    if medals:
+        top = 1.25 * medals[0][1]  # bronze; the first laps take minutes and would hide the others
         if axes.get_ylim()[1] > top:
             axes.set_ylim(top=top)

@@ -1,4 +1,4 @@
-"""Frames of a driving video: chase view, map, and what the car and its driver do."""
+"""Frames of a driving video: chase view, map, speed, gear and keys."""
 
 from __future__ import annotations
 
@@ -18,11 +18,7 @@ MAP_GROUND = (40, 68, 38)
 
 
 class Dashboard:
-    """Draws one frame per step of a drive.
-
-    Args:
-        track: where the car drives.
-    """
+    """Draws one frame for each step of a drive on a track."""
 
     def __init__(self, track: Track) -> None:
         self.track = track
@@ -33,7 +29,7 @@ class Dashboard:
         self._map = Image.new("RGB", (MAP_WIDTH, HEIGHT), MAP_GROUND)
         self._map.paste(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS), self._corner)
         self._drawn = 0
-        font = font_manager.findfont("DejaVu Sans")  # matplotlib brings it along
+        font = font_manager.findfont("DejaVu Sans")  # a font that matplotlib contains
         self._big, self._small = ImageFont.truetype(font, 30), ImageFont.truetype(font, 13)
 
     def _on_map(self, row: np.ndarray) -> tuple[float, float]:
@@ -42,7 +38,7 @@ class Dashboard:
         return self._corner[0] + (x - x0) * self._scale, self._corner[1] + (z - z0) * self._scale
 
     def frame(self, rows: Sequence[np.ndarray]) -> np.ndarray:
-        """The frame after the last of ``rows``, uint8 ``[H, W, 3]``; call with growing drives."""
+        """The frame after the last of ``rows``, uint8 ``[H, W, 3]``; each call continues the rows of the last."""
         row = rows[-1]
         trail = ImageDraw.Draw(self._map)
         for before, after in zip(rows[max(self._drawn - 1, 0) :], rows[max(self._drawn, 1) :], strict=False):

@@ -1,4 +1,4 @@
-"""Figures of a run: curves over frames, laps, and what happens along the best one."""
+"""Figures of a run: curves over frames, lap times, and speed, keys and values along the best lap."""
 
 from __future__ import annotations
 
@@ -9,26 +9,23 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from tm_torchrl.record.plots import FAINT, INK, MEDAL_COLOURS
-from tm_torchrl.tracks.medals import Medals, medals_of
+from tm_torchrl.record.plots import FAINT, INK, medal_times
+from tm_torchrl.record.run_folder import Row
 from tm_torchrl.world.car_row import CAR_ROW
-
-Row = dict[str, Any]
 
 BLUE, ORANGE, GREEN = "#2563a8", "#d9772b", "#2e8b57"
 STEP_S = 0.05
 
 
 def lap_curves(rows: Sequence[Row], *, track: str) -> Figure:
-    """Best and median lap of every evaluation with the medals' times, and the share of laps that finished."""
+    """Best and median lap time of every evaluation with the medal times, and the share of laps that finished."""
     figure, (times, rates) = _panels(2, heights=(3.0, 1.0), size=(8.4, 4.6))
     frames = [row["frames"] for row in rows]
-    medals = medals_of(track)
     for key, colour, label in (("median_lap_s", BLUE, "median lap"), ("best_lap_s", ORANGE, "best lap")):
         values = [np.nan if row[key] is None else row[key] for row in rows]
         times.plot(frames, values, color=colour, marker="o", ms=3, lw=1.4, label=label)
     found = [row["best_lap_s"] for row in rows if row["best_lap_s"] is not None]
-    _medal_lines(times, medals, found)
+    _medal_lines(times, track, found)
     times.set_ylabel("race time, s")
     if found:
         times.legend(frameon=False, fontsize=8, loc="upper right")
@@ -44,11 +41,11 @@ def lap_curves(rows: Sequence[Row], *, track: str) -> Figure:
 
 
 def return_curve(rows: Sequence[Row]) -> Figure:
-    """Mean return of every evaluation, between its least and greatest."""
+    """Mean, lowest and highest return of every evaluation."""
     figure, (axes,) = _panels(1, size=(8.4, 3.4))
     frames = [row["frames"] for row in rows]
     low, high = ([row[key] for row in rows] for key in ("return_min", "return_max"))
-    axes.fill_between(frames, low, high, color=BLUE, alpha=0.18, lw=0, label="least to greatest")
+    axes.fill_between(frames, low, high, color=BLUE, alpha=0.18, lw=0, label="lowest to highest")
     axes.plot(frames, [row["return_mean"] for row in rows], color=BLUE, marker="o", ms=3, lw=1.4, label="mean return")
     axes.set_ylabel("greedy return")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
@@ -57,7 +54,7 @@ def return_curve(rows: Sequence[Row]) -> Figure:
 
 
 def metric_curves(rows: Sequence[Row], names: Sequence[tuple[str, str]]) -> Figure:
-    """Small curves of metrics, for those names (key, label) that occur."""
+    """Small curves of the metrics among ``names`` (key, label) that occur in the rows."""
     present = [(key, label) for key, label in names if any(key in row for row in rows)]
     columns = 3
     lines = max(1, -(-len(present) // columns))
@@ -81,27 +78,25 @@ def metric_curves(rows: Sequence[Row], names: Sequence[tuple[str, str]]) -> Figu
 
 
 def lap_histogram(times: Sequence[float], *, track: str) -> Figure:
-    """Race times of the last evaluations."""
+    """Histogram of race times, with the medal times near them."""
     figure, (axes,) = _panels(1, size=(4.1, 3.0))
     axes.hist(times, bins=min(30, max(8, len(times) // 3)), color=BLUE, alpha=0.85)
     axes.set_xlabel("race time, s")
     axes.set_ylabel("laps")
-    medals = medals_of(track)
-    if medals is not None and len(times):
-        for name in ("author", "gold", "silver", "bronze"):
-            at = getattr(medals, f"{name}_s")
-            if min(times) - 3 <= at <= max(times) + 3:
-                axes.axvline(at, color=MEDAL_COLOURS[name], lw=1.6)
-                axes.text(at, 1.0, name, color=MEDAL_COLOURS[name], fontsize=8, rotation=90, va="top", ha="right",
-                          transform=axes.get_xaxis_transform())  # fmt: skip
+    for name, at, colour in medal_times(track) if len(times) else ():
+        if min(times) - 3 <= at <= max(times) + 3:
+            axes.axvline(at, color=colour, lw=1.6)
+            axes.text(at, 1.0, name, color=colour, fontsize=8, rotation=90, va="top", ha="right",
+                      transform=axes.get_xaxis_transform())  # fmt: skip
     return figure
 
 
 def lap_traces(lap: dict[str, np.ndarray]) -> Figure:
-    """Speed, keys and the fan of quantiles along a lap."""
+    """Speed, keys, and mean and quantiles of the values along a lap."""
     rows, actions = lap["rows"], lap["actions"]
-    has_fan = "quantiles" in lap
-    figure, panels = _panels(2 + has_fan, heights=(2.0, 1.0, 2.0)[: 2 + has_fan], size=(8.4, 3.4 + 1.9 * has_fan))
+    has_quantiles = "quantiles" in lap
+    heights = (2.0, 1.0, 2.0) if has_quantiles else (2.0, 1.0)
+    figure, panels = _panels(len(heights), heights=heights, size=(8.4, 5.3 if has_quantiles else 3.4))
     seconds = rows[:, CAR_ROW.start("race_time_ms")] / 1000.0
     panels[0].plot(seconds, 3.6 * np.linalg.norm(rows[:, CAR_ROW["velocity"]], axis=1), color=BLUE, lw=1.3)
     panels[0].set_ylabel("speed, km/h")
@@ -117,7 +112,7 @@ def lap_traces(lap: dict[str, np.ndarray]) -> Figure:
         panels[1].fill_between(seconds, line + 0.1, line + 0.9, where=is_down, color=colour, lw=0, step="pre")
     panels[1].set_yticks([0.5, 1.5, 2.5, 3.5], [name for name, _, _ in reversed(keys)], fontsize=8)
     panels[1].set_ylim(0, 4)
-    if has_fan:
+    if has_quantiles:
         quantiles = lap["quantiles"][: len(seconds) - 1]
         at = seconds[: len(quantiles)]
         for i in range(quantiles.shape[1] // 2):
@@ -158,7 +153,7 @@ def _frames_axis(axes: Any, *, label: bool = True) -> None:
 
 
 def short_count(value: float, position: int | None = None) -> str:
-    """A count in few letters.
+    """A count in short form.
 
     >>> short_count(1_500_000), short_count(20_000), short_count(512)
     ('1.5M', '20k', '512')
@@ -168,13 +163,12 @@ def short_count(value: float, position: int | None = None) -> str:
     return f"{value / 1e3:g}k" if value >= 1e3 else f"{value:g}"
 
 
-def _medal_lines(axes: Any, medals: Medals | None, times: Sequence[float]) -> None:
-    if medals is None:
-        return
-    if times:
-        axes.set_ylim(min(*times, medals.author_s) - 0.8, min(max(times), 2.0 * medals.bronze_s) + 1.0)
-    for name in ("author", "gold", "silver", "bronze"):
-        at, colour = getattr(medals, f"{name}_s"), MEDAL_COLOURS[name]
+def _medal_lines(axes: Any, track: str, times: Sequence[float]) -> None:
+    medals = medal_times(track)
+    if times and medals:
+        bronze_s, author_s = medals[0][1], medals[-1][1]
+        axes.set_ylim(min(*times, author_s) - 0.8, min(max(times), 2.0 * bronze_s) + 1.0)
+    for name, at, colour in medals:
         axes.axhline(at, color=colour, lw=1.1, ls="--", zorder=0)
         axes.annotate(
             f"{name} {at:.2f}", (0.0, at), xycoords=("axes fraction", "data"), xytext=(4, 2),

@@ -1,4 +1,4 @@
-"""A run folder belongs to one run at a time, and a new run never falls into an old one's."""
+"""Locks of run folders: one run at a time, and a new run never writes into the folder of an old one."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ LOCK = ".lock"
 
 
 class FolderTakenError(RuntimeError):
-    """The folder belongs to another run."""
+    """The folder is in use, or already holds a run."""
 
 
 @contextmanager
 def claim(folder: Path) -> Iterator[Path]:
-    """Holds a run's folder; the system lets go of it when the process ends, however it does.
+    """Lock the folder of a run; the system releases the lock when the process ends, even if it is killed.
 
-    Args:
-        folder: of a run; raises ``FolderTakenError`` if a run is going on in it.
+    Raises ``FolderTakenError`` if another process has locked the folder.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} does not exist: it is no run folder (they lie in runs/)")
+        raise FileNotFoundError(f"{folder} does not exist: it is not a run folder (they are in runs/)")
     lock = _lock(folder)
     try:
         yield folder
@@ -33,11 +32,12 @@ def claim(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def claim_new(folder: Path, *, may_rename: bool) -> Iterator[Path]:
-    """Holds a folder for a new run: this one, or with ``may_rename`` the first free one of ``NAME_2``, ``NAME_3``, ...
+    """Create and lock the folder of a new run.
 
     Args:
-        folder: where the run shall lie.
-        may_rename: whether a neighbour will do; if not, ``FolderTakenError`` is raised where a run is or was.
+        folder: Folder for the run.
+        may_rename: Takes the first free one of ``NAME_2``, ``NAME_3``, ... if the folder holds a run already; without
+            it, ``FolderTakenError`` is raised.
     """
     lock, found = _first_free(folder, may_rename)
     try:
@@ -56,7 +56,7 @@ def _first_free(folder: Path, may_rename: bool) -> tuple[FileLock, Path]:
                 return lock, candidate
             lock.release()
             raise FolderTakenError(
-                f"{candidate} holds a run already: resume={candidate} goes on with it; for a new run choose another"
+                f"{candidate} holds a run already: continue it with resume={candidate}, or choose another folder"
             )
         except FolderTakenError:
             if not may_rename:
@@ -71,11 +71,11 @@ def _lock(folder: Path) -> FileLock:
         lock.acquire(timeout=0)
     except Timeout:
         raise FolderTakenError(f"{folder}: another process is training in it; wait for it, or end it") from None
-    except NotImplementedError:  # a file system without locks
+    except NotImplementedError:  # the file system has no locks
         pass
     return lock
 
 
 def _holds_run(folder: Path) -> bool:
-    """A run that left something worth keeping; settings alone are not."""
+    """Whether a run left checkpoints or metrics; settings alone do not count."""
     return any((folder / "checkpoints").glob("frames_*")) or (folder / "metrics.jsonl").exists()

@@ -17,13 +17,9 @@ STEP_S = 0.05
 
 
 class Keyboard:
-    """A driver whose actions are the arrow keys now held; it also shows the car, in real time.
+    """A driver whose actions are the arrow keys that are held; it also shows the car, in real time.
 
-    Args:
-        track: where the car drives.
-
-    Raises:
-        RuntimeError: there is no display, or Python lacks tkinter.
+    Raises a ``RuntimeError`` if there is no display, or if Python lacks tkinter.
     """
 
     def __init__(self, track: Track) -> None:
@@ -48,7 +44,7 @@ class Keyboard:
         self._due = time.perf_counter()
 
     def __call__(self, rows: Tensor, tracker: Tracker) -> Tensor:
-        """Show the car, wait for the step's time, and read the keys."""
+        """Show the car, wait until the next step is due, and read the keys."""
         picture = Image.fromarray(chase_view(self._track, rows[0].numpy(), width=640, height=360))
         self._photo = self._to_photo(picture)
         self._label.configure(image=self._photo)

@@ -1,4 +1,4 @@
-"""Where metrics go besides the run folder's files: TensorBoard, and W&B or MLflow through TorchRL's loggers."""
+"""Loggers of metrics: TensorBoard, and W&B or MLflow through TorchRL's loggers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tm_torchrl.record.video import write_video
 
 
 class TensorBoard:
-    """Scalars, pictures and videos for TensorBoard; a tag's group is what stands before its ``/``.
+    """Scalars, pictures and videos for TensorBoard, which groups tags by the part before ``/``.
 
-    A folder that has event files already belongs to a run that goes on: what they hold from the first new step onwards
-    is hidden, so that nothing shows twice.
+    If the folder holds event files already, the run is resumed: their entries from the first new step on are hidden, so
+    that nothing shows twice.
 
     Args:
-        folder: of the event files.
+        folder: Folder of the event files.
 
     Examples:
         >>> import tempfile
@@ -41,13 +41,13 @@ class TensorBoard:
         self._writer: Any = None
 
     def write(self, *, frames: int, seconds: float, values: Mapping[str, float]) -> None:
-        """A row."""
+        """Log values by name."""
         writer = self._opened(frames)
         for name, value in values.items():
             writer.add_scalar(name, value, frames)
 
     def write_picture(self, tag: str, picture: np.ndarray | Figure, *, frames: int) -> None:
-        """A figure, or uint8 ``[H, W, 3]``."""
+        """Log a figure, or a picture uint8 ``[H, W, 3]``."""
         if not isinstance(picture, np.ndarray):
             canvas: Any = FigureCanvasAgg(picture)
             canvas.draw()
@@ -55,7 +55,7 @@ class TensorBoard:
         self._opened(frames).add_image(tag, picture, frames, dataformats="HWC")
 
     def write_video(self, tag: str, pictures: Iterable[np.ndarray], *, frames: int, fps: int = 20) -> None:
-        """A moving picture of uint8 ``[H, W, 3]``: TensorBoard shows a GIF among the images."""
+        """Log a video of pictures uint8 ``[H, W, 3]``, which TensorBoard shows as a GIF among the images."""
         from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 
         with tempfile.TemporaryDirectory() as folder:
@@ -67,57 +67,50 @@ class TensorBoard:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            goes_on = any(self.folder.glob("events.out.tfevents.*"))
-            self._writer = SummaryWriter(str(self.folder), purge_step=frames if goes_on else None)
+            is_resumed = any(self.folder.glob("events.out.tfevents.*"))
+            self._writer = SummaryWriter(str(self.folder), purge_step=frames if is_resumed else None)
         return self._writer
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is pending."""
         if self._writer is not None:
             self._writer.close()
 
 
-class Foreign:
-    """One of TorchRL's loggers.
-
-    Args:
-        logger: W&B's or MLflow's.
-    """
+class TorchRLLogger:
+    """One of TorchRL's loggers, such as ``WandbLogger`` or ``MLFlowLogger``."""
 
     def __init__(self, logger: Any) -> None:
         self.logger = logger
 
     def write(self, *, frames: int, seconds: float, values: Mapping[str, float]) -> None:
-        """A row, in one call."""
+        """Log values by name, in one call."""
         self.logger.log_metrics(dict(values), step=frames)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is pending."""
         self.logger.close()
 
 
 def make_loggers(
     run: RunFolder, *, tensorboard: bool = True, wandb: str | None = None, mlflow: str | None = None
-) -> list[TensorBoard | Foreign]:
-    """The loggers that were asked for.
+) -> list[TensorBoard | TorchRLLogger]:
+    """Make the requested loggers; raises an ``ImportError`` if a package is missing.
 
     Args:
-        run: whose metrics they take.
-        tensorboard: event files in the run folder.
-        wandb: a project of Weights & Biases.
-        mlflow: an experiment of MLflow; in ``mlflow.db`` of the run folder unless ``MLFLOW_TRACKING_URI`` says where.
-
-    Raises:
-        ImportError: one that is not installed.
+        run: Folder of the run that is logged.
+        tensorboard: Whether to write event files into the run folder.
+        wandb: Project of Weights & Biases.
+        mlflow: Experiment of MLflow, in ``mlflow.db`` of the run folder unless ``MLFLOW_TRACKING_URI`` is set.
     """
     require_loggers(wandb=wandb, mlflow=mlflow)
-    found: list[TensorBoard | Foreign] = []
+    found: list[TensorBoard | TorchRLLogger] = []
     if tensorboard:
         found.append(TensorBoard(run.tensorboard))
     if wandb:
         from torchrl.record.loggers.wandb import WandbLogger
 
-        found.append(Foreign(WandbLogger(exp_name=run.path.name, project=wandb, save_dir=str(run.path))))
+        found.append(TorchRLLogger(WandbLogger(exp_name=run.path.name, project=wandb, save_dir=str(run.path))))
     if mlflow:
         from torchrl.record.loggers.mlflow import MLFlowLogger
 
@@ -125,16 +118,16 @@ def make_loggers(
         own = f"sqlite:///{(folder / 'mlflow.db').as_posix()}"  # MLflow 3 refuses plain folders
         uri = os.environ.get("MLFLOW_TRACKING_URI", own)
         artifacts = (folder / "mlflow").as_uri() if uri == own else None
-        found.append(Foreign(MLFlowLogger(exp_name=mlflow, tracking_uri=uri, artifact_location=artifacts)))
+        found.append(TorchRLLogger(MLFlowLogger(exp_name=mlflow, tracking_uri=uri, artifact_location=artifacts)))
     return found
 
 
 def require_loggers(*, wandb: str | None = None, mlflow: str | None = None) -> None:
-    """Import what the loggers need; ``ImportError`` says what is missing and how it is installed.
+    """Import what the loggers need; raises an ``ImportError`` that says how to install what is missing.
 
     Args:
-        wandb: a project of Weights & Biases.
-        mlflow: an experiment of MLflow, whose small edition lacks the database.
+        wandb: Project of Weights & Biases.
+        mlflow: Experiment of MLflow; the package ``mlflow-skinny`` is not enough, since it lacks the database.
     """
     for name, wanted, packages in (("wandb", wandb, ("wandb",)), ("mlflow", mlflow, ("mlflow", "sqlalchemy"))):
         for package in packages if wanted else ():

@@ -1,4 +1,4 @@
-"""Figures for people: a gallery of tracks, and a driven line coloured by speed."""
+"""Figures of tracks: a gallery, and a driven line coloured by speed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,18 @@ INK, FAINT = "#1d2733", "#8893a0"
 MEDAL_COLOURS = {"bronze": "#b87333", "silver": "#8f9aa5", "gold": "#d4a017", "author": "#2e8b57"}
 
 
+def medal_times(track: str) -> list[tuple[str, float, str]]:
+    """Name, time in seconds and colour of a track's medals, bronze first; empty for a track without medals."""
+    medals = medals_of(track)
+    if medals is None:
+        return []
+    return [(name, float(getattr(medals, f"{name}_s")), colour) for name, colour in MEDAL_COLOURS.items()]
+
+
 def track_gallery(tracks: Sequence[Track], *, columns: int = 4) -> Figure:
     """Every track from above with its height profile, checkpoints and medal times."""
     if not tracks:
-        raise ValueError("tracks is empty: nothing to show")
+        raise ValueError("tracks: must not be empty")
     columns = min(columns, len(tracks))
     rows = -(-len(tracks) // columns)
     figure = Figure(figsize=(3.6 * columns, 4.5 * rows), layout="constrained", facecolor="white")
@@ -37,7 +45,7 @@ def track_gallery(tracks: Sequence[Track], *, columns: int = 4) -> Figure:
 
 
 def draw_track(axes: Any, track: Track) -> None:
-    """A track from above, unmirrored, with start, checkpoints and finish, on matplotlib axes."""
+    """Draw a track from above, with start, checkpoints and finish, on matplotlib axes."""
     low, high = track.centreline.min(axis=0), track.centreline.max(axis=0)
     margin = float((track.half_width + track.wall_offset).max()) + 12.0
     x0, z0 = track.raster.origin
@@ -85,15 +93,14 @@ def _draw_profile(axes: Any, track: Track) -> None:
 
 def _write_medals(axes: Any, track: Track) -> None:
     axes.set_axis_off()
-    medals = medals_of(track.name)
-    if medals is None:
+    medals = medal_times(track.name)
+    if not medals:
         axes.text(
             0.5, 0.5, "no medal times", ha="center", va="center", fontsize=8, color=FAINT, transform=axes.transAxes
         )
         return
-    for place, (name, colour) in enumerate(MEDAL_COLOURS.items()):
-        at = (place + 0.5) / len(MEDAL_COLOURS)
-        time = getattr(medals, f"{name}_s")
+    for place, (name, time, colour) in enumerate(medals):
+        at = (place + 0.5) / len(medals)
         axes.text(
             at, 0.62, f"{time:.2f}", ha="center", fontsize=10, fontweight="bold", color=colour, transform=axes.transAxes
         )
@@ -104,10 +111,10 @@ def driven_line(track: Track, position: np.ndarray, speed: np.ndarray, *, title:
     """A driven line over the track, coloured by speed, and the speed over time.
 
     Args:
-        track: where.
-        position: ``[T, 3]`` metres, one per 50 ms.
-        speed: ``[T]`` m/s.
-        title: above the picture.
+        track: The track below the line.
+        position: Positions in metres, ``[T, 3]``, one each 50 ms.
+        speed: Speeds in m/s, ``[T]``.
+        title: Title of the figure.
     """
     figure = Figure(figsize=(9.0, 9.6), layout="constrained", facecolor="white")
     plan, trace = figure.subplots(2, 1, height_ratios=(5, 1))

@@ -1,4 +1,4 @@
-"""``report.html``: one self-contained page about a run."""
+"""``report.html``: one page about a run, without external files."""
 
 from __future__ import annotations
 
@@ -8,30 +8,28 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
+from tm_torchrl.data.saving.atomic_files import replacing
 from tm_torchrl.record import figures
-from tm_torchrl.record.plots import MEDAL_COLOURS, driven_line
-from tm_torchrl.record.run_folder import best_laps, load_lap, load_time, read_evaluations, read_metrics
+from tm_torchrl.record.plots import MEDAL_COLOURS, driven_line, medal_times
+from tm_torchrl.record.run_folder import Row, best_laps, load_lap, load_time, read_evaluations, read_metrics
 from tm_torchrl.tracks import BUILTIN_TRACKS, Track, load_track
 from tm_torchrl.tracks.medals import medals_of
 from tm_torchrl.world.car_row import CAR_ROW
 
-Row = dict[str, Any]
-
 METRICS = (
     ("train/loss", "loss"),
-    ("train/test_loss", "loss of held-out transitions"),
+    ("train/test_loss", "loss on held-out transitions"),
     ("train/gradient_norm", "gradient norm"),
-    ("episode/return", "return while exploring"),
+    ("episode/return", "return with exploration"),
     ("episode/terminated", "share of episodes that finished"),
     ("schedule/epsilon", "epsilon"),
     ("schedule/learning_rate", "learning rate"),
-    ("speed/env_steps_per_s", "environment steps a second"),
-    ("speed/updates_per_s", "updates a second"),
-    ("speed/learner_share", "share of time learning"),
+    ("speed/env_steps_per_s", "environment steps per second"),
+    ("speed/updates_per_s", "updates per second"),
+    ("speed/learner_share", "share of time spent learning"),
     ("diagnostics/action_gap", "action gap"),
     ("diagnostics/policy_churn", "policy churn"),
     ("diagnostics/dormant_share", "dormant neurons"),
@@ -43,14 +41,10 @@ LAST_EVALUATIONS = 5
 
 
 def write_report(run: str | Path) -> Path:
-    """Write the page from what the run folder holds; what is missing is said.
-
-    Args:
-        run: its folder; the run may still be going on.
-    """
+    """Write the page from the files of a run folder; the run may still be going on."""
     folder = Path(run)
     if not folder.is_dir():
-        raise FileNotFoundError(f"run={folder}: no such folder")
+        raise FileNotFoundError(f"run={folder}: must be an existing run folder")
     evaluations, metrics = read_evaluations(folder), read_metrics(folder)
     facts, config = _facts(folder), _text(folder / "config.yaml")
     sections = [*_results(folder, evaluations), _curves(metrics), _about(facts, config)]
@@ -60,9 +54,8 @@ def write_report(run: str | Path) -> Path:
         body="\n".join(sections),
     )
     path = folder / "report.html"
-    partial = path.with_suffix(".partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(page, encoding="utf-8")
     return path
 
 
@@ -82,12 +75,18 @@ def _heading(folder: Path, evaluations: Sequence[Row], metrics: Sequence[Row], f
         tiles.append((f"best lap on {track}", f"{time:.2f} s", _medal_badge(medal)))
     for row in _last_of_each(evaluations):
         if "track" in row:
-            tiles.append((f"finished, {row['track']}", f"{row['finish_rate']:.0%}", f"of {row['num_laps']} last laps"))
+            tiles.append(
+                (f"finished laps on {row['track']}", f"{row['finish_rate']:.0%}", f"of the last {row['num_laps']}")
+            )
         else:
-            tiles.append((f"return, {row['task']}", f"{row['return_mean']:.1f}", f"{row['num_episodes']} episodes"))
+            tiles.append(
+                (f"mean return on {row['task']}", f"{row['return_mean']:.1f}", f"{row['num_episodes']} episodes")
+            )
     tiles.append(("frames", f"{last['frames']:,}", ""))
     minutes = last["seconds"] / 60
-    tiles.append(("time", f"{minutes:.1f} min", f"started {str(facts.get('started', '?'))[:16].replace('T', ' ')}"))
+    tiles.append(
+        ("training time", f"{minutes:.1f} min", f"started {str(facts.get('started', '?'))[:16].replace('T', ' ')}")
+    )
     boxes = "".join(
         f'<div class="tile"><div class="label">{html.escape(label)}</div><div class="value">{html.escape(value)}</div>'
         f'<div class="note">{note if note.startswith("<") else html.escape(note)}</div></div>'
@@ -111,9 +110,11 @@ def _last_of_each(evaluations: Sequence[Row]) -> list[Row]:
 
 def _results(folder: Path, evaluations: Sequence[Row]) -> list[str]:
     if not evaluations:
-        return [_section("Results", "<p>This run has no evaluation yet.</p>")]
+        return [_section("Results", "<p>This run has not been evaluated yet.</p>")]
     if "track" not in evaluations[0]:
-        return [_section("Results", _picture(figures.return_curve(evaluations), "greedy returns over frames"))]
+        return [
+            _section("Results", _picture(figures.return_curve(evaluations), "returns of greedy episodes over frames"))
+        ]
     sections = []
     laps = best_laps(folder)
     for track in dict.fromkeys(str(row["track"]) for row in evaluations):
@@ -131,22 +132,21 @@ def _results(folder: Path, evaluations: Sequence[Row]) -> list[str]:
 
 
 def _medal_table(track: str, lap: Path | None) -> str:
-    medals = medals_of(track)
-    if medals is None:
+    medals = medal_times(track)
+    if not medals:
         return "<p>This track has no medals.</p>"
     best = load_time(lap) if lap is not None else None
     lines = []
-    for name in ("author", "gold", "silver", "bronze"):
-        at = getattr(medals, f"{name}_s")
+    for name, at, _ in reversed(medals):
         gap = "" if best is None else f"{best - at:+.2f} s"
         won = "won" if best is not None and best <= at else ""
         lines.append(f"<tr><td>{_medal_badge(name)}</td><td>{at:.2f} s</td><td>{gap}</td><td>{won}</td></tr>")
-    return f"<table><tr><th>medal</th><th>time</th><th>best lap</th><th></th></tr>{''.join(lines)}</table>"
+    return f"<table><tr><th>medal</th><th>time</th><th>best lap minus medal</th><th></th></tr>{''.join(lines)}</table>"
 
 
 def _best_lap(track: str, path: Path | None) -> str:
     if path is None:
-        return "<p>No lap has finished yet: no line, no traces.</p>"
+        return "<p>No lap has finished yet.</p>"
     lap = load_lap(path)
     parts = []
     geometry = _track(track)

@@ -1,4 +1,4 @@
-"""A run's folder: what is in it, and how it is read again."""
+"""The folder of a run: its files, and functions that read them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
+from tm_torchrl.data.saving.atomic_files import replacing
+
 Row = dict[str, Any]
 
 PACKAGES = ("tm_torchrl", "torch", "torchrl", "tensordict", "warp-lang", "gymnasium", "numpy")
 
 
 class MetricsLog:
-    """Rows of numbers in ``metrics.jsonl``, each on the disk when written; ``metrics.csv`` is made of them.
+    """Rows of numbers in ``metrics.jsonl``, each on the disk when written, and a table of them in ``metrics.csv``.
 
-    A row with a new number makes the table anew, with one more column; other rows are appended to it.
+    A row with a new name rewrites the table with one more column; other rows are appended to it.
 
     Args:
-        folder: of the run.
+        folder: The run folder.
 
     Examples:
         >>> import tempfile
@@ -41,48 +43,42 @@ class MetricsLog:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "metrics.jsonl"
         self.table = folder / "metrics.csv"
-        self._columns: list[str] = []  # of the table as this object has written it
+        self._columns: list[str] = []  # of the table, as this object wrote it
 
     def write(self, *, frames: int, seconds: float, values: Mapping[str, float]) -> None:
-        """Append a row."""
+        """Append a row of values by name."""
         row = {"frames": frames, "seconds": round(seconds, 3), **values}
         append_line(self.path, row)
         if not row.keys() <= set(self._columns):
             self.write_table()
             return
-        columns, self._columns = self._columns, []  # if the disk is full now, the next row makes the table anew
+        columns, self._columns = self._columns, []  # if this write fails, the next row rewrites the table
         with open(self.table, "a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, columns).writerow(row)
         self._columns = columns
 
     def truncate_after(self, frames: int) -> None:
-        """Forget rows later than a number of frames: a resumed run writes them again."""
+        """Delete rows after a number of frames, which a resumed run will write again."""
         self._columns = []
         truncate_lines(self.path, frames)
         self.write_table()
 
     def write_table(self) -> None:
-        """``metrics.csv``, one column for each number that ever occurred."""
+        """Write ``metrics.csv`` with a column for every name that occurs."""
         rows = read_lines(self.path)
         if not rows:
             self.table.unlink(missing_ok=True)
             return
         columns = list(dict.fromkeys(key for row in rows for key in row))
-        partial = self.table.with_suffix(".partial")
-        with open(partial, "w", newline="", encoding="utf-8") as file:
+        with replacing(self.table) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(partial, self.table)
         self._columns = columns
 
 
 class RunFolder:
-    """The folder of one run.
-
-    Args:
-        path: made if need be.
-    """
+    """The folder of one run, which is created if it is missing."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -92,37 +88,36 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Checkpoints and the best network."""
+        """Folder of the checkpoints and the best network."""
         return self.path / "checkpoints"
 
     @property
     def replay(self) -> Path:
-        """The saved replay."""
+        """Folder of the saved replay."""
         return self.path / "replay"
 
     @property
     def laps(self) -> Path:
-        """The best lap of each track: ``TRACK_MILLISECONDS.npz``, and its keys as a script, ``.inputs``."""
+        """Folder of the best lap of each track: ``TRACK_MILLISECONDS.npz``, and its keys as a script, ``.inputs``."""
         return self.path / "laps"
 
     @property
     def tensorboard(self) -> Path:
-        """Event files."""
+        """Folder of TensorBoard's event files."""
         return self.path / "tensorboard"
 
     @property
     def report(self) -> Path:
-        """The page to open."""
+        """The HTML report."""
         return self.path / "report.html"
 
     def write_config(self, text: str) -> None:
-        """The resolved configuration; whole or not at all, for without it nobody can read the run."""
-        partial = self.path / "config.partial"
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, self.path / "config.yaml")
+        """Write or replace ``config.yaml``, the resolved configuration, without which the run cannot be read."""
+        with replacing(self.path / "config.yaml") as partial:
+            partial.write_text(text, encoding="utf-8")
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
-        """``run.json``: where, when and with which versions; and further facts."""
+        """Write ``run.json``: time, machine and versions, with further facts."""
         found = {
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "git": git_hash(Path(__file__).parent),
@@ -134,41 +129,38 @@ class RunFolder:
         (self.path / "run.json").write_text(json.dumps(found, indent=1, default=str) + "\n", encoding="utf-8")
 
     def add_evaluation(self, row: Mapping[str, Any]) -> None:
-        """Append the result of an evaluation on one track, or of the task."""
+        """Append the results of an evaluation on one track, or of a task without tracks."""
         append_line(self.path / "evaluations.jsonl", row)
 
     def truncate_after(self, frames: int) -> None:
-        """Forget metrics and evaluations later than a number of frames."""
+        """Delete metrics and evaluations after a number of frames."""
         self.metrics.truncate_after(frames)
         truncate_lines(self.path / "evaluations.jsonl", frames)
 
     def close(self) -> None:
-        """Write the tables."""
+        """Write the table of metrics."""
         self.metrics.write_table()
 
 
 def read_metrics(run: str | Path) -> list[Row]:
-    """The rows of ``metrics.jsonl``; a last line that was cut is left out."""
+    """The rows of ``metrics.jsonl`` without incomplete lines."""
     return read_lines(Path(run) / "metrics.jsonl")
 
 
 def read_evaluations(run: str | Path) -> list[Row]:
-    """The rows of ``evaluations.jsonl``; a last line that was cut is left out."""
+    """The rows of ``evaluations.jsonl`` without incomplete lines."""
     return read_lines(Path(run) / "evaluations.jsonl")
 
 
 def save_lap(run: str | Path, track: str, time_s: float, *, script: str | None = None, **arrays: np.ndarray) -> Path:
-    """Keep a lap if it is the track's fastest; slower ones go.
+    """Save a lap if it is the fastest of its track, and delete slower ones; returns the file of the fastest.
 
     Args:
-        run: its folder.
-        track: a name.
-        time_s: of the lap.
-        script: its keys as TMInterface reads them, kept beside as ``.inputs``.
-        arrays: ``rows`` and ``actions``, and what else belongs to its steps.
-
-    Returns:
-        The file of the track's fastest lap.
+        run: The run folder.
+        track: Name of the track.
+        time_s: Race time of the lap.
+        script: The lap's keys in TMInterface's format, saved as ``.inputs``.
+        arrays: ``rows`` and ``actions``, and other arrays of its steps.
     """
     folder = Path(run) / "laps"
     folder.mkdir(parents=True, exist_ok=True)
@@ -177,9 +169,8 @@ def save_lap(run: str | Path, track: str, time_s: float, *, script: str | None =
     fastest = min(others, key=load_time, default=None)
     if fastest is not None and load_time(fastest) < time_s:
         return fastest
-    with open(path.with_suffix(".partial"), "wb") as file:
+    with replacing(path) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    os.replace(path.with_suffix(".partial"), path)
     if script is not None:
         path.with_suffix(".inputs").write_text(script + "\n", encoding="utf-8")
     for other in others:
@@ -189,7 +180,7 @@ def save_lap(run: str | Path, track: str, time_s: float, *, script: str | None =
 
 
 def best_laps(run: str | Path) -> dict[str, Path]:
-    """The fastest kept lap of each track."""
+    """Files of the fastest saved lap of each track."""
     files = sorted(_lap_files(Path(run) / "laps"), key=load_time, reverse=True)
     return {_track_of(path): path for path in files}
 
@@ -199,12 +190,12 @@ def _lap_files(folder: Path) -> list[Path]:
 
 
 def _track_of(path: Path) -> str:
-    """A track's name may hold what a file's name may not; ``quote`` has hidden it."""
+    """The name of a lap's track, whose special characters ``quote`` has replaced."""
     return unquote(path.stem.rpartition("_")[0])
 
 
 def load_time(path: str | Path) -> float:
-    """Race time of a kept lap, from its name.
+    """Race time of a saved lap, from its file name.
 
     >>> load_time("laps/hillside_27630.npz")
     27.63
@@ -213,13 +204,13 @@ def load_time(path: str | Path) -> float:
 
 
 def load_lap(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of a kept lap."""
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:  # numpy leaves a damaged one open
+    """The arrays of a saved lap."""
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:  # numpy would leave a damaged file open
         return dict(arrays)
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
-    """A row as one line of JSON; a line that was cut before is ended first."""
+    """Append a row as one line of JSON, on a new line even after an incomplete one."""
     with open(path, "a+b") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
@@ -229,7 +220,7 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[Row]:
-    """All whole lines."""
+    """The rows of all complete lines."""
     if not path.exists():
         return []
     rows = []
@@ -238,23 +229,22 @@ def read_lines(path: Path) -> list[Row]:
             row = json.loads(line)
         except ValueError:
             continue
-        if isinstance(row, dict):  # the end of a line that was cut may be a number
+        if isinstance(row, dict):  # the end of an incomplete line may be a number
             rows.append(row)
     return rows
 
 
 def truncate_lines(path: Path, frames: int) -> None:
-    """Keep the rows up to a number of frames."""
+    """Delete the rows after a number of frames."""
     if not path.exists():
         return
     kept = [row for row in read_lines(path) if row.get("frames", 0) <= frames]
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
 
 def package_version(name: str) -> str | None:
-    """Of an installed package."""
+    """Version of an installed package, or ``None``."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -262,7 +252,7 @@ def package_version(name: str) -> str | None:
 
 
 def git_hash(folder: Path) -> str | None:
-    """Of the checkout that a folder lies in, with ``+`` if it was changed."""
+    """Commit of the checkout that contains the folder, with ``+`` if tracked files were changed."""
     try:
         run = {"cwd": folder, "capture_output": True, "text": True, "check": True, "timeout": 10}
         head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], **run).stdout.strip()  # type: ignore[call-overload]

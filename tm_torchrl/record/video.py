@@ -1,4 +1,4 @@
-"""Videos: MP4 through ffmpeg's binary, or GIF; the file appears only when it is whole."""
+"""Videos as MP4, through the ffmpeg program, or as GIF; the file appears only when it is complete."""
 
 from __future__ import annotations
 
@@ -10,29 +10,23 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tm_torchrl.data.saving.atomic_files import replacing
+
 
 def write_video(frames: Iterable[np.ndarray], path: str | Path, *, fps: int = 20) -> Path:
-    """Write uint8 ``[H, W, 3]`` pictures of one size as ``.mp4`` or ``.gif``.
+    """Write a video; raises a ``RuntimeError`` if ffmpeg is missing or fails.
 
     Args:
-        frames: at least one picture; may be a generator, for MP4 they are not kept in memory.
-        path: the ending chooses the format.
-        fps: pictures per second.
-
-    Raises:
-        ValueError: another ending, no pictures, or a picture of a different size.
-        RuntimeError: ffmpeg is missing or fails.
+        frames: Pictures uint8 ``[H, W, 3]`` of one size; those of a generator are not kept in memory for MP4.
+        path: File that ends in ``.mp4`` or ``.gif``.
+        fps: Pictures per second.
     """
     path = Path(path)
     if path.suffix not in (".mp4", ".gif"):
-        raise ValueError(f"path={str(path)!r}: videos end in .mp4 or .gif")
+        raise ValueError(f"path={str(path)!r}: must end in .mp4 or .gif")
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    try:
-        (_write_mp4 if path.suffix == ".mp4" else _write_gif)(_checked(frames), unfinished, fps)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as partial:
+        (_write_mp4 if path.suffix == ".mp4" else _write_gif)(_checked(frames), partial, fps)
     return path
 
 
@@ -40,13 +34,13 @@ def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     shape: tuple[int, ...] | None = None
     for number, frame in enumerate(frames):
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-            raise ValueError(f"frame {number} is {frame.dtype} {frame.shape}; expected uint8 (H, W, 3)")
+            raise ValueError(f"frames: number {number} is {frame.dtype} {frame.shape}; must be uint8 (H, W, 3)")
         shape = frame.shape if shape is None else shape
         if frame.shape != shape:
-            raise ValueError(f"frame {number} has shape {frame.shape}, but the first has {shape}")
+            raise ValueError(f"frames: number {number} has the shape {frame.shape}; must be {shape} as the first")
         yield frame
     if shape is None:
-        raise ValueError("frames holds no picture")
+        raise ValueError("frames: must hold at least one picture")
 
 
 def _write_mp4(frames: Iterable[np.ndarray], path: Path, fps: int) -> None:
@@ -55,21 +49,21 @@ def _write_mp4(frames: Iterable[np.ndarray], path: Path, fps: int) -> None:
 
         ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
     except (ImportError, RuntimeError) as error:
-        raise RuntimeError("MP4 needs ffmpeg: pip install imageio-ffmpeg, or choose a .gif") from error
+        raise RuntimeError("MP4 needs ffmpeg: pip install imageio-ffmpeg, or write a .gif") from error
     source = iter(frames)
     first = next(source)
     size = f"{first.shape[1]}x{first.shape[0]}"
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(fps), "-i", "-"]
-    even = ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2"]  # the codec takes even sizes only
-    target = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "20", "-movflags", "+faststart", str(path)]
-    command = [ffmpeg, "-y", "-loglevel", "error", *raw, *even, *target]
+    even = ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2"]  # the codec needs even sizes
+    target = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "20", "-movflags", "+faststart"]
+    command = [ffmpeg, "-y", "-loglevel", "error", *raw, *even, *target, "-f", "mp4", str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None
         try:
             for frame in itertools.chain([first], source):
                 process.stdin.write(np.ascontiguousarray(frame).tobytes())
         except BrokenPipeError:
-            pass  # ffmpeg says below what it disliked
+            pass  # the reason is in ffmpeg's message, which is raised below
         except BaseException:
             process.kill()
             raise

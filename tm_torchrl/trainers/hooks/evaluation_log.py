@@ -8,7 +8,7 @@ import numpy as np
 
 from tm_torchrl.evaluation import Laps
 from tm_torchrl.record.figures import lap_histogram
-from tm_torchrl.record.loggers import Foreign, TensorBoard
+from tm_torchrl.record.loggers import TensorBoard, TorchRLLogger
 from tm_torchrl.record.plots import driven_line
 from tm_torchrl.sim.camera.views import chase_view
 from tm_torchrl.tasks.task import Row
@@ -30,7 +30,7 @@ class EvaluationLog:
 
     def __init__(
         self,
-        loggers: Sequence[TensorBoard | Foreign],
+        loggers: Sequence[TensorBoard | TorchRLLogger],
         *,
         num_pictured: int = 2,
         log: Callable[[str], None] = lambda message: None,
