@@ -1,4 +1,4 @@
-"""Diagnostics: every network, nothing disturbed."""
+"""Diagnostics: every network is measured and left unchanged."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from tm_torchrl.evaluation import (
 from tm_torchrl.modules import (
     Decoder,
     FixedHead,
+    LayerStyle,
     MLPFQFNetwork,
     MLPIQNetwork,
     MLPNQNetwork,
@@ -112,7 +113,7 @@ def test_dormant_units_are_counted_over_all_layers() -> None:
     # Encoder: 4 of 4 alive. Decoder: 12 units, 6 of them made dead. Together 6 of 16, not the mean of 0 and 1/2.
     encoder = nn.Sequential(nn.Linear(2, 4), nn.ReLU())
     nn.init.constant_(encoder[0].weight, 1.0)
-    decoder = Decoder(4, 3, num_outputs=2, hidden_size=12, activation=nn.ReLU)
+    decoder = Decoder(4, 3, num_outputs=2, hidden_size=12, style=LayerStyle(nn.ReLU))
     with torch.no_grad():
         decoder.advantage[0].weight.fill_(1.0)
         decoder.advantage[0].weight[:6] = -1.0
@@ -130,14 +131,14 @@ def test_rank_of_repeated_directions() -> None:
     assert [effective_rank(torch.diag(torch.tensor([8.0, 1.0, 1.0])), share=s) for s in (0.7, 0.85, 0.95)] == [1, 2, 3]
 
 
-def test_a_network_that_is_not_finite_is_told_and_does_not_stop_the_training() -> None:
+def test_a_network_that_is_not_finite_gives_nan_instead_of_an_error() -> None:
     network = MLPQRNetwork(4, 2, hidden_sizes=(8,), head_size=8, num_fractions=4)
     with torch.no_grad():
         next(network.parameters()).fill_(torch.nan)
     found = Diagnostics(network, [torch.randn(16, 4)]).measure()
     assert math.isnan(found["effective_rank"])
     assert math.isnan(found["action_gap"])
-    with pytest.raises(ValueError, match="features_BD holds numbers that are not finite"):
+    with pytest.raises(ValueError, match="features_BD"):
         effective_rank(torch.full((4, 8), torch.nan))
 
 
@@ -154,7 +155,9 @@ class Restless(nn.Module):
 
 def test_running_statistics_modes_and_noise_are_left_alone() -> None:
     encoder = Restless()
-    network = QuantileNetwork(encoder, FixedHead(Decoder(8, 3, num_outputs=4, hidden_size=8, linear=NoisyLinear)))
+    network = QuantileNetwork(
+        encoder, FixedHead(Decoder(8, 3, num_outputs=4, hidden_size=8, style=LayerStyle(linear=NoisyLinear)))
+    )
     encoder.layers[3].eval()  # a mixture of modes
     modes = [module.training for module in network.modules()]
     state, drawn = {name: value.clone() for name, value in network.state_dict().items()}, torch.get_rng_state()
@@ -199,7 +202,7 @@ def test_churn_goes_on_where_it_was_saved() -> None:
     other = Diagnostics(network, [torch.zeros(1, 4)])
     other.load_state_dict(one.state_dict())
     assert other.measure() == one.measure()
-    with pytest.raises(ValueError, match="inputs: no states to look at"):
+    with pytest.raises(ValueError, match="inputs: no states"):
         Diagnostics(network, [torch.zeros(0, 4)])
 
 
