@@ -229,5 +229,5 @@ def test_collector_with_cartpole(is_categorical: bool) -> None:
 def test_a_network_of_another_number_of_actions(num_actions: int) -> None:
     """With fewer than the environment's it would never take the last ones, and nobody would see why."""
     actor = QuantileActor(MLPIQNetwork(4, num_actions), spec=Categorical(3))
-    with pytest.raises(ValueError, match=rf"{num_actions} actions.* num_actions=3"):
+    with pytest.raises(ValueError, match=rf"{num_actions} actions.*num_actions=3"):
         actor(TensorDict({"observation": torch.zeros(5, 4)}, [5]))

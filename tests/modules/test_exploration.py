@@ -101,7 +101,7 @@ def test_is_greedy(make: Callable[..., TensorDictModuleBase], slots: tuple[int, 
 def test_one_hot_is_categorical(make: Callable[..., TensorDictModuleBase]) -> None:
     categorical = explored(make(0.5), acted(CLOSE))
     batch = acted(CLOSE, is_one_hot=True)
-    encoded = explored(make(0.5, is_one_hot=True), batch)
+    encoded = explored(make(0.5), batch)
     assert encoded["action"].dtype == batch["action"].dtype
     assert torch.equal(encoded["action"], one_hot(categorical["action"], 3))
     assert torch.equal(encoded["is_greedy"], categorical["is_greedy"])
@@ -142,15 +142,16 @@ def test_epsilon_is_a_buffer_that_can_be_set(make: Callable[..., TensorDictModul
     assert explored(module, acted(CLOSE))["is_greedy"].all()
     module.epsilon = torch.tensor(1.0)
     assert not explored(module, acted(CLOSE))["is_greedy"].all()
-    with pytest.raises(ValueError, match=r"epsilon=1.5: a probability lies in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"epsilon=1\.5"):
         module.epsilon = 1.5
-    with pytest.raises(ValueError, match=r"epsilon=-0.1"):
+    with pytest.raises(ValueError, match=r"epsilon=-0\.1"):
         make(-0.1)
 
 
 @every_module
 def test_keys(make: Callable[..., TensorDictModuleBase]) -> None:
-    module = make(0.5, action_key=("a", "act"), action_value_key="q", is_greedy_key="greedy")
+    module = make(0.5)
+    module.set_keys(action=("a", "act"), action_value="q", is_greedy="greedy")
     batch = acted(CLOSE)
     expected = explored(make(0.5), batch)
     found = explored(module, TensorDict({"q": batch["action_value"], "a": {"act": batch["action"]}}, [NUM]))
@@ -159,15 +160,13 @@ def test_keys(make: Callable[..., TensorDictModuleBase]) -> None:
 
 
 def test_refused() -> None:
-    with pytest.raises(ValueError, match=r"temperature=0.0: must be positive"):
+    with pytest.raises(ValueError, match=r"temperature=0\.0"):
         Boltzmann(0.0)
-    with pytest.raises(ValueError, match=r"scale=0.0: must be positive"):
+    with pytest.raises(ValueError, match=r"scale=0\.0"):
         PerturbedValues(0.1, scale=0.0)
-    with pytest.raises(
-        ValueError, match="actor: it has no noisy layers; construct its network with linear=NoisyLinear"
-    ):
+    with pytest.raises(ValueError, match="actor: it has no noisy layers"):
         NoisyExploration(QuantileActor(small(MLPIQNetwork), spec=Categorical(3)))
-    with pytest.raises(ValueError, match="every=0: at least one call"):
+    with pytest.raises(ValueError, match="every=0"):
         NoisyExploration(QuantileActor(small(MLPQRNetwork, linear=NoisyLinear), spec=Categorical(3)), every=0)
 
 
@@ -237,7 +236,7 @@ def test_held_actions_fill_blocks_and_one_hot_actions() -> None:
         assert (td["action"] == td["held_action"].unsqueeze(1)).all()
         one_hot = torch.nn.functional.one_hot(torch.zeros(6, dtype=torch.int64), 4)
         td = TensorDict({"action": one_hot, "action_value": values[:, 0]}, [6])
-        EpsilonGreedy(1.0, mean_steps=2.0, is_one_hot=True)(td)
+        EpsilonGreedy(1.0, mean_steps=2.0)(td)
         assert (td["action"].argmax(-1) == td["held_action"]).all()
         assert td["action"].sum(-1).eq(1).all()
 

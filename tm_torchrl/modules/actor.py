@@ -1,4 +1,4 @@
-"""Quantile networks as TensorDict modules: one that evaluates, one that acts."""
+"""Quantile networks as TensorDict modules: one evaluates, one acts."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from tm_torchrl.modules.quantiles.network import QuantileNetwork, Quantiles, mea
 
 
 class QuantileModule(TensorDictModuleBase):
-    """Reads observations and, if they are there, ``fractions``; writes ``quantile_values`` and ``fractions``.
+    """Reads observations and, if present, ``fractions``; writes ``quantile_values`` and ``fractions``.
 
     ``fractions`` is ``[*B, N]``, ``quantile_values`` ``[*B, N, A]``, or ``[*B, N, S, A]`` for action blocks. A network
     with proposed fractions also writes ``fraction_edges`` ``[*B, N + 1]``.
 
     Args:
-        network: evaluates.
-        in_keys: of the observations, in the order of the encoder's arguments.
-        quantile_values_key: written.
-        fractions_key: read if there, written.
-        fraction_edges_key: written for proposed fractions.
+        network: The network to evaluate.
+        in_keys: The keys of the observations, in the order of the encoder's arguments.
+        quantile_values_key: The key of the values, which are written.
+        fractions_key: The key of the fractions, which are read if present, and written.
+        fraction_edges_key: The key of the edges of proposed fractions, which are written.
 
     Examples:
         >>> from tensordict import TensorDict
@@ -52,7 +52,7 @@ class QuantileModule(TensorDictModuleBase):
     ) -> None:
         super().__init__()
         if not isinstance(network, QuantileNetwork):
-            raise TypeError(f"network={type(network).__name__}: a QuantileNetwork is wanted")
+            raise TypeError(f"network={type(network).__name__}: must be a QuantileNetwork")
         self.network = network
         self.in_keys = list(in_keys)
         self.quantile_values_key = quantile_values_key
@@ -68,7 +68,7 @@ class QuantileModule(TensorDictModuleBase):
         return self.network.takes_fractions
 
     def evaluate(self, tensordict: TensorDictBase, fractions: Tensor | None = None) -> Quantiles:
-        """The quantiles of a flat tensordict ``[B]``, which stays as it is."""
+        """The quantiles of a flat tensordict ``[B]``, which is not changed."""
         return self.network.quantiles(*(tensordict.get(key) for key in self.in_keys), fractions=fractions)
 
     @dispatch(auto_batch_size=False)  # type: ignore[untyped-decorator]
@@ -80,7 +80,7 @@ class QuantileModule(TensorDictModuleBase):
         quantiles = self.evaluate(flat(tensordict, self.in_keys), fractions)
         found = (quantiles.values, quantiles.fractions, quantiles.edges)
         for key, value in zip(self.out_keys, found, strict=False):
-            if value is None:  # a proposing network that was given its fractions proposes no edges
+            if value is None:  # a network that proposes fractions proposes no edges when fractions are given
                 continue
             tensordict.set(key, value.reshape((*tensordict.batch_size, *value.shape[1:])))
         return tensordict
@@ -95,14 +95,14 @@ class QuantileActor(TensorDictModuleBase):
     midpoints, so that an evaluation can be repeated.
 
     Args:
-        network: a ``QuantileNetwork``, or a ``QuantileModule`` around it.
-        spec: of the action; batch dimensions in front are ignored.
-        in_keys: of the observations, for a bare network.
-        num_fractions: the paper's K; ``None`` for the network's own number.
-        distortion: of the fractions; ``None`` for the mean.
-        action_key: written.
-        action_value_key: written.
-        chosen_action_value_key: written.
+        network: A ``QuantileNetwork``, or a ``QuantileModule`` around it.
+        spec: The action's spec; leading batch dimensions are ignored.
+        in_keys: The keys of the observations, for a bare network.
+        num_fractions: The paper's K; ``None`` for the network's own number.
+        distortion: The risk distortion of the fractions; ``None`` for the mean.
+        action_key: The key of the action, which is written.
+        action_value_key: The key of the values of all actions, which are written.
+        chosen_action_value_key: The key of the action's value, which is written.
 
     Examples:
         >>> from tensordict import TensorDict
@@ -144,7 +144,7 @@ class QuantileActor(TensorDictModuleBase):
             spec=_unbatched(spec, action_key, num_slots=network.network.num_slots),
             action_value_key=action_value_key,
             out_keys=[action_key, action_value_key, chosen_action_value_key],
-            strict_shape=False,  # it takes the slots of a block for a batch dimension
+            strict_shape=False,  # because the slots of a block look like a batch dimension
         )
         self._num_actions = int(self.spec[action_key].space.n)
         self.in_keys = network.in_keys
@@ -152,12 +152,12 @@ class QuantileActor(TensorDictModuleBase):
 
     @property
     def spec(self) -> Composite:
-        """Of the action."""
+        """The action's spec."""
         return self.value_module.spec
 
     @property
     def action_space(self) -> str:
-        """As TorchRL names it: ``categorical`` or ``one_hot``."""
+        """``"categorical"`` or ``"one_hot"``."""
         return self.value_module.action_space
 
     @dispatch(auto_batch_size=False)  # type: ignore[untyped-decorator]
@@ -166,7 +166,7 @@ class QuantileActor(TensorDictModuleBase):
         value = self._action_value(flat(tensordict, self.in_keys))
         if value.shape[-1] != self._num_actions:
             raise ValueError(
-                f"the network values {value.shape[-1]} actions, spec has {self._num_actions}: construct it with "
+                f"the network has values for {value.shape[-1]} actions, spec has {self._num_actions}: give the network "
                 f"num_actions={self._num_actions}"
             )
         tensordict.set(self.action_value_key, value.reshape((*tensordict.batch_size, *value.shape[1:])))
@@ -214,11 +214,11 @@ def _unbatched(spec: TensorSpec, action_key: NestedKey, *, num_slots: int | None
         spec = spec[0]
     if spec.ndim < has_slots + is_one_hot:
         raise ValueError(
-            f"spec of shape {tuple(spec.shape)}: the network decides blocks of actions, so one more dimension is needed"
+            f"spec of shape {tuple(spec.shape)}: the network decides blocks of actions, so it must have one more"
         )
     if has_slots and spec.shape[0] != num_slots:
         raise ValueError(
             f"spec of shape {tuple(spec.shape)}: the network decides blocks of num_slots={num_slots} actions, the "
-            f"environment wants {spec.shape[0]}; construct it with num_slots={spec.shape[0]}"
+            f"environment takes {spec.shape[0]}; give the network num_slots={spec.shape[0]}"
         )
     return spec

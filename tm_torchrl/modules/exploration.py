@@ -1,8 +1,8 @@
-"""Exploration: modules behind an actor that change some of its actions and say which are still greedy.
+"""Exploration: modules behind an actor that replace some of its actions and mark those that are still greedy.
 
-Each reads ``action_value`` and ``action`` and writes ``action`` and ``is_greedy`` (``[*B]``: whether the action, for
-blocks every slot of it, is the greedy one), which the n-step writer can use. They act only while exploring
-(``ExplorationType.RANDOM``) and are combined by putting one behind the other::
+Each module reads ``action_value`` and ``action`` and writes ``action`` and ``is_greedy`` (``[*B]``: whether the action
+is the greedy one, for blocks in every slot), which the n-step writer can use. Actions may be categorical or one-hot.
+The modules act only while exploring (``ExplorationType.RANDOM``). To combine them put one behind the other::
 
     policy = TensorDictSequential(actor, PerturbedValues(0.1), EpsilonGreedy(0.05))
 
@@ -24,38 +24,33 @@ HELD_KEYS = ("held_action", "held_steps")
 
 
 class _Exploration(TensorDictModuleBase):
-    """Replaces the greedy action by another with a probability.
+    """Replaces the greedy action by another one with a probability.
 
     Args:
-        epsilon: the probability.
-        per_block: one draw for a whole action block instead of one for each slot.
-        is_one_hot: whether actions are.
-        action_key: read and written.
-        action_value_key: read.
-        is_greedy_key: written.
+        epsilon: The probability.
+        per_block: Whether one draw decides for a whole action block instead of for each slot.
     """
 
     epsilon: Tensor
+    carried_keys: tuple[str, ...] = ()
 
-    def __init__(
-        self,
-        epsilon: float,
-        *,
-        per_block: bool = False,
-        is_one_hot: bool = False,
-        action_key: NestedKey = "action",
-        action_value_key: NestedKey = "action_value",
-        is_greedy_key: NestedKey = "is_greedy",
-    ) -> None:
+    def __init__(self, epsilon: float, *, per_block: bool = False) -> None:
         super().__init__()
         self.register_buffer("epsilon", torch.tensor(_probability(epsilon)))
         self.per_block = per_block
-        self.is_one_hot = is_one_hot
-        self.action_key = action_key
-        self.action_value_key = action_value_key
-        self.is_greedy_key = is_greedy_key
-        self.in_keys = [action_value_key, action_key]
-        self.out_keys = [action_key, is_greedy_key]
+        self.set_keys()
+
+    def set_keys(
+        self,
+        *,
+        action: NestedKey = "action",
+        action_value: NestedKey = "action_value",
+        is_greedy: NestedKey = "is_greedy",
+    ) -> None:
+        """Name the entries that are read and written; those that are not given have their default names."""
+        self.action_key, self.action_value_key, self.is_greedy_key = action, action_value, is_greedy
+        self.in_keys = [action_value, action]
+        self.out_keys = [action, is_greedy, *self.carried_keys]
 
     def __setattr__(self, name: str, value: object) -> None:
         if name == "epsilon" and isinstance(value, (int, float)):
@@ -64,13 +59,14 @@ class _Exploration(TensorDictModuleBase):
             super().__setattr__(name, value)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Explore some of the actions."""
+        """Replace some of the actions while exploring, and mark the greedy ones."""
         value = tensordict.get(self.action_value_key)
         action = tensordict.get(self.action_key)
-        index = action.argmax(-1) if self.is_one_hot else action
+        is_one_hot = action.ndim == value.ndim
+        index = action.argmax(-1) if is_one_hot else action
         if exploration_type() is ExplorationType.RANDOM:
             index = self.explored(index, value, tensordict)
-            action = nn.functional.one_hot(index, value.shape[-1]).to(action.dtype) if self.is_one_hot else index
+            action = nn.functional.one_hot(index, value.shape[-1]).to(action.dtype) if is_one_hot else index
             tensordict.set(self.action_key, action)
         is_greedy = index == value.argmax(-1)
         while is_greedy.ndim > tensordict.ndim:
@@ -78,32 +74,29 @@ class _Exploration(TensorDictModuleBase):
         return tensordict.set(self.is_greedy_key, is_greedy)
 
     def explored(self, index: Tensor, value: Tensor, tensordict: TensorDictBase) -> Tensor:
-        """Some of the actions ``index`` replaced."""
+        """The actions ``index`` with some of them replaced."""
         shape = tensordict.batch_size if self.per_block else index.shape
         is_explored = torch.rand(shape, device=value.device) < self.epsilon
         is_explored = is_explored.view(*is_explored.shape, *(1,) * (index.ndim - is_explored.ndim))
         return torch.where(is_explored, self.other_action(value), index)
 
     def other_action(self, value: Tensor) -> Tensor:
-        """Indices of what is played instead, from values ``[..., A]``."""
+        """Indices of the actions that replace the greedy ones, from values ``[..., A]``."""
         raise TypeError(f"{type(self).__name__} must define other_action(value)")
 
 
 class EpsilonGreedy(_Exploration):
-    """A uniformly random action with probability epsilon, held for a while if asked.
+    """A uniformly random action with probability epsilon, which may be held for several steps.
 
     Held actions (Dabney et al. 2021, "Temporally-extended epsilon-greedy exploration") find what single random actions
     never string together, such as braking in front of a corner. What is held travels in the TensorDict, in
-    ``held_action`` and ``held_steps`` (how many steps it still lasts), which a collector carries to the next step.
+    ``held_action`` and ``held_steps`` (the number of steps for which it still lasts); collectors carry both to the next
+    step.
 
     Args:
-        epsilon: the share of steps that are explored.
-        mean_steps: of a random action; how long each is held is drawn from a geometric distribution.
-        per_block: one draw for a whole action block instead of one for each slot.
-        is_one_hot: whether actions are.
-        action_key: read and written.
-        action_value_key: read.
-        is_greedy_key: written.
+        epsilon: The share of steps that are explored.
+        mean_steps: The mean duration of a random action; durations are drawn from a geometric distribution.
+        per_block: Whether one draw decides for a whole action block instead of for each slot.
 
     Examples:
         >>> from tensordict import TensorDict
@@ -114,40 +107,25 @@ class EpsilonGreedy(_Exploration):
         True
     """
 
-    def __init__(
-        self,
-        epsilon: float,
-        *,
-        mean_steps: float = 1.0,
-        per_block: bool = False,
-        is_one_hot: bool = False,
-        action_key: NestedKey = "action",
-        action_value_key: NestedKey = "action_value",
-        is_greedy_key: NestedKey = "is_greedy",
-    ) -> None:
-        super().__init__(
-            epsilon,
-            per_block=per_block,
-            is_one_hot=is_one_hot,
-            action_key=action_key,
-            action_value_key=action_value_key,
-            is_greedy_key=is_greedy_key,
-        )
+    def __init__(self, epsilon: float, *, mean_steps: float = 1.0, per_block: bool = False) -> None:
+        super().__init__(epsilon, per_block=per_block)
         if not 1 <= mean_steps < float("inf"):
-            raise ValueError(f"mean_steps={mean_steps}: an action lasts one step at least; give 1 to hold none")
+            raise ValueError(f"mean_steps={mean_steps}: must be at least 1; with 1 no action is held")
         self.mean_steps = mean_steps
         if mean_steps > 1:
-            self.out_keys = [*self.out_keys, *HELD_KEYS]
+            self.carried_keys = HELD_KEYS
+            self.set_keys()
 
     def explored(self, index: Tensor, value: Tensor, tensordict: TensorDictBase) -> Tensor:
-        """Actions that go on, or begin, or are left as they are."""
+        """Actions that are held, begin, or stay as they are."""
         if self.mean_steps == 1:
             return super().explored(index, value, tensordict)
         shape = tensordict.batch_size
         held, left = (tensordict.get(key, None) for key in HELD_KEYS)
         if held is None or left is None:
             held, left = (torch.zeros(shape, dtype=torch.int64, device=value.device) for _ in HELD_KEYS)
-        # Of 1 / begins - 1 + mean_steps steps, from one beginning to the next, mean_steps are explored.
+        # From one beginning to the next it takes 1 / begins - 1 + mean_steps steps on average, and mean_steps of them
+        # are explored; with this probability their share is epsilon.
         begins = self.epsilon / (self.epsilon + self.mean_steps * (1 - self.epsilon))
         is_begun = (left <= 0) & (torch.rand(shape, device=value.device) < begins)
         steps = torch.empty(shape, device=value.device).geometric_(1 / self.mean_steps).to(torch.int64)
@@ -163,95 +141,54 @@ class EpsilonGreedy(_Exploration):
 
 
 class PerturbedValues(_Exploration):
-    """The best action of values with a little Gaussian noise, with probability epsilon: explores among near-equals.
+    """With probability epsilon the best action after adding a little Gaussian noise to the values.
 
-    The Linesight agent's "Boltzmann" exploration. There one draw decides between a random action (probability e), this
-    (b) and the greedy one; ``PerturbedValues(b / (1 - e))`` before ``EpsilonGreedy(e)`` is the same.
+    It explores among actions of nearly equal value: the Linesight agent's "Boltzmann" exploration. There one draw
+    decides between a random action (probability e), this one (b) and the greedy one; ``PerturbedValues(b / (1 - e))``
+    before ``EpsilonGreedy(e)`` is the same.
 
     Args:
-        epsilon: the probability.
-        scale: deviation of the noise, in units of value.
-        per_block: one draw for a whole action block instead of one for each slot.
-        is_one_hot: whether actions are.
-        action_key: read and written.
-        action_value_key: read.
-        is_greedy_key: written.
+        epsilon: The probability.
+        scale: The deviation of the noise, in units of value.
+        per_block: Whether one draw decides for a whole action block instead of for each slot.
 
     Examples:
         >>> PerturbedValues(0.15, scale=0.01).other_action(torch.tensor([[1.0, 0.0]]))
         tensor([0])
     """
 
-    def __init__(
-        self,
-        epsilon: float,
-        *,
-        scale: float = 0.01,
-        per_block: bool = False,
-        is_one_hot: bool = False,
-        action_key: NestedKey = "action",
-        action_value_key: NestedKey = "action_value",
-        is_greedy_key: NestedKey = "is_greedy",
-    ) -> None:
-        super().__init__(
-            epsilon,
-            per_block=per_block,
-            is_one_hot=is_one_hot,
-            action_key=action_key,
-            action_value_key=action_value_key,
-            is_greedy_key=is_greedy_key,
-        )
+    def __init__(self, epsilon: float, *, scale: float = 0.01, per_block: bool = False) -> None:
+        super().__init__(epsilon, per_block=per_block)
         if not scale > 0:
             raise ValueError(f"scale={scale}: must be positive; without noise leave the module out")
         self.scale = scale
 
     def other_action(self, value: Tensor) -> Tensor:
-        """The best of the perturbed."""
+        """The actions with the highest perturbed values."""
         return (value + self.scale * torch.randn_like(value)).argmax(-1)
 
 
 class Boltzmann(_Exploration):
-    """A draw from the softmax of the values, with probability epsilon.
+    """With probability epsilon an action drawn from the softmax of the values.
 
     Args:
-        temperature: in units of value.
-        epsilon: the probability; 1 always draws.
-        per_block: one draw for a whole action block instead of one for each slot.
-        is_one_hot: whether actions are.
-        action_key: read and written.
-        action_value_key: read.
-        is_greedy_key: written.
+        temperature: In units of value.
+        epsilon: The probability; 1 always draws.
+        per_block: Whether one draw decides for a whole action block instead of for each slot.
 
     Examples:
         >>> Boltzmann(0.03).other_action(torch.tensor([[1.0, 0.0]]))
         tensor([0])
     """
 
-    def __init__(
-        self,
-        temperature: float,
-        *,
-        epsilon: float = 1.0,
-        per_block: bool = False,
-        is_one_hot: bool = False,
-        action_key: NestedKey = "action",
-        action_value_key: NestedKey = "action_value",
-        is_greedy_key: NestedKey = "is_greedy",
-    ) -> None:
-        super().__init__(
-            epsilon,
-            per_block=per_block,
-            is_one_hot=is_one_hot,
-            action_key=action_key,
-            action_value_key=action_value_key,
-            is_greedy_key=is_greedy_key,
-        )
+    def __init__(self, temperature: float, *, epsilon: float = 1.0, per_block: bool = False) -> None:
+        super().__init__(epsilon, per_block=per_block)
         if not temperature > 0:
-            raise ValueError(f"temperature={temperature}: must be positive; at 0 the policy is the greedy one")
+            raise ValueError(f"temperature={temperature}: must be positive; without softmax leave the module out")
         self.temperature = temperature
 
     def other_action(self, value: Tensor) -> Tensor:
-        """A draw: the best of values with Gumbel noise."""
+        """A draw from the softmax: the best action after adding Gumbel noise."""
         gumbel = -torch.empty_like(value).exponential_().log()
         return (value / self.temperature + gumbel).argmax(-1)
 
@@ -259,14 +196,12 @@ class Boltzmann(_Exploration):
 class NoisyExploration(TensorDictModuleBase):
     """An actor with noisy layers that draws new noise before it acts.
 
-    The greedy action of the noisy values is what such an actor means, so it counts as greedy; put ``EpsilonGreedy``
-    behind it for BTR's combination.
+    The action with the highest noisy value counts as greedy. Put ``EpsilonGreedy`` behind it for BTR's combination.
 
     Args:
-        actor: with ``NoisyLinear`` layers.
-        every: number of calls between draws; they are counted from the start of the process.
-        per_car: noise of its own for each row of the batch, instead of one draw for all.
-        is_greedy_key: written.
+        actor: An actor with ``NoisyLinear`` layers.
+        every: The number of calls from one draw to the next, counted from the start of the process.
+        per_car: Whether each row of the batch has its own noise instead of one draw for all rows.
 
     Examples:
         >>> from torchrl.data import Categorical
@@ -276,14 +211,7 @@ class NoisyExploration(TensorDictModuleBase):
         ['action', 'action_value', 'chosen_action_value', 'is_greedy']
     """
 
-    def __init__(
-        self,
-        actor: TensorDictModuleBase,
-        *,
-        every: int = 1,
-        per_car: bool = False,
-        is_greedy_key: NestedKey = "is_greedy",
-    ) -> None:
+    def __init__(self, actor: TensorDictModuleBase, *, every: int = 1, per_car: bool = False) -> None:
         super().__init__()
         if not is_noisy(actor):
             raise ValueError(
@@ -291,18 +219,17 @@ class NoisyExploration(TensorDictModuleBase):
                 "(objective.network.linear=noisy)"
             )
         if every < 1:
-            raise ValueError(f"every={every}: at least one call lies between draws")
+            raise ValueError(f"every={every}: must be at least 1")
         self.actor = actor
         self.every = every
         self.per_car = per_car
-        self.is_greedy_key = is_greedy_key
         self._num_calls = 0
         self.in_keys = actor.in_keys
-        self.out_keys = [*actor.out_keys, is_greedy_key]
+        self.out_keys = [*actor.out_keys, "is_greedy"]
 
     @property
     def spec(self) -> object:
-        """Of the action."""
+        """The action's spec."""
         return self.actor.spec
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -313,10 +240,10 @@ class NoisyExploration(TensorDictModuleBase):
             self._num_calls += 1
         tensordict = self.actor(tensordict)
         is_greedy = torch.ones(tensordict.batch_size, dtype=torch.bool, device=tensordict.device)
-        return tensordict.set(self.is_greedy_key, is_greedy)
+        return tensordict.set("is_greedy", is_greedy)
 
 
 def _probability(value: float) -> float:
     if not 0 <= value <= 1:
-        raise ValueError(f"epsilon={value}: a probability lies in [0, 1]")
+        raise ValueError(f"epsilon={value}: must be a probability, between 0 and 1")
     return float(value)

@@ -76,5 +76,5 @@ def test_formulas() -> None:
 
 @pytest.mark.parametrize("make", [lambda: CVaR(0.0), lambda: CVaR(1.5), lambda: CPW(0.2), lambda: CPW(1.1)])
 def test_out_of_range(make: object) -> None:
-    with pytest.raises(ValueError, match=r"eta=.*lies in"):
+    with pytest.raises(ValueError, match="eta="):
         make()

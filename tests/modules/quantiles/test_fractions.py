@@ -48,7 +48,7 @@ def test_stratified_draws_lie_in_their_parts_and_mirror(num: int) -> None:
 
 
 def test_stratified_fractions_come_in_pairs() -> None:
-    with pytest.raises(ValueError, match="num_fractions=7: mirrored fractions come in pairs"):
+    with pytest.raises(ValueError, match="num_fractions=7"):
         StratifiedFractions()((3,), 7)
 
 
@@ -67,7 +67,7 @@ def test_midpoints() -> None:
 
 @pytest.mark.parametrize("source", [*SOURCES, MidpointFractions])
 def test_no_fractions(source: type[FractionSource]) -> None:
-    with pytest.raises(ValueError, match="num_fractions=0: at least one"):
+    with pytest.raises(ValueError, match="num_fractions=0"):
         source()((3,), 0)
 
 
@@ -89,7 +89,7 @@ def test_a_proposal_of_extreme_logits_has_edges_in_order() -> None:
     assert (found.edges.diff() >= 0).all()
     assert found.edges[0, [0, -1]].tolist() == [0.0, 1.0]
     assert found.entropy.item() == pytest.approx(math.log(2), rel=1e-6)
-    with pytest.raises(ValueError, match="num_fractions=1: with one fraction there is nothing to propose"):
+    with pytest.raises(ValueError, match="num_fractions=1"):
         FractionProposal(4, 1)
 
 
@@ -103,9 +103,9 @@ def test_embedding_by_hand(first_frequency: int) -> None:
 
 
 def test_embedding_refuses() -> None:
-    with pytest.raises(ValueError, match="num_cosines=0: at least one"):
+    with pytest.raises(ValueError, match="num_cosines=0"):
         CosineEmbedding(0)
-    with pytest.raises(ValueError, match="first_frequency=2: give 1"):
+    with pytest.raises(ValueError, match="first_frequency=2"):
         CosineEmbedding(3, first_frequency=2)
 
 

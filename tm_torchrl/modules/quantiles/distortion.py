@@ -1,8 +1,8 @@
 """Risk-sensitive acting: distortions of the fractions over which values are averaged.
 
-A distortion maps a uniform fraction to the fraction at which the quantile function is read (Dabney et al. 2018,
-"Implicit Quantile Networks", section 3.1). A network with fixed or proposed fractions cannot be read elsewhere; for it
-the same distortion becomes weights, by its inverse.
+A distortion maps a uniform fraction to the fraction at which the quantile function is evaluated (Dabney et al. 2018,
+"Implicit Quantile Networks", section 3.1). A network with fixed or proposed fractions has values at these alone, so
+there the inverse of the distortion gives their weights.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ class RiskDistortion(nn.Module):
     """A non-decreasing map of [0, 1] onto itself or a part of it."""
 
     def forward(self, fractions: Tensor) -> Tensor:
-        """Where to read the quantile function for uniform fractions."""
+        """The fractions at which the quantile function is evaluated, for uniform fractions."""
         raise TypeError(f"{type(self).__name__} must define forward(fractions)")
 
     def inverse(self, levels: Tensor) -> Tensor:
-        """The uniform fraction below which reading points lie below a level; by bisection unless overridden."""
+        """The uniform fractions that are mapped to these levels; by bisection unless overridden."""
         low, high = torch.zeros_like(levels), torch.ones_like(levels)
         for _ in range(30):
             middle = (low + high) / 2
@@ -30,7 +30,7 @@ class RiskDistortion(nn.Module):
         )
 
     def weights(self, edges: Tensor) -> Tensor:
-        """What the parts between edges ``[..., N + 1]`` count for: ``[..., N]``, of sum 1."""
+        """The weights of the parts between edges ``[..., N + 1]``: ``[..., N]``, with sum 1."""
         return self.inverse(edges).diff(dim=-1)
 
 
@@ -38,7 +38,7 @@ class CVaR(RiskDistortion):
     """The mean of the worst ``eta`` of outcomes; 1 is neutral.
 
     Args:
-        eta: share of the outcomes, in (0, 1].
+        eta: The share of the outcomes, in (0, 1].
 
     Examples:
         >>> CVaR(0.25)(torch.tensor([0.0, 0.5, 1.0]))
@@ -50,7 +50,7 @@ class CVaR(RiskDistortion):
     def __init__(self, eta: float) -> None:
         super().__init__()
         if not 0 < eta <= 1:
-            raise ValueError(f"eta={eta}: the share of worst outcomes lies in (0, 1]")
+            raise ValueError(f"eta={eta}: must be in (0, 1], the share of the worst outcomes")
         self.eta = eta
 
     def forward(self, fractions: Tensor) -> Tensor:
@@ -63,10 +63,10 @@ class CVaR(RiskDistortion):
 
 
 class Wang(RiskDistortion):
-    """Wang's (2000): shifts in the normal's quantiles; averse for negative ``eta``, seeking for positive.
+    """Wang (2000): a shift of normal quantiles; risk-averse for negative ``eta``, risk-seeking for positive.
 
     Args:
-        eta: the shift; 0 is neutral.
+        eta: The shift; 0 is neutral.
 
     Examples:
         >>> Wang(-0.75)(torch.tensor([0.5]))  # the normal distribution at -0.75
@@ -100,7 +100,7 @@ class CPW(RiskDistortion):
     def __init__(self, eta: float = 0.71) -> None:
         super().__init__()
         if not 0.28 <= eta <= 1:
-            raise ValueError(f"eta={eta}: lies in [0.28, 1]; below, the weighting is not monotone")
+            raise ValueError(f"eta={eta}: must be in [0.28, 1]; below, the weighting is not monotone")
         self.eta = eta
 
     def forward(self, fractions: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ class CPW(RiskDistortion):
 
 
 class Power(RiskDistortion):
-    """The power formula: averse for negative ``eta``, seeking for positive, eventually neutral on the other side.
+    """The power formula: risk-averse for negative ``eta``, risk-seeking for positive.
 
     Args:
         eta: 0 is neutral.

@@ -1,4 +1,4 @@
-"""Where quantile fractions come from: sampled, fixed, or proposed by a network.
+"""Sources of quantile fractions: sampled, fixed, or proposed by a network.
 
 Shapes: B batch, N fractions, D features.
 """
@@ -11,9 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tm_torchrl.modules.layers.arguments import require_count
+
 
 def midpoints(num_fractions: int, *, device: torch.device | str | None = None) -> Tensor:
-    """The middles of N equal parts of (0, 1), in order: ``[N]``.
+    """The midpoints of N equal parts of (0, 1), in order: ``[N]``.
 
     Examples:
         >>> midpoints(4)
@@ -23,11 +25,11 @@ def midpoints(num_fractions: int, *, device: torch.device | str | None = None) -
 
 
 class FractionSource(nn.Module):
-    """Draws fractions for a batch without looking at it.
+    """Draws fractions for a batch, whatever the batch contains.
 
     Args:
-        shared: one set for the whole batch, which a network embeds once, instead of one set for each sample. It comes
-            expanded: ``[*B, N]`` with stride 0.
+        shared: Whether the whole batch shares one set of fractions, which a network embeds once, instead of one set
+            for each sample. The set is returned expanded to ``[*B, N]``, with stride 0.
     """
 
     def __init__(self, *, shared: bool = False) -> None:
@@ -38,13 +40,12 @@ class FractionSource(nn.Module):
         self, batch_shape: Sequence[int], num_fractions: int, *, device: torch.device | str | None = None
     ) -> Tensor:
         """Fractions ``[*batch_shape, N]`` inside (0, 1)."""
-        if num_fractions < 1:
-            raise ValueError(f"num_fractions={num_fractions}: at least one fraction is needed")
+        require_count(num_fractions, argument="num_fractions")
         shape = () if self.shared else tuple(batch_shape)
         return self.draw(shape, num_fractions, device).expand(*batch_shape, num_fractions)
 
     def draw(self, shape: tuple[int, ...], num_fractions: int, device: torch.device | str | None) -> Tensor:
-        """Fractions ``[*shape, N]``; what a source is made of."""
+        """Fractions ``[*shape, N]``; subclasses define it."""
         raise TypeError(f"{type(self).__name__} must define draw(shape, num_fractions, device)")
 
 
@@ -77,7 +78,7 @@ class StratifiedFractions(FractionSource):
     def draw(self, shape: tuple[int, ...], num_fractions: int, device: torch.device | str | None) -> Tensor:
         """The lower halves and their mirror images."""
         if num_fractions % 2:
-            raise ValueError(f"num_fractions={num_fractions}: mirrored fractions come in pairs, so give an even number")
+            raise ValueError(f"num_fractions={num_fractions}: must be even, since fractions are drawn in pairs")
         eps = torch.finfo(torch.float32).eps
         half = num_fractions // 2
         offset = torch.rand(*shape, half, device=device)
@@ -102,9 +103,9 @@ class MidpointFractions(FractionSource):
 
 
 class Proposal(NamedTuple):
-    """Fractions with the edges between which they lie, and the entropy of the parts."""
+    """Fractions, the edges between which they lie, and the entropy of the parts."""
 
-    fractions: Tensor  # [B, N], the middles between edges
+    fractions: Tensor  # [B, N], midpoints between edges
     edges: Tensor  # [B, N + 1], from 0 to 1
     entropy: Tensor  # [B]
 
@@ -112,8 +113,8 @@ class Proposal(NamedTuple):
 class FractionProposal(nn.Module):
     """Proposes the fractions of FQF from a state's features (Yang et al. 2019).
 
-    A softmax over N parts, summed up, gives the edges; the quantile function is evaluated at the middles. Features
-    should be detached by the caller: the fraction loss trains this layer alone.
+    The cumulative sum of a softmax over N parts gives the edges; the quantile function is evaluated at the midpoints
+    between them. The caller detaches the features, so that the fraction loss trains this layer alone.
 
     Args:
         num_features: D.
@@ -128,7 +129,7 @@ class FractionProposal(nn.Module):
     def __init__(self, num_features: int, num_fractions: int) -> None:
         super().__init__()
         if num_fractions < 2:
-            raise ValueError(f"num_fractions={num_fractions}: with one fraction there is nothing to propose; give 2 up")
+            raise ValueError(f"num_fractions={num_fractions}: must be at least 2; a single fraction cannot move")
         self.num_fractions = num_fractions
         self.logits = nn.Linear(num_features, num_fractions)
         self.reset_parameters()
@@ -139,7 +140,7 @@ class FractionProposal(nn.Module):
         nn.init.zeros_(self.logits.bias)
 
     def forward(self, features: Tensor) -> Proposal:
-        """Edges, their middles and the entropy, for features ``[*B, D]``."""
+        """Edges, their midpoints and the entropy for features ``[*B, D]``."""
         log_parts = torch.log_softmax(self.logits(features).float(), -1)
         parts = log_parts.exp()
         inner = parts.cumsum(-1)[..., :-1]

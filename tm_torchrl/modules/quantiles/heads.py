@@ -1,4 +1,4 @@
-"""From a state's features and fractions to quantile values: implicit, fixed and non-crossing.
+"""Heads: from a state's features and fractions to quantile values; implicit, fixed and non-crossing.
 
 Shapes: B batch, N fractions, D features, S slots, A actions. Values are ``[B, N, A]``, ``[B, N, S, A]`` for blocks.
 """
@@ -16,12 +16,12 @@ from tm_torchrl.modules.quantiles.fractions import midpoints
 
 
 class ImplicitHead(nn.Module):
-    """Any number of any fractions: embedded, combined with the features, decoded (IQN, FQF).
+    """Values at any fractions, which are embedded, combined with the features and decoded (IQN, FQF).
 
     Args:
-        embedding: of fractions.
-        conditioning: meets features ``[B, 1, D]`` with embedded fractions ``[B, N, E]``.
-        decoder: from D features, without ``num_outputs``.
+        embedding: Embeds fractions.
+        conditioning: Combines features ``[B, 1, D]`` with embedded fractions ``[B, N, E]``.
+        decoder: A decoder of D features, without ``num_outputs``.
 
     Examples:
         >>> head = ImplicitHead(CosineEmbedding(8), Hadamard(8, 16), Decoder(16, 3))
@@ -44,10 +44,10 @@ class ImplicitHead(nn.Module):
 
 
 class FixedHead(nn.Module):
-    """One output for each of N fixed fractions (QR-DQN); they are the middles of N equal parts.
+    """One output for each of N fixed fractions (QR-DQN), the midpoints of N equal parts.
 
     Args:
-        decoder: with ``num_outputs`` = N.
+        decoder: A decoder with ``num_outputs`` = N.
 
     Examples:
         >>> head = FixedHead(Decoder(16, 3, num_outputs=8))
@@ -68,7 +68,7 @@ class FixedHead(nn.Module):
         """Quantile values ``[B, N, ..., A]``; ``fractions_BN`` must be the head's own."""
         if fractions_BN.shape[-1] != self.num_fractions:
             raise ValueError(
-                f"fractions: {fractions_BN.shape[-1]} given; this head has outputs for {self.num_fractions} fixed ones"
+                f"fractions: {fractions_BN.shape[-1]} given; must be the head's {self.num_fractions} fixed ones"
             )
         return self.decoder(features_BD)
 
@@ -78,13 +78,13 @@ class MonotoneHead(nn.Module):
 
     The decoder gives, for each action, one location and one increment (softplus, never negative) for each of the
     K + 1 parts between the knots 0, the K midpoints, and 1. Their running sum, interpolated linearly and shifted to
-    mean 0, is the quantile function's shape; the location is its mean. It is increasing in the fraction for any
-    fraction and any weights, exactly, in floating point too. Evaluated at its own midpoints it is a non-crossing
-    QR-DQN (the idea of Zhou et al. 2020 and of the NQ-Networks: non-negative activations), at sampled fractions a
-    non-crossing IQN whose network runs once for a state, however many fractions are asked for.
+    mean 0, is the quantile function's shape; the location is its mean. For any weights the function never decreases
+    with the fraction, in floating point too. Evaluated at its own midpoints it is a non-crossing QR-DQN (the idea of
+    Zhou et al. 2020 and of the NQ-Networks: non-negative activations). At sampled fractions it is a non-crossing IQN
+    whose network runs once for a state, however many fractions there are.
 
     Args:
-        decoder: with ``num_outputs`` = K + 2, so at least 3.
+        decoder: A decoder with ``num_outputs`` = K + 2, so at least 3.
 
     Examples:
         >>> head = MonotoneHead(Decoder(16, 3, num_outputs=10))
@@ -102,7 +102,7 @@ class MonotoneHead(nn.Module):
         self.decoder = decoder
         num_outputs = decoder.output_shape[0]
         if len(decoder.output_shape) < 2 or num_outputs < 3:
-            raise ValueError(f"decoder gives {decoder.output_shape}; a monotone head needs num_outputs of 3 or more")
+            raise ValueError(f"decoder: its outputs are {decoder.output_shape}; give it num_outputs=3 or more")
         self.num_fractions = num_outputs - 2
         fractions = midpoints(self.num_fractions)
         self.register_buffer("fractions", fractions, persistent=False)
@@ -113,7 +113,7 @@ class MonotoneHead(nn.Module):
         """Quantile values ``[B, N, ..., A]``."""
         raw = self.decoder(features_BD).float()
         location, increments = raw[:, :1], F.softplus(raw[:, 1:]) / self.num_fractions
-        # cummax, because a parallel sum may fall by a rounding error where an increment is nearly 0.
+        # cummax: a parallel sum may decrease by a rounding error where an increment is nearly 0.
         heights = torch.cat([torch.zeros_like(location), increments.cumsum(1).cummax(1).values], 1)
         widths = self.knots.diff().view(-1, *(1,) * (raw.ndim - 2))
         heights = heights - ((heights[:, 1:] + heights[:, :-1]) / 2 * widths).sum(1, keepdim=True)

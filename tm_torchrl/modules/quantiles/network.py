@@ -1,4 +1,4 @@
-"""The quantile network: an encoder, perhaps a trunk, a source of fractions, a head.
+"""The quantile network: an encoder, an optional trunk, a source of fractions and a head.
 
 Shapes: B batch, N fractions, D features, S slots of an action block, A actions.
 """
@@ -15,11 +15,11 @@ from tm_torchrl.modules.quantiles.heads import FixedHead, ImplicitHead, Monotone
 
 
 class Quantiles(NamedTuple):
-    """What a quantile network says of a batch."""
+    """The output of a quantile network for a batch."""
 
     values: Tensor  # [B, N, A] or [B, N, S, A]
     fractions: Tensor  # [B, N]
-    features: Tensor  # [B, D], what encoder and trunk made of the observations
+    features: Tensor  # [B, D], the output of encoder and trunk
     edges: Tensor | None = None  # [B, N + 1], of proposed fractions
     entropy: Tensor | None = None  # [B], of proposed fractions
 
@@ -29,7 +29,7 @@ class Quantiles(NamedTuple):
 
 
 def mean_over_fractions(values: Tensor, edges: Tensor | None = None) -> Tensor:
-    """The mean over N (dimension 1); with edges each value counts for the part between its two.
+    """The mean over N (dimension 1); with edges each value is weighted by the distance between its two edges.
 
     Examples:
         >>> import torch
@@ -44,7 +44,7 @@ def mean_over_fractions(values: Tensor, edges: Tensor | None = None) -> Tensor:
 
 
 class QuantileNetwork(nn.Module):
-    """QR-DQN, IQN, FQF and non-crossing networks: one class, two slots.
+    """QR-DQN, IQN, FQF and non-crossing networks: one class with a source and a head.
 
     ==============  ============================  ==============
     network         source                        head
@@ -55,16 +55,16 @@ class QuantileNetwork(nn.Module):
     non-crossing    none, or any of IQN's         MonotoneHead
     ==============  ============================  ==============
 
-    Called on its own it returns the values with the fractions last, ``[B, A, N]``; losses and actors go through
-    ``quantiles``, which keeps them next to the batch and returns what else they need.
+    A call returns the values with the fractions last, ``[B, A, N]``. Losses and actors call ``quantiles``, which keeps
+    the fractions next to the batch and returns what else they need.
 
     Args:
-        encoder: observations to features ``[B, D]``.
-        head: features and fractions to values.
-        source: of fractions when none are given; ``None`` for a head that has its own.
-        num_fractions: N, drawn from the source when none are given.
+        encoder: Turns observations into features ``[B, D]``.
+        head: Turns features and fractions into values.
+        source: Draws fractions when none are given; ``None`` for a head that has its own.
+        num_fractions: N, the number of fractions drawn when none are given.
         num_slots: S, the length of an action block; ``None`` for single actions.
-        trunk: features to features, behind the encoder.
+        trunk: Turns features into features, between encoder and head; ``None`` for none.
 
     Examples:
         >>> import torch
@@ -94,9 +94,9 @@ class QuantileNetwork(nn.Module):
             raise ValueError(
                 f"source={type(source).__name__}: a {type(head).__name__} has fixed fractions; leave the source out"
             )
-        decided = getattr(getattr(head, "decoder", None), "num_slots", num_slots)
-        if decided != num_slots:
-            raise ValueError(f"num_slots={num_slots}: the head's decoder has num_slots={decided}; give both the same")
+        of_decoder = getattr(getattr(head, "decoder", None), "num_slots", num_slots)
+        if of_decoder != num_slots:
+            raise ValueError(f"num_slots={num_slots}: must be {of_decoder}, as in the head's decoder")
         self.encoder = encoder
         self.head: Any = head
         self.source = source
@@ -109,11 +109,11 @@ class QuantileNetwork(nn.Module):
 
     @property
     def takes_fractions(self) -> bool:
-        """Whether the values depend on the fractions that are asked for."""
+        """Whether the values depend on the fractions that are given."""
         return bool(self.head.takes_fractions)
 
     def quantiles(self, *observations: Tensor, fractions: Tensor | None = None) -> Quantiles:
-        """Values at given fractions ``[B, N]``, or at those of the network's source."""
+        """Values at the given fractions ``[B, N]``, or at fractions from the network's source."""
         features = self.encoder(*observations)
         if self.trunk is not None:
             features = self.trunk(features)
