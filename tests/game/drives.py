@@ -1,4 +1,4 @@
-"""Drives that are compared step by step."""
+"""Drives a track in two environments, and compares them step by step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def author(track: str) -> list[int]:
 
 
 def drive(env: TrackManiaEnv, actions: Sequence[Any]) -> Iterator[tuple[TensorDictBase, torch.Tensor]]:
-    """Every step's outcome with the car row; episodes that are over are followed by new ones."""
+    """Yield each step's result with the car row; after the end of an episode a new one begins."""
     now = env.reset()
     yield now, env.world.rows().clone()
     for action in actions:

@@ -78,7 +78,7 @@ def test_pictures(way: str, image_size: int) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_what_is_saved_goes_on_alike(way: str) -> None:
+def test_a_restored_state_continues_identically(way: str) -> None:
     actions = author("oval")
     with WAYS[way].open("oval") as env:
         list(drive(env, actions[:60]))
@@ -97,7 +97,7 @@ def test_what_is_saved_goes_on_alike(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_finish_that_was_saved_is_one(way: str) -> None:
+def test_a_finish_survives_saving(way: str) -> None:
     with WAYS[way].open("oval") as env:
         for action in author("oval"):
             outcome = env.race.step(torch.tensor([action]))
@@ -121,7 +121,7 @@ def test_a_masked_car_stays_where_it_is(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_memory_of_rows_and_tracks_is_the_same_for_life(way: str) -> None:
+def test_rows_and_tracks_stay_at_one_place_in_memory(way: str) -> None:
     with WAYS[way].open("oval") as env:
         places = env.world.rows().data_ptr(), env.world.track_index.data_ptr()
         list(drive(env, [0, 0, 1]))
@@ -136,7 +136,7 @@ def test_torchrl_accepts_it(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_mistakes_of_the_caller_change_nothing(way: str) -> None:
+def test_invalid_calls_change_nothing(way: str) -> None:
     with WAYS[way].open("oval") as env:
         list(drive(env, [0] * 3))
         before = env.world.rows().clone()

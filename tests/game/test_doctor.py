@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.game.ways import serving
 from tm_torchrl.game import TMInterface1Client, TMInterface2Client
 from tm_torchrl.game.doctor.check import CheckResult, Level, exit_code, run_checks
 from tm_torchrl.game.doctor.connection import GameChecks, check_port, check_port_is_free
@@ -43,17 +41,6 @@ from tm_torchrl.tracks import load_track
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "doctor.py"
 
 
-@contextlib.contextmanager
-def serving(server: Protocol1Server | Protocol2Server) -> Iterator[None]:
-    thread = threading.Thread(target=server.serve)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.stop()
-        thread.join()
-
-
 def doctor(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(SCRIPT), *map(str, words)], capture_output=True, text=True, timeout=60)
 
@@ -62,10 +49,10 @@ def test_problems_come_with_a_fix() -> None:
     with pytest.raises(ValueError, match="fix="):
         CheckResult("a", Level.WARN, "odd")
     assert str(CheckResult("a", Level.OK, "fine")) == "ok    a: fine"
-    findings = run_checks([("a", lambda: CheckResult("a", Level.WARN, "odd", "look")), ("b", lambda: [][0])])
-    assert [found.level for found in findings] == [Level.WARN, Level.FAIL]
-    assert "IndexError" in findings[1].text
-    assert [exit_code(findings[:1]), exit_code(findings)] == [0, 1]
+    results = run_checks([("a", lambda: CheckResult("a", Level.WARN, "odd", "look")), ("b", lambda: [][0])])
+    assert [found.level for found in results] == [Level.WARN, Level.FAIL]
+    assert "IndexError" in results[1].text
+    assert [exit_code(results[:1]), exit_code(results)] == [0, 1]
 
 
 def test_every_failure_has_a_cause_and_a_fix() -> None:
@@ -102,7 +89,7 @@ def test_machines(found: CheckResult, level: Level, text: str) -> None:
 
 
 def library(path: Path, version: str) -> None:
-    """Bytes as they stand in a Windows library's resources."""
+    """Write a file with a version as in a Windows library's resources."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = f"ProductVersion\0\0{version}\0".encode("utf-16-le")
     path.write_bytes(b"MZ" + bytes(100) + text + bytes(50))
@@ -154,9 +141,7 @@ def test_plugins(tmp_path: Path) -> None:
     assert check_plugin(documents, ours=ours).level is Level.WARN
 
 
-def test_the_plugin_that_was_installed_is_found_current_also_under_wine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_installed_plugin_is_current_also_under_wine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WINEPREFIX", str(tmp_path / "prefix"))
     documents = tmp_path / "prefix" / "drive_c" / "users" / "me" / "Documents"
     (documents / "TMInterface" / "Plugins").mkdir(parents=True)
@@ -165,14 +150,14 @@ def test_the_plugin_that_was_installed_is_found_current_also_under_wine(
     assert check_plugin(documents).text == "tm_torchrl_link.as, current"
 
 
-def test_a_game_that_runs_is_measured() -> None:
+def test_a_running_game_is_measured() -> None:
     server = Protocol2Server(load_track("oval"))
     with serving(server):
         done = doctor("--port", server.port, "--json")
-    findings = {found["name"]: found for found in json.loads(done.stdout)}
+    results = {found["name"]: found for found in json.loads(done.stdout)}
     for name in ("python", "torch", "torchrl", "warp", "port", "connection", "speed", "pictures"):
-        assert findings[name]["level"] == "ok", findings[name]
-    assert "decisions a second" in findings["speed"]["text"]
+        assert results[name]["level"] == "ok", results[name]
+    assert "decisions a second" in results["speed"]["text"]
     assert done.returncode == 0
 
 
@@ -187,7 +172,7 @@ def test_a_game_with_tminterface_1_is_measured_without_pictures() -> None:
     assert found[2].text == "TMInterface1Client has none; train on the float vector"
 
 
-def test_a_game_that_does_not_run_is_explained() -> None:
+def test_a_missing_game_is_explained() -> None:
     port = free_port()
     done = doctor("--port", port, "--timeout", 0.3)
     assert done.returncode == 1
@@ -196,7 +181,7 @@ def test_a_game_that_does_not_run_is_explained() -> None:
     assert "install_plugin.py" in done.stdout
 
 
-def test_another_program_at_the_port_is_told_apart() -> None:
+def test_another_program_at_the_port_fails_the_checks() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert check_port(port).level is Level.OK

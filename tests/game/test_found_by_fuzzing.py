@@ -8,7 +8,7 @@ from itertools import chain, cycle
 import numpy as np
 import pytest
 
-from tests.game.emulator.test_fuzz_protocol1 import Clock, Game, Memory, client_of, clock, face, message, server
+from tests.game.emulator.test_fuzz_protocol1 import Clock, Game, Memory, client_of, clock, message, send_to, server
 from tm_torchrl.game import GameTimeout, TMInterface2Client
 from tm_torchrl.game.emulator.protocol1 import Protocol1Server
 from tm_torchrl.game.emulator.race import EmulatedRace
@@ -34,7 +34,7 @@ OVAL = load_track("oval")
     ],
     ids=["run step", "lap", "checkpoint"],
 )
-def test_a_game_of_1_that_calls_without_end_is_left_at_the_deadline(
+def test_endless_calls_of_a_game_with_1_x_end_at_the_deadline(
     call: bytes, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("tminterface")
@@ -50,7 +50,7 @@ def test_a_game_of_1_that_calls_without_end_is_left_at_the_deadline(
 
 
 class Endless(Connection):
-    """A link whose game says the same again and again, at once."""
+    """A connection whose game repeats the same message without end."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__("nowhere", 0)
@@ -65,7 +65,7 @@ class Endless(Connection):
 
 
 @pytest.mark.parametrize("is_step", [True, False], ids=["run step", "lap"])
-def test_a_game_of_2_that_talks_without_end_is_left_at_the_deadline(is_step: bool) -> None:
+def test_endless_messages_of_a_game_with_2_x_end_at_the_deadline(is_step: bool) -> None:
     client = TMInterface2Client(connect_timeout_s=0.1)
     state = bytes(new_state(num_checkpoints=1))
     told = INT.pack(Message.RUN_STEP) + INT.pack(5_000) if is_step else INT.pack(Message.LAP) + TWO_INTS.pack(1, 3)
@@ -74,10 +74,10 @@ def test_a_game_of_2_that_talks_without_end_is_left_at_the_deadline(is_step: boo
         client.connect()
 
 
-def test_a_request_of_a_kind_that_nobody_knows_is_answered(server: Protocol1Server) -> None:
+def test_an_unknown_request_is_answered(server: Protocol1Server) -> None:
     called = message(Kind.PROCESSED_CALL, INT.pack(Kind.ON_REGISTERED))
     gas = INPUTS.pack(0, 0, 1, 0, 0, 0)
-    face(server, [message(Kind.REGISTER), message(65), message(Kind.SET_INPUTS, gas), called])
+    send_to(server, [message(Kind.REGISTER), message(65), message(Kind.SET_INPUTS, gas), called])
     assert server.race.inputs.gas
 
 
@@ -95,7 +95,7 @@ def test_a_request_of_a_kind_that_nobody_knows_is_answered(server: Protocol1Serv
         (lambda state: in_spare(state, "steer", np.inf), "invalid numbers"),
     ],
 )
-def test_an_emulator_refuses_to_go_back_to_what_is_no_place(change: object, words: str) -> None:
+def test_an_emulator_refuses_invalid_states(change: object, words: str) -> None:
     race = EmulatedRace(OVAL, countdown_ms=20)
     before = race.state()
     race.rewind(before)
@@ -107,19 +107,19 @@ def test_an_emulator_refuses_to_go_back_to_what_is_no_place(change: object, word
 
 
 def in_spare(state: bytearray, name: str, value: float) -> None:
-    """Change what the game's layout has no place for: 16 bytes of a mark, then the simulator's own floats."""
+    """Change a value in the spare bytes: a mark of 16 bytes, then the simulator's own floats."""
     at = HEAD.fields["spare"][1] + 16 + 4 * (STATE.start(name) - CAR_ROW.size)  # type: ignore[index]
     np.frombuffer(state, "<f4", count=1, offset=at)[0] = value
 
 
-def test_a_car_thrown_out_of_the_world_has_a_state_all_the_same() -> None:
+def test_a_car_outside_the_world_has_a_state() -> None:
     race = EmulatedRace(OVAL, countdown_ms=20)
     race._row[CAR_ROW["velocity"]] = np.nan
     assert head_of(race.state())["display_speed"] == 0
 
 
 def test_memory_is_a_channel() -> None:
-    """The stand-in of the fuzzing reads and writes what a channel does."""
+    """The fuzzing's substitute for a channel reads and writes like one."""
     memory = Memory(lambda memory, header: None, is_server=False)
     memory.write(Kind.REGISTER, b"hello")
     assert (memory.kind, memory.error, memory.read(5)) == (Kind.REGISTER, 0, b"hello")

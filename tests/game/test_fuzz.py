@@ -1,4 +1,4 @@
-"""Random and mutated bytes for both ends of protocol 2: nothing but typed errors, and always an end."""
+"""Random and mutated bytes for both ends of protocol 2 lead to typed errors only, and every call ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SLOW = [pytest.param(seed, 10_000, marks=pytest.mark.slow) for seed in range(1, 
 
 
 class Record(Connection):
-    """A link that remembers what came."""
+    """A connection that records the bytes it reads."""
 
     heard = b""
 
@@ -35,7 +35,7 @@ class Record(Connection):
 
 
 class Replayed:
-    """A link whose game says given bytes, then is gone."""
+    """A connection whose game sends the given bytes, and then ends."""
 
     host, port = "nowhere", 0
 
@@ -76,7 +76,7 @@ def converse(client: TMInterface2Client) -> None:
 
 
 @pytest.mark.parametrize(("seed", "num"), [(0, 2_000), *SLOW])
-def test_whatever_a_game_says_a_client_answers_with_typed_errors(seed: int, num: int) -> None:
+def test_a_client_answers_any_bytes_with_typed_errors(seed: int, num: int) -> None:
     with served(OVAL, countdown_ms=100) as server:
         client = TMInterface2Client(port=server.port, timeout_s=5.0)
         client._connection = recorded = Record("127.0.0.1", server.port)
@@ -96,7 +96,7 @@ def test_whatever_a_game_says_a_client_answers_with_typed_errors(seed: int, num:
 
 
 def script(generator: random.Random) -> bytes:
-    """What a client may say, in any order."""
+    """Requests of a client in random order."""
     state = bytes(new_state(num_checkpoints=4))
     parts = [
         *(request(message) for message in Message if message not in (Message.EXECUTE, Message.REWIND_TO_STATE)),
@@ -112,7 +112,7 @@ def script(generator: random.Random) -> bytes:
 
 
 class Speaker:
-    """A socket whose client says given bytes, then closes."""
+    """A socket whose client sends the given bytes, and then closes."""
 
     def __init__(self, content: bytes) -> None:
         self._rest = content
@@ -126,7 +126,7 @@ class Speaker:
 
 
 @pytest.mark.parametrize(("seed", "num"), [(0, 200), *SLOW])
-def test_whatever_a_client_says_the_emulator_lets_it_go(seed: int, num: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_emulator_survives_any_bytes(seed: int, num: int, monkeypatch: pytest.MonkeyPatch) -> None:
     server = Protocol2Server(OVAL, countdown_ms=50)
 
     def idle() -> None:

@@ -1,4 +1,4 @@
-"""The plugin inside the game: compiled, driven in a little game of our own, and put in its place."""
+"""The link plugin: compiled, driven in a small substitute for the game, and installed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CALLED_BY_THE_GAME = (
 
 @pytest.fixture(scope="module")
 def game(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The little game; needs a C++ compiler and Debian's angelscript-dev."""
+    """The substitute for the game; needs a C++ compiler and Debian's angelscript-dev."""
     if sys.platform != "linux" or shutil.which("g++") is None:
         pytest.skip("the little game is built on Linux with g++, which is not here")
     program = tmp_path_factory.mktemp("angelscript") / "little_game"
@@ -58,7 +58,7 @@ def compile_plugin(game: Path, source: str, folder: Path) -> subprocess.Complete
     return subprocess.run([game, file, "--check", *CALLED_BY_THE_GAME], capture_output=True, text=True, check=False)
 
 
-def test_it_compiles_without_a_word(game: Path, tmp_path: Path) -> None:
+def test_it_compiles_without_messages(game: Path, tmp_path: Path) -> None:
     done = compile_plugin(game, SOURCE, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -82,7 +82,7 @@ def test_the_compiler_finds_mistakes(game: Path, tmp_path: Path, right: str, wro
 
 @pytest.fixture
 def port(game: Path) -> Iterator[int]:
-    """The little game with our plugin, playing."""
+    """Port of a running substitute with our plugin."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
         found = unused.getsockname()[1]
     process = subprocess.Popen([game, PLUGIN, "--play", str(found)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
@@ -109,15 +109,15 @@ def test_our_client_drives_it_through_a_race(port: int) -> None:
     client = connected(port)
     start = client.restart()
     assert (race_time_of(start.state), metres(start.state)) == (0, 0.0)
-    moments = [client.drive(ACTIONS[FORWARD], num_ticks=5) for _ in range(30)]
+    snapshots = [client.drive(ACTIONS[FORWARD], num_ticks=5) for _ in range(30)]
     # 0.05 m a tick, gates at 2, 4 and 6 m: passed in ticks 40, 80 and 120 but for the rounding of the sums.
-    passed = [event for moment in moments for event in moment.passed]
+    passed = [event for snapshot in snapshots for event in snapshot.passed]
     assert [(event.count, event.total) for event in passed] == [(1, 3), (2, 3), (3, 3)]
     assert [abs(event.time_ms - wanted) <= 10 for event, wanted in zip(passed, (400, 800, 1200), strict=True)] == [
         True
     ] * 3
-    assert [race_time_of(moment.state) for moment in moments] == list(range(50, 1501, 50))
-    assert metres(moments[-1].state) == pytest.approx(7.5, abs=1e-4), "it drives on behind the finish"
+    assert [race_time_of(snapshot.state) for snapshot in snapshots] == list(range(50, 1501, 50))
+    assert metres(snapshots[-1].state) == pytest.approx(7.5, abs=1e-4), "it drives on behind the finish"
     assert not client.is_finished() and not client.is_in_menus()
     assert client.inputs_text() == "0.00 press up\n"
     picture = client.frame(width=64, height=48)
@@ -179,7 +179,7 @@ def test_every_request_is_answered_once() -> None:
             assert len(asked) == 1, message.name
 
 
-def test_it_is_put_whole_into_its_folder(tmp_path: Path) -> None:
+def test_it_is_installed_completely(tmp_path: Path) -> None:
     (tmp_path / "Plugins").mkdir()
     target = install_plugin(tmp_path / "Plugins")
     assert target.read_bytes() == PLUGIN.read_bytes()
@@ -200,7 +200,7 @@ def test_two_plugins_at_one_port_are_refused(tmp_path: Path) -> None:
     assert (tmp_path / "Python_Link.as.off").read_text() == "theirs"
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="folder="):
         install_plugin(tmp_path / "nowhere")
 

@@ -1,7 +1,7 @@
-"""What must hold in the game itself: ``pytest -m game``, with a map open at the plugin's port.
+"""Tests in the game itself: ``pytest -m game``, with a map open in the game.
 
 ``TM_PORT`` is the port (8478), ``TM_TRACK`` the map's reference line (a .npz file, or a built-in name for an emulator).
-The simulator is no yardstick here; the game must only agree with itself.
+The game is compared with itself, not with the simulator.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def test_the_same_keys_give_the_same_bits(env: TrackManiaEnv) -> None:
     assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
 
 
-def test_what_was_saved_goes_on_alike(env: TrackManiaEnv) -> None:
+def test_a_restored_state_continues_identically(env: TrackManiaEnv) -> None:
     drive(env)
     saved = env.save()
     ends = []

@@ -1,4 +1,4 @@
-"""The game's state as bytes: places, row and back, bytes that are no state."""
+"""The game's state as bytes: positions, conversion from and to rows, invalid bytes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_row_survives_the_bytes_to_the_last_bit(row: np.ndarray) -> None:
     assert row_from_state(bytes(state)).tobytes() == row.tobytes()
 
 
-def test_each_quantity_lies_where_the_game_puts_it() -> None:
+def test_each_quantity_has_the_game_s_position() -> None:
     # Offsets by hand: position 724, velocity 736; the third wheel begins at 3816 + 2 * 764 = 5344.
     state = new_state(num_checkpoints=3)
     struct.pack_into("<3f", state, 724, 1.5, 2.5, 3.5)
@@ -78,7 +78,7 @@ def test_each_quantity_lies_where_the_game_puts_it() -> None:
     assert row[CAR_ROW["last_checkpoint_time_ms"]] == 9870.0
 
 
-def test_the_community_s_own_reader_finds_the_same_values() -> None:
+def test_the_community_s_package_reads_the_same_values() -> None:
     structs = pytest.importorskip("tminterface.structs")
     row = np.arange(1, CAR_ROW.size + 1, dtype=np.float32) / 4
     whole = ["race_time_ms", "gearbox_state", "gear", "wheel_material", "checkpoint_count", "last_checkpoint_time_ms"]
@@ -120,7 +120,7 @@ def test_the_community_s_own_reader_finds_the_same_values() -> None:
     assert times == [0, *map(int, field("last_checkpoint_time_ms")), -1]
 
 
-def test_laps_have_times_of_their_own() -> None:
+def test_each_lap_has_its_own_times() -> None:
     state = new_state(num_checkpoints=2, num_laps=3)
     assert len(state) == 8356 + 4 * 2 + 8 * 6
     assert checkpoint_times(state).tolist() == [-1] * 6
@@ -164,7 +164,7 @@ def test_the_head_is_a_view_and_overlaps_nowhere() -> None:
         (lambda state: state[:8364] + struct.pack("<i", 2**30) + state[8368:], "1073741824 times"),
     ],
 )
-def test_bytes_that_are_no_state_are_refused(change: object, words: str) -> None:
+def test_invalid_states_are_refused(change: object, words: str) -> None:
     state = bytes(new_state(num_checkpoints=3))
     check_state(state)
     with pytest.raises(ProtocolError, match=words):
@@ -172,7 +172,7 @@ def test_bytes_that_are_no_state_are_refused(change: object, words: str) -> None
 
 
 @given(noise=st.binary(max_size=200), cut=st.integers(0, 8400))
-def test_garbage_is_refused_or_read_but_never_anything_else(noise: bytes, cut: int) -> None:
+def test_any_bytes_are_refused_or_read(noise: bytes, cut: int) -> None:
     state = bytes(new_state(num_checkpoints=3))
     garbage = state[:cut] + noise + state[cut + len(noise) :]
     try:

@@ -1,4 +1,4 @@
-"""The ways to drive a track: each a context manager that opens an environment. A new one needs an entry here."""
+"""The ways to drive a track; each opens an environment. The contract tests run every entry of ``WAYS``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -21,21 +21,23 @@ TIMEOUT_S = 20.0
 
 @dataclass(frozen=True)
 class Way:
-    """One of them.
+    """A way to drive a track.
 
     Args:
-        open: a world's environment, from a track's name and options of ``TrackManiaEnv``.
-        has_frames: whether it delivers pictures.
+        open: Opens an environment, given a track's name and options of ``TrackManiaEnv``.
+        has_frames: Whether it delivers pictures.
     """
 
     open: Callable[..., contextlib.AbstractContextManager[TrackManiaEnv]]
     has_frames: bool
 
 
+Server = TypeVar("Server", Protocol1Server, Protocol2Server)
+
+
 @contextlib.contextmanager
-def served(track: Track, **options: Any) -> Iterator[Protocol2Server]:
-    """An emulator of protocol 2 in a thread of this process."""
-    server = Protocol2Server(track, **options)
+def serving(server: Server) -> Iterator[Server]:
+    """Run an emulator in a thread of this process."""
     thread = threading.Thread(target=server.serve, daemon=True)
     thread.start()
     try:
@@ -44,6 +46,14 @@ def served(track: Track, **options: Any) -> Iterator[Protocol2Server]:
         server.stop()
         thread.join(10.0)
         assert not thread.is_alive(), "the emulator does not end"
+
+
+def served(track: Track, **options: Any) -> contextlib.AbstractContextManager[Protocol2Server]:
+    return serving(Protocol2Server(track, **options))
+
+
+def served1(track: Track, **options: Any) -> contextlib.AbstractContextManager[Protocol1Server]:
+    return serving(Protocol1Server(track, **options))
 
 
 @contextlib.contextmanager
@@ -60,20 +70,6 @@ def emulator2(track: str, *, pixels: bool = False, image_size: int = 64, **optio
             yield TrackManiaEnv(1, world=world, pixels=pixels, **options)
         finally:
             world.close()
-
-
-@contextlib.contextmanager
-def served1(track: Track, **options: Any) -> Iterator[Protocol1Server]:
-    """An emulator of protocol 1 in a thread of this process."""
-    server = Protocol1Server(track, **options)
-    thread = threading.Thread(target=server.serve, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.stop()
-        thread.join(10.0)
-        assert not thread.is_alive(), "the emulator does not end"
 
 
 @contextlib.contextmanager

@@ -49,7 +49,7 @@ def faulty(
 
 
 @pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.name.lower())
-def test_each_fault_leaves_no_trace_in_what_is_seen(fault: Fault) -> None:
+def test_each_fault_leaves_the_observations_unchanged(fault: Fault) -> None:
     pixels = fault is Fault.SHORT_PICTURE
     rare = fault in (Fault.NO_FINISH, Fault.NO_CHECKPOINT)
     slow = fault in (Fault.FREEZE, Fault.SHORT_PICTURE)
@@ -65,13 +65,13 @@ def test_each_fault_leaves_no_trace_in_what_is_seen(fault: Fault) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_fifty_random_faults(seed: int) -> None:
+def test_25_random_faults(seed: int) -> None:
     run_with_faults(seed, num_faults=25)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10, 20))
-def test_a_thousand_random_faults(seed: int) -> None:
+def test_100_random_faults(seed: int) -> None:
     run_with_faults(seed, num_faults=100)
 
 

@@ -1,4 +1,4 @@
-"""A lying game before our client of protocol 1, wild clients before its emulator: typed errors, and always an end."""
+"""Invalid messages for both ends of protocol 1 lead to typed errors only, and every call ends."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PATIENCE = 8  # looks at a message that the emulator may take before the client 
 
 
 class Clock:
-    """Time that passes by being looked at, so that waiting costs nothing."""
+    """A clock that advances whenever it is read, so that tests do not wait."""
 
     def __init__(self, step_s: float = 0.002) -> None:
         self.now, self.step_s = 0.0, step_s
@@ -50,7 +50,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """In place of the time of everything that waits."""
+    """Replaces the time in all modules that wait."""
     made = Clock()
     for module in (channel, tminterface1, protocol1):
         monkeypatch.setattr(module, "time", made)
@@ -60,12 +60,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def message(kind: int, content: bytes = b"", *, error: int = 0) -> bytes:
-    """As it stands in the shared memory."""
+    """A message's bytes in the shared memory."""
     return TWO.pack(kind | MARK, error) + content
 
 
 class Memory(Channel):
-    """Shared memory whose other end is a function that looks at it whenever we do."""
+    """Shared memory whose other end is a function, called whenever the header is read."""
 
     def __init__(self, other_end: Callable[[Memory, int], bytes | None], *, is_server: bool) -> None:
         self.name, self.size, self.is_server = "TMInterface0", SIZE, is_server
@@ -90,11 +90,11 @@ class Memory(Channel):
 
 
 class Game:
-    """Answers like a game in a race, but lies now and then.
+    """Answers like a game in a race, but some of its messages are invalid.
 
     Args:
-        generator: draws the lies.
-        share: of messages that are lies.
+        generator: Draws the invalid messages.
+        share: Share of invalid messages.
     """
 
     def __init__(self, generator: random.Random, *, share: float) -> None:
@@ -112,7 +112,7 @@ class Game:
         if header & MARK != MARK or kind < Kind.REGISTER:
             return None
         said = self.answer(memory, kind)
-        return said if said is self.stuck_on or self.generator.random() >= self.share else self.lie(said)
+        return said if said is self.stuck_on or self.generator.random() >= self.share else self.corrupt(said)
 
     def answer(self, memory: Memory, kind: int) -> bytes:
         if kind == Kind.PROCESSED_CALL:
@@ -132,7 +132,7 @@ class Game:
         head_of(self.state)["race_time"] = self.time_ms
         return message(Kind.RESPONSE, bytes(self.state) if kind == Kind.GET_STATE else b"")
 
-    def lie(self, truth: bytes) -> bytes:
+    def corrupt(self, truth: bytes) -> bytes:
         draw = self.generator
         kind = draw.randrange(8)
         if kind == 0:
@@ -160,7 +160,7 @@ def client_of(game: Callable[[Memory, int], bytes | None], monkeypatch: pytest.M
 
 
 def converse(client: TMInterface1Client) -> None:
-    """A short race, with a rewind; what it hears of states must be readable."""
+    """A short race with a rewind; all states must be readable."""
     client.connect()
     start = client.restart()
     for action in (0, 1, 2):
@@ -172,12 +172,12 @@ def converse(client: TMInterface1Client) -> None:
     client.close()
 
 
-def test_without_lies_the_race_is_driven(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_race_without_invalid_messages(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     converse(client_of(Game(random.Random(0), share=0.0), monkeypatch))
 
 
 @pytest.mark.parametrize(("seed", "num"), [(0, 2_000), *SLOW])
-def test_whatever_a_game_says_a_client_answers_with_typed_errors(
+def test_a_client_answers_any_messages_with_typed_errors(
     seed: int, num: int, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generator = random.Random(seed)
@@ -195,11 +195,11 @@ def test_whatever_a_game_says_a_client_answers_with_typed_errors(
 
 
 class WildClient:
-    """Says given messages one after the other, whatever it hears; then the emulator is ended.
+    """Sends the given messages, whatever is answered, and then stops the emulator.
 
     Args:
-        messages: as they stand in the memory.
-        server: to be ended.
+        messages: The messages' bytes.
+        server: The emulator.
     """
 
     def __init__(self, messages: list[bytes], server: Protocol1Server) -> None:
@@ -224,7 +224,7 @@ class WildClient:
 
 
 def script(generator: random.Random, state: bytes) -> list[bytes]:
-    """What a client may say, in any order; a third of it mutated."""
+    """Requests of a client in random order, a third of them mutated."""
     changed = bytearray(state)
     for _ in range(generator.randint(0, 3)):
         at = generator.choice(MEANT)
@@ -251,7 +251,7 @@ def script(generator: random.Random, state: bytes) -> list[bytes]:
 
 @pytest.fixture
 def server(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Protocol1Server]:
-    """An emulator whose memory is replaced for each client, and which keeps its complaints to itself."""
+    """An emulator whose memory is replaced for each client, and which logs nothing."""
     for module in (protocol1, server_module):
         monkeypatch.setattr(module._LOG, "disabled", True)
     made = Protocol1Server(OVAL, channel=f"fuzz_{os.getpid()}", countdown_ms=20)
@@ -260,8 +260,8 @@ def server(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Protocol1S
     own.close()
 
 
-def face(server: Protocol1Server, messages: list[bytes]) -> None:
-    """Let a client say these to the emulator, which begins anew."""
+def send_to(server: Protocol1Server, messages: list[bytes]) -> None:
+    """Restart the emulator, and send it these messages."""
     server._stopping.clear()
     server.is_in_menus = False
     server._restart()
@@ -270,7 +270,7 @@ def face(server: Protocol1Server, messages: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize(("seed", "num"), [(0, 2_000), *SLOW])
-def test_whatever_a_client_says_the_emulator_serves_on(seed: int, num: int, server: Protocol1Server) -> None:
+def test_the_emulator_survives_any_messages(seed: int, num: int, server: Protocol1Server) -> None:
     generator = random.Random(seed)
     for _ in range(num):
-        face(server, script(generator, server.race.state()))
+        send_to(server, script(generator, server.race.state()))

@@ -1,4 +1,4 @@
-"""``python -m tm_torchrl.game.emulator``: says where it listens, and ends with whoever started it."""
+"""``python -m tm_torchrl.game.emulator`` prints where it listens, and ends with the process that started it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ os._exit(1)  # as a crash: nothing is closed or stopped
 """
 
 
-def test_it_is_driven_while_its_parent_lives_and_ends_when_it_dies() -> None:
+def test_it_ends_when_its_parent_dies() -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ, text=True
     )
@@ -59,11 +59,11 @@ def test_it_is_driven_while_its_parent_lives_and_ends_when_it_dies() -> None:
 
 
 @pytest.mark.parametrize("kind", [EmulatorProcess, RunningGame])
-def test_whatever_is_launched_answers_alike(kind: type) -> None:
+def test_launched_games_have_the_members_of_the_protocol(kind: type) -> None:
     assert {name for name in vars(LaunchedGame) if not name.startswith("_")} <= set(dir(kind))
 
 
-def test_what_cannot_start_says_so_at_once() -> None:
+def test_a_failed_start_is_reported_at_once() -> None:
     begin = time.monotonic()
     with pytest.raises(GameGone, match="the emulator ended at once, with code 1"):
         EmulatorLauncher("ovel").launch(0, address=0)
@@ -72,6 +72,6 @@ def test_what_cannot_start_says_so_at_once() -> None:
         EmulatorProcess(["--protocol", "7"])
 
 
-def test_it_is_on_loopback_by_default() -> None:
+def test_it_listens_at_loopback_by_default() -> None:
     options = parse(["--track", "oval"])
     assert (options.host, options.port, options.protocol, options.real_time) == ("127.0.0.1", 8478, 2, False)

@@ -45,7 +45,7 @@ def name() -> str:
 # ---------------------------------------------------------------------- the package's own client
 
 
-def test_the_untouched_client_registers_drives_a_lap_rewinds_and_shuts_down() -> None:
+def test_the_package_s_client_registers_drives_a_lap_rewinds_and_shuts_down() -> None:
     emulator = EmulatorProcess(["--protocol", "1", "--track", "oval"])
     try:
         command = [
@@ -162,7 +162,7 @@ def test_a_killed_game_is_noticed_and_its_channel_used_again() -> None:
     assert not Path("/dev/shm", str(emulator.address)).exists()
 
 
-def test_a_client_that_was_too_slow_is_forgotten_and_comes_back() -> None:
+def test_a_client_that_was_too_slow_is_dropped_and_reconnects() -> None:
     with served1(OVAL) as server:
         client = client_of(server.address, hold_s=0.5, timeout_s=0.3, connect_timeout_s=SLACK_S)
         client.connect()
@@ -180,7 +180,7 @@ def test_a_client_that_was_too_slow_is_forgotten_and_comes_back() -> None:
         client.close()
 
 
-def test_a_rewind_speaks_to_nobody_before_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rewind_sends_nothing_before_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[int] = []
     whole = Channel.write
 
@@ -280,7 +280,7 @@ def test_pictures_and_calls_in_the_wrong_place_are_refused() -> None:
             TMInterface1Client(**options)  # type: ignore[arg-type]
 
 
-def test_instances_count_channels_or_leave_the_choice_to_the_launcher() -> None:
+def test_instances_number_channels_or_let_the_launcher_choose() -> None:
     class Launches:
         def launch(self, instance: int, *, address: int | str) -> None:
             raise GameError(f"asked for {address!r}")
@@ -294,10 +294,10 @@ def test_instances_count_channels_or_leave_the_choice_to_the_launcher() -> None:
         Instances(TMInterface1Client(), first_address="TMInterface")
 
 
-# ---------------------------------------------------------------------- a game that says what cannot be
+# ---------------------------------------------------------------------- a game that sends invalid messages
 
 
-def lying(tell: Callable[[Channel, int], None]) -> Callable[[Channel], None]:
+def invalid_game(tell: Callable[[Channel, int], None]) -> Callable[[Channel], None]:
     """A game up to its first run step after the registration; then ``tell`` answers each request."""
 
     def serve(memory: Channel) -> None:
@@ -354,7 +354,9 @@ def garbage(memory: Channel, kind: int) -> None:
     ],
     ids=["too many states", "negative states", "negative times", "too many times", "no player", "a call", "garbage"],
 )
-def test_a_lying_game_is_left(tell: Callable[[Channel, int], None], error: type[GameError], message: str) -> None:
+def test_a_game_that_sends_invalid_messages_is_left(
+    tell: Callable[[Channel, int], None], error: type[GameError], message: str
+) -> None:
     server = Channel(name(), is_server=True)
 
     def serve() -> None:
@@ -363,7 +365,7 @@ def test_a_lying_game_is_left(tell: Callable[[Channel, int], None], error: type[
             def after_setup(memory: Channel, kind: int) -> None:  # honest until the lie comes in the race
                 (tell if kind in (Kind.GET_STATE, Kind.SET_INPUTS) else answer(b""))(memory, kind)
 
-            lying(after_setup)(server)
+            invalid_game(after_setup)(server)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()

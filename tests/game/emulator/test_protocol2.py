@@ -32,7 +32,7 @@ def closed_at_last() -> Iterator[None]:
 
 
 class Talk:
-    """A conversation in whole numbers, with no code of the client's."""
+    """A client in plain numbers, which shares no code with the package's client."""
 
     def __init__(self, server: Protocol2Server) -> None:
         self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=10.0)
@@ -68,7 +68,7 @@ class Talk:
             self.socket.settimeout(10.0)
 
     def to_start(self, *, period_ms: int = 50) -> None:
-        """Through greeting and countdown; the run step of time 0 waits."""
+        """Go through greeting and countdown, to the run step of time 0."""
         assert self.ints() == (5,)
         self.say(19, period_ms, 5)
         while True:
@@ -98,7 +98,7 @@ def test_the_countdown_comes_in_steps_of_the_period(server: Protocol2Server) -> 
     assert talk.is_quiet()
 
 
-def test_keys_travel_as_left_right_gas_brake(server: Protocol2Server) -> None:
+def test_keys_are_sent_as_left_right_gas_brake(server: Protocol2Server) -> None:
     talk = Talk(server)
     talk.to_start()
     talk.say(10, rest=bytes([0, 0, 1, 0]))
@@ -129,7 +129,7 @@ def test_a_state_is_answered_with_its_length_and_rewinds(server: Protocol2Server
 
 
 def drive_lap(talk: Talk, *, prevents: bool) -> list[tuple[int, ...]]:
-    """The author's lap; what came that was no run step, with the race time in the state."""
+    """Drive the author's lap; returns all messages but run steps, with the race time in the state."""
     actions = author_actions("oval")
     assert actions is not None
     events = []
@@ -178,7 +178,7 @@ def test_a_finish_nobody_prevents_ends_the_race(server: Protocol2Server) -> None
     assert talk.ints(2) == (1, -200)
 
 
-def test_laps_are_told_after_their_checkpoint() -> None:
+def test_laps_are_reported_after_their_checkpoint() -> None:
     ring = load_track("ring")
     actions = author_actions("ring")
     assert actions is not None
@@ -213,7 +213,7 @@ def test_a_picture_comes_when_the_game_draws(server: Protocol2Server) -> None:
     assert talk.is_quiet(), "the game is frozen, and no picture was asked for"
 
 
-def test_a_picture_that_is_withdrawn_does_not_come(server: Protocol2Server) -> None:
+def test_a_withdrawn_picture_does_not_come(server: Protocol2Server) -> None:
     talk = Talk(server)
     talk.to_start()
     talk.say(17, 64, 64, 20, 1)
@@ -225,7 +225,7 @@ def test_a_picture_that_is_withdrawn_does_not_come(server: Protocol2Server) -> N
     assert talk.ints(2) == (1, 100)
 
 
-def test_a_rewind_in_a_picture_counts_the_state_s_step_as_told(server: Protocol2Server) -> None:
+def test_after_a_rewind_in_a_picture_the_state_s_step_is_not_repeated(server: Protocol2Server) -> None:
     talk = Talk(server)
     talk.to_start()
     start = talk.state()
@@ -276,10 +276,20 @@ def test_invalid_requests_drop_the_client(server: Protocol2Server, numbers: tupl
         talk.ints()
 
 
-def test_an_unknown_number_is_passed_over(server: Protocol2Server) -> None:
+def test_an_unknown_number_is_skipped(server: Protocol2Server) -> None:
     talk = Talk(server)
     talk.to_start()
     talk.say(99, 3, 1)
+    assert talk.ints(2) == (1, 50)
+
+
+def test_requests_without_an_answer_keep_the_stream_in_step(server: Protocol2Server) -> None:
+    talk = Talk(server)
+    talk.to_start()
+    command = "echo Été".encode()
+    talk.say(14, len(command), rest=command)
+    # Reset the camera, withdraw a picture, show the interface, prevent the finish; then go on.
+    talk.say(18, 20, 21, 1, 12, 1)
     assert talk.ints(2) == (1, 50)
 
 

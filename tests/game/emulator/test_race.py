@@ -1,4 +1,4 @@
-"""The simulator with the game's clock around it: the same bits as the simulator by itself."""
+"""The emulated race gives the same bits as the simulator alone."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_lap_has_the_simulator_s_bits_tick_by_tick_or_step_by_step(race: Emula
     assert checkpoint_times(race.state())[-1] == sim.rows()[0, CAR_ROW["last_checkpoint_time_ms"]]
 
 
-def test_a_touch_of_a_wall_counts_in_the_whole_step_however_it_is_cut() -> None:
+def test_a_wall_contact_counts_for_the_whole_step() -> None:
     track = load_track("hillside")
     sim, game = Simulator(track, num_cars=1), to_start(EmulatedRace(track))
     game.press(ACTIONS[0])
@@ -66,15 +66,15 @@ def test_a_touch_of_a_wall_counts_in_the_whole_step_however_it_is_cut() -> None:
     assert in_midst > 0, "no touch began within a step: the test shows nothing"
 
 
-def test_the_state_tells_the_attitude_twice_as_the_game_does(race: EmulatedRace) -> None:
+def test_the_state_contains_quaternion_and_rotation(race: EmulatedRace) -> None:
     to_start(race)
     race.press(ACTIONS[1])
     race.advance(200)
     w, x, y, z = head_of(race.state())["quaternion"]
     # First column of the rotation of a unit quaternion, by hand: 1 - 2 (y^2 + z^2), 2 (xy + wz), 2 (xz - wy).
-    wanted = [1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)]
+    expected = [1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)]
     rotation = head_of(race.state())["rotation"].reshape(3, 3)
-    np.testing.assert_allclose(rotation[:, 0], wanted, atol=2e-6)
+    np.testing.assert_allclose(rotation[:, 0], expected, atol=2e-6)
     assert abs(rotation[0, 0]) < 0.999, "the car has not turned: the test shows nothing"
 
 
@@ -129,7 +129,7 @@ def test_a_rewind_is_exact_from_any_tick(race: EmulatedRace) -> None:
         assert game.state() == first
 
 
-def test_a_finish_whose_time_is_taken_out_is_none(race: EmulatedRace) -> None:
+def test_a_finish_without_its_time_does_not_count(race: EmulatedRace) -> None:
     assert LAP is not None
     to_start(race)
     i = 0
@@ -145,7 +145,7 @@ def test_a_finish_whose_time_is_taken_out_is_none(race: EmulatedRace) -> None:
     assert head_of(race.state())["checkpoint_count"] == race.total - 1
 
 
-def test_states_from_elsewhere_are_refused_before_anything_changes(race: EmulatedRace) -> None:
+def test_foreign_states_are_refused_before_anything_changes(race: EmulatedRace) -> None:
     before = to_start(race).state()
     with pytest.raises(ValueError, match="state: lacks"):
         race.rewind(bytes(new_state(num_checkpoints=race.total)))
@@ -167,12 +167,12 @@ def test_keys_are_kept_as_a_script_and_forgotten_by_a_rewind(race: EmulatedRace)
     assert race.inputs_text() == "0.00 press up\n"
 
 
-def test_left_and_right_together_steer_nowhere() -> None:
+def test_left_and_right_together_cancel_out() -> None:
     assert action_of(Inputs(gas=True, brake=False, left=True, right=True)) == 0
     assert [action_of(inputs) for inputs in ACTIONS] == list(range(12))
 
 
-def test_the_picture_is_the_simulator_s_at_its_sizes_and_there_for_others(race: EmulatedRace) -> None:
+def test_pictures_equal_the_simulator_s_at_its_sizes_and_exist_at_others(race: EmulatedRace) -> None:
     sim = Simulator(OVAL, num_cars=1, image_size=64)
     to_start(race)
     picture = np.frombuffer(race.frame(width=64, height=64), np.uint8).reshape(64, 64, 4)

@@ -1,4 +1,4 @@
-"""Stands in for the game's loader: starts a child that is nobody's child, and goes; the child listens at a port."""
+"""A substitute for the game's loader: starts a detached process that listens at a port, and exits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 
 
 def game(port: int, *, is_stubborn: bool) -> None:
-    """Listen until ended."""
+    """Listen until the process is ended."""
     if is_stubborn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with socket.create_server(("127.0.0.1", port)):

@@ -1,4 +1,4 @@
-"""What stays behind when an emulator or a client ends, in order or not: nothing."""
+"""Emulators and clients leave nothing behind, whether they end normally or are killed."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="channels are files o
 
 
 def dead_pid() -> int:
-    """Of a process that has ended."""
+    """The number of a process that has ended."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
 
 
 @posix
-def test_an_emulator_that_hangs_is_ended_with_its_memory() -> None:
+def test_the_memory_of_a_hanging_emulator_is_removed() -> None:
     emulator = EmulatorLauncher("oval", protocol=1).launch(0)
     path = channel_module._folder() / str(emulator.address)
     assert path.is_file()
@@ -43,7 +43,7 @@ def test_an_emulator_that_hangs_is_ended_with_its_memory() -> None:
 
 @posix
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGHUP"])
-def test_an_emulator_in_a_terminal_takes_its_memory_with_it(how: str) -> None:
+def test_an_emulator_removes_its_memory_when_a_signal_ends_it(how: str) -> None:
     command = [sys.executable, "-m", "tm_torchrl.game.emulator", "--protocol", "1", "--track", "oval"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as emulator:
         assert emulator.stdout is not None
@@ -55,9 +55,7 @@ def test_an_emulator_in_a_terminal_takes_its_memory_with_it(how: str) -> None:
 
 
 @posix
-def test_a_new_emulator_removes_what_killed_ones_left_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_emulator_removes_only_what_killed_ones_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel_module, "_folder", lambda: tmp_path)
     dead = dead_pid()
     served = Channel(f"TMInterface{dead}_beef", is_server=True)  # as if of another container, where the number lives
@@ -123,7 +121,7 @@ def test_a_lock_whose_file_is_removed_while_it_is_taken_is_taken_again(
         ),
     ],
 )
-def test_an_emulator_that_cannot_start_says_so_in_a_line(
+def test_a_failed_start_is_reported_in_one_line(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -110,16 +110,15 @@ def test_a_game_that_starts_late_is_awaited() -> None:
         late.join(20.0)
 
 
-def test_a_game_that_ends_after_a_connection_is_tried_again() -> None:
-    told: list[str] = []
+def test_a_game_that_ends_after_a_connection_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     with served(load_track("oval"), countdown_ms=0) as server:
         inner = TMInterface2Client(port=server.port, connect_timeout_s=0.3)
-        client = ReconnectingClient(inner, pauses_s=(0.0, 0.0), log=told.append)
+        client = ReconnectingClient(inner, pauses_s=(0.0, 0.0))
         client.connect()
     with pytest.raises(GameGone):
         client.restart()
     assert client.num_reconnects == 2
-    assert told[0].startswith(f"game 0 at {server.port}: trying again in 0 s after: ")
+    assert caplog.records[0].getMessage().startswith(f"game 0 at {server.port}: trying again in 0 s after: ")
 
 
 def test_a_map_of_another_track_is_refused() -> None:

@@ -1,6 +1,6 @@
-"""Drives a lap with the package's own client class, untouched; only its module's mmap is replaced where there is none.
+"""Drives a lap with the package's own client, unchanged except for mmap where the system has no named mappings.
 
-Command: python tests/game/tmi1/stock_client.py CHANNEL TRACK [MILLISECONDS OF A DECISION]; prints what it saw as JSON.
+Command: python tests/game/tmi1/stock_client.py CHANNEL TRACK [MILLISECONDS OF A DECISION]; prints the results as JSON.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from tm_torchrl.world.actions import ACTIONS
 
 
 def open_shared(fileno: int, size: int, *, tagname: str) -> mmap.mmap:
-    """What Windows does with a tag, with a file in memory."""
+    """A file in memory instead of Windows' named mapping."""
     return Channel(tagname, size=size).memory
 
 
 class Driver(Client):  # type: ignore[misc]
-    """The author's lap; then back to 1 s, from where it is driven on for a while."""
+    """Drives the author's lap, then rewinds to 1 s and drives on for a while."""
 
     def __init__(self, track: str, *, decision_ms: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""States in shared memory: whole, or a typed error."""
+"""Reading a state from shared memory gives a whole state or a typed error."""
 
 from __future__ import annotations
 

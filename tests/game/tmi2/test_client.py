@@ -63,7 +63,7 @@ def hear_until(connection: socket.socket, *numbers: int) -> None:
 
 
 def greeting(connection: socket.socket) -> None:
-    """What a game does until its first run step, in the countdown."""
+    """Send a game's messages up to its first run step, in the countdown."""
     connection.sendall(struct.pack("<i", 5))
     hear_until(connection, 22)  # the setup ends in a question about menus
     connection.sendall(struct.pack("<i", 0))
@@ -78,7 +78,7 @@ def tell_step(connection: socket.socket, time_ms: int, *, state: bytes | None = 
 
 
 def connected(play: Callable[[socket.socket], None], *, timeout_s: float = 20.0) -> TMInterface2Client:
-    """A client of such a game, connected; the script goes on from there."""
+    """A client connected to a game that then plays a script."""
 
     def whole(connection: socket.socket) -> None:
         greeting(connection)
@@ -142,7 +142,7 @@ def test_invalid_settings_are_refused(arguments: dict[str, float]) -> None:
         TMInterface2Client(**arguments)  # type: ignore[arg-type]
 
 
-def test_it_travels_to_a_worker_and_makes_others_of_its_kind() -> None:
+def test_it_can_be_pickled_and_copied_to_another_address() -> None:
     client = pickle.loads(pickle.dumps(TMInterface2Client(port=8500, hold_s=30.0, map_path="a b.Gbx")))
     assert (client.address, client.hold_s, client.map_path) == (8500, 30.0, "a b.Gbx")
     other = client.at(8501)
@@ -169,7 +169,7 @@ def test_another_program_at_the_port_is_recognised() -> None:
         TMInterface2Client(port=port).connect(timeout_s=20.0)
 
 
-def test_a_game_that_accepts_and_says_nothing_is_given_up() -> None:
+def test_a_silent_game_times_out() -> None:
     port = game_that(wait_for_end)
     client = TMInterface2Client(port=port, timeout_s=0.1, connect_timeout_s=UNUSED_TIMEOUT_S)
     begin = time.monotonic()
@@ -191,7 +191,7 @@ def test_a_map_that_does_not_start_is_named() -> None:
         client.connect(timeout_s=0.3)
 
 
-def test_a_frozen_game_is_given_up_after_the_timeout() -> None:
+def test_a_frozen_game_times_out() -> None:
     client = connected(wait_for_end, timeout_s=TIMEOUT_S)
     begin = time.monotonic()
     with pytest.raises(GameTimeout):
@@ -209,7 +209,7 @@ def test_every_call_takes_a_deadline_of_its_own() -> None:
     assert time.monotonic() - begin < SLACK_S
 
 
-def test_half_a_state_and_an_end_is_a_lost_game() -> None:
+def test_a_state_that_is_cut_off_is_a_lost_game() -> None:
     def play(connection: socket.socket) -> None:
         hear_until(connection, 1, 9)
         connection.sendall(struct.pack("<3i", 1, -50, 8404) + bytes(4000))
@@ -247,7 +247,7 @@ def test_bytes_that_come_one_by_one_are_put_together() -> None:
         (struct.pack("<4i", 2, 9, 4, 8404) + bytes(new_state(num_checkpoints=4)), "checkpoint 9 of 4"),
     ],
 )
-def test_a_stream_out_of_step_is_given_up(content: bytes, words: str) -> None:
+def test_a_stream_out_of_step_is_closed(content: bytes, words: str) -> None:
     def play(connection: socket.socket) -> None:
         hear_until(connection, 1, 9)
         connection.sendall(content)
@@ -259,7 +259,7 @@ def test_a_stream_out_of_step_is_given_up(content: bytes, words: str) -> None:
     assert not client.is_connected
 
 
-def test_an_interrupt_in_the_middle_of_a_call_gives_the_stream_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_during_a_call_closes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     client = connected(wait_for_end)
 
     def interrupt(number: int) -> bytes:
@@ -294,7 +294,7 @@ def test_a_map_is_loaded_from_the_menus_and_from_a_race() -> None:
         client.close()
 
 
-def test_the_race_goes_on_behind_the_finish(client: TMInterface2Client) -> None:
+def test_the_race_continues_after_the_finish(client: TMInterface2Client) -> None:
     actions = author_actions("oval")
     assert actions is not None
     client.connect()
@@ -348,23 +348,12 @@ def test_a_game_left_frozen_runs_for_the_next_client(server: Protocol2Server) ->
     other.close()
 
 
-def test_what_was_pressed_is_told_as_a_script(client: TMInterface2Client) -> None:
+def test_inputs_are_returned_as_a_script(client: TMInterface2Client) -> None:
     client.connect()
     client.restart()
     client.drive(ACTIONS[0], num_ticks=5)
     client.drive(ACTIONS[1], num_ticks=5)
     assert client.inputs_text() == "0.00 press up\n0.05 press left\n"
-
-
-def test_the_further_requests_keep_the_stream_in_step(client: TMInterface2Client) -> None:
-    client.connect()
-    client.restart()
-    client.execute("echo Été")
-    client.reset_camera()
-    client.unrequest_frame()
-    client.toggle_interface(True)
-    client.prevent_finish()
-    assert race_time_of(client.drive(GAS, num_ticks=5).state) == 50
 
 
 def test_close_may_be_called_at_any_time(client: TMInterface2Client) -> None:

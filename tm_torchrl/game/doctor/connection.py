@@ -17,30 +17,20 @@ SLOW = 2.0  # times real time; training needs 20 and more
 EDGE = 64
 
 
-def check_port(port: int, *, host: str = "127.0.0.1") -> CheckResult:
-    """Check that a game listens at its port.
-
-    Args:
-        port: The plugin's ``custom_port``.
-        host: Address of this machine.
-    """
-    if is_port_taken(port, host=host):
-        return CheckResult("port", Level.OK, f"a program listens at {host}:{port}")
-    text = f"nothing listens at {host}:{port}: the game is not running, or has no link plugin"
+def check_port(port: int) -> CheckResult:
+    """Check that a game listens at its port, the plugin's ``custom_port``."""
+    if is_port_taken(port):
+        return CheckResult("port", Level.OK, f"a program listens at 127.0.0.1:{port}")
+    text = f"nothing listens at 127.0.0.1:{port}: the game is not running, or has no link plugin"
     fix = f'start the game with /configstring="set custom_port {port}"; if it is running: {fix_for("no plugin")}'
     return CheckResult("port", Level.FAIL, text, fix)
 
 
-def check_port_is_free(port: int, *, host: str = "127.0.0.1") -> CheckResult:
-    """Check that no program listens at a port, so that a game can.
-
-    Args:
-        port: Port for the game.
-        host: Address of this machine.
-    """
-    if is_port_taken(port, host=host):
-        return CheckResult("port", Level.WARN, f"{host}:{port} is already taken", fix_for("port taken"))
-    return CheckResult("port", Level.OK, f"{host}:{port} is free for a game")
+def check_port_is_free(port: int) -> CheckResult:
+    """Check that no program listens at a port, so that a game can."""
+    if is_port_taken(port):
+        return CheckResult("port", Level.WARN, f"127.0.0.1:{port} is already taken", fix_for("port taken"))
+    return CheckResult("port", Level.OK, f"127.0.0.1:{port} is free for a game")
 
 
 class GameChecks:

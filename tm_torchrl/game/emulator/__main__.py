@@ -7,17 +7,15 @@ ends with the process that started it.
 from __future__ import annotations
 
 import argparse
-import importlib
 import logging
 import signal
 import sys
 import threading
-from typing import Any
 
+from tm_torchrl.game.emulator.protocol1 import Protocol1Server
+from tm_torchrl.game.emulator.protocol2 import Protocol2Server
 from tm_torchrl.game.errors import GameError
 from tm_torchrl.tracks import DEFAULT_TRACK, load_track
-
-PROTOCOLS = {1: "tm_torchrl.game.emulator.protocol1", 2: "tm_torchrl.game.emulator.protocol2"}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -25,9 +23,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tm_torchrl.game.emulator", description="The simulator behind the game's protocol."
     )
-    parser.add_argument(
-        "--protocol", type=int, choices=sorted(PROTOCOLS), default=2, help="1 for TMInterface 1.x, 2 for 2.x (2)"
-    )
+    parser.add_argument("--protocol", type=int, choices=(1, 2), default=2, help="1 for TMInterface 1.x, 2 for 2.x (2)")
     parser.add_argument("--track", default=DEFAULT_TRACK, help="a built-in track or a .npz file")
     parser.add_argument("--port", type=int, default=8478, help="of protocol 2; 0 lets the system choose (8478)")
     parser.add_argument("--channel", help="of protocol 1, such as TMInterface0; by default a new name")
@@ -44,10 +40,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def make_server(options: argparse.Namespace) -> Any:
-    """The server for the chosen protocol; each module in ``PROTOCOLS`` has its own ``server_from``."""
-    module = importlib.import_module(PROTOCOLS[options.protocol])
-    return module.server_from(options, load_track(options.track))
+def make_server(options: argparse.Namespace) -> Protocol1Server | Protocol2Server:
+    """The server for the chosen protocol."""
+    track = load_track(options.track)
+    shared = {
+        "is_in_menus": options.in_menus,
+        "is_real_time": options.real_time,
+        "countdown_ms": options.countdown_ms,
+    }
+    if options.protocol == 1:
+        return Protocol1Server(track, channel=options.channel, **shared)
+    return Protocol2Server(track, host=options.host, port=options.port, **shared)
 
 
 def main(arguments: list[str] | None = None) -> None:

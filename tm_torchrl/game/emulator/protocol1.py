@@ -6,7 +6,6 @@ in between it answers requests. Like the game, it drops a client that takes too 
 
 from __future__ import annotations
 
-import argparse
 import logging
 import time
 from dataclasses import dataclass
@@ -32,7 +31,6 @@ from tm_torchrl.game.tmi1.messages import (
     Kind,
 )
 from tm_torchrl.game.tmi1.state import read_state
-from tm_torchrl.tracks import Track
 from tm_torchrl.world.actions import Inputs
 
 _LOG = logging.getLogger(__name__)
@@ -226,14 +224,3 @@ class Protocol1Server(EmulatorServer):
             return
         self._ticks_after_finish = 0
         self._begins_step = True
-
-
-def server_from(options: argparse.Namespace, track: Track) -> Protocol1Server:
-    """The server for a command line; see ``__main__``."""
-    return Protocol1Server(
-        track,
-        channel=options.channel,
-        is_in_menus=options.in_menus,
-        is_real_time=options.real_time,
-        countdown_ms=options.countdown_ms,
-    )

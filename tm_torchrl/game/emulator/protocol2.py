@@ -7,7 +7,6 @@ a client the race stands still, where the game would go on.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import select
 import socket
@@ -28,7 +27,6 @@ from tm_torchrl.game.tmi2.messages import (
     UINT,
     Message,
 )
-from tm_torchrl.tracks import Track
 from tm_torchrl.world.actions import TICK_MS, Inputs
 
 _LOG = logging.getLogger(__name__)
@@ -246,15 +244,3 @@ class Protocol2Server(EmulatorServer):
             except TimeoutError:
                 if self._stopping.is_set() or time.monotonic() >= end:
                     raise ClientGone(f"it read nothing for {self._timeout_ms} ms") from None
-
-
-def server_from(options: argparse.Namespace, track: Track) -> Protocol2Server:
-    """The server for a command line; see ``__main__``."""
-    return Protocol2Server(
-        track,
-        host=options.host,
-        port=options.port,
-        is_in_menus=options.in_menus,
-        is_real_time=options.real_time,
-        countdown_ms=options.countdown_ms,
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PureWindowsPath
 
@@ -22,7 +21,7 @@ from tm_torchrl.game.state_layout import (
 from tm_torchrl.sim import Simulator
 from tm_torchrl.sim.camera.camera import MAX_SIZE, MIN_SIZE, Camera
 from tm_torchrl.sim.state import STATE
-from tm_torchrl.tracks import Track
+from tm_torchrl.tracks import Track, load_track
 from tm_torchrl.world.actions import ACTIONS, TICK_MS, Inputs
 from tm_torchrl.world.car_row import CAR_ROW
 
@@ -83,12 +82,14 @@ class EmulatedRace:
         self._action = torch.zeros(1, dtype=torch.int64)
         self.restart()
 
-    def on_map(self, path: str, load_track: Callable[[str], Track]) -> EmulatedRace:
+    def on_map(self, path: str) -> EmulatedRace:
         """The race on the map that the game's ``map`` command names; this race if it is on that map.
 
         Args:
             path: A ``.npz`` file, or a challenge file as the game names it, whose name begins with the track's.
-            load_track: Finds a track by its name; raises ``ValueError`` or ``OSError`` if there is none.
+
+        Raises:
+            ValueError, OSError: There is no such track.
         """
         track = load_track(path if path.endswith(".npz") else PureWindowsPath(path).name.split(".")[0])
         return self if track is self.track else EmulatedRace(track, countdown_ms=self.countdown_ms)

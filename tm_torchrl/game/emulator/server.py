@@ -6,11 +6,10 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tm_torchrl.game.emulator.race import COUNTDOWN_MS, EmulatedRace
-from tm_torchrl.tracks import Track, load_track
+from tm_torchrl.tracks import Track
 from tm_torchrl.world.actions import TICK_MS
 
 _LOG = logging.getLogger(__name__)
@@ -31,14 +30,12 @@ class EmulatorServer(ABC):
         is_real_time: Whether the game keeps to the speed that is set; otherwise it is as fast as possible, except that
             speed 0 freezes it.
         countdown_ms: Time before the start signal.
-        load_track_by: Finds the track for a map's file name.
     """
 
     track: Track = field(kw_only=False)
     is_in_menus: bool = False
     is_real_time: bool = False
     countdown_ms: int = COUNTDOWN_MS
-    load_track_by: Callable[[str], Track] = load_track
 
     def __post_init__(self) -> None:
         self.race = EmulatedRace(self.track, countdown_ms=self.countdown_ms)
@@ -88,7 +85,7 @@ class EmulatorServer(ABC):
 
     def _load_map(self, path: str) -> None:
         try:
-            self.race = self.race.on_map(path, self.load_track_by)
+            self.race = self.race.on_map(path)
         except (ValueError, OSError) as error:
             _LOG.warning("map %s: %s", path, error)
             return

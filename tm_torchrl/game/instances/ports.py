@@ -6,12 +6,8 @@ import socket
 import sys
 
 
-def is_port_taken(port: int, *, host: str = "127.0.0.1") -> bool:
+def is_port_taken(port: int) -> bool:
     """Whether a program listens at a port; found without connecting, so the program does not notice.
-
-    Args:
-        port: Port from 1 to 65535.
-        host: Address of this machine.
 
     Examples:
         >>> with socket.create_server(("127.0.0.1", 0)) as server:
@@ -27,7 +23,7 @@ def is_port_taken(port: int, *, host: str = "127.0.0.1") -> bool:
             # Connections that have just ended do not count.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            probe.bind(("127.0.0.1", port))
         except PermissionError:
             return sys.platform == "win32"  # on Windows it means taken, elsewhere a port below 1024
         except OSError:
@@ -35,8 +31,8 @@ def is_port_taken(port: int, *, host: str = "127.0.0.1") -> bool:
     return False
 
 
-def free_port(*, host: str = "127.0.0.1") -> int:
+def free_port() -> int:
     """A port at which no program listens now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
+        probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -36,7 +36,6 @@ class ReconnectingClient:
         pauses_s: Pauses before further attempts; their number limits the attempts.
         relaunch_after: Number of failures in a row after which the game is restarted.
         hint: Added to the error message if no game is running.
-        log: Receives messages; ``logging`` warnings by default.
     """
 
     def __init__(
@@ -49,7 +48,6 @@ class ReconnectingClient:
         pauses_s: Sequence[float] = (0.0, 1.0, 2.0, 4.0, 8.0),
         relaunch_after: int = 2,
         hint: str = "",
-        log: Callable[[str], None] | None = None,
     ) -> None:
         if relaunch_after < 1:
             raise ValueError(f"relaunch_after={relaunch_after}: must be at least 1")
@@ -59,7 +57,6 @@ class ReconnectingClient:
         self.pauses_s = tuple(pauses_s)
         self.relaunch_after = relaunch_after
         self.hint = hint
-        self.log = log
         self.num_reconnects = 0
         self.num_relaunches = 0
         self._address = client.address if address is None else address
@@ -107,7 +104,6 @@ class ReconnectingClient:
             pauses_s=self.pauses_s,
             relaunch_after=self.relaunch_after,
             hint=self.hint,
-            log=self.log,
         )
 
     def connect(self, *, timeout_s: float | None = None) -> None:
@@ -211,6 +207,4 @@ class ReconnectingClient:
         self._launched = None
 
     def _log(self, message: str) -> None:
-        (self.log or _LOG.warning)(
-            f"{message} ({self.num_reconnects} reconnects, {self.num_relaunches} restarts of the game so far)"
-        )
+        _LOG.warning("%s (%d reconnects, %d restarts so far)", message, self.num_reconnects, self.num_relaunches)

@@ -2,29 +2,29 @@
 //
 // Put this file into Documents/TMInterface/Plugins. The game listens at 127.0.0.1, at the port of the variable
 // custom_port (8478 by default):  /configstring="set custom_port 8479"  in the start command of a second instance.
-// It speaks the protocol of the community's Python_Link.as, so clients of either work with both; install one of them.
+// It has the protocol of the community's Python_Link.as, so clients of either work with both; install only one of them.
 //
-// The game tells a number (and more), then stands still and takes requests until the number comes back. Two things are
-// kinder than in the community's plugin: a client that goes away leaves the game at its own speed, not frozen, and a new
-// client may take over while the game still waits for one that has died.
+// The game sends a number (and more), then stands still and takes requests until the number comes back. Unlike with the
+// community's plugin, a client that disconnects leaves the game at its own speed instead of frozen, and a new client may
+// take over while the game still waits for one that has died.
 //
-// Of TMInterface's interface only names were used that other public plugins use. Not run in the game yet, only in a little
-// game of our own (tests/game/angelscript).
+// It uses only those names of TMInterface that other public plugins use. It has not been run in the game yet, only in a
+// small substitute for it (tests/game/angelscript).
 
 const string HOST = "127.0.0.1";
 const int DEFAULT_PORT = 8478;
 const uint64 PATIENCE_MS = 2000;   // how long the game waits for a client, unless the client asks for more
-const uint64 LOOK_AFTER_MS = 250;  // of silence, after which the game looks for a newer client
+const uint64 LOOK_AFTER_MS = 250;  // time of silence after which the game looks for a new client
 const int TICK_MS = 10;
 
-// What the game tells.
+// Messages of the game.
 const int RUN_STEP = 1;
 const int CHECKPOINT = 2;
 const int LAP = 3;
 const int PICTURE = 4;
 const int HELLO = 5;
 
-// What clients ask for.
+// Requests of clients.
 const int SET_SPEED = 6;
 const int REWIND_TO_STATE = 7;
 const int REWIND_TO_CURRENT = 8;
@@ -76,7 +76,7 @@ class Link
         @listener = null;
     }
 
-    // A client that waits for us replaces the one we have.
+    // A client that waits for a connection replaces the present one.
     bool TakeNewClient()
     {
         if (listener is null) {
@@ -96,7 +96,7 @@ class Link
         return true;
     }
 
-    // Outside of a race nobody else would greet a new client.
+    // Outside of a race this is the only place that greets a new client.
     void Greet()
     {
         if (HasClient && owesHello && GetCurrentGameState() != TM::GameState::StartUp) {
@@ -160,7 +160,7 @@ class Link
             } else if (now - looked > LOOK_AFTER_MS) {
                 looked = now;
                 if (TakeNewClient()) {
-                    return;  // it is greeted when the game draws next
+                    return;  // the new client is greeted when the game draws next
                 }
             }
         }
@@ -270,7 +270,7 @@ class Link
 
 Link link;
 
-// What TMInterface calls.
+// Called by TMInterface.
 
 PluginInfo@ GetPluginInfo()
 {
@@ -290,7 +290,7 @@ void OnStartCommandsDone(int from, int to, const string &in line, const array<st
 void Main()
 {
     RegisterVariable("custom_port", DEFAULT_PORT);
-    // The start command sets custom_port only after plugins have begun: open the port behind it in the queue.
+    // The start command sets custom_port only after plugins have started: open the port after it in the queue.
     RegisterCustomCommand("tm_torchrl_open", "Opens the port of tm_torchrl", OnStartCommandsDone);
     CommandList list;
     list.Content = "tm_torchrl_open";

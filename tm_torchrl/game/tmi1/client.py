@@ -159,10 +159,9 @@ class TMInterface1Client(TMInterfaceClient):
         self._processed(Kind.ON_RUN_STEP)
 
     def _next_run_step(self, passed: list[PassedCheckpoint]) -> None:
-        assert self._memory is not None
         while (kind := self._next_call()) != Kind.ON_RUN_STEP:
             if kind == Kind.ON_CHECKPOINT:
-                count, total = TWO_INTS.unpack(self._memory.read(TWO_INTS.size))
+                count, total = TWO_INTS.unpack(self._channel.read(TWO_INTS.size))
                 check_checkpoint(count, total)
                 passed.append(PassedCheckpoint(count, total, time_of_last(self._present_state())))
                 if count == total:
@@ -170,12 +169,11 @@ class TMInterface1Client(TMInterfaceClient):
             elif kind not in _IGNORED_CALLS:
                 raise ProtocolError(f"call {kind} came where a run step or a checkpoint was expected")
             self._processed(kind)
-        (self._time_ms,) = INT.unpack(self._memory.read(INT.size))
+        (self._time_ms,) = INT.unpack(self._channel.read(INT.size))
         self._stage = Stage.RUN_STEP
 
     def _present_state(self) -> bytes:
-        assert self._memory is not None
-        memory = self._memory
+        memory = self._channel
         memory.write(Kind.GET_STATE)
         self._wait_for_response()
         if memory.error == NO_PLAYER:
@@ -186,11 +184,15 @@ class TMInterface1Client(TMInterfaceClient):
 
     # ------------------------------------------------------------------ single messages
 
+    @property
+    def _channel(self) -> Channel:
+        assert self._memory is not None
+        return self._memory
+
     def _register(self) -> None:
         """Register at the game; if an earlier client is still registered, deregister it first."""
-        assert self._memory is not None
         for _ in range(2):
-            self._memory.write(Kind.REGISTER)
+            self._channel.write(Kind.REGISTER)
             try:
                 self._wait_for_response()
             except GameTimeout as error:
@@ -199,21 +201,20 @@ class TMInterface1Client(TMInterfaceClient):
                     "running? TMInterface 2.x does not have this channel (use game=tmi2)"
                     + (_WINDOWS_HINT if sys.platform == "win32" else "")
                 ) from None
-            error_code = self._memory.error
-            self._memory.clear()
+            error_code = self._channel.error
+            self._channel.clear()
             if error_code != ALREADY_REGISTERED:
                 break
-            self._memory.write(Kind.DEREGISTER, INT.pack(0))
-            self._memory.wait(
+            self._channel.write(Kind.DEREGISTER, INT.pack(0))
+            self._channel.wait(
                 lambda header: header == 0, until=self._deadline, what="the deregistration of an earlier client"
             )
         while self._next_call() != Kind.ON_REGISTERED:
-            self._processed(self._memory.kind)
+            self._processed(self._channel.kind)
 
     def _next_call(self) -> int:
         """The kind of the game's next call."""
-        assert self._memory is not None
-        header = self._memory.wait(_is_call, until=self._deadline, what="the game's next step")
+        header = self._channel.wait(_is_call, until=self._deadline, what="the game's next step")
         kind = header & 0xFF
         if kind == Kind.SHUTDOWN:
             raise GameGone(f"{self.channel}: the game was closed")
@@ -227,18 +228,15 @@ class TMInterface1Client(TMInterfaceClient):
         self._request(Kind.SET_INPUTS, INPUTS.pack(*keys, LEAVE_STICK, LEAVE_STICK))
 
     def _request(self, kind: Kind, content: bytes) -> None:
-        assert self._memory is not None
-        self._memory.write(kind, content)
+        self._channel.write(kind, content)
         self._wait_for_response()
-        self._memory.clear()
+        self._channel.clear()
 
     def _processed(self, kind: int) -> None:
-        assert self._memory is not None
-        self._memory.write(Kind.PROCESSED_CALL, INT.pack(kind))
+        self._channel.write(Kind.PROCESSED_CALL, INT.pack(kind))
 
     def _wait_for_response(self) -> None:
-        assert self._memory is not None
-        self._memory.wait(_is_response, until=self._deadline, what="an answer")
+        self._channel.wait(_is_response, until=self._deadline, what="an answer")
 
 
 def _is_response(header: int) -> bool:

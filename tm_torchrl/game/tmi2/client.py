@@ -152,23 +152,9 @@ class TMInterface2Client(TMInterfaceClient):
 
     def execute(self, command: str, *, timeout_s: float | None = None) -> None:
         """Run a line of the game's console."""
-        self._tell("execute", execute(command), timeout_s)
-
-    def prevent_finish(self, *, timeout_s: float | None = None) -> None:
-        """Ask the game to go on after the finish."""
-        self._tell("prevent_finish", request(Message.PREVENT_FINISH), timeout_s)
-
-    def reset_camera(self, *, timeout_s: float | None = None) -> None:
-        """Put the camera behind the car."""
-        self._tell("reset_camera", request(Message.RESET_CAMERA), timeout_s)
-
-    def unrequest_frame(self, *, timeout_s: float | None = None) -> None:
-        """Withdraw the request for a picture."""
-        self._tell("unrequest_frame", request(Message.UNREQUEST_FRAME), timeout_s)
-
-    def toggle_interface(self, is_shown: bool, *, timeout_s: float | None = None) -> None:
-        """Show or hide TMInterface's own windows."""
-        self._tell("toggle_interface", request_number(Message.TOGGLE_INTERFACE, int(is_shown)), timeout_s)
+        self._require_connection("execute")
+        with self._call(timeout_s or self.timeout_s):
+            self._connection.send(execute(command))
 
     def _ask(self, message: Message, timeout_s: float | None) -> bool:
         self._require_connection(message.name.lower())
@@ -178,11 +164,6 @@ class TMInterface2Client(TMInterfaceClient):
             if answer not in (0, 1):
                 raise ProtocolError(f"{message.name} was answered by {answer}: the stream is out of step")
             return bool(answer)
-
-    def _tell(self, call: str, content: bytes, timeout_s: float | None) -> None:
-        self._require_connection(call)
-        with self._call(timeout_s or self.timeout_s):
-            self._connection.send(content)
 
     # ------------------------------------------------------------------ the steps of a race
 
