@@ -182,24 +182,18 @@ def limit_length(v: wp.vec3, longest: float) -> wp.vec3:
 
 
 @wp.func
-def tick(ground: Ground, plot: Plot, car: Car, controls: Controls) -> Car:
-    """Advance one car by 10 ms."""
-    body = rotation(car.attitude)
-    ahead = wp.vec3(body[0, 2], body[1, 2], body[2, 2])
-    left = wp.vec3(body[0, 0], body[1, 0], body[2, 0])
-    up = wp.vec3(body[0, 1], body[1, 1], body[2, 1])
-    speed = wp.sqrt(wp.dot(car.velocity, car.velocity))
-    forward_speed = wp.dot(car.velocity, ahead)
-
-    car.steer = car.steer + wp.clamp(controls.steer - car.steer, -t.STEER_PER_TICK, t.STEER_PER_TICK)
-    friction = side_friction(speed)
+def front_direction(steer: float, speed: float, friction: float) -> wp.vec2:
+    """Forward and left share of the steered wheels' direction; the angle at full lock falls with speed."""
     reach = (t.WHEEL_FRONT_M - t.WHEEL_REAR_M) * t.STEER_SHARE * friction / (speed * speed + 1.0)
-    angle = car.steer * wp.min(t.STEER_LOCK, reach)
+    angle = steer * wp.min(t.STEER_LOCK, reach)
     half = 0.5 * angle  # the rational form of sine and cosine; exact on the unit circle
     norm = 1.0 / (1.0 + half * half)
-    direction = wp.vec2((1.0 - half * half) * norm, 2.0 * half * norm)
+    return wp.vec2((1.0 - half * half) * norm, 2.0 * half * norm)
 
-    car = change_gear(car, wp.abs(forward_speed))
+
+@wp.func
+def drive_of(car: Car, controls: Controls, speed: float, forward_speed: float, friction: float) -> Drive:
+    """What engine and brakes ask of each wheel."""
     shift_loss = float(1.0)
     if car.shift_ticks > 0.0:
         shift_loss = t.SHIFT_DRIVE
@@ -215,6 +209,24 @@ def tick(ground: Ground, plot: Plot, car: Car, controls: Controls) -> Car:
             drive.brake = 0.25 * t.BRAKE
         if speed > t.BRAKE_DRIFT_SPEED and wp.abs(car.steer) > 0.1:
             drive.rear_grip = t.BRAKE_REAR_GRIP
+    return drive
+
+
+@wp.func
+def tick(ground: Ground, plot: Plot, car: Car, controls: Controls) -> Car:
+    """Advance one car by 10 ms."""
+    body = rotation(car.attitude)
+    ahead = wp.vec3(body[0, 2], body[1, 2], body[2, 2])
+    left = wp.vec3(body[0, 0], body[1, 0], body[2, 0])
+    up = wp.vec3(body[0, 1], body[1, 1], body[2, 1])
+    speed = wp.sqrt(wp.dot(car.velocity, car.velocity))
+    forward_speed = wp.dot(car.velocity, ahead)
+
+    car.steer = car.steer + wp.clamp(controls.steer - car.steer, -t.STEER_PER_TICK, t.STEER_PER_TICK)
+    friction = side_friction(speed)
+    direction = front_direction(car.steer, speed, friction)
+    car = change_gear(car, wp.abs(forward_speed))
+    drive = drive_of(car, controls, speed, forward_speed, friction)
 
     was_on_pad = bool(False)
     for wheel in range(4):

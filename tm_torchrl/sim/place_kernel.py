@@ -41,6 +41,93 @@ class StartShares:
     engine: float
 
 
+@wp.struct
+class Draws:
+    """The random numbers of one reset; offsets are in -1..1, the others in 0..1."""
+
+    track: int
+    kind: float  # way to start
+    place: float  # along the road
+    aside: float
+    turn: float
+    speed: float
+    shift_along: float
+    shift_aside: float
+    push: float  # additional forward speed
+    grip: float
+    engine: float
+    mass: float
+
+
+@wp.struct
+class Pose:
+    """A start relative to the centreline."""
+
+    lateral: float  # metres to the left
+    forward: wp.vec3  # level direction of the nose
+    speed: float
+
+
+@wp.func
+def draw_start(seed: int, car: int, episode: int, num_tracks: int) -> Draws:
+    """Draw everything that a reset needs; the order of the draws is part of the results."""
+    rng = wp.rand_init(seed, car * 1000003 + episode)
+    draws = Draws()
+    draws.track = wp.min(int(wp.randf(rng) * float(num_tracks)), num_tracks - 1)
+    draws.kind = wp.randf(rng)
+    draws.place = wp.randf(rng)
+    draws.aside = wp.randf(rng, -1.0, 1.0)
+    draws.turn = wp.randf(rng, -1.0, 1.0)
+    draws.speed = wp.randf(rng)
+    draws.shift_along = wp.randf(rng, -1.0, 1.0)
+    draws.shift_aside = wp.randf(rng, -1.0, 1.0)
+    draws.push = wp.randf(rng)
+    draws.grip = wp.randf(rng, -1.0, 1.0)
+    draws.engine = wp.randf(rng, -1.0, 1.0)
+    draws.mass = wp.randf(rng, -1.0, 1.0)
+    return draws
+
+
+@wp.func
+def pose_of(
+    draws: Draws, shares: StartShares, tangent: wp.vec3, half_width: float, wall_at: float, pace: float
+) -> Pose:
+    """Where across the road the drawn way to start puts a car, which way it looks and how fast it is."""
+    left = wp.vec3(tangent[2], 0.0, -tangent[0])
+    kind = draws.kind
+    aside = draws.aside
+    facing = tangent
+    pose = Pose()
+    half_turn = float(0.0)  # tangent of half the heading error
+    if kind < shares.zone:
+        pose.lateral = 0.7 * half_width * aside
+        half_turn = 0.1 * draws.turn
+        pose.speed = draws.speed * pace
+    elif kind < shares.askew:
+        pose.lateral = 0.7 * half_width * aside
+        half_turn = 2.75 * draws.turn
+        if wp.abs(half_turn) < 0.41:
+            half_turn = 0.41
+        pose.speed = 12.0 * draws.speed
+    elif kind < shares.off_road:
+        pose.lateral = half_width + 0.5 + (wall_at - half_width - 2.0) * wp.abs(aside)
+        half_turn = 0.36 * draws.turn
+        pose.speed = 0.6 * draws.speed * pace
+    elif kind < shares.wall:
+        pose.lateral = wall_at - 2.3
+        facing = left
+        half_turn = 0.8 * draws.turn
+    if aside < 0.0 and kind >= shares.askew and kind < shares.wall:
+        pose.lateral = -pose.lateral
+        if kind >= shares.off_road:
+            facing = -left
+    norm = 1.0 / (1.0 + half_turn * half_turn)
+    cosine = (1.0 - half_turn * half_turn) * norm
+    sine = 2.0 * half_turn * norm
+    pose.forward = cosine * facing + sine * wp.vec3(facing[2], 0.0, -facing[0])
+    return pose
+
+
 @wp.func
 def attitude_from(left: wp.vec3, up: wp.vec3, ahead: wp.vec3) -> wp.quat:
     """Quaternion of the rotation with these columns."""
@@ -77,21 +164,12 @@ def place_cars(
     if not mask[b]:
         return
     episode = state[b, s.EPISODE] + 1.0
-    rng = wp.rand_init(seed, (first_car + b) * 1000003 + int(episode))
-    track = wp.min(int(wp.randf(rng) * float(num_tracks)), num_tracks - 1)
-    kind = wp.randf(rng)
-    place = wp.randf(rng)
-    aside = wp.randf(rng, -1.0, 1.0)
-    turn = wp.randf(rng, -1.0, 1.0)
-    haste = wp.randf(rng)
-    shift_along = wp.randf(rng, -1.0, 1.0)
-    shift_aside = wp.randf(rng, -1.0, 1.0)
-    push = wp.randf(rng)
-
+    draws = draw_start(seed, first_car + b, int(episode), num_tracks)
+    track = draws.track
     points = course.num_points[track]
     base = course.offset[track]
-    along = int(place * float(course.span[track]))
-    if kind >= shares.wall:
+    along = int(draws.place * float(course.span[track]))
+    if draws.kind >= shares.wall:
         along = 0
     at = (course.start[track] + along) % points
     centre = course.centre[base + at]
@@ -100,50 +178,19 @@ def place_cars(
     tangent = tangent / wp.sqrt(wp.dot(tangent, tangent) + 1.0e-9)
     left = wp.vec3(tangent[2], 0.0, -tangent[0])
     half_width = course.half_width[base + at]
-    wall_at = half_width + ground.wall_offset[track]
-    pace = course.pace[base + at]
+    pose = pose_of(draws, shares, tangent, half_width, half_width + ground.wall_offset[track], course.pace[base + at])
 
-    facing = tangent
-    lateral = float(0.0)
-    half_turn = float(0.0)  # tangent of half the heading error
-    speed = float(0.0)
-    if kind < shares.zone:
-        lateral = 0.7 * half_width * aside
-        half_turn = 0.1 * turn
-        speed = haste * pace
-    elif kind < shares.askew:
-        lateral = 0.7 * half_width * aside
-        half_turn = 2.75 * turn
-        if wp.abs(half_turn) < 0.41:
-            half_turn = 0.41
-        speed = 12.0 * haste
-    elif kind < shares.off_road:
-        lateral = half_width + 0.5 + (wall_at - half_width - 2.0) * wp.abs(aside)
-        half_turn = 0.36 * turn
-        speed = 0.6 * haste * pace
-    elif kind < shares.wall:
-        lateral = wall_at - 2.3
-        facing = left
-        half_turn = 0.8 * turn
-    if aside < 0.0 and kind >= shares.askew and kind < shares.wall:
-        lateral = -lateral
-        if kind >= shares.off_road:
-            facing = -left
-    norm = 1.0 / (1.0 + half_turn * half_turn)
-    cosine = (1.0 - half_turn * half_turn) * norm
-    sine = 2.0 * half_turn * norm
-    forward = cosine * facing + sine * wp.vec3(facing[2], 0.0, -facing[0])
-
-    where = centre + (lateral + shares.jitter_m * shift_aside) * left + (shares.jitter_m * shift_along) * tangent
+    aside = pose.lateral + shares.jitter_m * draws.shift_aside
+    where = centre + aside * left + (shares.jitter_m * draws.shift_along) * tangent
     below = sample(ground, plot_of(ground, track), where[0], where[2])
     up = wp.vec3(-below.height_x, 1.0, -below.height_z)
     up = up / wp.sqrt(wp.dot(up, up))
-    forward = forward - wp.dot(forward, up) * up
+    forward = pose.forward - wp.dot(pose.forward, up) * up
     forward = forward / wp.sqrt(wp.dot(forward, forward))
 
     car = Car()
     car.position = wp.vec3(where[0], below.height, where[2]) + t.REST_HEIGHT_M * up
-    car.velocity = (speed + shares.jitter_speed * push) * forward
+    car.velocity = (pose.speed + shares.jitter_speed * draws.push) * forward
     car.attitude = attitude_from(wp.cross(up, forward), up, forward)
     car.gear = 1.0
     car.contact = wp.vec4(1.0, 1.0, 1.0, 1.0)
@@ -151,9 +198,9 @@ def place_cars(
     car.compression = wp.vec4(rest, rest, rest, rest)
     material = float(ground.material[below.cell])
     car.material = wp.vec4(material, material, material, material)
-    car.grip = 1.0 + shares.grip * wp.randf(rng, -1.0, 1.0)
-    car.engine = 1.0 + shares.engine * wp.randf(rng, -1.0, 1.0)
-    car.inverse_mass = 1.0 / (1.0 + shares.mass * wp.randf(rng, -1.0, 1.0))
+    car.grip = 1.0 + shares.grip * draws.grip
+    car.engine = 1.0 + shares.engine * draws.engine
+    car.inverse_mass = 1.0 / (1.0 + shares.mass * draws.mass)
 
     passed = float(0.0)
     for gate in range(gates.per_lap[track] - 1):
@@ -168,7 +215,7 @@ def place_cars(
     state[b, s.CHECKPOINTS] = passed
     state[b, s.EPISODE] = episode
     state[b, s.TRACK] = float(track)
-    if speed == 0.0:
+    if pose.speed == 0.0:
         state[b, s.GEARBOX] = 2.0
     track_index[b] = track
     start_zone[b] = NUM_BEFORE + int(float(along) / ZONE_SPACING_M)

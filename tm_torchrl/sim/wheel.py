@@ -62,6 +62,19 @@ def material_grip(material: int) -> float:
 
 
 @wp.func
+def resistance(material: int, pace: float) -> float:
+    """Drag and rolling resistance of the ground, as a share of the speed per second."""
+    drag = float(0.0)
+    rolling = t.ROLLING
+    if material == DIRT:
+        drag = t.DRAG_DIRT
+    elif material == GRASS:
+        drag = t.DRAG_GRASS
+        rolling = t.ROLLING + t.ROLLING_GRASS
+    return drag + rolling / wp.max(pace, 1.0)
+
+
+@wp.func
 def roll_wheel(
     ground: Ground,
     plot: Plot,
@@ -98,14 +111,6 @@ def roll_wheel(
 
     material = int(ground.material[below.cell])
     loose = material_grip(material)
-    drag = float(0.0)
-    rolling = t.ROLLING
-    if material == DIRT:
-        drag = t.DRAG_DIRT
-    elif material == GRASS:
-        drag = t.DRAG_GRASS
-        rolling = t.ROLLING + t.ROLLING_GRASS
-
     limit = drive.grip * loose * load
     if is_rear > 0.5:
         limit = limit * drive.rear_grip
@@ -113,7 +118,7 @@ def roll_wheel(
     if was_sliding > 0.5:
         limit = limit * t.SLIDE_GRIP
     sideways = -limit * slip / wp.sqrt(1.0 + slip * slip)
-    resisting = 0.25 * along * (drag + rolling / wp.max(pace, 1.0)) + drive.brake * along / wp.max(pace, 0.5)
+    resisting = 0.25 * along * resistance(material, pace) + drive.brake * along / wp.max(pace, 0.5)
     forward = drive.engine * (0.4 + 0.6 * loose) - drive.reverse - resisting
     demand = wp.sqrt(forward * forward + sideways * sideways) + 1.0e-6
     share = wp.min(limit / demand, 1.0)

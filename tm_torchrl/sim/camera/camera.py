@@ -1,4 +1,4 @@
-"""The chase camera: 64x64 grey pictures of many cars at once, for a network to drive by."""
+"""The chase camera: small greyscale pictures of many cars at once, as input of a network."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Camera:
     """Renders cars on tracks from 9 m behind and 5 m above.
 
     Args:
-        tracks: what cars may drive on; ``track_index`` counts in this order.
-        image_size: pixels per side, even, 16 to 256.
-        device: torch device, ``"cpu"`` or ``"cuda:0"``.
+        tracks: The tracks; ``track_index`` refers to them.
+        image_size: Height and width in pixels, an even number from 16 to 256.
+        device: ``"cpu"`` or a CUDA device.
     """
 
     def __init__(self, tracks: Sequence[Track], *, image_size: int = 64, device: torch.device | str = "cpu") -> None:
         if not isinstance(image_size, int) or not MIN_SIZE <= image_size <= MAX_SIZE or image_size % 2:
-            raise ValueError(f"image_size must be an even number from {MIN_SIZE} to {MAX_SIZE}, got {image_size!r}")
+            raise ValueError(f"image_size={image_size!r}: must be an even number from {MIN_SIZE} to {MAX_SIZE}")
         self.image_size = image_size
         self.device = torch.device(device)
         self._warp_device = warp_device(self.device)
@@ -46,7 +46,7 @@ class Camera:
         size = self.image_size
         if out.shape != (count, 1, size, size) or out.dtype != torch.uint8 or not out.is_contiguous():
             raise ValueError(
-                f"out must be a contiguous uint8 tensor [{count}, 1, {size}, {size}], got {out.dtype} {list(out.shape)}"
+                f"out is {out.dtype} {list(out.shape)}: must be a contiguous uint8 tensor [{count}, 1, {size}, {size}]"
             )
         wp.launch(
             render,
@@ -66,7 +66,7 @@ class Camera:
 
 
 def build_panorama(sceneries: Sequence[Scenery], *, device: str) -> Panorama:
-    """Pack painted tracks and their coarser levels into one array on a device."""
+    """Pack painted tracks at all levels of detail into one array on a device."""
     cells, offsets, widths, lowest = [], [], [], []
     start = 0
     for scenery in sceneries:
@@ -106,12 +106,12 @@ def _levels(scenery: Scenery) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _halve(field: np.ndarray) -> np.ndarray:
-    """Mean of each 2x2 block."""
+    """Means of 2 x 2 cells."""
     return (field[0::2, 0::2] + field[1::2, 0::2] + field[0::2, 1::2] + field[1::2, 1::2]) * np.float32(0.25)
 
 
 def build_lens(image_size: int, *, device: str) -> Lens:
-    """Place the samples: near ones a pixel row apart on flat road, far ones in growing steps."""
+    """Distances of the samples: near ones one pixel row apart on flat road, far ones in growing steps."""
     focal = FOCAL_SHARE * image_size
     distances = [NEAR_M]
     while distances[-1] < FAR_M:

@@ -1,4 +1,4 @@
-"""What a track looks like: its raster painted for the camera, with raised walls, lines and hill shading. numpy only."""
+"""A track's raster painted for the camera, with raised walls, lines and hill shading; numpy only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from tm_torchrl.tracks import Surface, Track
 
-CELL_M = 0.5  # half the track raster's cell: lines keep crisp borders without interpolation in the renderer
+CELL_M = 0.5  # half the track raster's cell, so that lines have sharp edges without interpolation in the renderer
 WALL_HEIGHT_M = 1.8
 LINE_WIDTH_M = 0.8
 DASH_PERIOD_M = 12.0
@@ -33,7 +33,7 @@ class Paint(IntEnum):
     GATE = 9
 
 
-Palette = Mapping[Paint, Any]  # a shade or an RGB triple per paint
+Palette = Mapping[Paint, Any]  # a shade of grey or an RGB triple per paint
 
 GREY: Palette = {
     Paint.GRASS: 72,
@@ -75,9 +75,13 @@ _SURFACE_PAINT = {
 
 @dataclass(frozen=True, eq=False)
 class Scenery:
-    """A painted track: cells of ``cell_m``, arrays indexed ``[iz, ix]``, values at cell centres.
+    """A painted track; arrays are indexed ``[iz, ix]``, values belong to cell centres.
 
-    ``height`` float32 ``[D, W]`` in metres includes the walls; ``tone`` float32 ``[D, W, C]`` is 0..255.
+    Args:
+        origin: The corner (x, z) of the first cell.
+        cell_m: Size of a cell.
+        height: Heights in metres with the walls, float32 ``[D, W]``.
+        tone: Grey or RGB values from 0 to 255, float32 ``[D, W, C]``.
     """
 
     origin: tuple[float, float]
@@ -87,7 +91,7 @@ class Scenery:
 
 
 def paint_track(track: Track, *, palette: Palette = GREY, cell_m: float = CELL_M) -> Scenery:
-    """Paint a track's raster in shades of grey or in colour."""
+    """Paint a track's raster with the shades or colours of a palette."""
     raster = track.raster
     depth, width = raster.height.shape
     at_z = ((np.arange(int((depth - 1) / cell_m)) + 0.5) * cell_m).astype(np.float32)

@@ -1,7 +1,8 @@
-"""Pictures for people: the track from above, and the car from behind in colour. Made for looking, not for speed."""
+"""Pictures for people: the track from above, and the car from behind in colour. They are not made for speed."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -27,11 +28,11 @@ def _colour_scenery(track: Track) -> Scenery:
 
 
 def top_view(track: Track, *, pixel_m: float = 1.0) -> np.ndarray:
-    """The track from above, uint8 ``[H, W, 3]``: x to the right, z downwards, as a map that is not mirrored.
+    """The track from above, uint8 ``[H, W, 3]``: x to the right, z downwards, so that the map is not mirrored.
 
     Args:
-        track: what to show.
-        pixel_m: metres per pixel, at least the scenery's cell.
+        track: The track to show.
+        pixel_m: Metres per pixel, at least the scenery's cell size.
     """
     scenery = _colour_scenery(track)
     size = (
@@ -42,14 +43,25 @@ def top_view(track: Track, *, pixel_m: float = 1.0) -> np.ndarray:
     return np.asarray(picture.resize(size, Image.Resampling.BOX))
 
 
+@dataclass(frozen=True)
+class _View:
+    """A level camera: ``ahead`` and ``left`` are unit vectors on the map, ``focal`` and ``horizon`` are pixels."""
+
+    eye: np.ndarray
+    ahead: np.ndarray
+    left: np.ndarray
+    focal: float
+    horizon: float
+
+
 def chase_view(track: Track, row: ArrayLike, *, width: int = 480, height: int = 270) -> np.ndarray:
     """The car and the road from behind it, uint8 ``[height, width, 3]``.
 
     Args:
-        track: where the car is.
-        row: its car row.
-        width: of the picture.
-        height: of the picture.
+        track: The track that the car is on.
+        row: The car row.
+        width: Width of the picture in pixels.
+        height: Height of the picture in pixels.
     """
     values = np.asarray(row, np.float64)
     position = values[CAR_ROW["position"]]
@@ -80,7 +92,7 @@ def chase_view(track: Track, row: ArrayLike, *, width: int = 480, height: int = 
         haze = np.minimum(distance[index] / FURTHEST_M, 1.0)[:, None] ** 1.5 * 0.75
         picture[seen, column] = tone + haze * (SKY_LOW - tone)
     image = Image.fromarray(picture.astype(np.uint8))
-    _draw_car(image, position, rotation, eye, ahead, left, focal, horizon)
+    _draw_car(image, position, rotation, _View(eye, ahead, left, focal, horizon))
     return np.asarray(image)
 
 
@@ -102,17 +114,8 @@ def _sky(width: int, height: int, horizon: float) -> np.ndarray:
     return np.repeat(column[:, None, :], width, axis=1)
 
 
-def _draw_car(
-    image: Image.Image,
-    position: np.ndarray,
-    rotation: np.ndarray,
-    eye: np.ndarray,
-    ahead: np.ndarray,
-    left: np.ndarray,
-    focal: float,
-    horizon: float,
-) -> None:
-    """Boxes for wheels, body and cabin, far faces first."""
+def _draw_car(image: Image.Image, position: np.ndarray, rotation: np.ndarray, view: _View) -> None:
+    """Draw boxes for wheels, body and cabin, far faces first."""
     draw = ImageDraw.Draw(image)
     boxes = [
         (np.array([side * 0.9, -0.25, along]), np.array([0.22, 0.33, 0.36]), TYRE)
@@ -137,12 +140,13 @@ def _draw_car(
                 middle = np.mean(face, axis=0)
                 light = 0.75 + 0.25 * sign * rotation[1, axis] - (0.12 if axis == 0 else 0.0)
                 shade = tuple(int(min(255.0, value * light)) for value in colour)
-                faces.append((float(((middle - eye) ** 2).sum()), face, shade))
+                faces.append((float(((middle - view.eye) ** 2).sum()), face, shade))
     for _, face, shade in sorted(faces, key=lambda item: -item[0]):
         points = []
         for corner in face:
-            offset = corner - eye
-            depth = max(offset[0] * ahead[0] + offset[2] * ahead[1], 0.3)
-            sideways = offset[0] * left[0] + offset[2] * left[1]
-            points.append((0.5 * image.width - focal * sideways / depth, horizon - focal * offset[1] / depth))
+            offset = corner - view.eye
+            depth = max(offset[0] * view.ahead[0] + offset[2] * view.ahead[1], 0.3)
+            sideways = offset[0] * view.left[0] + offset[2] * view.left[1]
+            points.append((0.5 * image.width - view.focal * sideways / depth,
+                           view.horizon - view.focal * offset[1] / depth))  # fmt: skip
         draw.polygon(points, fill=shade)
