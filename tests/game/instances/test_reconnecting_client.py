@@ -30,7 +30,7 @@ SLACK_S = 60.0  # more than a busy machine is late
 def test_a_missing_game_is_awaited_once_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(connection_module, "TELL_AFTER_S", 0.3)
+    monkeypatch.setattr(connection_module, "WARN_AFTER_S", 0.3)
     port = free_port()
     client = ReconnectingClient(TMInterface2Client(port=port, connect_timeout_s=1.5), pauses_s=LONG)
     begin = time.monotonic()

@@ -109,8 +109,8 @@ class Protocol1Server(EmulatorServer):
             if self.is_in_menus or self._speed == 0.0 or self._ticks_after_finish > AFTER_FINISH_TICKS:
                 self._idle()
                 continue
-            if not self._is_told:
-                self._is_told = True
+            if not self._is_reported:
+                self._is_reported = True
                 self._say(Kind.ON_RUN_STEP, INT.pack(self.race.time_ms))
                 continue
             self._advance(1)
@@ -151,7 +151,7 @@ class Protocol1Server(EmulatorServer):
         if which != kind:
             _LOG.warning("the client processed call %d instead of %s", which, kind.name)
         if self._is_restarted:
-            self._is_told = False  # the new race's first run step is reported before it is played
+            self._is_reported = False  # the new race's first run step is reported before it is played
 
     def _next_request(self, begin: float) -> int:
         """The next complete request; a client that takes too long is dropped."""

@@ -96,8 +96,8 @@ class Protocol2Server(EmulatorServer):
                 self._idle()
                 continue
             if self._speed != 0.0:
-                if not self._is_told and (self.race.is_finished or self.race.time_ms % self._period_ms == 0):
-                    self._is_told = self._begins_step = True
+                if not self._is_reported and (self.race.is_finished or self.race.time_ms % self._period_ms == 0):
+                    self._is_reported = self._begins_step = True
                     self._say(Message.RUN_STEP, INT.pack(self.race.time_ms))
                     continue
                 # To the next run step, or to a checkpoint before it.
@@ -126,7 +126,7 @@ class Protocol2Server(EmulatorServer):
 
     def _restart(self) -> None:
         super()._restart()
-        self._is_told = False
+        self._is_reported = False
 
     # ------------------------------------------------------------------ requests of the client
 
@@ -196,7 +196,7 @@ class Protocol2Server(EmulatorServer):
             return
         self._ticks_after_finish = 0
         if during in (Message.RUN_STEP, Message.FRAME):  # the next run step comes one tick later at the earliest
-            self._is_told = self._begins_step = True
+            self._is_reported = self._begins_step = True
 
     # ------------------------------------------------------------------ bytes
 

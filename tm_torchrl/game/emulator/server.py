@@ -48,14 +48,14 @@ class EmulatorServer(ABC):
     def _begin_session(self) -> None:
         """Forget the last client."""
         self._speed = 1.0
-        self._is_told = False  # whether the client knows of the present run step
+        self._is_reported = False  # whether the client knows of the present run step
         self._begins_step = True  # wall contacts are collected from one decision to the next
         self._ticks_after_finish = 0
 
     def _advance(self, num_ticks: int) -> None:
         """Play ticks, up to a checkpoint at most, and report what happened."""
         race = self.race
-        self._is_told = False
+        self._is_reported = False
         if race.is_finished:  # the clock stands, but the game goes on
             self._ticks_after_finish += 1
             return

@@ -41,7 +41,7 @@ BUSY_S = 0.002  # wait this long without sleeping: answers come within microseco
 NAP_S = 0.0002
 LOOK_EVERY_S = 0.05  # how often a waiting client checks that the server still runs
 RETRY_S = 0.2  # between attempts to open a channel
-TELL_AFTER_S = 2.0  # waiting time after which a warning is logged
+WARN_AFTER_S = 2.0  # waiting time after which a warning is logged
 
 
 def pause() -> None:
@@ -222,7 +222,7 @@ def open_channel(name: str, *, until: float) -> Channel:
         name: The channel's name.
         until: When to give up, by ``time.monotonic``.
     """
-    tell_at = time.monotonic() + TELL_AFTER_S
+    warn_at = time.monotonic() + WARN_AFTER_S
     while True:
         try:
             found = Channel(name)
@@ -234,9 +234,9 @@ def open_channel(name: str, *, until: float) -> Channel:
             now = time.monotonic()
             if now + RETRY_S >= until:
                 raise
-            if now >= tell_at:
+            if now >= warn_at:
                 _LOG.warning("%s. Waiting for %.0f s", error, until - now)
-                tell_at = until
+                warn_at = until
             time.sleep(RETRY_S)
 
 

@@ -13,7 +13,7 @@ from tm_torchrl.game.errors import GameGone, GameTimeout, NobodyThereError
 
 _LOG = logging.getLogger(__name__)
 RETRY_S = 0.2  # between attempts to connect
-TELL_AFTER_S = 2.0  # waiting time after which a warning is logged
+WARN_AFTER_S = 2.0  # waiting time after which a warning is logged
 CHUNK_BYTES = 1 << 17
 
 
@@ -44,7 +44,7 @@ class Connection:
     def open(self) -> None:
         """Connect, with further attempts until the deadline."""
         self.close()
-        is_told = False
+        has_warned = False
         while True:
             left_s = self.deadline - time.monotonic()
             try:
@@ -54,8 +54,8 @@ class Connection:
                 message = self._no_answer(error)
                 if left_s <= RETRY_S:
                     raise NobodyThereError(message) from error
-                if not is_told and self._timeout_s - left_s >= TELL_AFTER_S:
-                    is_told = True
+                if not has_warned and self._timeout_s - left_s >= WARN_AFTER_S:
+                    has_warned = True
                     _LOG.warning("%s. Waiting for %.0f s", message, left_s)
                 time.sleep(RETRY_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
