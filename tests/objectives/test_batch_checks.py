@@ -36,13 +36,13 @@ class Wrong(FractionSource):
 @pytest.mark.parametrize("first", [0.0, 1.0, -0.25, 1.5, float("nan")])
 def test_fractions_outside(first: float) -> None:
     loss = make_loss(IQNLoss, MLPIQNetwork, source=Wrong(first))
-    with pytest.raises(ValueError, match=r"IQNLoss: fractions between .*; they must lie inside \(0, 1\)"):
+    with pytest.raises(ValueError, match="IQNLoss: fractions between"):
         loss(make_batch(5))
 
 
 @every_network
 def test_an_empty_batch(loss_class: LossClass, network_class: NetworkClass) -> None:
-    with pytest.raises(ValueError, match=rf"{loss_class.__name__}: the batch is empty \(batch size \(0,\)\)"):
+    with pytest.raises(ValueError, match=rf"{loss_class.__name__}: .*\(0,\)"):
         make_loss(loss_class, network_class)(make_batch(5)[:0])
 
 
@@ -73,11 +73,11 @@ def test_rewards_that_are_not_finite(loss_class: LossClass, network_class: Netwo
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        ("online", "the network's .*weight is the first"),
-        ("target", "the target network's .*weight is the first"),
-        ("observation", "the batch's 'observation' is the first"),
-        ("next", r"the batch's \('next', 'observation'\) is the first"),
-        ("reward", r"the reward \('next', 'reward'\) is the first"),
+        ("online", "the network's .*weight is"),
+        ("target", "the target network's .*weight is"),
+        ("observation", "'observation' is"),
+        ("next", r"\('next', 'observation'\) is"),
+        ("reward", r"\('next', 'reward'\) is"),
     ],
 )
 def test_check_finite_names_the_first(
@@ -102,37 +102,37 @@ def test_check_finite_names_the_first(
 def test_check_finite_names_results() -> None:
     loss, batch = make_loss(QRDQNLoss, MLPQRNetwork, check_finite=True), make_batch(5)
     batch["observation"].fill_(3e38)  # finite, but not after a layer
-    with pytest.raises(FloatingPointError, match="QRDQNLoss: online_quantiles is the first tensor that is not finite"):
+    with pytest.raises(FloatingPointError, match="QRDQNLoss: online_quantiles"):
         loss(batch)
 
 
 @pytest.mark.parametrize("loss_class", [IQNLoss, QRDQNLoss, FQFLoss])
 def test_action_space_that_cannot_be_known(loss_class: LossClass) -> None:
     network = small(MLPFQFNetwork if loss_class is FQFLoss else MLPNQNetwork)
-    with pytest.raises(ValueError, match="action_space=None and a QuantileModule does not tell it"):
+    with pytest.raises(ValueError, match="action_space=None: a QuantileModule"):
         loss_class(network)
-    with pytest.raises(ValueError, match="action_space='binary': quantile losses take 'categorical' or 'one_hot'"):
+    with pytest.raises(ValueError, match="action_space='binary'"):
         loss_class(network, action_space="binary")
 
 
 @every_network
 def test_one_hot_actions_taken_for_categorical(loss_class: LossClass, network_class: NetworkClass) -> None:
-    with pytest.raises(ValueError, match=r"action of shape \(5, 3\): .* for one-hot actions say so with action_space"):
+    with pytest.raises(ValueError, match=r"action of shape \(5, 3\): .* action_space='one_hot'"):
         make_loss(loss_class, network_class)(make_batch(5, is_one_hot=True))
 
 
 @pytest.mark.parametrize(
     ("estimator", "hyperparameters", "message"),
     [
-        ("munchausen", {"alpha": 1.5}, r"alpha=1.5: the weight of the log-policy lies in \[0, 1\]"),
+        ("munchausen", {"alpha": 1.5}, "alpha=1.5"),
         ("munchausen", {"alpha": -0.1}, "alpha=-0.1"),
-        ("munchausen", {"temperature": 0.0}, "temperature=0.0: must be positive; for a greedy policy use"),
-        ("munchausen", {"clip": 1.0}, "clip=1.0: the least value of a log-policy is negative or 0"),
-        ("munchausen", {"clip_on": "all"}, "clip_on='all': one of"),
-        ("munchausen", {"policy_from": "both"}, "policy_from='both': one of 'target', 'online'"),
+        ("munchausen", {"temperature": 0.0}, "temperature=0.0"),
+        ("munchausen", {"clip": 1.0}, "clip=1.0"),
+        ("munchausen", {"clip_on": "all"}, "clip_on='all'"),
+        ("munchausen", {"policy_from": "both"}, "policy_from='both'"),
         ("soft", {"temperature": -1.0}, "temperature=-1.0"),
         ("soft", {"temperature": float("nan")}, "temperature=nan"),
-        ("greedy", {"gamma": 1.01}, r"gamma=1.01: a discount lies in \[0, 1\]"),
+        ("greedy", {"gamma": 1.01}, "gamma=1.01"),
     ],
 )
 @every_network
@@ -148,9 +148,9 @@ def test_hyperparameters_out_of_range(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kappa": -1.0}, "kappa=-1.0: must not be negative"),
-        ({"priority": "td"}, "priority='td': one of 'mean_difference', 'loss'"),
-        ({"reduction": "median"}, "reduction='median': one of 'mean', 'sum', 'none'"),
+        ({"kappa": -1.0}, "kappa=-1.0"),
+        ({"priority": "td"}, "priority='td'"),
+        ({"reduction": "median"}, "reduction='median'"),
     ],
 )
 def test_arguments(loss_class: LossClass, network_class: NetworkClass, options: dict[str, Any], message: str) -> None:
@@ -163,28 +163,24 @@ def foreign(in_keys: list[str]) -> TensorDictModule:
 
 
 def test_networks_that_do_not_fit() -> None:
-    ignores = "its values do not depend on the fractions that IQNLoss draws"
+    ignores = "value_network: its values do not depend on the fractions"
     with pytest.raises(ValueError, match=ignores):
         IQNLoss(small(MLPQRNetwork), action_space="categorical")
     with pytest.raises(ValueError, match=ignores):
         IQNLoss(foreign(["observation"]), action_space="categorical")(make_batch(5))
-    with pytest.raises(ValueError, match="it proposes its own fractions; use FQFLoss"):
+    with pytest.raises(ValueError, match=r"value_network: .* FQFLoss"):
         IQNLoss(small(MLPFQFNetwork), action_space="categorical")
-    with pytest.raises(ValueError, match="FQFLoss needs a network that proposes fractions, such as MLPFQFNetwork"):
+    with pytest.raises(ValueError, match=r"value_network=.* MLPFQFNetwork"):
         FQFLoss(small(MLPIQNetwork), action_space="categorical")
-    with pytest.raises(ValueError, match="num_fractions=7: the network has 6 fixed quantiles; leave it out"):
+    with pytest.raises(ValueError, match=r"num_fractions=7: .* 6 "):
         QRDQNLoss(small(MLPQRNetwork), action_space="categorical", num_fractions=7)
-    with pytest.raises(ValueError, match="num_target_fractions=0: at least one fraction"):
+    with pytest.raises(ValueError, match="num_target_fractions=0"):
         IQNLoss(small(MLPIQNetwork), action_space="categorical", num_target_fractions=0)
-    with pytest.raises(
-        TypeError, match="value_network=Linear: a QuantileActor, a QuantileNetwork or a TensorDict module"
-    ):
+    with pytest.raises(TypeError, match="value_network=Linear"):
         IQNLoss(nn.Linear(4, 3), action_space="categorical")
 
 
 def test_values_of_another_shape() -> None:
     loss = QRDQNLoss(foreign(["observation"]), action_space="categorical", num_fractions=6)
-    with pytest.raises(
-        ValueError, match=r"QRDQNLoss: the network gave values \(5, 3\) for fractions \(5, 6\); \[B, N, A\]"
-    ):
+    with pytest.raises(ValueError, match=r"QRDQNLoss: .*\(5, 3\) for fractions \(5, 6\)"):
         loss(make_batch(5))

@@ -106,13 +106,13 @@ def test_the_state_dict_does_not_depend_on_use() -> None:
 
 
 def test_messages() -> None:
-    with pytest.raises(ValueError, match="no such target; use estimator=greedy or estimator=double"):
+    with pytest.raises(ValueError, match="munchausen"):
         by_hand().make_value_estimator("munchausen", gamma=0.5)
     noisy = QuantileActor(MLPQRNetwork(1, 2, num_fractions=1, linear="noisy"), spec=Categorical(2))
-    with pytest.raises(ValueError, match="noisy layers, whose noise TorchRL's DQNLoss switches off"):
+    with pytest.raises(ValueError, match="value_network: it has noisy layers"):
         DQNLoss(noisy)
     actor = QuantileActor(MLPQRNetwork(1, 2, num_fractions=1), spec=Categorical(2))
-    with pytest.raises(ValueError, match="loss_function='huber': one of 'l2', 'l1', 'smooth_l1'"):
+    with pytest.raises(ValueError, match="loss_function='huber'"):
         DQNLoss(actor, loss_function="huber")
-    with pytest.raises(ValueError, match="delay_value=False: double targets need a target network"):
+    with pytest.raises(ValueError, match="delay_value=False"):
         DQNLoss(actor, delay_value=False).make_value_estimator("double")

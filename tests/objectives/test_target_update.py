@@ -103,7 +103,7 @@ def test_soft_update_goes_on_from_a_file_of_torchrls() -> None:
 
 @pytest.mark.parametrize("tau", [-0.1, 1.5, float("nan")])
 def test_soft_update_refuses_what_is_no_share(tau: float) -> None:
-    with pytest.raises(ValueError, match=r"tau=.*: a share of the way wanted, from 0 to 1"):
+    with pytest.raises(ValueError, match="tau="):
         SoftUpdate(make_loss(QRDQNLoss, MLPQRNetwork), tau=tau)
 
 
@@ -161,9 +161,9 @@ def test_hard_update_goes_on_where_it_was() -> None:
 
 def test_hard_update_silences_the_reminder(recwarn: pytest.WarningsRecorder) -> None:
     loss = make_loss(QRDQNLoss, MLPQRNetwork, delay_value=False)
-    with pytest.raises(ValueError, match="QRDQNLoss has no target network; construct it with delay_value=True"):
+    with pytest.raises(ValueError, match="delay_value=True"):
         HardUpdate(loss, period=2)
-    with pytest.raises(ValueError, match="period=0: at least one step"):
+    with pytest.raises(ValueError, match="period=0"):
         HardUpdate(make_loss(QRDQNLoss, MLPQRNetwork), period=0)
     loss = QRDQNLoss(MLPQRNetwork(4, 3), action_space="categorical")
     HardUpdate(loss, period=2)

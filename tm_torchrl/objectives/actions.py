@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def action_index(action: Tensor, values: Tensor, *, is_one_hot: bool) -> Tensor:
-    """Indices ``[B]``, or ``[B, S]`` where values ``[B, N, S, A]`` are those of blocks.
+    """Indices ``[B]`` of actions, or ``[B, S]`` for the values ``[B, N, S, A]`` of blocks.
 
     Examples:
         >>> action_index(torch.tensor([[0, 1], [1, 0]]), torch.zeros(2, 8, 2), is_one_hot=True)
@@ -23,8 +23,8 @@ def action_index(action: Tensor, values: Tensor, *, is_one_hot: bool) -> Tensor:
         return action.reshape(*shape, values.shape[-1]).to(torch.int64).argmax(-1)
     if action.numel() != math.prod(shape):
         raise ValueError(
-            f"action of shape {tuple(action.shape)}: the network's values {tuple(values.shape)} want categorical "
-            f"actions {shape}; for one-hot actions say so with action_space"
+            f"action of shape {tuple(action.shape)}: must be {shape} for the network's values {tuple(values.shape)}; "
+            "for one-hot actions give action_space='one_hot'"
         )
     return action.reshape(shape).to(torch.int64)
 

@@ -1,4 +1,4 @@
-"""What a loss looks at once, at its first batch, so that mistakes are named where they were made."""
+"""Checks of the first batch of a loss, so that errors name the mistake."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def check_batch(batch: TensorDictBase, loss: QuantileLoss) -> None:
-    """Keys present, at least one sample, finite rewards."""
+    """Check that the keys are present, that there are samples, and that rewards are finite."""
     name = type(loss).__name__
     if 0 in batch.batch_size:
         raise ValueError(f"{name}: the batch is empty (batch size {tuple(batch.batch_size)})")
@@ -30,12 +30,12 @@ def check_batch(batch: TensorDictBase, loss: QuantileLoss) -> None:
 
 
 def check_quantiles(quantiles: Quantiles, loss: QuantileLoss) -> None:
-    """Values that fit their fractions, and fractions inside (0, 1)."""
+    """Check that values fit their fractions, and that fractions lie inside (0, 1)."""
     name, values, fractions = type(loss).__name__, quantiles.values, quantiles.fractions
     if values.ndim not in (3, 4) or values.shape[:2] != fractions.shape:
         raise ValueError(
-            f"{name}: the network gave values {tuple(values.shape)} for fractions {tuple(fractions.shape)}; "
-            "[B, N, A] (or [B, N, S, A] for action blocks) and [B, N] wanted"
+            f"{name}: the network gave values {tuple(values.shape)} for fractions {tuple(fractions.shape)}; must be "
+            "[B, N, A] (or [B, N, S, A] for action blocks) and [B, N]"
         )
     low, high = float(fractions.detach().min()), float(fractions.detach().max())
     if not 0 < low <= high < 1:
@@ -43,14 +43,12 @@ def check_quantiles(quantiles: Quantiles, loss: QuantileLoss) -> None:
 
 
 def first_non_finite(module: QuantileLoss, batch: TensorDictBase, **results: Tensor) -> None:
-    """Raise a FloatingPointError that names the first non-finite tensor, in the order in which they arise."""
+    """Raise an error that names the first non-finite tensor, in the order of the computation."""
     name = type(module).__name__
-    for key, parameter in module.value_network_params.items(True, True):
-        _require_finite(parameter, f"{name}: the network's {'.'.join(key if isinstance(key, tuple) else (key,))}")
-    for key, parameter in module.target_value_network_params.items(True, True):
-        _require_finite(
-            parameter, f"{name}: the target network's {'.'.join(key if isinstance(key, tuple) else (key,))}"
-        )
+    networks = (("network", module.value_network_params), ("target network", module.target_value_network_params))
+    for network, params in networks:
+        for key, parameter in params.items(True, True):
+            _require_finite(parameter, f"{name}: the {network}'s {key if isinstance(key, str) else '.'.join(key)}")
     for key in module.in_keys:
         _require_finite(batch.get(key), f"{name}: the batch's {key!r}")
     for key, tensor in results.items():
@@ -62,7 +60,6 @@ def _require_finite(tensor: Tensor, what: str) -> None:
         bad = ~tensor.isfinite()
         index = tuple(int(i) for i in bad.nonzero()[0])
         raise FloatingPointError(
-            f"{what} is the first tensor that is not finite: {int(bad.sum())} of {tensor.numel()} numbers, the "
-            "first at "
-            f"{index} is {tensor[index].item()}"
+            f"{what} is the first tensor that is not finite: {int(bad.sum())} of {tensor.numel()} numbers, the first "
+            f"at {index} is {tensor[index].item()}"
         )

@@ -1,4 +1,4 @@
-"""TorchRL's own DQN loss, for learners of quantile losses."""
+"""TorchRL's own DQN loss with the interface of the quantile losses."""
 
 from __future__ import annotations
 
@@ -11,23 +11,34 @@ from torchrl.objectives import DQNLoss as _TorchRLDQNLoss
 from torchrl.objectives import ValueEstimators
 
 from tm_torchrl.modules.layers.noisy import is_noisy
+from tm_torchrl.objectives.value_estimators import (
+    DoubleEstimator,
+    GreedyEstimator,
+    MunchausenEstimator,
+    SoftEstimator,
+)
 
-ESTIMATORS = ("greedy", "double")
+NAMES = {
+    GreedyEstimator: "greedy",
+    DoubleEstimator: "double",
+    SoftEstimator: "soft",
+    MunchausenEstimator: "munchausen",
+}
 
 
 class DQNLoss(_TorchRLDQNLoss):
-    """TorchRL's ``DQNLoss`` (Mnih et al. 2015), used as the quantile losses are: what they are compared with.
+    """TorchRL's ``DQNLoss`` (Mnih et al. 2015) with the interface of the quantile losses, for comparisons with them.
 
-    Its targets are named as theirs: ``loss.make_value_estimator("double", gamma=0.99)``. The value of an action is the
+    Its targets have the same names: ``loss.make_value_estimator("double", gamma=0.99)``. The value of an action is the
     mean over the network's quantiles, of which one is enough (``MLPQRNetwork`` with ``num_fractions=1``).
 
     Args:
-        value_network: a ``QuantileActor``, or any TensorDict module that writes ``action_value`` and ``action``.
-        action_space: ``"categorical"``, ``"one_hot"`` or a spec; ``None`` to take the network's.
-        loss_function: of the difference: ``"l2"``, ``"l1"`` or ``"smooth_l1"``.
-        delay_value: a target network apart from the online network.
+        value_network: A ``QuantileActor``, or any TensorDict module that writes ``action_value`` and ``action``.
+        action_space: ``"categorical"``, ``"one_hot"`` or a spec; ``None`` for the network's own.
+        loss_function: The loss of a difference: ``"l2"``, ``"l1"`` or ``"smooth_l1"``.
+        delay_value: Whether there is a target network apart from the online network.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        use_prioritized_weights: whether ``priority_weight`` weighs the samples; ``"auto"``: if it is there.
+        use_prioritized_weights: Whether ``priority_weight`` weighs the samples; ``"auto"`` uses it if present.
 
     Examples:
         >>> from torchrl.data import Categorical
@@ -49,10 +60,10 @@ class DQNLoss(_TorchRLDQNLoss):
     ) -> None:
         if is_noisy(value_network):
             raise ValueError(
-                "value_network: it has noisy layers, whose noise TorchRL's DQNLoss switches off; use linear"
+                "value_network: it has noisy layers, whose noise TorchRL's DQNLoss switches off; use linear ones"
             )
         if loss_function not in ("l2", "l1", "smooth_l1"):
-            raise ValueError(f"loss_function={loss_function!r}: one of 'l2', 'l1', 'smooth_l1' is wanted")
+            raise ValueError(f"loss_function={loss_function!r}: must be 'l2', 'l1' or 'smooth_l1'")
         super().__init__(
             value_network,
             loss_function=loss_function,
@@ -61,29 +72,26 @@ class DQNLoss(_TorchRLDQNLoss):
             reduction=reduction,
             use_prioritized_weights=use_prioritized_weights,
         )
-        self.make_value_estimator()  # now, so that the state dict is the same before and after the first use
+        self.make_value_estimator()  # here, so that the state dict is the same before and after the first use
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """For an optimiser: parameters, and ``lr_scale``, the share of the learning rate that they want."""
+        """Groups for an optimiser: parameters, and ``lr_scale``, which multiplies their learning rate."""
         return [{"params": list(self.parameters()), "lr_scale": 1.0}]
 
     def make_value_estimator(self, value_type: Any = None, **hyperparams: Any) -> DQNLoss:
         """Choose the target: ``"greedy"`` or ``"double"``, or one of TorchRL's own."""
-        if isinstance(value_type, str) and value_type.lower() in ("soft", "munchausen"):
-            raise ValueError(
-                f"name={value_type!r}: TorchRL's DQNLoss has no such target; use estimator=greedy or estimator=double"
-            )
-        if value_type in ESTIMATORS:
-            if value_type == "double" and not self.delay_value:
-                raise ValueError(
-                    "delay_value=False: double targets need a target network; use delay_value=True or 'greedy'"
-                )
-            self.double_dqn = value_type == "double"
+        name = NAMES.get(value_type, value_type)
+        if isinstance(name, str) and name.lower() in ("soft", "munchausen"):
+            raise ValueError(f"estimator={name!r}: TorchRL's DQNLoss has no such target; use 'greedy' or 'double'")
+        if name in ("greedy", "double"):
+            if name == "double" and not self.delay_value:
+                raise ValueError("delay_value=False: double targets need a target network; use True, or 'greedy'")
+            self.double_dqn = name == "double"
             value_type = ValueEstimators.TD0
         super().make_value_estimator(value_type, **hyperparams)
         return self
 
     @property
     def in_keys(self) -> list[NestedKey]:
-        """Observations, action, and what came of it."""
+        """The keys of observations, action and outcome."""
         return list(super().in_keys)

@@ -1,4 +1,4 @@
-"""The losses of fully parameterized quantile functions."""
+"""The loss of fully parameterized quantile functions."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tm_torchrl.modules.quantiles.network import QuantileNetwork, Quantiles
 from tm_torchrl.objectives.actions import action_index, values_of
 from tm_torchrl.objectives.functional import fraction_loss
 from tm_torchrl.objectives.network_pass import quantile_module
-from tm_torchrl.objectives.quantile_loss import QuantileLoss
+from tm_torchrl.objectives.quantile_loss import LossFractions, QuantileLoss, quantile_network
 from tm_torchrl.objectives.self_loss import SelfLossNormalizer
 
 
 class FQFLoss(QuantileLoss):
     """Fully parameterized quantile functions (Yang et al. 2019): two losses, for two optimiser groups.
 
-    ``loss`` is the quantile Huber loss at the fractions that the network proposes for each state; it trains all but the
-    proposal. ``loss_fraction`` moves the proposed edges down the gradient of the 1-Wasserstein distance; it trains the
-    proposal alone, whose features are detached. The target network proposes fractions for the next state, and its
-    expectations weigh each quantile by the width of its part. Give the groups their own learning rates (the paper's is
-    5e-5 for the quantiles and 2.5e-9 for the fractions, with RMSprop)::
+    ``loss`` is the quantile Huber loss at the fractions that the network proposes for each state; it trains everything
+    but the proposal. ``loss_fraction`` moves the proposed edges down the gradient of the 1-Wasserstein distance; it
+    trains the proposal alone, whose features are detached. The target network proposes fractions for the next state,
+    and its expectations weigh each quantile by the width of its part. Give the groups their own learning rates (in the
+    paper 5e-5 for the quantiles and 2.5e-9 for the fractions, with RMSprop)::
 
         optimizer = Adam([
             {"params": list(loss.quantile_parameters()), "lr": 5e-5},
@@ -36,21 +36,10 @@ class FQFLoss(QuantileLoss):
         losses = loss(batch)
         (losses["loss"] + losses["loss_fraction"]).backward()
 
-    Targets, what is read and what is written are those of ``IQNLoss``.
-
-    Args:
-        value_network: a ``QuantileActor`` or ``QuantileModule`` around a network with a ``FractionProposal``, such as
-            ``MLPFQFNetwork``, or the network.
-        action_space: ``"categorical"``, ``"one_hot"`` or a spec; ``None`` to take the network's.
-        entropy_coefficient: weight of the proposal's entropy, which keeps the parts from collapsing.
-        fraction_lr_scale: learning rate of the proposal as a share of the network's; 5e-5 in the paper.
-        kappa: where the Huber loss turns from square to linear.
-        delay_value: a target network apart from the online network.
-        priority: written for each sample: ``"mean_difference"`` |mean of online - mean of target|, or ``"loss"``.
-        normalizer: of the loss of each sample; ``None`` for none.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``; importance weights and masks as in TorchRL's losses.
-        use_prioritized_weights: whether ``priority_weight`` weighs the samples; ``"auto"``: if it is there.
-        check_finite: look at every tensor for non-finite numbers and name the first one; for debugging, costs time.
+    The network has a ``FractionProposal`` as its source, such as ``MLPFQFNetwork``. ``entropy_coefficient`` weighs the
+    proposal's entropy, which keeps the parts from collapsing. ``fraction_lr_scale`` is the learning rate of the
+    proposal as a share of the network's. The other arguments, the targets and the entries that are read and written
+    are those of ``IQNLoss``.
 
     Examples:
         >>> from tm_torchrl.modules import MLPFQFNetwork
@@ -67,7 +56,7 @@ class FQFLoss(QuantileLoss):
         *,
         action_space: str | TensorSpec | None = None,
         entropy_coefficient: float = 0.0,
-        fraction_lr_scale: float = 2.5e-9 / 5e-5,
+        fraction_lr_scale: float = 2.5e-9 / 5e-5,  # Yang et al. 2019
         kappa: float = 1.0,
         delay_value: bool = True,
         priority: Literal["mean_difference", "loss"] = "mean_difference",
@@ -76,20 +65,16 @@ class FQFLoss(QuantileLoss):
         use_prioritized_weights: str | bool = "auto",
         check_finite: bool = False,
     ) -> None:
-        module = quantile_module(value_network)
-        network = value_network if isinstance(value_network, QuantileNetwork) else module.network if module else None
+        network = quantile_network(value_network)
         if network is None or not isinstance(network.source, FractionProposal):
             raise ValueError(
-                f"value_network={type(value_network).__name__}: FQFLoss needs a network that proposes fractions, "
-                "such as "
+                f"value_network={type(value_network).__name__}: must be a network that proposes fractions, such as "
                 "MLPFQFNetwork"
             )
         super().__init__(
             value_network,
+            fractions=LossFractions(network.num_fractions, network.num_fractions, None),
             action_space=action_space,
-            num_fractions=network.num_fractions,
-            num_target_fractions=network.num_fractions,
-            source=None,
             kappa=kappa,
             delay_value=delay_value,
             priority=priority,
@@ -102,25 +87,25 @@ class FQFLoss(QuantileLoss):
         self.fraction_lr_scale = fraction_lr_scale
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The network, and the proposal with its own scale."""
+        """One group for the network, and one for the proposal with its own scale."""
         return [
             {"params": list(self.quantile_parameters()), "lr_scale": 1.0},
             {"params": list(self.fraction_parameters()), "lr_scale": self.fraction_lr_scale},
         ]
 
     def fraction_parameters(self) -> Iterator[nn.Parameter]:
-        """Of the proposal, for an optimiser group with a small learning rate."""
+        """The proposal's parameters, for an optimiser group with a small learning rate."""
         return (parameter for name, parameter in self.named_parameters() if _is_of_proposal(name))
 
     def quantile_parameters(self) -> Iterator[nn.Parameter]:
-        """All the others."""
+        """All other parameters."""
         return (parameter for name, parameter in self.named_parameters() if not _is_of_proposal(name))
 
     def _further_losses(self, batch: TensorDictBase, online: Quantiles, value_BN: Tensor) -> dict[str, Tensor]:
         assert online.edges is not None and online.entropy is not None
         module = quantile_module(self.value_network)
         assert module is not None
-        # The quantile function at the inner edges; the encoder's features are at hand.
+        # The quantile function at the inner edges; the encoder's features are known already.
         with torch.no_grad(), self.evaluate.swap.using(self.value_network_params):
             edge_values = module.network.head(online.features, online.edges[:, 1:-1])
         action = action_index(batch.get(self.tensor_keys.action), edge_values, is_one_hot=self.is_one_hot)

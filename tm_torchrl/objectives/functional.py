@@ -28,10 +28,10 @@ def quantile_huber_loss(
     problems are computed pair by pair, which is faster there.
 
     Args:
-        value_BN: online quantile values.
-        fractions_BN: of the online values.
-        target_BM: samples of the target distribution, of equal weight.
-        kappa: where the loss turns from square to linear.
+        value_BN: Online quantile values.
+        fractions_BN: The fractions of the online values.
+        target_BM: Samples of the target distribution, of equal weight.
+        kappa: The error at which the loss turns from square to linear.
         form: ``"pairs"``, ``"sorted"``, or ``"auto"`` for the faster one.
 
     Returns:
@@ -47,11 +47,11 @@ def quantile_huber_loss(
     if value_BN.shape != fractions_BN.shape or target_BM.shape[:-1] != value_BN.shape[:-1]:
         raise ValueError(
             f"value {tuple(value_BN.shape)}, fractions {tuple(fractions_BN.shape)}, target {tuple(target_BM.shape)}: "
-            "[B, N], [B, N] and [B, M] wanted"
+            "must be [B, N], [B, N] and [B, M]"
         )
     value_BN, fractions_BN, target_BM = _in_one_precision(value_BN, fractions_BN, target_BM)
     if form not in ("auto", "pairs", "sorted"):
-        raise ValueError(f"form={form!r}: one of 'auto', 'pairs', 'sorted' wanted")
+        raise ValueError(f"form={form!r}: must be 'auto', 'pairs' or 'sorted'")
     is_sorted = form == "sorted" or (form == "auto" and sorted_is_faster(value_BN, target_BM))
     loss: Tensor = (SortedHuber if is_sorted else PairwiseHuber).apply(  # type: ignore[no-untyped-call]
         value_BN, fractions_BN, target_BM, float(kappa)
@@ -92,15 +92,15 @@ def munchausen_bonus(
     clip: float | Tensor = -1.0,
     clip_on: Literal["scaled", "log_policy", "bonus"] = "scaled",
 ) -> Tensor:
-    """What Munchausen adds to the reward: alpha * temperature * log policy, clipped from below.
+    """The term that Munchausen adds to the reward: alpha * temperature * log policy, clipped from below.
 
     Args:
-        log_policy_of_action: of the action taken; any shape.
-        alpha: weight.
-        temperature: of the policy.
-        clip: the least value, negative.
-        clip_on: what is clipped: ``"scaled"`` temperature * log policy (Vieillard et al. 2020), ``"log_policy"`` before
-            the temperature, ``"bonus"`` the whole. The last two are readings of the paper in TrackMania agents.
+        log_policy_of_action: The log-policy of the action taken; any shape.
+        alpha: The weight of the term.
+        temperature: The temperature of the policy.
+        clip: The lower bound, negative or 0.
+        clip_on: The clipped quantity: ``"scaled"`` is temperature * log policy (Vieillard et al. 2020),
+            ``"log_policy"`` the log-policy itself, ``"bonus"`` the whole term. The last two occur in TrackMania agents.
 
     Examples:
         >>> munchausen_bonus(torch.tensor([-10.0, -100.0]))  # 0.9 * 0.03 * -10 and 0.9 * -1
@@ -112,19 +112,19 @@ def munchausen_bonus(
         return alpha * temperature * _clipped(log_policy_of_action, clip)
     if clip_on == "bonus":
         return _clipped(alpha * temperature * log_policy_of_action, clip)
-    raise ValueError(f"clip_on={clip_on!r}: one of 'scaled', 'log_policy', 'bonus' wanted")
+    raise ValueError(f"clip_on={clip_on!r}: must be 'scaled', 'log_policy' or 'bonus'")
 
 
 def fraction_loss(edges_BE: Tensor, value_BN: Tensor, edge_value_BI: Tensor) -> Tensor:
     """A loss whose gradient in the edges is that of the 1-Wasserstein distance (Yang et al. 2019, FQF, equation 5).
 
-    The distance between a quantile function F and its staircase with a step of height F(middle) between two edges
-    changes with an inner edge by ``|F(edge) - F(middle before)| - |F(edge) - F(middle after)|``, which is
-    ``2 F(edge) - F(before) - F(after)`` where quantiles do not cross.
+    The distance is that between a quantile function F and its staircase, whose steps between two edges have the height
+    F(midpoint). Its derivative in an inner edge is ``|F(edge) - F(midpoint before)| - |F(edge) - F(midpoint after)|``,
+    which is ``2 F(edge) - F(before) - F(after)`` where quantiles do not cross.
 
     Args:
         edges_BE: N + 1 edges from 0 to 1; they get the gradient.
-        value_BN: F at the middles.
+        value_BN: F at the midpoints.
         edge_value_BI: F at the N - 1 inner edges.
 
     Returns:

@@ -13,25 +13,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Measured on a CPU: at 96 online values and 96 targets a sample both take equally long; few pairs fit into its caches.
+# Measured on a CPU: both forms take equally long at 96 online values and targets a sample; few pairs fit caches.
 NUM_VALUES_WORTH_SORTING, NUM_PAIRS_WORTH_SORTING = 96, 500_000
 
 
 def sorted_is_faster(value_BN: Tensor, target_BM: Tensor) -> bool:
-    """Whether to sort; never on devices without float64, in which running sums are kept."""
+    """Whether sorting is faster. It needs float64 for its running sums, which MPS does not have."""
     num_values, num_targets = value_BN.shape[-1], target_BM.shape[-1]
     is_worth_it = min(num_values, num_targets) >= NUM_VALUES_WORTH_SORTING
     return is_worth_it and value_BN.numel() * num_targets >= NUM_PAIRS_WORTH_SORTING and value_BN.device.type != "mps"
 
 
 class _ClosedForm(torch.autograd.Function):
-    """Saves the gradient with which the loss came."""
+    """Multiplies with the gradient that was saved when the loss was computed."""
 
     @staticmethod
     def backward(ctx: Any, grad_B: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient_BN,) = ctx.saved_tensors
         grad_B1 = grad_B.unsqueeze(-1)
-        # Not 0 * nan: a masked sample may be broken.
+        # Not 0 * nan: a masked sample may hold NaN.
         return torch.where(grad_B1 == 0, grad_B1, grad_B1 * gradient_BN), None, None, None
 
 
@@ -45,7 +45,7 @@ class PairwiseHuber(_ClosedForm):
         fractions_BN1 = fractions_BN.unsqueeze(-1)
         slope_BNM = u_BNM.clamp(-kappa, kappa) if kappa > 0 else u_BNM.sign()
         slope_below_BNM = slope_BNM.clamp(max=0)  # of negative u, whose weight is 1 - fraction; else 0
-        # Names follow the contents of tensors that are overwritten: allocating is what costs most here.
+        # Tensors are overwritten and renamed after their new contents, because allocating costs most here.
         distance_BNM = u_BNM.sub_(slope_BNM, alpha=0.5) if kappa > 0 else u_BNM
         gradient_BNM = slope_BNM.mul_(fractions_BN1).addcmul_(slope_below_BNM, 1 - 2 * fractions_BN1)
         loss_BNM = distance_BNM.mul_(gradient_BNM)
@@ -55,7 +55,7 @@ class PairwiseHuber(_ClosedForm):
 
 
 class SortedHuber(_ClosedForm):
-    """The same from sorted targets and running sums, in float64 because differences of sums cancel."""
+    """The same from sorted targets and running sums, in float64 because their differences lose digits."""
 
     @staticmethod
     def forward(ctx: Any, value_BN: Tensor, fractions_BN: Tensor, target_BM: Tensor, kappa: float) -> Tensor:

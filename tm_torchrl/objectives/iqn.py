@@ -11,7 +11,7 @@ from torchrl.data import TensorSpec
 from tm_torchrl.modules.quantiles.fractions import FractionProposal, FractionSource, StratifiedFractions
 from tm_torchrl.modules.quantiles.network import QuantileNetwork
 from tm_torchrl.objectives.network_pass import quantile_module
-from tm_torchrl.objectives.quantile_loss import QuantileLoss
+from tm_torchrl.objectives.quantile_loss import LossFractions, QuantileLoss, quantile_network
 from tm_torchrl.objectives.self_loss import SelfLossNormalizer
 
 
@@ -20,26 +20,27 @@ class IQNLoss(QuantileLoss):
 
     For each sample N fractions are drawn for the online network and M for the target; the loss is summed over the first
     and averaged over the second. The target is ``greedy`` as in the paper, until another one is chosen:
-    ``loss.make_value_estimator("munchausen", gamma=0.99)``; see ``tm_torchrl.objectives.value_estimators``. Gradients
-    reach the online network's parameters alone. Writes each sample's priority into the batch, ``td_error`` ``[*B, 1]``.
+    ``loss.make_value_estimator("munchausen", gamma=0.99)``; see ``tm_torchrl.objectives.value_estimators``. Only the
+    online network's parameters get gradients.
 
-    Reads observations, ``action``, and of ``next``: observations, ``reward``, ``done``, ``terminated``; if they are
-    there also ``steps_to_next_obs`` of n-step returns and ``priority_weight``.
+    The loss reads observations, ``action``, and of ``next`` observations, ``reward``, ``done`` and ``terminated``; if
+    present also ``steps_to_next_obs`` of n-step returns and ``priority_weight``. It writes each sample's priority into
+    the batch, ``td_error`` ``[*B, 1]``.
 
     Args:
-        value_network: a ``QuantileActor``, a ``QuantileModule``, a ``QuantileNetwork`` that reads ``observation``, or
+        value_network: A ``QuantileActor``, a ``QuantileModule``, a ``QuantileNetwork`` that reads ``observation``, or
             any TensorDict module that reads ``fractions`` ``[*B, N]`` and writes ``quantile_values`` ``[*B, N, A]``.
-        action_space: ``"categorical"``, ``"one_hot"`` or a spec; ``None`` to take the network's.
-        num_fractions: N; 8 is as good as 64 from the start of training in the paper.
+        action_space: ``"categorical"``, ``"one_hot"`` or a spec; ``None`` for the network's own.
+        num_fractions: N; in the paper 8 is as good as 64 from the start of training.
         num_target_fractions: M.
-        source: of the fractions; ``None`` for the network's own, else stratified.
-        kappa: where the Huber loss turns from square to linear.
-        delay_value: a target network apart from the online network.
-        priority: written for each sample: ``"mean_difference"`` |mean of online - mean of target|, or ``"loss"``.
-        normalizer: of the loss of each sample; ``None`` for none.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``; importance weights and masks as in TorchRL's losses.
-        use_prioritized_weights: whether ``priority_weight`` weighs the samples; ``"auto"``: if it is there.
-        check_finite: look at every tensor for non-finite numbers and name the first one; for debugging, costs time.
+        source: Draws the fractions; ``None`` for the network's own source, or ``StratifiedFractions`` without one.
+        kappa: The error at which the Huber loss turns from square to linear.
+        delay_value: Whether there is a target network apart from the online network.
+        priority: The priority of a sample: ``"mean_difference"`` |mean of online - mean of target|, or ``"loss"``.
+        normalizer: Rescales the loss of each sample; ``None`` for none.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``; importance weights and masks are those of TorchRL's losses.
+        use_prioritized_weights: Whether ``priority_weight`` weighs the samples; ``"auto"`` uses it if present.
+        check_finite: Check every tensor and name the first one that is not finite; slow, for debugging.
 
     Examples:
         >>> import torch
@@ -77,15 +78,11 @@ class IQNLoss(QuantileLoss):
         use_prioritized_weights: str | bool = "auto",
         check_finite: bool = False,
     ) -> None:
-        for name, count in (("num_fractions", num_fractions), ("num_target_fractions", num_target_fractions)):
-            if count < 1:
-                raise ValueError(f"{name}={count}: at least one fraction is needed")
+        source = _source(value_network) if source is None else source
         super().__init__(
             value_network,
+            fractions=LossFractions(num_fractions, num_target_fractions, source),
             action_space=action_space,
-            num_fractions=num_fractions,
-            num_target_fractions=num_target_fractions,
-            source=_source(value_network) if source is None else source,
             kappa=kappa,
             delay_value=delay_value,
             priority=priority,
@@ -94,7 +91,7 @@ class IQNLoss(QuantileLoss):
             use_prioritized_weights=use_prioritized_weights,
             check_finite=check_finite,
         )
-        if quantile_module(self.value_network) is not None:  # a foreign one's keys may still be set
+        if quantile_module(self.value_network) is not None:  # the keys of a foreign module may still be set
             self._require_fractions()
 
     def _check(self, batch: TensorDictBase) -> None:
@@ -105,15 +102,15 @@ class IQNLoss(QuantileLoss):
     def _require_fractions(self) -> None:
         if not self.evaluate.takes_fractions:
             raise ValueError(
-                f"value_network: its values do not depend on the fractions that IQNLoss draws "
-                f"({self.tensor_keys.fractions!r} is not among its in_keys {self.value_network.in_keys}); for a "
-                "network with fixed quantiles use QRDQNLoss"
+                "value_network: its values do not depend on the fractions that IQNLoss draws "
+                f"({self.tensor_keys.fractions!r} is not among its in_keys {self.value_network.in_keys}); use "
+                "QRDQNLoss for a network with fixed quantiles"
             )
 
 
 def _source(network: TensorDictModuleBase | QuantileNetwork) -> FractionSource:
-    module = quantile_module(network)
-    own = network.source if isinstance(network, QuantileNetwork) else module.network.source if module else None
+    known = quantile_network(network)
+    own = None if known is None else known.source
     if isinstance(own, FractionProposal):
-        raise ValueError("value_network: it proposes its own fractions; use FQFLoss, or give IQNLoss a source")
+        raise ValueError("value_network: it proposes its own fractions; use FQFLoss, or give a source")
     return StratifiedFractions() if own is None else own

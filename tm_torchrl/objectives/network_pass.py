@@ -1,4 +1,4 @@
-"""One evaluation of a quantile network under given parameters."""
+"""Evaluation of a quantile network under given parameters."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tm_torchrl.objectives.parameter_swap import ParameterSwap
 
 
 class NetworkPass:
-    """Evaluates a network on a flat batch, at fractions of a source.
+    """Evaluates a network on a flat batch, at fractions from a source.
 
     A network is a ``QuantileActor``, a ``QuantileModule``, or any TensorDict module that writes ``quantile_values``
-    and, if fractions are to matter, reads ``fractions``.
+    and, if its values depend on fractions, reads ``fractions``.
 
     Args:
-        network: the loss's own, whose parameters are exchanged.
-        source: of the fractions; ``None`` leaves them to the network.
-        quantile_values_key: of a foreign module.
-        fractions_key: of a foreign module.
+        network: The loss's network, whose parameters are exchanged.
+        source: Draws the fractions; ``None`` leaves them to the network.
+        quantile_values_key: The key of the values that a foreign module writes.
+        fractions_key: The key of the fractions that a foreign module reads.
     """
 
     def __init__(
@@ -43,24 +43,24 @@ class NetworkPass:
 
     @property
     def in_keys(self) -> list[NestedKey]:
-        """Of the observations."""
+        """The keys of the observations."""
         return [key for key in self.network.in_keys if key != self.fractions_key]
 
     @property
     def takes_fractions(self) -> bool:
-        """Whether the network's values depend on the fractions given to it."""
+        """Whether the network's values depend on the fractions that are given to it."""
         module = quantile_module(self.network)
         return module.takes_fractions if module is not None else self.fractions_key in self.network.in_keys
 
     def draw_noise(self, *params: TensorDictBase) -> None:
-        """New noise in the noisy layers of each network; not between passes of one loss, which share it."""
+        """Draw new noise in the noisy layers of each network, once for all passes of a loss."""
         if self.is_noisy:
             for own in params:
                 with self.swap.using(own):
                     reset_noise(self.network)
 
     def __call__(self, params: TensorDictBase, observations: TensorDictBase, num_fractions: int) -> Quantiles:
-        """Quantiles of a flat tensordict ``[B]``; ``values`` come in float32, or float64."""
+        """Quantiles of a flat tensordict ``[B]``; ``values`` are float32 or float64."""
         fractions = None
         if self.source is not None:
             device = observations.get(self.in_keys[0]).device
@@ -83,7 +83,7 @@ class NetworkPass:
 
 
 def quantile_module(network: nn.Module) -> QuantileModule | None:
-    """The part of our own modules that evaluates; ``None`` for a foreign one."""
+    """The quantile module inside one of our own modules; ``None`` for a foreign module."""
     if isinstance(network, QuantileActor):
         return network.quantile_module
     return network if isinstance(network, QuantileModule) else None

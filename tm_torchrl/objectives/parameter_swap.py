@@ -1,4 +1,4 @@
-"""A module under other parameters, for the time of a call."""
+"""Temporary exchange of a module's parameters."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch.compiler import is_compiling
 class ParameterSwap:
     """Runs a module under the parameters and buffers of a tensordict.
 
-    What ``params.to_module(module, preserve_module_state=False)`` does, at a twentieth of its cost, which for a small
-    network is as long as the network itself takes: the places of parameters are looked up once. ``forget`` must be
-    called when tensors of the tensordict are replaced, as by a move to another device; changes in place are seen.
-    Copies and pickles of it start anew.
+    It does what ``params.to_module(module, preserve_module_state=False)`` does at a twentieth of the cost (for a small
+    network that cost is as high as the network's own), because the places of parameters are looked up once. Call
+    ``forget`` when tensors of the tensordict are replaced, as by a move to another device; changes in place are seen.
+    Copies and pickles start with an empty table.
 
     Args:
-        module: whose parameters are exchanged.
+        module: The module whose parameters are exchanged.
 
     Examples:
         >>> import torch
@@ -37,7 +37,7 @@ class ParameterSwap:
         self.forget()
 
     def forget(self) -> None:
-        """Look up everything anew."""
+        """Look up all places again at the next use."""
         self._places: dict[int, tuple[TensorDictBase, list[tuple[dict[str, Any], str, Tensor]]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class ParameterSwap:
 
     @contextlib.contextmanager
     def using(self, params: TensorDictBase) -> Iterator[None]:
-        """The module has these parameters inside, its own again outside."""
+        """A context in which the module has these parameters."""
         if is_compiling():
             with params.to_module(self.module, preserve_module_state=False):
                 yield
@@ -71,7 +71,7 @@ class ParameterSwap:
             module = self.module.get_submodule(".".join(path))
             registry: dict[str, Any] = module._parameters if name in module._parameters else module._buffers
             places.append((registry, name, tensor))
-        # The tensordict is kept with them: its id could be given away otherwise. Those made for one call are not kept.
+        # The tensordict is kept too, since Python could reuse its id. Tensordicts made for a single call are not kept.
         found = (params, places)
         if isinstance(params, nn.Module):
             self._places[id(params)] = found

@@ -1,4 +1,4 @@
-"""What the losses of the quantile family share: everything but where fractions come from.
+"""The loss that the quantile family shares; subclasses choose the fractions.
 
 Shapes: B batch, N online fractions, M target fractions.
 """
@@ -6,7 +6,7 @@ Shapes: B batch, N online fractions, M target fractions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase, TensorDictParams
@@ -21,35 +21,29 @@ from torchrl.objectives.utils import dispatch_value_estimator
 from torchrl.objectives.value import ValueEstimatorBase
 
 from tm_torchrl.modules.actor import QuantileModule
+from tm_torchrl.modules.layers.arguments import require_count
 from tm_torchrl.modules.quantiles.fractions import FractionSource
 from tm_torchrl.modules.quantiles.network import QuantileNetwork, Quantiles, mean_over_fractions
 from tm_torchrl.objectives.actions import action_index, values_of
 from tm_torchrl.objectives.batch_checks import check_batch, check_quantiles, first_non_finite
 from tm_torchrl.objectives.functional import quantile_huber_loss
-from tm_torchrl.objectives.network_pass import NetworkPass
+from tm_torchrl.objectives.network_pass import NetworkPass, quantile_module
 from tm_torchrl.objectives.self_loss import SelfLossNormalizer
 from tm_torchrl.objectives.value_estimators import DoubleEstimator, QuantileEstimator, QuantileEstimators
+
+
+class LossFractions(NamedTuple):
+    """The fractions at which a loss evaluates its networks."""
+
+    num_online: int  # N
+    num_target: int  # M
+    source: FractionSource | None  # None leaves the choice to the network
 
 
 class QuantileLoss(LossModule):
     """The quantile Huber loss of a network against its value estimator's target.
 
-    Subclasses say which fractions are asked for. The arguments are theirs too.
-
-    Args:
-        value_network: a ``QuantileActor``, a ``QuantileModule``, a ``QuantileNetwork`` that reads ``observation``, or
-            any TensorDict module that writes ``quantile_values`` ``[*B, N, A]``.
-        action_space: ``"categorical"``, ``"one_hot"`` or a spec; ``None`` to take the network's.
-        num_fractions: N.
-        num_target_fractions: M.
-        source: of the fractions; ``None`` leaves them to the network.
-        kappa: where the Huber loss turns from square to linear.
-        delay_value: a target network apart from the online network.
-        priority: written for each sample: ``"mean_difference"`` |mean of online - mean of target|, or ``"loss"``.
-        normalizer: of the loss of each sample; ``None`` for none.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``; importance weights and masks as in TorchRL's losses.
-        use_prioritized_weights: whether ``priority_weight`` weighs the samples; ``"auto"``: if it is there.
-        check_finite: look at every tensor for non-finite numbers and name the first one; for debugging, costs time.
+    Subclasses choose the fractions. The other arguments are described in ``IQNLoss``.
     """
 
     @dataclass
@@ -73,7 +67,7 @@ class QuantileLoss(LossModule):
     default_value_estimator = QuantileEstimators.GREEDY
     supported_value_estimators = tuple(QuantileEstimators)
     out_keys = ["loss"]  # noqa: RUF012 - as TorchRL declares it
-    # Noise in layers is part of the loss: TorchRL's default would switch it off.
+    # The noise of layers is part of the loss; TorchRL's default would switch it off.
     deterministic_sampling_mode = ExplorationType.RANDOM
 
     value_network: TensorDictModuleBase
@@ -84,36 +78,34 @@ class QuantileLoss(LossModule):
         self,
         value_network: TensorDictModuleBase | QuantileNetwork,
         *,
-        action_space: str | TensorSpec | None,
-        num_fractions: int,
-        num_target_fractions: int,
-        source: FractionSource | None,
-        kappa: float,
-        delay_value: bool,
-        priority: Literal["mean_difference", "loss"],
-        normalizer: SelfLossNormalizer | None,
-        reduction: str,
-        use_prioritized_weights: str | bool,
-        check_finite: bool,
+        fractions: LossFractions,
+        action_space: str | TensorSpec | None = None,
+        kappa: float = 1.0,
+        delay_value: bool = True,
+        priority: Literal["mean_difference", "loss"] = "mean_difference",
+        normalizer: SelfLossNormalizer | None = None,
+        reduction: str = "mean",
+        use_prioritized_weights: str | bool = "auto",
+        check_finite: bool = False,
     ) -> None:
         super().__init__()
+        require_count(fractions.num_online, argument="num_fractions")
+        require_count(fractions.num_target, argument="num_target_fractions")
         if kappa < 0:
             raise ValueError(f"kappa={kappa}: must not be negative; 0 is the pinball loss")
         if priority not in ("mean_difference", "loss"):
-            raise ValueError(f"priority={priority!r}: one of 'mean_difference', 'loss' wanted")
+            raise ValueError(f"priority={priority!r}: must be 'mean_difference' or 'loss'")
         if reduction not in ("mean", "sum", "none"):
-            raise ValueError(f"reduction={reduction!r}: one of 'mean', 'sum', 'none' wanted")
+            raise ValueError(f"reduction={reduction!r}: must be 'mean', 'sum' or 'none'")
         if isinstance(value_network, QuantileNetwork):
             value_network = QuantileModule(value_network)
         if not isinstance(value_network, TensorDictModuleBase):
             raise TypeError(
-                f"value_network={type(value_network).__name__}: a QuantileActor, a QuantileNetwork or a "
-                "TensorDict module "
-                "that writes 'quantile_values' is wanted"
+                f"value_network={type(value_network).__name__}: must be a QuantileActor, a QuantileNetwork or a "
+                "TensorDict module that writes 'quantile_values'"
             )
         self.is_one_hot = _is_one_hot(action_space, value_network)
-        self.num_fractions = num_fractions
-        self.num_target_fractions = num_target_fractions
+        self.num_fractions, self.num_target_fractions, source = fractions
         self.kappa = kappa
         self.delay_value = delay_value
         self.priority = priority
@@ -127,22 +119,22 @@ class QuantileLoss(LossModule):
         self.evaluate = NetworkPass(
             value_network, source=source, quantile_values_key=keys.quantile_values, fractions_key=keys.fractions
         )
-        # Now, so that the state dict is the same before and after the first use.
+        # Made here, so that the state dict is the same before and after the first use.
         self.make_value_estimator()
 
     @property
     def in_keys(self) -> list[NestedKey]:
-        """Observations, action, and what came of it."""
+        """The keys of observations, action and outcome."""
         return self.value_estimator.in_keys
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """For an optimiser: parameters, and ``lr_scale``, the share of the learning rate that they want."""
+        """Groups for an optimiser: parameters, and ``lr_scale``, which multiplies their learning rate."""
         return [{"params": list(self.parameters()), "lr_scale": 1.0}]
 
     def make_value_estimator(
         self, value_type: QuantileEstimators | str | ValueEstimatorBase | type | None = None, **hyperparams: Any
     ) -> QuantileLoss:
-        """Choose the target: ``"greedy"``, ``"double"``, ``"soft"`` or ``"munchausen"``, with their arguments."""
+        """Choose the target: ``"greedy"``, ``"double"``, ``"soft"`` or ``"munchausen"``, with its arguments."""
         value_type = self.default_value_estimator if value_type is None else value_type
         if isinstance(value_type, ValueEstimatorBase):
             self._value_estimator, self.value_type = value_type, type(value_type)
@@ -198,9 +190,8 @@ class QuantileLoss(LossModule):
             weights_B = batch.get(self.tensor_keys.priority_weight, None)
             if weights_B is None and self.use_prioritized_weights is True:
                 raise KeyError(
-                    f"no {self.tensor_keys.priority_weight!r} in the batch and use_prioritized_weights=True: "
-                    "sample from "
-                    "a prioritised buffer, or leave it at 'auto'"
+                    f"use_prioritized_weights=True: the batch has no {self.tensor_keys.priority_weight!r}; sample from "
+                    "a prioritised buffer, or use 'auto'"
                 )
         weights_B = None if weights_B is None else weights_B.reshape(loss_B.shape).to(loss_B.dtype)
         reduced = self._reduce_loss(loss_B, tensordict=batch, weights=weights_B)
@@ -214,16 +205,16 @@ class QuantileLoss(LossModule):
             priority_B = loss_B
         else:
             priority_B = (mean_over_fractions(value_BN, online.edges) - target_BM.mean(-1)).abs()
-        # A buffer must not learn of a broken sample: it gets the least priority instead.
+        # A NaN must not reach the buffer: a sample with one gets the lowest priority.
         priority_B = priority_B.detach().nan_to_num(nan=0.0, posinf=0.0)
         tensordict.set(self.tensor_keys.priority, priority_B.reshape(*tensordict.batch_size, 1), inplace=True)
 
     def _apply(self, fn: Any, recurse: bool = True) -> QuantileLoss:
-        self.evaluate.swap.forget()  # a move replaces tensors
+        self.evaluate.swap.forget()  # moving to another device replaces tensors
         return super()._apply(fn)
 
     def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
-        """As of any module."""
+        """Load parameters and buffers, as any module does."""
         self.evaluate.swap.forget()
         return super().load_state_dict(*arguments, **options)
 
@@ -241,15 +232,21 @@ class QuantileLoss(LossModule):
         self._is_checked = False
 
 
+def quantile_network(network: TensorDictModuleBase | QuantileNetwork) -> QuantileNetwork | None:
+    """The quantile network inside one of our own modules; ``None`` for a foreign module."""
+    module = quantile_module(network)
+    return network if isinstance(network, QuantileNetwork) else module.network if module is not None else None
+
+
 def _is_one_hot(action_space: str | TensorSpec | None, network: nn.Module) -> bool:
     if action_space is None:
         action_space = getattr(network, "action_space", None) or getattr(network, "spec", None)
     if action_space is None:
         raise ValueError(
-            f"action_space=None and a {type(network).__name__} does not tell it: give 'categorical', 'one_hot' or the "
+            f"action_space=None: a {type(network).__name__} has no action space; give 'categorical', 'one_hot' or the "
             "environment's action spec, or a QuantileActor as value_network"
         )
     found = _find_action_space(action_space)
     if found not in ("categorical", "one_hot"):
-        raise ValueError(f"action_space={found!r}: quantile losses take 'categorical' or 'one_hot' actions")
+        raise ValueError(f"action_space={found!r}: must be 'categorical' or 'one_hot'")
     return bool(found == "one_hot")

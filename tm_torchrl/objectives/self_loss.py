@@ -1,4 +1,4 @@
-"""Dividing the loss by how spread its target is."""
+"""Normalisation of the loss by the spread of its target."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tm_torchrl.objectives.functional import quantile_huber_loss
 class SelfLossNormalizer(nn.Module):
     """Divides each sample's loss by the loss of its target against itself, as the Linesight agent does.
 
-    A target distribution that is wide by nature gives a large loss that says nothing. The self-loss is the square root
-    of the quantile Huber loss of the target's samples, sorted, against each other; it is clamped from below at the
-    typical self-loss divided by ``clamp_ratio``, and the whole is scaled so that the typical loss keeps its size. The
-    typical values are running means.
+    A wide target distribution gives a large loss even to a perfect network. The self-loss is the square root of the
+    quantile Huber loss of the target's samples, sorted, against each other. It is clamped from below at the typical
+    self-loss divided by ``clamp_ratio``, and the result is scaled so that the typical loss keeps its size. The typical
+    values are running means.
 
     Args:
-        kappa: of the self-loss.
-        clamp_ratio: typical self-loss over the smallest divisor.
-        decay: of the running means.
+        kappa: The error at which the self-loss turns from square to linear.
+        clamp_ratio: The typical self-loss divided by the smallest divisor, at least 1.
+        decay: The decay of the running means, in [0, 1).
 
     Examples:
         >>> normalizer = SelfLossNormalizer()
@@ -37,9 +37,9 @@ class SelfLossNormalizer(nn.Module):
     def __init__(self, *, kappa: float = 1.0, clamp_ratio: float = 4.0, decay: float = 0.99) -> None:
         super().__init__()
         if clamp_ratio < 1:
-            raise ValueError(f"clamp_ratio={clamp_ratio}: 1 or more wanted")
+            raise ValueError(f"clamp_ratio={clamp_ratio}: must be at least 1")
         if not 0 <= decay < 1:
-            raise ValueError(f"decay={decay}: lies in [0, 1)")
+            raise ValueError(f"decay={decay}: must be in [0, 1)")
         self.kappa = kappa
         self.clamp_ratio = clamp_ratio
         self.decay = decay
@@ -48,7 +48,7 @@ class SelfLossNormalizer(nn.Module):
         self.register_buffer("is_started", torch.tensor(False))
 
     def forward(self, loss_B: Tensor, target_BM: Tensor) -> Tensor:
-        """The loss ``[B]`` for targets ``[B, M]``, normalised; updates the running means in training mode."""
+        """The normalised loss ``[B]`` for targets ``[B, M]``; updates the running means in training mode."""
         with torch.no_grad():
             sorted_BM = target_BM.sort(-1).values
             fractions = midpoints(target_BM.shape[-1], device=target_BM.device).expand_as(target_BM)
@@ -61,7 +61,7 @@ class SelfLossNormalizer(nn.Module):
             if self.training:
                 self._follow(self.typical_clamped, divisor_B)
                 self.is_started.fill_(True)
-            # Where targets are points the divisor is 0, and so is what is typical.
+            # Where all targets are single points the divisor is 0, and so are the typical values.
             factor_B = torch.where(divisor_B > 0, self.typical_clamped / divisor_B, torch.ones_like(divisor_B))
         return loss_B * factor_B
 

@@ -1,4 +1,4 @@
-"""Target networks that follow the online network: slowly at every step, or by a copy every so many steps."""
+"""Updates of target networks: a small step at every update, or a copy after a number of updates."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torchrl.objectives.common import LossModule
 
 
 class Pair(NamedTuple):
-    """Tensors of the target network, and those of the online network in the same order."""
+    """Tensors of the target network, and the corresponding tensors of the online network."""
 
     targets: list[Tensor]
     sources: list[Tensor]
 
 
 class TargetUpdate:
-    """The parameters and buffers of a loss's online and target networks, side by side.
+    """Pairs the parameters and buffers of a loss's target network with those of its online network.
 
-    The target network is made equal to the online network at construction. Tensors are looked up anew at every step,
-    so the loss may be moved to another device. TorchRL 0.14's updaters walk nested TensorDicts, which a small network's
-    update is slower for, and leave buffers (statistics of a normalisation) as they were at construction.
+    The target network is made equal to the online network at construction. Tensors are looked up at every step, so the
+    loss may be moved to another device. TorchRL 0.14's updaters walk nested TensorDicts, which slows down a small
+    network's update, and never update buffers (such as the statistics of a normalisation).
 
     Args:
-        loss: with a target network.
+        loss: A loss with a target network.
     """
 
     def __init__(self, loss: LossModule) -> None:
@@ -38,14 +38,11 @@ class TargetUpdate:
         self.copy()
 
     def _side_by_side(self) -> tuple[Pair, Pair]:
-        """Parameters of the target network and those that they follow; and buffers, but for the noise of noisy layers.
-
-        Each network draws noise for itself.
-        """
+        """The parameters and the buffers, without the noise of noisy layers, which each network draws for itself."""
         parameters, buffers = Pair([], []), Pair([], [])
         for name in self._names:
             source, target = getattr(self.loss, name), getattr(self.loss, f"target_{name}")
-            of_target = dict(target.named_buffers(remove_duplicate=False))  # its parameters are buffers, too
+            of_target = dict(target.named_buffers(remove_duplicate=False))  # the target's parameters are buffers, too
             for pair, own in ((parameters, source.named_parameters), (buffers, source.named_buffers)):
                 for key, value in own(remove_duplicate=False):
                     if not key.endswith("_epsilon"):
@@ -55,20 +52,20 @@ class TargetUpdate:
 
     @torch.no_grad()
     def copy(self) -> None:
-        """Make the target network equal to the online network now."""
+        """Make the target network equal to the online network."""
         for pair in self._side_by_side():
             _copy(pair)
 
     def state_dict(self) -> dict[str, Any]:
-        """What is not the loss's own."""
+        """State that is not part of the loss."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a saved state."""
 
 
 def _copy(pair: Pair) -> None:
-    if pair.targets:  # of none, PyTorch raises
+    if pair.targets:  # PyTorch raises an error for empty lists
         torch._foreach_copy_(*pair)
 
 
@@ -76,8 +73,8 @@ class SoftUpdate(TargetUpdate):
     """Moves the target network a share ``tau`` of the way to the online network at every ``step()``; copies buffers.
 
     Args:
-        loss: with a target network.
-        tau: share of the way; 1 copies.
+        loss: A loss with a target network.
+        tau: The share of the way; 1 copies.
 
     Examples:
         >>> from tm_torchrl.modules import MLPIQNetwork
@@ -89,13 +86,13 @@ class SoftUpdate(TargetUpdate):
 
     def __init__(self, loss: LossModule, *, tau: float) -> None:
         if not 0 <= tau <= 1:
-            raise ValueError(f"tau={tau}: a share of the way wanted, from 0 to 1")
+            raise ValueError(f"tau={tau}: must be between 0 and 1")
         super().__init__(loss)
         self.tau = tau
 
     @torch.no_grad()
     def step(self) -> None:
-        """After each optimisation step."""
+        """Update the target network; call it after each optimisation step."""
         parameters, buffers = self._side_by_side()
         torch._foreach_lerp_(*parameters, self.tau)
         _copy(buffers)
@@ -104,11 +101,11 @@ class SoftUpdate(TargetUpdate):
 class HardUpdate(TargetUpdate):
     """Copies parameters and buffers of the online network to the target network at every ``period``-th ``step()``.
 
-    TorchRL 0.14's class of this name has the period N + 1.
+    TorchRL 0.14's class of this name copies at every (N + 1)-th step.
 
     Args:
-        loss: with a target network.
-        period: number of steps between copies.
+        loss: A loss with a target network.
+        period: The number of steps from one copy to the next.
 
     Examples:
         >>> from tm_torchrl.modules import MLPIQNetwork
@@ -120,13 +117,13 @@ class HardUpdate(TargetUpdate):
 
     def __init__(self, loss: LossModule, *, period: int) -> None:
         if period < 1:
-            raise ValueError(f"period={period}: at least one step lies between copies")
+            raise ValueError(f"period={period}: must be at least 1")
         super().__init__(loss)
         self.period = period
         self.counter = 0
 
     def step(self) -> bool:
-        """Count one optimisation step; returns whether the target network was copied."""
+        """Count an optimisation step and return whether the online network was copied."""
         self.counter += 1
         if self.counter < self.period:
             return False
@@ -135,9 +132,9 @@ class HardUpdate(TargetUpdate):
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        """Where in the period it is."""
+        """The number of steps since the last copy."""
         return {"counter": self.counter}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a saved state."""
         self.counter = int(state_dict["counter"])

@@ -1,9 +1,9 @@
-"""What the targets of quantile losses are: greedy, double, soft, Munchausen.
+"""The targets of quantile losses: greedy, double, soft, Munchausen.
 
 Each is a TorchRL value estimator, chosen with ``loss.make_value_estimator("munchausen", gamma=0.99)``. All bootstrap
 from the target network unless the next state is ``terminated``; a ``truncated`` episode bootstraps. With n-step
-returns the reward is the sum over ``steps_to_next_obs`` steps (1 where the entry is absent) and the bootstrap is
-discounted by gamma to their number.
+returns the reward is the sum over ``steps_to_next_obs`` steps (1 where the entry is absent), and the bootstrap is
+discounted by gamma to the power of their number.
 
 Shapes: B batch, M target fractions, S slots of an action block, A actions; ``...`` is nothing, or the slots.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from tensordict import NestedKey, TensorDictBase, unravel_key
@@ -35,15 +35,30 @@ class QuantileEstimators(Enum):
     MUNCHAUSEN = auto()
 
 
+class Given(NamedTuple):
+    """What an estimator computes the target of a batch from."""
+
+    batch: TensorDictBase  # flat, [B]
+    target_params: TensorDictBase
+    params: TensorDictBase | None = None  # of the online network
+    online: Quantiles | None = None  # of the online network, for the states
+
+    @property
+    def next_states(self) -> TensorDictBase:
+        """The observations of the next states, among other entries."""
+        found: TensorDictBase = self.batch.get("next")
+        return found
+
+
 class QuantileEstimator(ValueEstimatorBase):
     """Reward plus the discounted samples of the next state's value.
 
     Args:
-        evaluate: passes through the network; a loss has one.
+        evaluate: Evaluates the network; a loss has it as an attribute.
         num_fractions: M.
-        gamma: discount of one step, a tensor buffer that can be changed in place.
-        is_one_hot: whether actions are.
-        device: of the buffers.
+        gamma: The discount of one step, kept as a tensor buffer that can be changed in place.
+        is_one_hot: Whether actions are one-hot.
+        device: The device of the buffers.
     """
 
     @dataclass
@@ -72,7 +87,7 @@ class QuantileEstimator(ValueEstimatorBase):
     ) -> None:
         super().__init__(value_network=evaluate.network, device=device)
         if not 0 <= gamma <= 1:
-            raise ValueError(f"gamma={gamma}: a discount lies in [0, 1]")
+            raise ValueError(f"gamma={gamma}: must be in [0, 1]")
         self.evaluate = evaluate
         self.num_fractions = num_fractions
         self.is_one_hot = is_one_hot
@@ -80,7 +95,7 @@ class QuantileEstimator(ValueEstimatorBase):
 
     @classmethod
     def for_loss(cls, loss_module: Any, **hyperparams: Any) -> QuantileEstimator:
-        """The estimator that fits a loss; called by TorchRL's registry."""
+        """The estimator for a loss; called by TorchRL's registry."""
         return cls(
             evaluate=loss_module.evaluate,
             num_fractions=loss_module.num_target_fractions,
@@ -90,14 +105,14 @@ class QuantileEstimator(ValueEstimatorBase):
 
     @property
     def in_keys(self) -> list[NestedKey]:
-        """Observations, action, and what came of it."""
+        """The keys of observations, action and outcome."""
         keys, outcome = self.evaluate.in_keys, ("reward", "done", "terminated")
         next_keys = [getattr(self.tensor_keys, name) for name in outcome] + keys
         return [*keys, self.tensor_keys.action, *(unravel_key(("next", key)) for key in next_keys)]
 
     @property
     def out_keys(self) -> list[NestedKey]:
-        """The samples of the target."""
+        """The key of the samples of the target."""
         return [self.tensor_keys.value_target]
 
     def forward(
@@ -125,11 +140,11 @@ class QuantileEstimator(ValueEstimatorBase):
         """Samples ``[B, M]`` of the target for a flat batch ``[B]``.
 
         Args:
-            tensordict: transitions.
-            target_params: of the target network.
-            next_value: samples ``[B, M]`` of the next state's value, if they are known.
-            params: of the online network, for estimators that choose by it.
-            online: what the online network said of the states, if an estimator can use it.
+            tensordict: Transitions.
+            target_params: The target network's parameters.
+            next_value: Samples ``[B, M]`` of the next state's value, if they are known.
+            params: The online network's parameters, for estimators that choose actions with it.
+            online: The online network's quantiles of the states, for estimators that use them.
         """
         keys, shape = self.tensor_keys, tensordict.batch_size
         reward_B = tensordict.get(("next", keys.reward)).reshape(shape)
@@ -139,60 +154,37 @@ class QuantileEstimator(ValueEstimatorBase):
         discount_B = discount * ~is_terminated_B
         bonus_B: Tensor | None = None
         if next_value is None:
-            next_value, bonus_B = self.next_value(tensordict, target_params, params, online)
+            next_value, bonus_B = self.next_value(Given(tensordict, target_params, params, online))
         if bonus_B is not None:
             reward_B = reward_B + bonus_B
         return reward_B.unsqueeze(-1) + discount_B.unsqueeze(-1) * next_value
 
-    def next_value(
-        self,
-        tensordict: TensorDictBase,
-        target_params: TensorDictBase,
-        params: TensorDictBase | None,
-        online: Quantiles | None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Samples ``[B, M]`` of the next state's value, and what is added to the reward ``[B]``."""
-        raise TypeError(f"{type(self).__name__} must define next_value(...)")
-
-    def next_observations(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """What the network reads of the next states, and more."""
-        next_tensordict: TensorDictBase = tensordict.get("next")
-        return next_tensordict
+    def next_value(self, given: Given) -> tuple[Tensor, Tensor | None]:
+        """Samples ``[B, M]`` of the next state's value, and a bonus ``[B]`` for the reward or ``None``."""
+        raise TypeError(f"{type(self).__name__} must define next_value(given)")
 
 
 @register_value_estimator(QuantileEstimators.GREEDY, default_kwargs={"gamma": 0.99})
 class GreedyEstimator(QuantileEstimator):
-    """The target network's quantiles of the action that it values most (DQN, and IQN in the paper)."""
+    """The target network's quantiles of the action that it prefers (DQN, and IQN in the paper)."""
 
-    def next_value(
-        self,
-        tensordict: TensorDictBase,
-        target_params: TensorDictBase,
-        params: TensorDictBase | None,
-        online: Quantiles | None,
-    ) -> tuple[Tensor, None]:
+    def next_value(self, given: Given) -> tuple[Tensor, None]:
         """One pass of the target network over the next states."""
-        quantiles = self.evaluate(target_params, self.next_observations(tensordict), self.num_fractions)
+        quantiles = self.evaluate(given.target_params, given.next_states, self.num_fractions)
         return values_of(quantiles.values, quantiles.mean().argmax(-1)), None
 
 
 @register_value_estimator(QuantileEstimators.DOUBLE, default_kwargs={"gamma": 0.99})
 class DoubleEstimator(QuantileEstimator):
-    """The target network's quantiles of the action that the online network values most (van Hasselt et al. 2016)."""
+    """The target network's quantiles of the action that the online network prefers (van Hasselt et al. 2016)."""
 
-    def next_value(
-        self,
-        tensordict: TensorDictBase,
-        target_params: TensorDictBase,
-        params: TensorDictBase | None,
-        online: Quantiles | None,
-    ) -> tuple[Tensor, None]:
+    def next_value(self, given: Given) -> tuple[Tensor, None]:
         """One pass of each network over the next states."""
-        if params is None:
-            raise ValueError("params=None: double targets choose the next action by the online network; give its own")
-        observations = self.next_observations(tensordict)
-        action = self.evaluate(params, observations, self.num_fractions).mean().argmax(-1)
-        return values_of(self.evaluate(target_params, observations, self.num_fractions).values, action), None
+        if given.params is None:
+            raise ValueError("params=None: must be the online network's parameters, which choose the next action")
+        action = self.evaluate(given.params, given.next_states, self.num_fractions).mean().argmax(-1)
+        quantiles = self.evaluate(given.target_params, given.next_states, self.num_fractions)
+        return values_of(quantiles.values, action), None
 
 
 @register_value_estimator(QuantileEstimators.SOFT, default_kwargs={"gamma": 0.99, "temperature": 0.03})
@@ -200,12 +192,12 @@ class SoftEstimator(QuantileEstimator):
     """The soft value of the target network's softmax policy; for blocks the sum over slots.
 
     Args:
-        evaluate: passes through the network.
+        evaluate: Evaluates the network; a loss has it as an attribute.
         num_fractions: M.
-        temperature: of the policy.
-        gamma: discount of one step.
-        is_one_hot: whether actions are.
-        device: of the buffers.
+        temperature: The temperature of the policy.
+        gamma: The discount of one step.
+        is_one_hot: Whether actions are one-hot.
+        device: The device of the buffers.
     """
 
     temperature: Tensor
@@ -224,21 +216,12 @@ class SoftEstimator(QuantileEstimator):
             evaluate=evaluate, num_fractions=num_fractions, gamma=gamma, is_one_hot=is_one_hot, device=device
         )
         if not temperature > 0:
-            raise ValueError(
-                f"temperature={temperature}: must be positive; for a greedy policy use the estimator 'greedy'"
-            )
+            raise ValueError(f"temperature={temperature}: must be positive; for a greedy policy use 'greedy'")
         self.register_buffer("temperature", torch.tensor(float(temperature), device=device))
 
-    def next_value(
-        self,
-        tensordict: TensorDictBase,
-        target_params: TensorDictBase,
-        params: TensorDictBase | None,
-        online: Quantiles | None,
-    ) -> tuple[Tensor, Tensor | None]:
+    def next_value(self, given: Given) -> tuple[Tensor, Tensor | None]:
         """One pass of the target network over the next states."""
-        quantiles = self.evaluate(target_params, self.next_observations(tensordict), self.num_fractions)
-        return self.soft_value(quantiles), None
+        return self.soft_value(self.evaluate(given.target_params, given.next_states, self.num_fractions)), None
 
     def soft_value(self, quantiles: Quantiles) -> Tensor:
         """Soft values ``[B, M]`` of states."""
@@ -252,21 +235,21 @@ class SoftEstimator(QuantileEstimator):
 class MunchausenEstimator(SoftEstimator):
     """Soft value, and the clipped log-policy of the action taken added to the reward (Vieillard et al. 2020, M-IQN).
 
-    Both policies are the target network's, which sees states and next states in one pass. Of an n-step return only the
-    first action gets its bonus: the states between are not in the transition. For blocks the bonus is clipped for each
-    slot and summed up.
+    Both policies are the target network's, which evaluates states and next states in one pass. In an n-step return only
+    the first action gets a bonus, because the transition does not hold the states in between. For blocks the bonus is
+    clipped for each slot and summed.
 
     Args:
-        evaluate: passes through the network.
+        evaluate: Evaluates the network; a loss has it as an attribute.
         num_fractions: M.
-        alpha: weight of the log-policy.
-        temperature: of the policy.
-        clip: the least value of what ``clip_on`` names, negative.
+        alpha: The weight of the log-policy.
+        temperature: The temperature of the policy.
+        clip: The lower bound of the quantity that ``clip_on`` names, negative or 0.
         clip_on: ``"scaled"`` (the paper: temperature * log policy), ``"log_policy"`` or ``"bonus"``.
-        policy_from: whose policy the bonus takes: ``"target"`` (the paper) or ``"online"`` (BTR's code).
-        gamma: discount of one step.
-        is_one_hot: whether actions are.
-        device: of the buffers.
+        policy_from: The network of the bonus's policy: ``"target"`` (the paper) or ``"online"`` (BTR's code).
+        gamma: The discount of one step.
+        is_one_hot: Whether actions are one-hot.
+        device: The device of the buffers.
     """
 
     alpha: Tensor
@@ -295,40 +278,32 @@ class MunchausenEstimator(SoftEstimator):
             device=device,
         )
         if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha={alpha}: the weight of the log-policy lies in [0, 1]; with 0 use 'soft'")
+            raise ValueError(f"alpha={alpha}: must be in [0, 1]; instead of 0 use 'soft'")
         if not clip <= 0:
-            raise ValueError(f"clip={clip}: the least value of a log-policy is negative or 0")
+            raise ValueError(f"clip={clip}: must be negative or 0")
         if clip_on not in ("scaled", "log_policy", "bonus"):
-            raise ValueError(f"clip_on={clip_on!r}: one of 'scaled', 'log_policy', 'bonus' wanted")
+            raise ValueError(f"clip_on={clip_on!r}: must be 'scaled', 'log_policy' or 'bonus'")
         if policy_from not in ("target", "online"):
-            raise ValueError(f"policy_from={policy_from!r}: one of 'target', 'online' wanted")
+            raise ValueError(f"policy_from={policy_from!r}: must be 'target' or 'online'")
         self.clip_on = clip_on
         self.policy_from = policy_from
         self.register_buffer("alpha", torch.tensor(float(alpha), device=device))
         self.register_buffer("clip", torch.tensor(float(clip), device=device))
 
-    def next_value(
-        self,
-        tensordict: TensorDictBase,
-        target_params: TensorDictBase,
-        params: TensorDictBase | None,
-        online: Quantiles | None,
-    ) -> tuple[Tensor, Tensor]:
+    def next_value(self, given: Given) -> tuple[Tensor, Tensor]:
         """One pass of the target network over states and next states; over next states alone with the online policy."""
-        next_observations = self.next_observations(tensordict)
         if self.policy_from == "online":
-            if online is None:
+            if given.online is None:
                 raise ValueError("online=None: policy_from='online' needs the online network's quantiles of the states")
-            after = self.evaluate(target_params, next_observations, self.num_fractions)
-            return self.soft_value(after), self.bonus(online, tensordict)
+            after = self.evaluate(given.target_params, given.next_states, self.num_fractions)
+            return self.soft_value(after), self.bonus(given.online, given.batch)
         keys = self.evaluate.in_keys
-        states = torch.cat([tensordict.select(*keys), next_observations.select(*keys)])
-        both = self.evaluate(target_params, states, self.num_fractions)
-        before, after = _halves(both)
-        return self.soft_value(after), self.bonus(before, tensordict)
+        states = torch.cat([given.batch.select(*keys), given.next_states.select(*keys)])
+        before, after = _halves(self.evaluate(given.target_params, states, self.num_fractions))
+        return self.soft_value(after), self.bonus(before, given.batch)
 
     def bonus(self, quantiles: Quantiles, tensordict: TensorDictBase) -> Tensor:
-        """What is added to the reward, ``[B]``."""
+        """The bonus that is added to the reward, ``[B]``."""
         index = action_index(tensordict.get(self.tensor_keys.action), quantiles.values, is_one_hot=self.is_one_hot)
         log_policy_BA = log_policy(quantiles.mean(), self.temperature)
         chosen = log_policy_BA.gather(-1, index.unsqueeze(-1)).squeeze(-1)
