@@ -162,7 +162,7 @@ def test_specs_of_blocks(is_one_hot: bool, batch: tuple[int, ...]) -> None:
     assert torch.equal(index, found["action_value"].argmax(-1))
 
 
-def test_actor_refuses() -> None:
+def test_invalid_arguments() -> None:
     with pytest.raises(ValueError, match=r"spec of shape \(\)"):
         QuantileActor(small(MLPIQNetwork, num_slots=2), spec=Categorical(3))
     with pytest.raises(ValueError, match="num_fractions=7"):
@@ -227,7 +227,7 @@ def test_collector_with_cartpole(is_categorical: bool) -> None:
 
 @pytest.mark.parametrize("num_actions", [2, 4])
 def test_a_network_of_another_number_of_actions(num_actions: int) -> None:
-    """With fewer than the environment's it would never take the last ones, and nobody would see why."""
+    """A network with fewer actions than the environment would silently never take the last ones."""
     actor = QuantileActor(MLPIQNetwork(4, num_actions), spec=Categorical(3))
     with pytest.raises(ValueError, match=rf"{num_actions} actions.*num_actions=3"):
         actor(TensorDict({"observation": torch.zeros(5, 4)}, [5]))

@@ -1,4 +1,4 @@
-"""Exploration: how often, what is called greedy, blocks, one-hot actions, and none in evaluation."""
+"""Exploration: how often, which actions count as greedy, blocks, one-hot actions, and none in evaluation."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CRITICAL = {1: 10.83, 2: 13.82, 3: 16.27}  # chi-square, exceeded once in 1000 s
 
 
 def acted(value: list[float], *, slots: tuple[int, ...] = (), is_one_hot: bool = False) -> TensorDict:
-    """What a greedy actor says of states with these values."""
+    """The output of a greedy actor for states with these values."""
     values = torch.tensor(value).expand(NUM, *slots, len(value)).clone()
     action = values.argmax(-1)
     return TensorDict({"action_value": values, "action": one_hot(action, len(value)) if is_one_hot else action}, [NUM])
@@ -159,7 +159,7 @@ def test_keys(make: Callable[..., TensorDictModuleBase]) -> None:
     assert torch.equal(found["greedy"], expected["is_greedy"])
 
 
-def test_refused() -> None:
+def test_invalid_arguments() -> None:
     with pytest.raises(ValueError, match=r"temperature=0\.0"):
         Boltzmann(0.0)
     with pytest.raises(ValueError, match=r"scale=0\.0"):
@@ -167,12 +167,12 @@ def test_refused() -> None:
     with pytest.raises(ValueError, match="actor: it has no noisy layers"):
         NoisyExploration(QuantileActor(small(MLPIQNetwork), spec=Categorical(3)))
     with pytest.raises(ValueError, match="every=0"):
-        NoisyExploration(QuantileActor(small(MLPQRNetwork, linear=NoisyLinear), spec=Categorical(3)), every=0)
+        NoisyExploration(noisy_actor(), every=0)
 
 
 @pytest.mark.parametrize("every", [1, 3])
-def test_noise_is_drawn_every_so_often(every: int) -> None:
-    policy = NoisyExploration(QuantileActor(small(MLPQRNetwork, linear=NoisyLinear), spec=Categorical(3)), every=every)
+def test_noise_is_drawn_at_every_nth_call(every: int) -> None:
+    policy = NoisyExploration(noisy_actor(), every=every)
     batch = TensorDict({"observation": torch.ones(5, 4)}, [5])
     values = [explored(policy, batch, seed=call) for call in range(2 * every)]
     first, second = values[:every], values[every:]
@@ -183,7 +183,7 @@ def test_noise_is_drawn_every_so_often(every: int) -> None:
 
 
 def test_without_noise_in_evaluation() -> None:
-    actor = QuantileActor(small(MLPQRNetwork, linear=NoisyLinear), spec=Categorical(3))
+    actor = noisy_actor()
     policy, batch = NoisyExploration(actor), TensorDict({"observation": torch.ones(5, 4)}, [5])
     noisy = explored(policy, batch)
     with set_exploration_type(ExplorationType.DETERMINISTIC):
@@ -242,7 +242,7 @@ def test_held_actions_fill_blocks_and_one_hot_actions() -> None:
 
 
 @pytest.mark.parametrize("mean_steps", [0.0, 0.5, -1.0, float("inf"), float("nan")])
-def test_actions_last_a_step_at_least(mean_steps: float) -> None:
+def test_invalid_mean_steps(mean_steps: float) -> None:
     with pytest.raises(ValueError, match="mean_steps"):
         EpsilonGreedy(0.1, mean_steps=mean_steps)
 

@@ -1,4 +1,4 @@
-"""Every encoder with every pooling, norm, head and family: builds, learns in every parameter; some are exported."""
+"""Every encoder with every pooling, norm, head and family: all parameters learn; some networks are exported."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ PRODUCT = [
     for layer_norm in (False, True)
     for head in HEADS
 ]
-# Each seventh always: 7 divides no number of choices, so they cover every pair. The others take two minutes.
+# Every seventh runs always: 7 divides no number of choices, so these cover every pair. The others take two minutes.
 CELLS = [
     pytest.param(*cell, id="-".join(map(str, cell)), marks=[] if i % 7 == 0 else [pytest.mark.slow])
     for i, cell in enumerate(PRODUCT)
@@ -94,7 +94,7 @@ def make_batch(keys: list[str], *, size: int = 4, edge: int = 16, num_slots: int
 def learn(
     family: str, network: QuantileNetwork, keys: list[str], *, edge: int = 16, num_slots: int | None = None
 ) -> None:
-    """One step down the gradient, which reaches every parameter."""
+    """One gradient step, in which every parameter has a gradient and the loss decreases."""
     torch.manual_seed(0)
     loss = FAMILIES[family][1](QuantileModule(network, in_keys=keys), action_space="categorical")
     batch = make_batch(keys, edge=edge, num_slots=num_slots)
@@ -119,7 +119,7 @@ def test_matrix(family: str, image: str, pooling: str, norm: str | None, layer_n
 @pytest.mark.parametrize("activation", ["leaky_relu", "relu", "gelu", "crelu"])
 @pytest.mark.parametrize("keys", [["observation"], ["pixels"], ["pixels", "observation"]], ids="+".join)
 @pytest.mark.parametrize("image", IMAGES)
-def test_what_is_seen_and_activations(family: str, activation: str, keys: list[str], image: str) -> None:
+def test_observations_and_activations(family: str, activation: str, keys: list[str], image: str) -> None:
     options = image_of(image, "max", None) if "pixels" in keys else {}
     num_inputs = 4 if "observation" in keys else None
     trunk = partial(ResidualTrunk, hidden_size=8, num_blocks=2)
@@ -182,6 +182,6 @@ def test_export(family: str, image: str, pooling: str, norm: str | None, head: s
     ids=lambda value: value if isinstance(value, str) else "",
 )
 @pytest.mark.parametrize("family", FAMILIES)
-def test_combinations_that_cannot_be(family: str, options: dict[str, Any], message: str) -> None:
+def test_invalid_combinations(family: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         small(family, **options)

@@ -1,4 +1,4 @@
-"""Every loss with every network that it takes and every estimator, small; and batches for them."""
+"""Small losses: each with every network that it accepts and every estimator; and batches for them."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def make_batch(*shape: int, num_slots: int | None = None, is_one_hot: bool = Fal
 
 
 def losses_of(loss: QuantileLoss, batch: TensorDict, *, seed: int = 7) -> dict[str, Tensor]:
-    """All outputs, with the same fractions and noise for the same seed; the batch stays as it is."""
+    """All outputs, with the same fractions and noise for the same seed; the batch is not changed."""
     torch.manual_seed(seed)
     return {key: value.detach().clone() for key, value in loss(batch.clone()).items()}
 

@@ -1,4 +1,4 @@
-"""Bad input is named: arguments at construction, batches and networks at first use."""
+"""Errors name invalid input: arguments at construction, batches and networks at first use."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_check_finite_names_results() -> None:
 
 
 @pytest.mark.parametrize("loss_class", [IQNLoss, QRDQNLoss, FQFLoss])
-def test_action_space_that_cannot_be_known(loss_class: LossClass) -> None:
+def test_unknown_action_space(loss_class: LossClass) -> None:
     network = small(MLPFQFNetwork if loss_class is FQFLoss else MLPNQNetwork)
     with pytest.raises(ValueError, match="action_space=None: a QuantileModule"):
         loss_class(network)
@@ -162,7 +162,7 @@ def foreign(in_keys: list[str]) -> TensorDictModule:
     return TensorDictModule(nn.Linear(4, 3), in_keys=in_keys, out_keys=["quantile_values"])
 
 
-def test_networks_that_do_not_fit() -> None:
+def test_invalid_networks() -> None:
     ignores = "value_network: its values do not depend on the fractions"
     with pytest.raises(ValueError, match=ignores):
         IQNLoss(small(MLPQRNetwork), action_space="categorical")

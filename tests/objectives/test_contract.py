@@ -1,4 +1,4 @@
-"""What every loss keeps with every network and every estimator, as TorchRL's trainers expect it."""
+"""The contract of TorchRL's losses, for every loss with every network and every estimator."""
 
 from __future__ import annotations
 

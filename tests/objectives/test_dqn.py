@@ -1,4 +1,4 @@
-"""TorchRL's DQN loss under the trainer's names: targets worked by hand, what it refuses, a state dict that stays."""
+"""TorchRL's DQN loss with the names of our estimators: targets by hand, invalid arguments, an unchanged state dict."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_targets_by_hand(estimator: str, terminated: bool, steps: int, after: fl
 
 
 def test_double_targets_let_the_online_network_choose() -> None:
-    """Online weights 2 and 1 choose action 0, which the target network values 3; greedy targets take its 5."""
+    """Online weights 2 and 1 choose action 0, whose target value is 3; greedy targets take the target network's 5."""
     found = {}
     for estimator in ("greedy", "double"):
         loss = by_hand().make_value_estimator(estimator, gamma=0.5)
@@ -105,7 +105,7 @@ def test_the_state_dict_does_not_depend_on_use() -> None:
     assert any("gamma" in key for key in before)
 
 
-def test_messages() -> None:
+def test_invalid_arguments() -> None:
     with pytest.raises(ValueError, match="munchausen"):
         by_hand().make_value_estimator("munchausen", gamma=0.5)
     noisy = QuantileActor(MLPQRNetwork(1, 2, num_fractions=1, linear="noisy"), spec=Categorical(2))

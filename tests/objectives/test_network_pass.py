@@ -1,4 +1,4 @@
-"""How losses run networks: how often, with which noise, in which precision, and foreign ones."""
+"""How losses evaluate networks: number of passes, noise, precision, and foreign networks."""
 
 from __future__ import annotations
 
@@ -224,8 +224,7 @@ def test_parameters_can_be_drawn_anew(loss_class: LossClass, network_class: Netw
     assert not torch.equal(losses_of(loss, batch)["loss"], before)
 
 
-def test_what_the_loss_leaves_behind() -> None:
-    # Not the network's own weights, and no entries but the priority.
+def test_only_the_priority_is_written() -> None:
     network = small(MLPQRNetwork)
     loss, batch = QRDQNLoss(network, action_space="categorical"), make_batch(5)
     before = set(batch.keys(True, True))
@@ -241,7 +240,7 @@ def test_what_the_loss_leaves_behind() -> None:
     + [(IQNLoss, MLPIQNetwork, estimator) for estimator in ESTIMATORS if estimator != "munchausen"],
 )
 def test_compile(loss_class: LossClass, network_class: NetworkClass, estimator: str) -> None:
-    # Midpoints, since compiled random numbers are others.
+    # Midpoints, since compiled code draws other random numbers.
     options = {"source": MidpointFractions()} if loss_class is IQNLoss else {}
     loss, batch = make_loss(loss_class, network_class, estimator, **options), make_batch(32)
     expected_batch = batch.clone()

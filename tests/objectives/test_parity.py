@@ -40,7 +40,7 @@ NUM_SAMPLES, NUM_TARGETS = 5, 4
 
 
 class Recorded(StratifiedFractions):
-    """Remembers what it drew."""
+    """Records its draws."""
 
     def __init__(self) -> None:
         super().__init__()

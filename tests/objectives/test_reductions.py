@@ -136,7 +136,7 @@ def test_normalizer_of_points_changes_nothing() -> None:
     ("options", "message"),
     [({"clamp_ratio": 0.5}, "clamp_ratio=0.5"), ({"decay": 1.0}, "decay=1.0")],
 )
-def test_normalizer_refuses(options: dict[str, float], message: str) -> None:
+def test_invalid_normalizers(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SelfLossNormalizer(**options)
 

@@ -79,7 +79,7 @@ def test_soft_update_copies_buffers_and_follows_to_other_types() -> None:
 
 
 @pytest.mark.parametrize("updater", [partial(SoftUpdate, tau=0.5), partial(HardUpdate, period=3)])
-def test_networks_are_equal_when_an_updater_comes(updater: Callable[[QuantileLoss], object]) -> None:
+def test_an_updater_makes_networks_equal_at_construction(updater: Callable[[QuantileLoss], object]) -> None:
     loss = make_loss(QRDQNLoss, MLPQRNetwork)
     shift_online(loss, 1.0)
     updater(loss)
@@ -87,7 +87,7 @@ def test_networks_are_equal_when_an_updater_comes(updater: Callable[[QuantileLos
     assert all(torch.equal(value, online[name]) for name, value in weights(loss.target_value_network_params).items())
 
 
-def test_soft_update_goes_on_from_a_file_of_torchrls() -> None:
+def test_soft_update_resumes_from_torchrls_state() -> None:
     loss = make_loss(QRDQNLoss, MLPQRNetwork)
     theirs = TorchRLSoftUpdate(loss, tau=0.3).state_dict()
     assert theirs, "which has something that ours has not"
@@ -102,7 +102,7 @@ def test_soft_update_goes_on_from_a_file_of_torchrls() -> None:
 
 
 @pytest.mark.parametrize("tau", [-0.1, 1.5, float("nan")])
-def test_soft_update_refuses_what_is_no_share(tau: float) -> None:
+def test_invalid_tau(tau: float) -> None:
     with pytest.raises(ValueError, match="tau="):
         SoftUpdate(make_loss(QRDQNLoss, MLPQRNetwork), tau=tau)
 
@@ -150,7 +150,7 @@ def test_hard_update_leaves_noise() -> None:
     assert all(torch.equal(a, b) for a, b in zip(noise(), before, strict=True))
 
 
-def test_hard_update_goes_on_where_it_was() -> None:
+def test_hard_update_resumes() -> None:
     loss = make_loss(QRDQNLoss, MLPQRNetwork)
     updater, other = HardUpdate(loss, period=3), HardUpdate(loss, period=3)
     updater.step()
@@ -159,7 +159,7 @@ def test_hard_update_goes_on_where_it_was() -> None:
     assert other.step()
 
 
-def test_hard_update_silences_the_reminder(recwarn: pytest.WarningsRecorder) -> None:
+def test_hard_update_silences_torchrls_warning(recwarn: pytest.WarningsRecorder) -> None:
     loss = make_loss(QRDQNLoss, MLPQRNetwork, delay_value=False)
     with pytest.raises(ValueError, match="delay_value=True"):
         HardUpdate(loss, period=2)

@@ -22,7 +22,7 @@ from tm_torchrl.modules.quantiles.fractions import midpoints
 
 
 class Given(nn.Module):
-    """A decoder that says what it was told: [B, K + 2, A]."""
+    """A decoder with given outputs [B, K + 2, A]."""
 
     def __init__(self, raw: Tensor) -> None:
         super().__init__()
@@ -148,6 +148,6 @@ def test_dueling_by_hand(num_outputs: int | None, num_slots: int | None) -> None
 
 
 @pytest.mark.parametrize("name", ["num_actions", "num_slots", "num_outputs"])
-def test_decoders_refuse_nothing(name: str) -> None:
+def test_counts_of_a_decoder_are_at_least_1(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}=0"):
         Decoder(**({"num_features": 4, "num_actions": 2} | {name: 0}))

@@ -1,4 +1,4 @@
-"""Action blocks: mixers of slots and values for each slot, in every family; by hand, in a step down, and exported."""
+"""Action blocks: mixers and values for each slot in every family; by hand, in a gradient step, and exported."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_a_mixer_of_another_size() -> None:
     ],
     ids=str,
 )
-def test_blocks_that_cannot_be(family: str, options: dict[str, Any], message: str) -> None:
+def test_invalid_blocks(family: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small(family, **options)
 
