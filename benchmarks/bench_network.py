@@ -26,10 +26,10 @@ from tensordict import TensorDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.results_file import add_results_argument, describe_run, write_results
-from tm_torchrl.algorithms.quantile import build_actor, build_learner
+from tm_torchrl.algorithms import make_algorithm
+from tm_torchrl.algorithms.transitions import random_transitions
 from tm_torchrl.settings import compose_settings
-from tm_torchrl.tasks.build import build_task
-from tm_torchrl.trainers.hooks.probe import random_transitions
+from tm_torchrl.tasks.task import make_task
 from tm_torchrl.trainers.malloc import keep_freed_memory
 
 EXPERIMENT = "experiment=btr"
@@ -66,11 +66,11 @@ def make_update(
     torch.manual_seed(0)
     settings = compose_settings([EXPERIMENT, *overrides])
     settings["learner"]["compile"] = compiled
-    task = build_task(settings)
-    actor = build_actor(settings, task, device=torch.device(device))
+    task = make_task(settings)
+    algorithm = make_algorithm({**settings, "precision": precision}, task, device=device)
     if channels_last:
-        actor.to(memory_format=torch.channels_last)
-    learner = build_learner(settings, actor, precision=precision)
+        algorithm.learner.loss.to(memory_format=torch.channels_last)
+    learner = algorithm.learner
     learner.learning_rate = 1e-5  # the batch is always the same
     batch = transitions(task, size=batch_size, num_steps=settings["replay"]["num_steps"], device=device)
     return lambda: learner.update(batch.clone(False))  # it writes priorities

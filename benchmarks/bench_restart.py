@@ -21,10 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from benchmarks.results_file import describe_run, write_results
-from tm_torchrl.algorithms.quantile import build_actor, build_policy
 from tm_torchrl.settings import compose_settings
-from tm_torchrl.tasks.build import build_task
-from tm_torchrl.trainers.builders import build_collector
+from tm_torchrl.tasks.task import make_task
+from tm_torchrl.trainers.run import make_training
 
 SIGNALS = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP}
 
@@ -32,10 +31,8 @@ SIGNALS = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP}
 def pause_s(kind: str, name: str) -> float:
     """One failure of the first worker."""
     settings = compose_settings([f"collector={kind}"])
-    task = build_task(settings)
-    cpu = torch.device("cpu")
-    policy = build_policy(settings, build_actor(settings, task, device=cpu))
-    collector = build_collector(settings, task, policy, device=cpu, log=lambda message: None)
+    task = make_task(settings)
+    collector = make_training({**settings, "precision": "float32"}, task).source
     try:
         for _ in range(4):
             next(collector)

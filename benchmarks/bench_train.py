@@ -28,10 +28,10 @@ from benchmarks.results_file import add_results_argument, describe_run, write_re
 from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.settings import compose_settings
 from tm_torchrl.sim import Starts
-from tm_torchrl.tasks.build import build_task
+from tm_torchrl.tasks.task import make_task
 from tm_torchrl.trainers import Training
-from tm_torchrl.trainers.builders import build_training
 from tm_torchrl.trainers.malloc import keep_freed_memory
+from tm_torchrl.trainers.run import make_training
 from tm_torchrl.world.tracker import Limits
 
 WARM_UP_FRAMES = 8_192
@@ -43,12 +43,10 @@ class Loop:
 
     def __init__(self, precision: str) -> None:
         self.settings = compose_settings(["collector=single", "total_frames=1000000000"])
-        task = build_task(self.settings)
-        self.training: Training = build_training(
-            self.settings, task=task, precision=precision, device=torch.device("cpu"), log=print
-        )
+        task = make_task(self.settings)
+        self.training: Training = make_training({**self.settings, "precision": precision}, task, log=print)
         self.training.set_schedules()
-        self.batches = iter(self.training.collector)
+        self.batches = iter(self.training.source)
         self.arithmetic_s = 0.0
 
     def run(self, frames: int) -> float:
@@ -59,25 +57,25 @@ class Loop:
             steps = next(self.batches)
             t.frames += steps.numel()
             t.episodes.add(steps)
-            t.replay.extend(steps)
+            t.algorithm.memory.extend(steps)
             t.set_schedules()
-            for _ in range(t.replay.num_updates()):
-                batch = t.replay.sample()
-                t.losses = t.learner.update(batch)
-                t.replay.update_priorities(batch)
-            t.collector.push_weights()
+            for batch in t.algorithm.memory.batches():
+                t.losses = dict(t.algorithm.learner.update(batch))
+                t.algorithm.memory.seen(batch)
+            t.source.push_weights()
         return time.process_time() - begin
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[None]:
         """Counts CPU seconds in simulator, network and loss into ``arithmetic_s``."""
         t = self.training
-        env = t.collector._crews[0].collector.env  # type: ignore[attr-defined]
+        algorithm: Any = t.algorithm
+        env = t.source._groups[0].collector.env.env  # type: ignore[attr-defined]
         places: list[tuple[Any, str]] = [
             (env.race, "step"),
             (env.race, "reset"),
-            (t.actor.quantile_module.network, "quantiles"),
-            (t.learner, "update"),
+            (algorithm.actor.quantile_module.network, "quantiles"),
+            (algorithm.learner, "update"),
         ]
         before = [(place, name, getattr(place, name)) for place, name in places]
         depth = [0]

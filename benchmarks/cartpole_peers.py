@@ -40,21 +40,20 @@ def returns_of(act: Any) -> float:
 def run_ours(seed: int, folder: Path, overrides: Sequence[str] = ()) -> dict[str, float]:
     """``experiment=cartpole_iqn``, with changes."""
     from tm_torchrl.settings import compose_settings
-    from tm_torchrl.tasks.build import build_task
-    from tm_torchrl.trainers.builders import build_training
+    from tm_torchrl.tasks.task import make_task
     from tm_torchrl.trainers.hooks.evaluate import Evaluate
     from tm_torchrl.trainers.loop import run_loop
+    from tm_torchrl.trainers.run import make_training
+    from tm_torchrl.trainers.training import Hook
 
     settings = compose_settings(["experiment=cartpole_iqn", f"seed={seed}", *overrides])
-    task = build_task(settings)
-    training = build_training(settings, task=task, precision="float32", device=torch.device("cpu"), log=print)
+    task = make_task(settings)
+    training = make_training({**settings, "precision": "float32"}, task, log=print)
     spent = {"evaluation": 0.0}
     rows = settings["evaluation"]
-    evaluate = Evaluate(
-        task, training.actor, num=rows["num"], every_frames=rows["every_frames"], target_score=rows["target_score"]
-    )
+    evaluate = Evaluate(num=rows["num"], every_frames=rows["every_frames"], target_score=rows["target_score"])
 
-    class Timed:
+    class Timed(Hook):
         def after_batch(self, of: Any) -> None:
             begin = time.process_time()
             evaluate.after_batch(of)
@@ -64,7 +63,7 @@ def run_ours(seed: int, folder: Path, overrides: Sequence[str] = ()) -> dict[str
     begin = time.process_time()
     run_loop(training)
     seconds = time.process_time() - begin - spent["evaluation"]
-    training.collector.shutdown()
+    training.source.shutdown()
     score = evaluate.best[0] if evaluate.best else 0.0
     return {"cpu_s": seconds, "steps": float(training.frames), "score": score}
 

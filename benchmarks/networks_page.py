@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.results_file import RESULTS
 from tm_torchrl.settings.construct import ConfigError, construct
 from tm_torchrl.settings.tree import compose_settings
-from tm_torchrl.tasks.build import build_task
+from tm_torchrl.tasks.task import make_task
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "networks.md"
 PIXELS = "env.pixels=true"
@@ -131,7 +131,7 @@ def overrides_of(settings: str) -> list[str]:
 def describe(settings: str) -> tuple[int, int]:
     """Features behind the encoder, and parameters of the network."""
     composed = compose_settings(overrides_of(settings))
-    arguments = build_task(composed).network_arguments()
+    arguments = make_task(composed).network_arguments()
     network = construct(composed["objective"]["network"], name="objective.network", **arguments)()
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return int(network.encoder.num_features), parameters
@@ -140,7 +140,7 @@ def describe(settings: str) -> tuple[int, int]:
 def absent(preset: str) -> str:
     """Why a preset cannot be built."""
     try:
-        build_task(compose_settings([f"experiment={preset}"]))
+        make_task(compose_settings([f"experiment={preset}"]))
     except ConfigError as error:
         return str(error).removeprefix("experiment: it needs ").partition(", which this version")[0]
     raise SystemExit(f"{preset} can be built now: move it into STACKS")

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 import tm_torchrl  # noqa: F401 - registers the simulator with gymnasium
 from tm_torchrl.experiments.run_process import RUN, write_result
 from tm_torchrl.record.run_folder import RunFolder
-from tm_torchrl.tasks.build import build_task
 from tm_torchrl.tasks.gymnasium import GymnasiumTask
+from tm_torchrl.tasks.task import make_task
 from tm_torchrl.tasks.trackmania import TrackManiaTask
 from tm_torchrl.trainers.malloc import resident_mb
 
@@ -37,7 +37,7 @@ class PeerTask:
 
     def __init__(self, settings: Mapping[str, Any], folder: Path) -> None:
         self.settings = settings
-        self.task = build_task(settings)
+        self.task = make_task(settings)
         self.name = str(settings["environment"])
         self.seed = int(settings["seed"])
         self.total_frames = int(settings["total_frames"])

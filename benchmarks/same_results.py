@@ -27,7 +27,7 @@ SMALL = ["objective.network.hidden_sizes=[32,32]", "objective.network.head_size=
 CELLS: dict[str, list[str]] = {
     "drive": [],
     "cartpole": ["experiment=cartpole_iqn", "evaluation.target_score=null"],
-    "mini_race": ["env.track=oval", "replay=prioritized", "replay.mini_race={num_actions: 140}"],
+    "mini_race": ["env.track=oval", "replay=prioritized", "replay.mini_race={num_actions: 140, seed: 3}"],
     "pixels": [
         *("env.track=oval", "network=classic", "env.pixels=true", "env.num_envs=16", *SMALL),
         *("replay.storage=frames", "replay.learning_starts=2000", "replay.batch_size=16"),

@@ -18,7 +18,7 @@ from tm_torchrl.agents import load_agent
 from tm_torchrl.agents.export import GreedyPolicy, disagreements, export_policy, visited_states
 from tm_torchrl.trainers.loop import INTERRUPTED
 from tm_torchrl.trainers.managed import ManagedAgent
-from tm_torchrl.trainers.run import Summary, summary_text
+from tm_torchrl.trainers.summary import Summary, summary_text
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 ROW = {"task": "CartPole-v1", "return_mean": 1.0, "num_episodes": 2}
@@ -103,7 +103,7 @@ def test_evaluate_prints_json_and_nothing_else(run: Path) -> None:
 
 
 def test_evaluate_says_what_is_wrong(run: Path, tmp_path: Path) -> None:
-    assert "is no run folder" in call("evaluate.py", tmp_path).stderr
+    assert "is not a run folder" in call("evaluate.py", tmp_path).stderr
     assert "did you mean oval" in call("evaluate.py", run / "drive", "track=ovall").stderr
     assert "--laps 0" in call("evaluate.py", run / "drive", "--laps", "0").stderr
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import doctest
 import importlib
+from typing import Any
 
 import pytest
-import torch
 
 from benchmarks.peer_pace import Pace
 from benchmarks.suite_cells import Cell, Suite, digest, merged
-from tm_torchrl.algorithms.quantile import build_actor, build_learner, build_policy
+from tm_torchrl.algorithms import make_algorithm
 from tm_torchrl.objectives.value_estimators import DoubleEstimator, MunchausenEstimator
 from tm_torchrl.settings import ConfigError
 from tm_torchrl.settings.tree import differences
-from tm_torchrl.tasks.build import build_task
+from tm_torchrl.tasks.task import make_task
 
 SUITE = Suite()
 OURS = [name for name, about in SUITE.algorithms.items() if "peer" not in about]
@@ -37,15 +37,16 @@ def test_every_cell_of_a_grid_has_settings(environment: str) -> None:
 @pytest.mark.parametrize("environment", ["cartpole", "hillside"])
 def test_every_algorithm_can_be_built(algorithm: str, environment: str) -> None:
     settings = SUITE.settings(Cell(algorithm, environment, 0))
-    task = build_task(settings)
-    actor = build_actor(settings, task, device=torch.device("cpu"))
-    learner = build_learner(settings, actor, precision="float32")
+    task = make_task(settings)
+    built: Any = make_algorithm({**settings, "precision": "float32"}, task)
+    actor, learner = built.actor, built.learner
     trained = {id(weights) for group in learner.optimizer.param_groups for weights in group["params"]}
     assert trained >= {id(weights) for weights in actor.parameters() if weights.requires_grad}
-    kinds = {"double": DoubleEstimator, "munchausen": MunchausenEstimator}
-    wanted = kinds.get(settings["estimator"]["name"])
+    wanted = {f"tm_torchrl.objectives.{kind.__name__}": kind for kind in (DoubleEstimator, MunchausenEstimator)}.get(
+        settings["estimator"]["_target_"]
+    )
     assert wanted is None or algorithm == "dqn" or type(learner.loss.value_estimator) is wanted
-    assert build_policy(settings, actor).schedules.keys() <= {"epsilon", "perturbed"}
+    assert built.schedules().keys() <= {"epsilon", "perturbed", "learning_rate", "gamma", "beta"}
 
 
 @pytest.mark.parametrize("environment", ["cartpole", "hillside", "lunarlander"])

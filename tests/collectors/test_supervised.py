@@ -150,7 +150,7 @@ def test_an_environment_that_cannot_be_made_is_an_error_at_once(kind: str) -> No
 def test_too_many_failures_end_with_the_last_traceback(build: Callable[..., SupervisedCollector]) -> None:
     collector = build(kind="single", max_restarts=0)
     next(collector)
-    collector._crews[0].collector.env.watch.step = None
+    collector._groups[0].collector.env.env._step = None
     with pytest.raises(WorkerError, match="workers failed 1 times within 10 minutes"):
         next(collector)
 

@@ -14,22 +14,24 @@ from tensordict import TensorDict, TensorDictBase
 
 from tests.collectors.test_supervised import posix, wait_for_all
 from tm_torchrl.collectors.supervised import SupervisedCollector
-from tm_torchrl.data import CapacitySchedule, NStep, ReuseBudget, make_replay_buffer
+from tm_torchrl.data import NStep
 from tm_torchrl.data.replay import Replay
 
 Build = Callable[..., SupervisedCollector]
 
 
 def make_replay(storage: str = "memory") -> Replay:
-    return Replay(
-        lambda capacity: make_replay_buffer(
-            capacity=capacity, batch_size=2, prioritized=False, storage=storage, seed=0
-        ),
-        n_step=NStep(3, gamma=1.0, frame_ids=storage == "frames", extra_keys=[("collector", "lane")]),
-        capacity=CapacitySchedule([(0, 10_000, 1)]),
-        budget=ReuseBudget(uses_per_transition=1),
+    replay = Replay(
+        capacity=10_000,
+        learning_starts=1,
         batch_size=2,
+        uses_per_transition=1,
+        num_steps=3,
+        gamma=1.0,
+        storage=storage,
     )
+    replay.n_step = NStep(3, gamma=1.0, frame_ids=storage == "frames", extra_keys=[("collector", "lane")])
+    return replay
 
 
 def worker_of(batch: TensorDictBase) -> int:

@@ -1,8 +1,8 @@
-"""What a crew does at the end of its collector."""
+"""What a group does at the end of its collector."""
 
 from __future__ import annotations
 
-from tm_torchrl.collectors import worker_group as crew
+from tm_torchrl.collectors import worker_group as group
 
 
 class Sender:
@@ -25,7 +25,7 @@ class FailedCollector:
 def test_weight_senders_are_ended_with_their_collector() -> None:
     """Left to the end of the interpreter they wait there for ever, for a thread that cannot start any more."""
     collector = FailedCollector()
-    crew._shut_down(collector, num_threads=1)
+    group._shut_down(collector, num_threads=1)
     assert collector._weight_sync_schemes["policy"].is_shut_down
 
 
@@ -33,4 +33,4 @@ def test_a_collector_without_weight_senders_is_shut_down_too() -> None:
     for senders in (None, {}):
         collector = FailedCollector()
         collector._weight_sync_schemes = senders  # type: ignore[assignment]
-        crew._shut_down(collector, num_threads=1)
+        group._shut_down(collector, num_threads=1)

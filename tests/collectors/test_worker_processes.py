@@ -20,9 +20,9 @@ import pytest
 from tests.collectors.failing_env import CountingBatch, make_policy
 from tests.collectors.test_supervised import posix
 from tm_torchrl.collectors import watchdog as watched_work
-from tm_torchrl.collectors import worker_group as crew
+from tm_torchrl.collectors import worker_group as group
 from tm_torchrl.collectors.supervised import SupervisedCollector, WorkerError
-from tm_torchrl.collectors.watchdog import WatchedWork, WorkerFailed
+from tm_torchrl.collectors.watchdog import WatchedFuture, WorkerFailed
 from tm_torchrl.collectors.worker_env import Channel
 
 slow = pytest.mark.slow
@@ -59,8 +59,8 @@ if __name__ == "__main__":
 """
 
 
-def watched(work: Callable[[], object], folder: Path, *, timeout_s: float) -> WatchedWork:
-    return WatchedWork(work, channels=[Channel(folder, 3)], processes=list, timeout_s=timeout_s, what="step")
+def watched(work: Callable[[], object], folder: Path, *, timeout_s: float) -> WatchedFuture:
+    return WatchedFuture(work, channels=[Channel(folder, 3)], processes=list, timeout_s=timeout_s, what="step")
 
 
 def test_time_in_which_the_trainer_itself_stood_still_is_not_the_workers(
@@ -91,7 +91,7 @@ def never(num_envs: int) -> CountingBatch:
 
 @pytest.mark.parametrize("kind", ["multi_sync", "multi_async"])
 def test_a_start_that_never_ends_is_an_error_and_leaves_no_process(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew, "START_TIMEOUT_S", 3.0)
+    monkeypatch.setattr(group, "START_TIMEOUT_S", 3.0)
     collector = SupervisedCollector([partial(never, num_envs=2)], make_policy(), kind=kind)
     with pytest.raises(WorkerError, match="no worker made a start for 3 s: worker 0 hangs or was stopped"):
         next(collector)
@@ -105,7 +105,7 @@ def test_a_start_that_never_ends_is_an_error_and_leaves_no_process(kind: str, mo
 def test_workers_that_are_just_being_started_are_ended_too(kind: str) -> None:
     collector = SupervisedCollector([partial(CountingBatch, num_envs=2)] * 2, make_policy(), kind=kind)
     collector._prepare()
-    for one in collector._crews:
+    for one in collector._groups:
         one.ask(collector._staged)
     while len(processes := collector._processes()) < 2:
         time.sleep(0.01)
@@ -126,8 +126,8 @@ def test_a_worker_that_ends_while_it_is_handed_memory_leaves_no_traceback(
 ) -> None:
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
     if is_hidden:
-        crew.hide_broken_handovers()
-        crew.hide_broken_handovers()
+        group.hide_broken_handovers()
+        group.hide_broken_handovers()
     sharer: Any = resource_sharer._resource_sharer  # type: ignore[attr-defined]
     address, key = sharer.register(lambda connection, pid: connection.send("memory"), lambda: None)
     worker = socket.socket(socket.AF_UNIX)
@@ -141,7 +141,7 @@ def test_a_worker_that_ends_while_it_is_handed_memory_leaves_no_traceback(
 def test_other_errors_are_printed_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(sys, "excepthook", lambda *arguments: seen.append(arguments))
-    crew.hide_broken_handovers()
+    group.hide_broken_handovers()
     try:
         raise ConnectionResetError
     except ConnectionResetError:

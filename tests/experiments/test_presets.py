@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tm_torchrl.algorithms import make_algorithm
 from tm_torchrl.algorithms.learner import Learner
-from tm_torchrl.algorithms.quantile import build_actor, build_learner, build_policy, build_replay
 from tm_torchrl.data import TensorDictPrioritizedReplayBuffer
 from tm_torchrl.data.replay import Replay
 from tm_torchrl.envs.transforms import RandomShift
@@ -29,7 +29,7 @@ from tm_torchrl.modules import (
 from tm_torchrl.objectives.value_estimators import MunchausenEstimator
 from tm_torchrl.settings import ConfigError, compose_settings
 from tm_torchrl.settings.tree import config_folder, differences
-from tm_torchrl.tasks.build import build_task
+from tm_torchrl.tasks.task import make_task
 
 FILES = sorted((config_folder() / "experiment").glob("*.yaml"))
 BASELINE = "iqn_pixels"
@@ -91,19 +91,17 @@ def build(name: str) -> Built:
     settings = compose_settings([f"experiment={name}", *SMALL])
     if settings["env"]["_target_"].endswith("TrackManiaTask"):
         settings["env"]["track"] = "oval"
-    task = build_task(settings)
-    actor = build_actor(settings, task, device=torch.device("cpu"))
-    learner = build_learner(settings, actor, precision="float32")
-    policy = build_policy(settings, actor)
-    policy.set_frames(0)
-    replay = build_replay(settings, task)
+    task = make_task(settings)
+    algorithm: Any = make_algorithm({**settings, "precision": "float32"}, task)
+    for schedule, apply in algorithm.schedules().values():
+        apply(schedule(0))
     env = task.make_env(num_envs=4)
     with torch.no_grad():
-        steps = env.rollout(8, policy.module, break_when_any_done=False)
+        steps = env.rollout(8, algorithm.policy, break_when_any_done=False)
     env.close()
     steps["collector", "traj_ids"] = torch.arange(4).unsqueeze(1).expand(4, 8)  # collectors write them
-    replay.extend(steps)
-    return Built(settings, replay, learner, actor.quantile_module.network)
+    algorithm.memory.extend(steps)
+    return Built(settings, algorithm.memory, algorithm.learner, algorithm.actor.quantile_module.network)
 
 
 def moved(before: dict[str, Tensor], network: nn.Module) -> list[str]:
@@ -124,7 +122,7 @@ def test_an_update_moves_every_layer(name: str) -> None:
     assert float(losses["loss"]) > 0
     still = before.keys() - set(moved(before, built.network))
     assert not {name for name in still if name.endswith("weight")}
-    built.replay.update_priorities(batch)
+    built.replay.seen(batch)
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.stem not in GYMNASIUM], ids=lambda path: path.stem)
@@ -153,7 +151,7 @@ def test_an_experiment_changes_one_thing(name: str) -> None:
 @pytest.mark.parametrize("name", MISSING)
 def test_what_is_not_built_yet_is_refused(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        build_task(compose_settings([f"experiment={name}"]))
+        make_task(compose_settings([f"experiment={name}"]))
     assert str(caught.value).startswith(MISSING[name])
 
 
@@ -188,5 +186,5 @@ def test_an_augmentation_needs_images() -> None:
     settings = compose_settings(
         ["env.track=oval", "replay.augmentation={_target_: tm_torchrl.envs.transforms.RandomShift, pad: 4}"]
     )
-    with pytest.raises(ConfigError, match=r"replay\.augmentation: it changes images, and there are none"):
-        build_replay(settings, build_task(settings))
+    with pytest.raises(ConfigError, match=r"^replay\.augmentation="):
+        make_algorithm(settings, make_task(settings))

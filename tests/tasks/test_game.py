@@ -14,20 +14,20 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from tests.game.emulator.faults import FaultyServer
 from tests.game.ways import served
-from tm_torchrl.algorithms.quantile import build_actor, build_policy
 from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.game import GameGone
-from tm_torchrl.game.emulator.faults import FaultyServer
 from tm_torchrl.game.emulator.protocol2 import Protocol2Server
 from tm_torchrl.settings import compose_settings
-from tm_torchrl.settings.construct import ConfigError
-from tm_torchrl.tasks.build import build_task
+from tm_torchrl.settings.construct import ConfigError, construct_later
 from tm_torchrl.tasks.game import GameTask
+from tm_torchrl.tasks.task import make_task
 from tm_torchrl.tracks import load_track
 from tm_torchrl.trainers import train
-from tm_torchrl.trainers.builders import build_collector
+from tm_torchrl.trainers.run import make_training
 from tm_torchrl.world.actions import FORWARD
 from tm_torchrl.world.car_row import CAR_ROW
 from tm_torchrl.world.tracker import Limits
@@ -64,14 +64,14 @@ def one_game(server: Protocol2Server) -> list[str]:
 
 
 def task_of(overrides: list[str]) -> GameTask:
-    task = build_task(compose_settings(overrides))
+    task = make_task(compose_settings(overrides))
     assert isinstance(task, GameTask)
     return task
 
 
 def test_two_emulators_and_one_to_evaluate_in() -> None:
     task = task_of(EMULATORS)
-    assert (task.num_envs, task.num_workers, task.game.home, task.label) == (2, 2, 2, "oval")
+    assert (task.num_envs, task.num_workers, task.game.evaluation_instance, task.label) == (2, 2, 2, "oval")
     assert task.in_keys == ["observation"] and task.network_arguments()["num_inputs"] == 184
     assert task.game.launcher.track == "oval"  # type: ignore[union-attr]
     assert [task.game.client_of(k).address for k in range(3)] == [0, 0, 0]
@@ -84,25 +84,25 @@ def test_two_emulators_and_one_to_evaluate_in() -> None:
     [
         (["env=game"], "say which game, such as game=emulator2"),
         (["env=game", "game=emulater2"], "did you mean emulator2"),
-        ([*EMULATORS, "game.num=0"], "num=0: 1 to 256 instances"),
-        ([*EMULATORS, "game.num=100000"], "num=100000: 1 to 256 instances"),
-        (["env=game", "game=tmi2", "game.first_address=0"], "first_address=0: where nobody starts the games"),
-        ([*EMULATORS, "game.has_evaluation_instance=false"], "which of them would be evaluated in"),
+        ([*EMULATORS, "game.num=0"], "num=0: must be 1 to 256"),
+        ([*EMULATORS, "game.num=100000"], "num=100000: must be 1 to 256"),
+        (["env=game", "game=tmi2", "game.first_address=0"], "first_address=0"),
+        ([*EMULATORS, "game.has_evaluation_instance=false"], "num=2, has_evaluation_instance=false"),
         ([*EMULATORS, "env.action_block=3"], "action_block=3"),
         ([*EMULATORS, "env.past_starts=2"], "past_starts=2"),
         ([*EMULATORS, "env.evaluation_laps=0"], "evaluation_laps=0"),
         ([*EMULATORS, "game.client.hold_s=0"], "hold_s=0"),
-        (["env=game", "game=tmi2", "game.first_address=65535"], "first_address=65535: of instance 1: port=65536: 1 to"),
-        (["env=game", "game=tmi2", "game.first_address=-1"], "of instance 0: port=-1: 1 to 65535"),
-        (["env=game", "game=tmi2", "game.first_address=TMInterface0"], "2.x listens at a port"),
-        (["env=game", "game=tmi1", "game.first_address=../x0"], r"channel='../x0': letters, digits and _"),
-        ([*EMULATORS, "game.pauses_s=[-1]"], r"pauses_s=\[-1\]: seconds"),
+        (["env=game", "game=tmi2", "game.first_address=65535"], "first_address=65535: instance 1: port=65536"),
+        (["env=game", "game=tmi2", "game.first_address=-1"], "first_address=-1: instance 0: port=-1"),
+        (["env=game", "game=tmi2", "game.first_address=TMInterface0"], "address='TMInterface0': must be a port"),
+        (["env=game", "game=tmi1", "game.first_address=../x0"], r"channel='\.\./x0': "),
+        ([*EMULATORS, "game.pauses_s=[-1]"], r"pauses_s=\[-1\]"),
         ([*EMULATORS, "game.relaunch_after=0"], "relaunch_after=0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        build_task(compose_settings(overrides))
+        make_task(compose_settings(overrides))
 
 
 @pytest.mark.parametrize(
@@ -117,9 +117,9 @@ def test_settings_that_cannot_be_are_refused(overrides: list[str], message: str)
 )
 def test_collections_that_games_cannot_share_are_refused(overrides: list[str], message: str) -> None:
     settings = compose_settings(overrides)
-    task = build_task(settings)
+    task = make_task(settings)
     with pytest.raises(ConfigError, match=message):
-        build_collector(settings, task, None, device=torch.device("cpu"), log=print)  # type: ignore[arg-type]
+        construct_later(settings["collector"], name="collector")(task, nn.Identity())
 
 
 def test_connections_do_not_travel_to_workers(running: Protocol2Server) -> None:
@@ -153,9 +153,8 @@ def test_training_goes_on_where_it_was_before_an_evaluation_in_the_same_game(run
 def test_an_evaluation_may_come_first_and_a_process_that_ends_lets_the_game_go(running: Protocol2Server) -> None:
     program = f"""
 from tm_torchrl.settings import compose_settings
-from tm_torchrl.trainers.builders import build_task
 import torch
-task = build_task(compose_settings({one_game(running)!r}))
+task = make_task(compose_settings({one_game(running)!r}))
 (row,) = task.evaluate(lambda observation: torch.tensor([3]), num=1, seed=0)
 print(row["end_causes"])
 """
@@ -219,10 +218,9 @@ def collected_through_faults(seed: int, *, num_batches: int) -> None:
         "game.client.connect_timeout_s=3",
         "game.pauses_s=[0,0,0,0,0,0,0,0]",
     ]
-    settings, cpu = compose_settings(overrides), torch.device("cpu")
+    settings = compose_settings(overrides)
     task = task_of(overrides)
-    policy = build_policy(settings, build_actor(settings, task, device=cpu))
-    collector = build_collector(settings, task, policy, device=cpu, log=print)
+    collector: Any = make_training({**settings, "precision": "float32"}, task).source
     try:
         steps = torch.cat([next(collector) for _ in range(num_batches)], 1)[0]
         assert collector.num_restarts == 0
@@ -302,10 +300,9 @@ def test_a_game_that_ends_is_started_anew_and_costs_no_worker() -> None:
     launcher = InThisProcess()
     task.game = dataclasses.replace(task.game, launcher=launcher)
     said: list[str] = []
-    cpu = torch.device("cpu")
-    policy = build_policy(settings, build_actor(settings, task, device=cpu))
     settings["collector"]["kind"] = "single"  # this process drives, and can look for the emulator
-    collector = build_collector(settings, task, policy, device=cpu, log=said.append)
+    settings["precision"] = "float32"
+    collector: Any = make_training(settings, task, log=said.append).source
     try:
         batches = [next(collector)]
         client: Any = task._worlds[0].client

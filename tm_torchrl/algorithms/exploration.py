@@ -27,13 +27,11 @@ class ExploringPolicy:
     ) -> None:
         self.module = module
         self.schedules = dict(schedules)
-
-    def set_frames(self, frames: int) -> dict[str, float]:
-        """Set what belongs to a number of frames; returns it by name."""
-        found = {name: schedule(frames) for name, (_, schedule) in self.schedules.items()}
-        for name, (module, _) in self.schedules.items():
-            module.epsilon = found[name]
-        return found
+        for name, (part, schedule) in self.schedules.items():
+            for _, value in schedule.points:
+                if not 0.0 <= value <= 1.0:
+                    raise ValueError(f"{name}={value}: must be a probability, between 0 and 1")
+                part.epsilon = value
 
 
 def epsilon_greedy(

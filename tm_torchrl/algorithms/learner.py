@@ -26,7 +26,15 @@ class TargetUpdater(Protocol):
     """Moves the target network: ``SoftUpdate`` or ``HardUpdate``."""
 
     def step(self) -> Any:
-        """After each update."""
+        """Called after each update."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters, as plain values."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a saved state."""
         ...
 
 
@@ -36,7 +44,7 @@ class Learner:
     Args:
         loss: of any quantile network.
         optimizer: makes the optimiser from parameter groups, each with its ``lr_scale``.
-        target: moves the target network after every update.
+        target: Moves the target network after every update; ``None`` for a loss without one.
         learning_rate: of groups with ``lr_scale`` 1; may be set at any time.
         clip_norm: largest norm of all gradients together; ``None`` for no limit.
         clip_value: largest gradient of a weight; ``None`` for no limit.
@@ -62,7 +70,7 @@ class Learner:
         loss: QuantileLoss,
         optimizer: Callable[..., torch.optim.Optimizer],
         *,
-        target: TargetUpdater,
+        target: TargetUpdater | None = None,
         learning_rate: float = 5e-4,
         clip_norm: float | None = 10.0,
         clip_value: float | None = None,
@@ -78,8 +86,10 @@ class Learner:
             raise ValueError(f"precision={precision!r}: one of {', '.join(PRECISIONS)} wanted")
         if not isinstance(compile, bool) and compile not in COMPILE_MODES:
             raise ValueError(f"compile={compile!r}: true, false or one of {', '.join(COMPILE_MODES)} wanted")
-        if decay_per_learning_rate < 0:
+        if not decay_per_learning_rate >= 0:
             raise ValueError(f"decay_per_learning_rate={decay_per_learning_rate}: must not be negative")
+        if max_skipped < 0:
+            raise ValueError(f"max_skipped={max_skipped}: must not be negative")
         self.loss = loss
         groups = [{**group, "params": list(group["params"])} for group in loss.parameter_groups()]
         self.parameters: list[nn.Parameter] = [parameter for group in groups for parameter in group["params"]]
@@ -92,6 +102,7 @@ class Learner:
         self.compile = compile
         self.max_skipped = max_skipped
         self.num_updates = 0
+        self.num_samples = 0  # of this session
         self.num_skipped = 0
         self._skipped_in_a_row = 0
         self._compute = torch.compile(loss, mode=None if compile is True else compile) if compile else loss
@@ -129,8 +140,10 @@ class Learner:
         self._skipped_in_a_row = 0
         self.optimizer.step()
         self._decay()
-        self.target.step()
+        if self.target is not None:
+            self.target.step()
         self.num_updates += 1
+        self.num_samples += batch.numel()
         return found
 
     @torch.no_grad()
@@ -181,7 +194,7 @@ class Learner:
         return {
             "loss": dict(self.loss.state_dict()),
             "optimizer": self.optimizer.state_dict(),
-            "target": self.target.state_dict() if hasattr(self.target, "state_dict") else {},
+            "target": {} if self.target is None else self.target.state_dict(),
             "learning_rate": self.learning_rate,
             "precision": self.precision,
             "num_updates": self.num_updates,
@@ -193,8 +206,8 @@ class Learner:
         """Go on from there."""
         self.loss.load_state_dict(state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if state["target"]:
-            self.target.load_state_dict(state["target"])  # type: ignore[attr-defined]
+        if self.target is not None and state["target"]:
+            self.target.load_state_dict(state["target"])
         self.num_updates = state["num_updates"]
         self.num_skipped = state["num_skipped"]
         self._skipped_in_a_row = state["skipped_in_a_row"]

@@ -1,184 +1,282 @@
-"""The quantile family: IQN, QR-DQN, FQF, non-crossing quantiles, and DQN beside them."""
+"""The quantile family: IQN, QR-DQN, FQF and non-crossing quantiles, and DQN as their one-quantile relative."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
+from tensordict import TensorDict
+from torch import Tensor
 
-from tm_torchrl.algorithms.exploration import ExploringPolicy
-from tm_torchrl.algorithms.learner import Learner
-from tm_torchrl.data import CapacitySchedule, HeldOut, MiniRace, NStep, ReuseBudget, make_replay_buffer
-from tm_torchrl.data.replay import Buffer, Replay
+from tm_torchrl.algorithms.algorithm import Schedules
+from tm_torchrl.algorithms.learner import PRECISIONS, Learner
+from tm_torchrl.algorithms.precision import probe_precision
+from tm_torchrl.algorithms.transitions import random_transitions
+from tm_torchrl.data.replay import Replay
+from tm_torchrl.data.steps.mini_race import MiniRace
 from tm_torchrl.envs.rewards import Potential
+from tm_torchrl.evaluation import Diagnostics
 from tm_torchrl.modules import QuantileActor
+from tm_torchrl.modules.carried import carried_keys
+from tm_torchrl.modules.quantiles.fractions import FractionProposal, midpoints
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
-from tm_torchrl.settings.construct import ConfigError, check_arguments, construct, construct_later, named, shown
-from tm_torchrl.settings.schedules import Schedule, make_schedule
+from tm_torchrl.settings.construct import ConfigError, Later, named
+from tm_torchrl.settings.schedules import make_schedule
 from tm_torchrl.tasks.task import Task
-from tm_torchrl.world.observation import observation_layout
 
-Settings = Mapping[str, Any]
+NUM_STATES = 256  # of the diagnostics
+Number = float | Sequence[Any]
+_GIVEN_TO_ESTIMATORS = ("evaluate", "num_fractions", "is_one_hot", "gamma", "device")
 
 
-def build_actor(settings: Settings, task: Task, *, device: torch.device) -> QuantileActor:
-    """The network, as an actor."""
-    objective = settings["objective"]
-    with named("env"):
+class QuantileAlgorithm:
+    """Off-policy learning of quantiles from a replay.
+
+    Parameters named like groups of settings take what ``construct`` makes of them: functions that wait for the
+    arguments that are only known here.
+
+    Args:
+        task: What is trained on.
+        objective: ``network``, ``num_acting_fractions`` and ``loss``.
+        estimator: Makes the value estimator, that is, the targets.
+        exploration: Makes the exploring policy of an actor.
+        optimizer: Makes the optimiser of parameter groups.
+        target_update: Makes the updater of the target network.
+        replay: Makes the memory.
+        learner: Makes the learner.
+        gamma: Discount of one step, a number or a schedule.
+        learning_rate: A number or a schedule.
+        schedule_speed: Multiplies the frames of all schedules but gamma's.
+        precision: ``"float32"``, ``"bfloat16"``, or ``"auto"`` for the faster one in a short probe.
+        device: Device of the networks.
+        seed: Seeds the replay's sampler.
+        log: Takes messages.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        objective: Mapping[str, Any],
+        estimator: Later,
+        exploration: Callable[..., Any],
+        optimizer: Callable[..., torch.optim.Optimizer],
+        target_update: Callable[..., Any],
+        replay: Callable[..., Replay],
+        learner: Callable[..., Learner],
+        gamma: Number,
+        learning_rate: Number,
+        schedule_speed: float = 1.0,
+        precision: str = "auto",
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        log: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        if precision not in ("auto", *PRECISIONS):
+            raise ConfigError(f"precision={precision!r}: must be auto, {' or '.join(PRECISIONS)}")
+        self.task = task
+        self.gamma = make_schedule(gamma, name="gamma")
+        if not all(0.0 <= value <= 1.0 for _, value in self.gamma.points):
+            raise ConfigError(f"gamma={gamma}: must be between 0 and 1")
+        self.learning_rate = make_schedule(learning_rate, name="learning_rate", speed=schedule_speed)
+        self.schedule_speed = schedule_speed
+        self._parts = {
+            "objective": objective,
+            "loss": objective["loss"],
+            "estimator": estimator,
+            "optimizer": optimizer,
+            "target_update": target_update,
+            "learner": learner,
+        }
+        self.actor = self.make_actor(task, objective=objective, device=device)
+        is_auto = precision == "auto"
+        self.learner = self._make_learner(self.actor, precision="float32" if is_auto else precision)
+        for _, value in self.learning_rate.points:
+            self.learner.learning_rate = value  # raises for a value that is not a learning rate
+        explorer = exploration(self.actor, speed=schedule_speed)
+        self.policy = explorer.module.to(device)
+        self._exploration = explorer.schedules
+        self.memory = replay(
+            gamma=self.gamma(0),
+            has_images="pixels" in task.in_keys,
+            stored_keys=[key for key in carried_keys(self.policy) if key in self.actor.in_keys],
+            seed=seed,
+        )
+        if self.memory.mini_race is not None:
+            _fit_mini_race(self.memory.mini_race, task)
+        self.diagnostics: Diagnostics | None = None
+        if is_auto:
+            self.learner.precision = self._faster_precision(log)
+
+    @staticmethod
+    def make_actor(task: Task, *, objective: Mapping[str, Any], device: torch.device | str = "cpu") -> QuantileActor:
+        """The network as an actor.
+
+        Args:
+            task: Says what the network reads and decides.
+            objective: ``network`` and ``num_acting_fractions``.
+            device: Device of the network.
+        """
         arguments = task.network_arguments()
-        env = task.env_to_look_at()
-    try:
-        network = construct_later(objective["network"], name="objective.network", **arguments)()
-        with named("objective.num_acting_fractions"):
-            return QuantileActor(
-                network.to(device),
-                spec=env.action_spec,
-                in_keys=task.in_keys,
-                num_fractions=objective["num_acting_fractions"],
-            ).to(device)
-    finally:
-        env.close()
-
-
-def build_loss(settings: Settings, actor: QuantileActor) -> QuantileLoss:
-    """The loss with its value estimator."""
-    loss: QuantileLoss = construct_later(settings["objective"]["loss"], name="objective.loss")(actor)
-    estimator = dict(settings["estimator"])
-    kind = estimator.pop("name")
-    if not isinstance(kind, str):
-        raise ConfigError(f"estimator.name={shown(kind)}: a name such as munchausen wanted")
-    gamma = make_schedule(settings["gamma"], name="gamma")(0)
-    with named("estimator"):
+        objective["network"].refuse(arguments)
+        with contextlib.closing(task.env_to_look_at()) as env:
+            action_spec = env.action_spec
+        network = objective["network"](**arguments)
+        number = objective["num_acting_fractions"]
         try:
-            loss.make_value_estimator(kind, gamma=gamma)
-        except KeyError as error:  # TorchRL's, for a name that it does not know
-            raise ConfigError(f"estimator.name={kind!r}: {error.args[0]}") from None
-    with named("estimator"):
-        given = ("evaluate", "num_fractions", "is_one_hot", "gamma", "device")
-        check_arguments(type(loss.value_estimator), estimator, given, "estimator")
-        loss.make_value_estimator(kind, gamma=gamma, **estimator)
+            actor = QuantileActor(network.to(device), spec=action_spec, in_keys=task.in_keys, num_fractions=number)
+        except ValueError as error:
+            raise ConfigError(f"objective.num_acting_fractions={number}: {error}") from error
+        return actor.to(device)
+
+    def schedules(self) -> Schedules:
+        """Exploration, learning rate, gamma, the exponent of importance weights, and weights of the reward."""
+        found: dict[str, Any] = {
+            name: (schedule, partial(setattr, module, "epsilon"))
+            for name, (module, schedule) in self._exploration.items()
+        }
+        found["learning_rate"] = (self.learning_rate, partial(setattr, self.learner, "learning_rate"))
+        if len(self.gamma.points) > 1:
+            found["gamma"] = (self.gamma, self._set_gamma)
+        if self.memory.prioritized is not None:
+            beta = make_schedule(
+                self.memory.prioritized.beta, name="replay.prioritized.beta", speed=self.schedule_speed
+            )
+            found["beta"] = (beta, self.memory.set_beta)
+        return found
+
+    def metrics(self) -> dict[str, float]:
+        """Counts of updates, the size of the replay, and the loss of held-out transitions if there are any."""
+        found = {
+            "updates": float(self.learner.num_updates),
+            "skipped_updates": float(self.learner.num_skipped),
+            **self.memory.metrics(),
+        }
+        batch = self.memory.sample_test()
+        if batch is not None:
+            with torch.random.fork_rng(devices=[]):
+                found["test_loss"] = float(self.learner.test(batch))
+        return found
+
+    def measure(self) -> dict[str, float]:
+        """Diagnostics of the network on states from the replay, the same ones all through a run."""
+        diagnostics = self.look_inside()
+        return {} if diagnostics is None else diagnostics.measure()
+
+    def look_inside(self) -> Diagnostics | None:
+        """Diagnostics of the network; ``None`` while the replay has too few states."""
+        if self.diagnostics is None and len(self.memory) >= NUM_STATES:
+            rows = torch.linspace(0, len(self.memory) - 1, NUM_STATES).long()
+            states = self.memory.buffer[rows].select(*self.task.in_keys)
+            self.diagnostics = self._diagnostics_on([states[key] for key in self.task.in_keys])
+        return self.diagnostics
+
+    def explain(self, observations: Tensor, actions: Tensor) -> dict[str, Tensor]:
+        """Quantiles of the actions taken ``[T, N]``, and the mean value of each action ``[T, A]``.
+
+        Args:
+            observations: ``[T, F]``.
+            actions: ``[T]`` or ``[T, S]``.
+        """
+        return explain(self.actor, observations, actions)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states that diagnostics are measured on."""
+        return {"diagnostics": {} if self.diagnostics is None else self.diagnostics.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a saved state."""
+        if state["diagnostics"]:
+            self.diagnostics = self._diagnostics_on(state["diagnostics"]["inputs"])
+            self.diagnostics.load_state_dict(state["diagnostics"])
+
+    def _diagnostics_on(self, inputs: Sequence[Tensor]) -> Diagnostics:
+        return Diagnostics(self.actor.quantile_module.network, list(inputs))
+
+    def _make_learner(self, actor: QuantileActor, *, precision: str = "float32") -> Learner:
+        loss = _make_loss(self._parts["loss"], self._parts["estimator"], actor, gamma=self.gamma(0))
+        target = self._parts["target_update"](loss)
+        return self._parts["learner"](loss, self._parts["optimizer"], target=target, precision=precision)
+
+    def _set_gamma(self, value: float) -> None:
+        self.learner.loss.value_estimator.gamma.fill_(value)
+        self.memory.set_gamma(value)
+
+    def _faster_precision(self, log: Callable[[str], None]) -> str:
+        """The faster precision in a probe of 2 s with a network of the same shape."""
+        device = next(self.actor.parameters()).device
+        with torch.random.fork_rng():
+            actor = self.make_actor(self.task, objective=self._parts["objective"], device=device)
+            batch = random_transitions(self.task, size=self.memory.batch_size, device=device)
+            chosen, rates = probe_precision(
+                lambda precision: self._make_learner(actor, precision=precision), batch, seconds=2.0
+            )
+        listed = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
+        log(f"precision: {chosen} (updates/s in a 2 s probe: {listed})")
+        return chosen
+
+
+def explain(actor: QuantileActor, observations: Tensor, actions: Tensor) -> dict[str, Tensor]:
+    """Along a drive: quantiles of the actions taken ``[T, N]``, and the mean value of each action ``[T, A]``.
+
+    For action blocks the quantiles are those of the slots' sum, and the values those of the first slot.
+
+    Args:
+        actor: Its network reads the floats only.
+        observations: ``[T, F]``.
+        actions: ``[T]`` or ``[T, S]``.
+    """
+    values = quantiles_of(actor, TensorDict({"observation": observations}, [len(observations)])).cpu()
+    taken = actions.to(torch.int64)
+    if taken.ndim == 1:
+        values, taken = values.unsqueeze(2), taken.unsqueeze(1)
+    index = taken[:, None, :, None].expand(-1, values.shape[1], -1, -1)
+    quantiles = values.gather(3, index).squeeze(3).sum(2)
+    return {"quantiles": quantiles.sort(1).values.float(), "action_values": values[:, :, 0].mean(1).float()}
+
+
+@torch.no_grad()
+def quantiles_of(actor: QuantileActor, batch: TensorDict, *, fractions: Tensor | None = None) -> Tensor:
+    """Quantile values ``[*B, N, A]`` (``[*B, N, S, A]`` for action blocks).
+
+    Args:
+        actor: Holds the network.
+        batch: Observations.
+        fractions: Where to look, ``[N]`` in (0, 1), for networks that take them; midpoints, or what the network
+            proposes, by default.
+    """
+    module = actor.quantile_module
+    if fractions is not None and not module.takes_fractions:
+        raise ValueError(f"fractions: a {type(module.network).__name__} has fixed fractions; leave them out")
+    if fractions is None and module.takes_fractions and not isinstance(module.network.source, FractionProposal):
+        fractions = midpoints(actor.num_fractions)
+    device = next(actor.parameters()).device
+    batch = batch.to(device)
+    if fractions is not None:
+        batch["fractions"] = fractions.to(device).expand(*batch.batch_size, -1)
+    values: Tensor = module(batch)["quantile_values"]
+    return values
+
+
+def _make_loss(
+    make: Callable[..., QuantileLoss], estimator: Later, actor: QuantileActor, *, gamma: float
+) -> QuantileLoss:
+    """The loss with its value estimator."""
+    loss = make(actor)
+    estimator.refuse(_GIVEN_TO_ESTIMATORS)
+    with named("estimator", parameters=estimator.arguments):
+        loss.make_value_estimator(estimator.target, gamma=gamma, **estimator.arguments)
     return loss
 
 
-def build_learner(settings: Settings, actor: QuantileActor, *, precision: str) -> Learner:
-    """Loss, optimiser and target network."""
-    loss = build_loss(settings, actor)
-    optimizer = construct_later(settings["optimizer"], name="optimizer")
-    with named("target_update"):
-        target = construct_later(settings["target_update"], name="target_update")(loss)
-    with named("learner"):
-        return Learner(loss, optimizer, target=target, precision=precision, **settings["learner"])
-
-
-def build_policy(settings: Settings, actor: QuantileActor) -> ExploringPolicy:
-    """The actor with exploration."""
-    policy: ExploringPolicy = construct_later(settings["exploration"], name="exploration")(
-        actor, speed=settings["schedule_speed"]
-    )
-    with named("exploration"):
-        for module, schedule in policy.schedules.values():
-            for _, value in schedule.points:
-                module.epsilon = value  # which refuses what is no probability
-    return policy
-
-
-def build_mini_race(settings: Settings) -> MiniRace | None:
-    """The horizon that is drawn anew at each sampling, if there is one."""
-    wanted = settings["replay"]["mini_race"]
-    if wanted is None:
-        return None
-    if not isinstance(wanted, Mapping):
-        raise ConfigError(f"replay.mini_race={shown(wanted)}: null, or settings such as {{num_actions: 140}} wanted")
-    floats = settings["env"].get("floats", True)
-    if not (floats if isinstance(floats, bool) else "clock" in floats):
-        raise ConfigError(
-            f"replay.mini_race: its clock stands in the floats, and env.floats={floats} hides it; use true"
-        )
-    options = dict(wanted)
-    if options.get("potential") is not None:
-        potential = construct(options["potential"], name="replay.mini_race.potential")
-        if not isinstance(potential, Potential):
-            raise ConfigError(f"replay.mini_race.potential: {type(potential).__name__}: a Potential wanted")
-        layout = observation_layout(settings["env"].get("num_previous_actions", 5))
-        options["potential"] = partial(potential.potential, layout=layout)
-    with named("replay.mini_race"):
-        return MiniRace(**options)
-
-
-def build_replay(settings: Settings, task: Task, *, scratch: Path | None = None) -> Replay:
-    """Buffers and n-step writer."""
-    replay = settings["replay"]
-    gamma = make_schedule(settings["gamma"], name="gamma")(0)
-    is_pixels = "pixels" in task.in_keys
-    storage = replay["storage"] if replay["storage"] != "auto" else "frames" if is_pixels else "memory"
-    prioritized = replay["prioritized"]
-    mini_race = build_mini_race(settings)
-    augmentation = replay.get("augmentation")  # runs of before have none
-    if augmentation is not None and not is_pixels:
-        raise ConfigError("replay.augmentation: it changes images, and there are none; use env.pixels=true, or null")
-    n_step = NStep(
-        replay["num_steps"],
-        gamma=gamma,
-        cut_at_exploration=replay["cut_at_exploration"],
-        frame_ids=storage == "frames",
-        extra_keys=[("collector", "traj_ids")] if replay["held_out_share"] else [],
-    )
-
-    def make_buffer(capacity: int) -> Buffer:
-        return make_replay_buffer(
-            capacity=capacity,
-            batch_size=replay["batch_size"],
-            prioritized=prioritized is not None,
-            alpha=prioritized["alpha"] if prioritized else 0.6,
-            beta=make_schedule(prioritized["beta"], name="replay.prioritized.beta")(0) if prioritized else 0.4,
-            storage=storage,
-            transforms=[
-                *([] if mini_race is None else [mini_race]),
-                *([] if augmentation is None else [construct(augmentation, name="replay.augmentation")]),
-            ],
-            scratch_dir=scratch if storage == "memmap" else None,
-            seed=settings["seed"],
-        )
-
-    capacity = replay["capacity"]
-    stages = [(0, capacity, replay["learning_starts"])] if isinstance(capacity, int) else [tuple(s) for s in capacity]
-    return Replay(
-        make_buffer,
-        n_step=n_step,
-        capacity=CapacitySchedule(stages),
-        budget=ReuseBudget(uses_per_transition=replay["uses_per_transition"]),
-        batch_size=replay["batch_size"],
-        held_out=HeldOut(share=replay["held_out_share"], seed=settings["seed"]) if replay["held_out_share"] else None,
-    )
-
-
-def build_schedules(
-    settings: Settings, task: Task, learner: Learner, replay: Replay
-) -> dict[str, tuple[Schedule, Any]]:
-    """What follows the frames played, besides exploration."""
-    speed = settings["schedule_speed"]
-    schedules: dict[str, tuple[Schedule, Callable[[float], None]]] = {
-        "learning_rate": (
-            make_schedule(settings["learning_rate"], name="learning_rate", speed=speed),
-            partial(setattr, learner, "learning_rate"),
-        )
-    }
-    if not isinstance(settings["gamma"], (int, float)):
-
-        def set_gamma(value: float) -> None:
-            learner.loss.value_estimator.gamma.fill_(value)
-            replay.set_gamma(value)
-
-        schedules["gamma"] = (make_schedule(settings["gamma"], name="gamma"), set_gamma)
-    prioritized = settings["replay"]["prioritized"]
-    if prioritized:
-        schedules["beta"] = (
-            make_schedule(prioritized["beta"], name="replay.prioritized.beta", speed=speed),
-            replay.set_beta,
-        )
-    for name, schedule in task.schedules(speed=speed).items():
-        schedules[name] = (schedule, lambda value: None)  # environments follow it by themselves
-    return schedules
+def _fit_mini_race(mini_race: MiniRace, task: Task) -> None:
+    """Check that the network sees the clock, and give a potential the layout of the task's floats."""
+    layout = task.float_layout()
+    if layout is None or not task.sees("clock"):
+        raise ConfigError("replay.mini_race: needs the clock, which env.floats hides; use env.floats=true")
+    potential: Any = mini_race.potential
+    if isinstance(potential, Potential):
+        mini_race.potential = partial(potential.potential, layout=layout)

@@ -23,7 +23,7 @@ from torchrl.envs import EnvBase
 
 from tm_torchrl.collectors.watchdog import POLL_S, WorkerFailed
 from tm_torchrl.collectors.worker_env import Channel
-from tm_torchrl.collectors.worker_group import Crew, Outcome
+from tm_torchrl.collectors.worker_group import Outcome, WorkerGroup
 from tm_torchrl.data.saving.plain_state import from_plain, to_plain
 from tm_torchrl.settings.nearest import nearest_name
 
@@ -79,6 +79,7 @@ class SupervisedCollector:
             share of them, and as many steps.
         overlap: with ``multi_sync``: drive the next batch while the caller has this one. Which weights drive which
             batch does not depend on timing. Workers of ``multi_async`` always drive on.
+        push_every: Batches between pushes of the weights.
         device: of the policy and the batches.
         seed: of the workers' random generators.
         hang_timeout_s: how long a worker may take over one step.
@@ -104,6 +105,7 @@ class SupervisedCollector:
         kind: str = "multi_sync",
         frames_per_batch: int = 512,
         overlap: bool = False,
+        push_every: int = 1,
         device: torch.device | str = "cpu",
         seed: int = 0,
         hang_timeout_s: float = 10.0,
@@ -114,12 +116,17 @@ class SupervisedCollector:
         if not make_env or (self.kind == "single" and len(make_env) != 1):
             raise ValueError(f"make_env holds {len(make_env)} functions; {kind} needs {'1' if make_env else 'some'}")
         if frames_per_batch < 1:
-            raise ValueError(f"frames_per_batch={frames_per_batch}: at least one frame makes a batch")
+            raise ValueError(f"frames_per_batch={frames_per_batch}: must be at least 1")
+        if push_every < 1:
+            raise ValueError(f"push_every={push_every}: must be at least 1")
         if not hang_timeout_s > 0:
             raise ValueError(f"hang_timeout_s={hang_timeout_s}: must be positive")
+        if max_restarts < 0:
+            raise ValueError(f"max_restarts={max_restarts}: must not be negative")
         self.make_env = list(make_env)
         self.policy = policy
         self.frames_per_batch = frames_per_batch
+        self.push_every = push_every
         self.overlap = overlap and self.kind == "multi_sync"
         self.device = torch.device(device)
         self.seed = seed
@@ -130,9 +137,9 @@ class SupervisedCollector:
         self.wait_s = 0.0
         self._restart_times: deque[float] = deque()
         self._folder = Path(tempfile.mkdtemp(prefix="tm_torchrl_"))
-        self._crews: list[Crew] = []
-        self._finished: SimpleQueue[tuple[Crew, Outcome]] = SimpleQueue()
-        self._held: deque[tuple[Crew, Outcome]] = deque()  # taken from there, but not yet delivered
+        self._groups: list[WorkerGroup] = []
+        self._finished: SimpleQueue[tuple[WorkerGroup, Outcome]] = SimpleQueue()
+        self._held: deque[tuple[WorkerGroup, Outcome]] = deque()  # taken from there, but not yet delivered
         self._staged: dict[str, Tensor] = {}  # the weights that were pushed last
         self.num_frames = 0
         self._episode_of_lane: Tensor | None = None
@@ -145,24 +152,29 @@ class SupervisedCollector:
     def __next__(self) -> TensorDictBase:
         """The next batch; waits for workers, and rebuilds them if they fail."""
         begin = time.perf_counter()
-        if not self._crews:
+        if not self._groups:
             self._prepare()
         while True:
-            crew, outcome = self._next_outcome()
+            group, outcome = self._next_outcome()
             if isinstance(outcome, WorkerFailed):
-                self._rebuild(crew, outcome)
+                self._rebuild(group, outcome)
             elif isinstance(outcome, Exception):
                 raise outcome
             else:
                 break
         if self.overlap or self.kind == "multi_async":
-            crew.ask(self._staged, num_frames=self.num_frames)
+            group.ask(self._staged, num_frames=self.num_frames)
         self.wait_s += time.perf_counter() - begin
         self._num_batches += 1
-        return self._numbered(crew, outcome)
+        return self._numbered(group, outcome)
 
     def push_weights(self) -> None:
-        """The weights of now, and the exploration's numbers, drive the batches that are asked for from now on."""
+        """Use the present weights and exploration rates for the batches that are asked for from now on.
+
+        Only every ``push_every``-th batch has an effect.
+        """
+        if self._num_batches % self.push_every:
+            return
         source = self.policy.state_dict()
         with torch.no_grad():
             for name, value in self._staged.items():
@@ -174,7 +186,7 @@ class SupervisedCollector:
 
     def shutdown(self) -> None:
         """End all workers; never raises."""
-        enders = [threading.Thread(target=crew.close, daemon=True) for crew in self._crews]
+        enders = [threading.Thread(target=group.close, daemon=True) for group in self._groups]
         for ender in enders:
             ender.start()
         for ender in enders:
@@ -186,17 +198,17 @@ class SupervisedCollector:
 
         What cannot be continued is left out: where a worker has just failed, or an environment cannot be saved.
         """
-        if not self._crews:
+        if not self._groups:
             return self._loaded
         workers, in_flight = None, None
         if self.kind != "multi_async":
-            crew = self._crews[0]
-            if crew.is_asked:
+            group = self._groups[0]
+            if group.is_asked:
                 self._held.append(self._take())
             outcome = self._held[0][1] if self._held else None
             if not isinstance(outcome, Exception):
                 in_flight = None if outcome is None else to_plain(outcome.clone())
-                workers = crew.read_states()
+                workers = group.read_states()
         return {
             "kind": self.kind,
             "workers": workers,
@@ -208,7 +220,7 @@ class SupervisedCollector:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there; before the first batch."""
-        if self._crews:
+        if self._groups:
             raise RuntimeError("load_state_dict(): the workers run already; load before the first batch")
         if not state:
             return
@@ -241,69 +253,69 @@ class SupervisedCollector:
         self._episode_of_lane = _first_episodes(before, sum(lanes))
         channels = [Channel(self._folder, worker) for worker in range(len(lanes))]
         # Not TorchRL's MultiAsyncCollector: it does not tell whose batch came, ends all workers if one dies, and sends
-        # weights in the middle of a batch. Crews of one worker each share the supervision of the other kinds.
-        crew_size = 1 if self.kind == "multi_async" else len(lanes)
-        for first in range(0, len(lanes), crew_size):
-            members = slice(first, first + crew_size)
-            crew = Crew(
+        # weights in the middle of a batch. Groups of one worker each share the supervision of the other kinds.
+        group_size = 1 if self.kind == "multi_async" else len(lanes)
+        for first in range(0, len(lanes), group_size):
+            members = slice(first, first + group_size)
+            group = WorkerGroup(
                 self.make_env[members],
                 channels[members],
                 self.policy,
                 in_workers=self.kind != "single",
-                lanes=range(sum(lanes[:first]), sum(lanes[: first + crew_size])),
+                lanes=range(sum(lanes[:first]), sum(lanes[: first + group_size])),
                 num_steps=-(-self.frames_per_batch // sum(lanes)),
                 device=self.device,
                 seed=self.seed,
                 hang_timeout_s=self.hang_timeout_s,
                 finished=self._finished,
             )
-            self._crews.append(crew)
+            self._groups.append(group)
         if self.kind != "single":
             weights = self._loaded.get("staged") or self.policy.state_dict()
             self._staged = {name: value.detach().clone().to(self.device) for name, value in weights.items()}
         if self._loaded.get("workers"):
-            self._crews[0].states = list(self._loaded["workers"])
+            self._groups[0].states = list(self._loaded["workers"])
             if self._loaded["in_flight"] is not None:
-                self._held.append((self._crews[0], from_plain(self._loaded["in_flight"])))
+                self._held.append((self._groups[0], from_plain(self._loaded["in_flight"])))
         self._loaded = {}
 
-    def _next_outcome(self) -> tuple[Crew, Outcome]:
-        """What comes next; crews that nobody has asked are asked first."""
+    def _next_outcome(self) -> tuple[WorkerGroup, Outcome]:
+        """What comes next; groups that nobody has asked are asked first."""
         if self._held:
             return self._held.popleft()
         if self.kind == "single":
-            crew = self._crews[0]
+            group = self._groups[0]
             try:
-                return crew, crew.drive(num_frames=self.num_frames)
+                return group, group.drive(num_frames=self.num_frames)
             except WorkerFailed as failure:
-                return crew, failure
-        for crew in self._crews:
-            if not crew.is_asked:
-                crew.ask(self._staged, num_frames=self.num_frames)
+                return group, failure
+        for group in self._groups:
+            if not group.is_asked:
+                group.ask(self._staged, num_frames=self.num_frames)
         return self._take()
 
-    def _take(self) -> tuple[Crew, Outcome]:
+    def _take(self) -> tuple[WorkerGroup, Outcome]:
         """The first outcome that comes."""
         while True:
             try:
-                crew, outcome = self._finished.get(timeout=POLL_S)
+                group, outcome = self._finished.get(timeout=POLL_S)
             except Empty:  # an interrupt is noticed in between on every system
                 continue
-            crew.is_asked = False
-            return crew, outcome
+            group.is_asked = False
+            return group, outcome
 
     def _processes(self) -> list[Any]:
-        return [process for crew in self._crews for process in crew.processes()]
+        return [process for group in self._groups for process in group.processes()]
 
-    def _rebuild(self, crew: Crew, failure: WorkerFailed) -> None:
-        """Report it; the crew is started anew when it is asked."""
+    def _rebuild(self, group: WorkerGroup, failure: WorkerFailed) -> None:
+        """Report it; the group is started anew when it is asked."""
         now = time.monotonic()
         self._restart_times.append(now)
         while self._restart_times[0] < now - RESTARTS_WITHIN_S:
             self._restart_times.popleft()
-        words = crew.tracebacks()
+        words = group.tracebacks()
         message = f"{failure}" + (f"\n{words}" if words else "")
-        if crew.num_batches == 0:
+        if group.num_batches == 0:
             raise WorkerError(f"workers failed before their first batch: {message}") from failure
         if len(self._restart_times) > self.max_restarts:
             raise WorkerError(
@@ -311,7 +323,7 @@ class SupervisedCollector:
                 f"the last time: {message}"
             ) from failure
         self.num_restarts += 1
-        self._seam(crew.lanes)
+        self._seam(group.lanes)
         alone = self.kind == "multi_async"
         self.log(f"{message}\n{'This worker is' if alone else 'The workers are'} started anew.")
 
@@ -324,11 +336,11 @@ class SupervisedCollector:
             self._episode_of_lane = self._episode_of_lane.clone()
             self._episode_of_lane[chosen] += 1
 
-    def _numbered(self, crew: Crew, batch: TensorDictBase) -> TensorDictBase:
+    def _numbered(self, group: WorkerGroup, batch: TensorDictBase) -> TensorDictBase:
         """Number the trajectories: lane + N * (episodes and seams of that lane before)."""
         assert self._episode_of_lane is not None
         num, steps = batch.shape
-        mine = slice(crew.lanes.start, crew.lanes.stop)
+        mine = slice(group.lanes.start, group.lanes.stop)
         done = batch["next", "done"].reshape(num, steps).to(torch.int64)
         before = self._episode_of_lane[mine].to(done.device).unsqueeze(1) + done.cumsum(1) - done
         episodes = self._episode_of_lane.clone()

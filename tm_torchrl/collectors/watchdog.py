@@ -24,7 +24,7 @@ class WorkerFailed(Exception):
     """A worker raised, died or stood still."""
 
 
-class WatchedWork(Future):
+class WatchedFuture(Future):
     """A result that comes from a thread; whoever waits for it notices workers that stand still.
 
     Args:

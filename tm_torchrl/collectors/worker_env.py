@@ -15,19 +15,18 @@ import shutil
 import signal
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import NestedKey, TensorDict, TensorDictBase
 from torchrl.envs import EnvBase
 
 from tm_torchrl.data.saving.plain_state import from_plain, to_plain
 from tm_torchrl.data.saving.random_state import random_state, restore_random_state
-from tm_torchrl.modules.exploration import HELD_KEYS
 
 ENDING_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})  # Ctrl-C, and what ends a whole group of processes
 
@@ -84,7 +83,7 @@ class Channel:
 
 
 @dataclass
-class WatchedEnvFunction:
+class WorkerEnvFunction:
     """Makes the watched environment; travels to the worker process.
 
     Args:
@@ -93,7 +92,8 @@ class WatchedEnvFunction:
         steps_per_batch: after which the state is written; ``None`` to write none.
         seed: of the worker's random generators; ``None`` leaves them alone, as in the trainer's own process.
         state: to continue from, from ``Channel.read_state``.
-        is_worker: whether it is made in a worker process, not in the trainer's own.
+        is_worker: Whether it is made in a worker process, not in the trainer's own.
+        carried_keys: What the policy hands from one step to the next.
     """
 
     make_env: Callable[[], EnvBase]
@@ -102,6 +102,7 @@ class WatchedEnvFunction:
     seed: int | None = None
     state: torch.Tensor | None = None
     is_worker: bool = False
+    carried_keys: Sequence[NestedKey] = ()
 
     def __call__(self) -> EnvBase:
         """Make it, in the process where it will live."""
@@ -111,68 +112,110 @@ class WatchedEnvFunction:
             if self.seed is not None:
                 torch.manual_seed(self.seed)
                 np.random.seed(self.seed % 2**32)  # noqa: NPY002  (libraries draw from the global generator)
-            env = self.make_env()
-            _Watch(env, self)
-        return env
+            return WorkerEnv(self.make_env(), self)
 
 
-class _Watch:
-    """Stands between an environment and its ``_step`` and ``_reset``."""
+@runtime_checkable
+class Resumable(Protocol):
+    """An environment that a saved run continues exactly; without these methods, new episodes begin."""
 
-    def __init__(self, env: EnvBase, function: WatchedEnvFunction) -> None:
+    def save(self) -> Any:
+        """The state of all lanes."""
+        ...
+
+    def restore(self, saved: Any) -> None:
+        """Continue from a saved state."""
+        ...
+
+    def present(self) -> TensorDictBase:
+        """What the last step or reset returned for the next step."""
+        ...
+
+
+@runtime_checkable
+class FollowsFrames(Protocol):
+    """An environment that changes with the number of frames played, such as rewards on a schedule."""
+
+    def set_frames(self, num_frames: int) -> None:
+        """Called before each step."""
+        ...
+
+
+class WorkerEnv(EnvBase):
+    """An environment that counts its steps for the watchdog, reports its errors, and can be continued.
+
+    Args:
+        env: The environment that is driven.
+        function: What made it.
+    """
+
+    def __init__(self, env: EnvBase, function: WorkerEnvFunction) -> None:
+        super().__init__(device=env.device, batch_size=env.batch_size)
         self.env, self.function, self.channel = env, function, function.channel
+        self.__dict__["_input_spec"] = env.input_spec.clone()
+        self.__dict__["_output_spec"] = env.output_spec.clone()
         np.zeros(1, np.int64).tofile(self.channel.beat)
         self.beat = np.memmap(self.channel.beat, np.int64, mode="r+", shape=(1,))
-        self.tell = getattr(env, "set_frames", None)
         self.frames = np.memmap(self.channel.frames, np.int64, mode="r", shape=(1,))
-        self.step, self.reset = env._step, env._reset
-        self.continued = None if function.state is None else load_bytes(function.state)
-        self.held = TensorDict()  # actions that the exploration holds, which travel beside what the environment gives
-        env._step, env._reset = self.watched_step, self.watched_reset
-        env.watch = self
+        self._continued = None if function.state is None else load_bytes(function.state)
+        self._carried = TensorDict()  # what the policy hands to its next step
 
-    def watched_step(self, tensordict: TensorDictBase) -> TensorDictBase:
+    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         with _reported(self.channel):
-            if self.tell is not None:
-                self.tell(int(self.frames[0]))
-            after = self.step(tensordict)
-        self.held = tensordict.select(*HELD_KEYS, strict=False)
+            if isinstance(self.env, FollowsFrames):
+                self.env.set_frames(int(self.frames[0]))
+            after = self.env._step(tensordict)
+        self._carried = _carried(tensordict, self.function.carried_keys)
         self.beat[0] += 1
         self._write_state()
         return after
 
-    def watched_reset(self, tensordict: TensorDictBase | None = None, **options: Any) -> TensorDictBase:
+    def _reset(self, tensordict: TensorDictBase | None = None, **options: Any) -> TensorDictBase:
         with _reported(self.channel):
-            if self.continued is not None:
-                saved, self.continued = self.continued, None
+            if self._continued is not None:
+                saved, self._continued = self._continued, None
                 self.env.restore(saved["env"])
                 if saved["random"]:
                     restore_random_state(saved["random"])
                 return self.env.present().update(from_plain(saved["held"]))
-            after = self.reset(tensordict, **options)
+            after = self.env._reset(tensordict, **options)
         if self.beat[0]:
             self._write_state()
         return after
 
+    def _set_seed(self, seed: int | None) -> None:
+        self.env.set_seed(seed)
+
+    def close(self, *, raise_if_closed: bool = True) -> None:
+        """Close the environment."""
+        self.env.close(raise_if_closed=raise_if_closed)
+        super().close(raise_if_closed=raise_if_closed)
+
+    def can_be_continued(self) -> bool:
+        """Whether ``state`` is complete."""
+        return isinstance(self.env, Resumable)
+
     def state(self) -> dict[str, Any]:
-        """What continues this environment and its exploration, with the generators of a worker's process."""
+        """What continues this environment and its policy, with the random generators of a worker's process."""
         return {
             "env": to_plain(self.env.save()),
-            "held": to_plain(self.held.clone()),
+            "held": to_plain(self._carried.clone()),
             "random": random_state() if self.function.is_worker else {},
         }
 
     def _write_state(self) -> None:
         steps = self.function.steps_per_batch
-        if steps is not None and self.beat[0] % steps == 0 and can_be_continued(self.env):
+        if steps is not None and self.beat[0] % steps == 0 and self.can_be_continued():
             partial = self.channel.state.with_suffix(".partial")
             partial.write_bytes(to_bytes(self.state()).numpy().tobytes())
             os.replace(partial, self.channel.state)
 
 
-def can_be_continued(env: EnvBase) -> bool:
-    """Whether an environment has the three methods that continuing needs."""
-    return all(hasattr(env, name) for name in ("save", "restore", "present"))
+def _carried(tensordict: TensorDictBase, keys: Sequence[NestedKey]) -> TensorDictBase:
+    """The values of carried keys at the next step: those that the policy wrote under "next", else its present ones."""
+    found = tensordict.select(*keys, strict=False)
+    after = tensordict.get("next", None)
+    return found if after is None else found.update(after.select(*keys, strict=False))
 
 
 def to_bytes(state: Any) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""A crew: worker processes that drive in step with each other, under one of TorchRL's collectors.
+"""A group of worker processes that drive in step with each other, under one of TorchRL's collectors.
 
 Shapes: W workers, N lanes of the whole collection, T steps of a batch.
 """
@@ -25,8 +25,9 @@ from torch import Tensor
 from torchrl.collectors import Collector, MultiSyncCollector
 from torchrl.envs import EnvBase
 
-from tm_torchrl.collectors.watchdog import POLL_S, WatchedWork, WorkerFailed
-from tm_torchrl.collectors.worker_env import ENDING_SIGNALS, Channel, WatchedEnvFunction, can_be_continued, to_bytes
+from tm_torchrl.collectors.watchdog import POLL_S, WatchedFuture, WorkerFailed
+from tm_torchrl.collectors.worker_env import ENDING_SIGNALS, Channel, WorkerEnvFunction, to_bytes
+from tm_torchrl.modules.carried import carried_keys
 
 START_TIMEOUT_S = 300.0  # processes start, and the simulator's kernels are built on their first use
 STOP_TIMEOUT_S = 5.0
@@ -34,10 +35,10 @@ STOP_TIMEOUT_S = 5.0
 Outcome: TypeAlias = "TensorDictBase | Exception"
 
 
-class Crew:
+class WorkerGroup:
     """Drives batches of its own lanes, one whenever it is asked.
 
-    What was asked for is put into ``finished`` with the crew itself: a batch ``[lanes, T]``, or ``WorkerFailed``. Asked
+    The result is put into ``finished`` with the group itself: a batch ``[lanes, T]``, or ``WorkerFailed``. Asked
     again after a failure, it ends what is left of its workers and starts new ones, all in the background.
 
     Args:
@@ -45,7 +46,7 @@ class Crew:
         channels: to the workers.
         policy: acts; workers get copies.
         in_workers: whether there are worker processes; if not, ``drive`` drives in the caller's thread.
-        lanes: of the whole collection, those that are this crew's.
+        lanes: of the whole collection, those that are this group's.
         num_steps: of a batch.
         device: of the policy and the batches.
         seed: of the workers' random generators.
@@ -65,7 +66,7 @@ class Crew:
         device: torch.device,
         seed: int,
         hang_timeout_s: float,
-        finished: SimpleQueue[tuple[Crew, Outcome]],
+        finished: SimpleQueue[tuple[WorkerGroup, Outcome]],
     ) -> None:
         self.make_env, self.channels, self.policy = list(make_env), list(channels), policy
         self.in_workers = in_workers
@@ -131,7 +132,7 @@ class Crew:
             return None
         if not self.in_workers:
             env = self.collector.env
-            return [to_bytes(env.watch.state())] if can_be_continued(env) else None
+            return [to_bytes(env.state())] if env.can_be_continued() else None
         if not all(channel.state.exists() for channel in self.channels):
             return None
         return [channel.read_state() for channel in self.channels]
@@ -169,7 +170,7 @@ class Crew:
         self._has_failed = False
 
     def _watched(self, work: Callable[[], Any], timeout_s: float, what: str) -> Any:
-        watched = WatchedWork(work, channels=self.channels, processes=self.processes, timeout_s=timeout_s, what=what)
+        watched = WatchedFuture(work, channels=self.channels, processes=self.processes, timeout_s=timeout_s, what=what)
         return watched.result()
 
     def _next_of_workers(self) -> TensorDictBase:
@@ -191,13 +192,14 @@ class Crew:
             channel.trace.unlink(missing_ok=True)
             channel.state.unlink(missing_ok=True)
             functions.append(
-                WatchedEnvFunction(
+                WorkerEnvFunction(
                     make,
                     channel,
                     steps_per_batch=self.num_steps if self.in_workers else None,
                     seed=self._seed_of(channel.worker) if self.in_workers else None,
                     state=state,
                     is_worker=self.in_workers,
+                    carried_keys=carried_keys(self.policy),
                 )
             )
         options: dict[str, Any] = {
@@ -224,7 +226,7 @@ class Crew:
     def _seed_of(self, worker: int) -> int:
         return self.seed + 1_000_003 * (worker + 1) + 7919 * self.num_restarts
 
-    def _make_workers(self, functions: list[WatchedEnvFunction], options: dict[str, Any]) -> None:
+    def _make_workers(self, functions: list[WorkerEnvFunction], options: dict[str, Any]) -> None:
         hide_broken_handovers()
         if hasattr(signal, "pthread_sigmask"):  # not on Windows; processes inherit it, so Ctrl-C spares young workers
             resource_tracker.ensure_running()  # which would unblock them in this thread
@@ -271,7 +273,7 @@ def hide_broken_handovers() -> None:
     """Nothing is printed any more where a worker ends while this process hands it a tensor's memory.
 
     A thread of ``multiprocessing`` waits for workers to fetch it, and would print a traceback of each one that ends
-    meanwhile. That a worker ended is the crew's to tell.
+    meanwhile. That a worker ended is reported by the group.
     """
     if not isinstance(sys.excepthook, _WithoutHandovers):
         sys.excepthook = _WithoutHandovers(sys.excepthook)

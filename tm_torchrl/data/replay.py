@@ -1,67 +1,137 @@
-"""Replay as the loop uses it: steps in, batches out, and how many updates they pay for."""
+"""Replay: a memory of n-step transitions that pays for a number of updates with each."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
-from tensordict import TensorDictBase
+from tensordict import NestedKey, TensorDictBase
 from torchrl.data import TensorDictReplayBuffer
+from torchrl.envs.transforms import Transform
 
-from tm_torchrl.data import (
-    CapacitySchedule,
-    HeldOut,
-    NStep,
-    ReuseBudget,
-    TensorDictPrioritizedReplayBuffer,
-    move_contents,
-)
+from tm_torchrl.data.reuse_budget import ReuseBudget
+from tm_torchrl.data.steps.held_out import HeldOut
+from tm_torchrl.data.steps.mini_race import MiniRace
+from tm_torchrl.data.steps.n_step import NStep
+from tm_torchrl.data.storage.capacity import CapacitySchedule, move_contents
+from tm_torchrl.data.storage.prioritized import TensorDictPrioritizedReplayBuffer
+from tm_torchrl.data.storage.replay_buffer import make_replay_buffer
+from tm_torchrl.settings.schedules import make_schedule
 
 Buffer: TypeAlias = "TensorDictReplayBuffer | TensorDictPrioritizedReplayBuffer"
+STORAGES = ("auto", "frames", "memmap", "memory")
+
+
+@dataclass(frozen=True)
+class Priorities:
+    """Prioritised sampling (Schaul et al. 2016).
+
+    Args:
+        alpha: 0 samples uniformly, 1 in proportion to the priorities.
+        beta: Exponent of the importance weights, a number or a schedule by frames.
+    """
+
+    alpha: float = 0.6
+    beta: float | Sequence[Any] = 0.4
+
+    def __post_init__(self) -> None:
+        if not self.alpha >= 0:
+            raise ValueError(f"alpha={self.alpha}: must not be negative")
+        for _, value in make_schedule(self.beta, name="beta").points:
+            if value < 0:
+                raise ValueError(f"beta={self.beta}: must not be negative")
 
 
 class Replay:
-    """A buffer of n-step transitions that grows by a schedule and holds some of them out for testing.
+    """A buffer of n-step transitions that grows by a schedule and may hold some of them out for testing.
 
     Args:
-        make_buffer: builds a buffer of a given capacity.
-        n_step: makes transitions of the collector's steps; copied for each group of lanes that comes in batches of its
-            own, as the workers' do that drive on their own.
-        capacity: and the size from which learning goes on, by frames.
-        budget: how often each transition is used.
-        batch_size: of samples.
-        held_out: which transitions only test the loss; ``None`` for none.
+        capacity: Number of transitions, or stages ``[[frames, capacity, learning_starts], ...]``.
+        learning_starts: Transitions that are stored before learning begins; stages have their own.
+        batch_size: Transitions in a batch.
+        uses_per_transition: How often each transition is learnt from, on average.
+        num_steps: Steps that a return sums before it bootstraps.
+        cut_at_exploration: Whether a return ends before the first action that was not greedy.
+        gamma: Discount of one step; may be set again at any time.
+        storage: ``"memory"``, ``"memmap"`` (files), ``"frames"`` (each image once), or ``"auto"``: frames for images.
+        held_out_share: Share of the trajectories that only test the loss.
+        mini_race: Draws a horizon for each sample.
+        augmentation: Changes sampled images.
+        prioritized: ``None`` samples uniformly.
+        has_images: Whether steps hold images at ``"pixels"``.
+        stored_keys: Keys of the policy, such as a hidden state, that are stored at both ends of a transition.
+        seed: Seeds the sampler.
+        scratch_dir: Folder for the files of ``"memmap"``.
     """
 
     def __init__(
         self,
-        make_buffer: Callable[[int], Buffer],
         *,
-        n_step: NStep,
-        capacity: CapacitySchedule,
-        budget: ReuseBudget,
+        capacity: int | Sequence[Sequence[int]],
+        learning_starts: int = 0,
         batch_size: int,
-        held_out: HeldOut | None = None,
+        uses_per_transition: float,
+        num_steps: int = 1,
+        cut_at_exploration: bool = False,
+        gamma: float,
+        storage: str = "auto",
+        held_out_share: float = 0.0,
+        mini_race: MiniRace | None = None,
+        augmentation: Transform | None = None,
+        prioritized: Priorities | None = None,
+        has_images: bool = False,
+        stored_keys: Sequence[NestedKey] = (),
+        seed: int = 0,
+        scratch_dir: str | Path | None = None,
     ) -> None:
-        self.make_buffer = make_buffer
-        self.n_step = n_step
+        _check(capacity, learning_starts=learning_starts, batch_size=batch_size, storage=storage)
+        if augmentation is not None and not isinstance(augmentation, Transform):
+            raise ValueError(f"augmentation={augmentation!r}: must be a transform, or null")
+        if augmentation is not None and not has_images:
+            kind = type(augmentation).__name__
+            raise ValueError(f"augmentation={kind}: needs images; use env.pixels=true, or leave it at null")
+        if storage == "auto":
+            storage = "frames" if has_images else "memory"
+        stages = [(0, capacity, learning_starts)] if isinstance(capacity, int) else [tuple(s) for s in capacity]
+        self.capacity = CapacitySchedule(stages)  # type: ignore[arg-type]
+        self.n_step = NStep(
+            num_steps,
+            gamma=gamma,
+            cut_at_exploration=cut_at_exploration,
+            frame_ids=storage == "frames",
+            further_keys=stored_keys,
+            extra_keys=[("collector", "traj_ids")] if held_out_share else [],
+        )
         self.writers: dict[range, NStep] = {}  # by the lanes that they write
-        self.capacity = capacity
-        self.budget = budget
+        self.budget = ReuseBudget(uses_per_transition=uses_per_transition)
         self.batch_size = batch_size
-        self.held_out = held_out
-        stage = capacity(0)
+        self.prioritized = prioritized
+        self.mini_race = mini_race
+        if mini_race is not None and mini_race.seed is None:
+            mini_race.generator.manual_seed(seed)
+        self.held_out = HeldOut(share=held_out_share, seed=seed) if held_out_share else None
+        self._make_buffer = _buffer_maker(
+            batch_size=batch_size,
+            prioritized=prioritized,
+            storage=storage,
+            mini_race=mini_race,
+            augmentation=augmentation,
+            scratch_dir=scratch_dir if storage == "memmap" else None,
+            seed=seed,
+        )
+        stage = self.capacity(0)
         self.learning_starts = stage.learning_starts
-        self.buffer = make_buffer(stage.capacity)
-        self.test_buffer = None if held_out is None else make_buffer(max(1, stage.capacity // 10))
+        self.buffer = self._make_buffer(stage.capacity)
+        self.test_buffer = None if self.held_out is None else self._make_buffer(max(1, stage.capacity // 10))
 
     def __len__(self) -> int:
         return len(self.buffer)
 
-    @property
-    def buffers(self) -> dict[str, Buffer]:
-        """Those with contents to save, by name."""
+    def contents(self) -> dict[str, Buffer]:
+        """The buffers whose contents are saved apart, by name."""
         return {"train": self.buffer} | ({} if self.test_buffer is None else {"test": self.test_buffer})
 
     def set_frames(self, frames: int) -> None:
@@ -69,7 +139,7 @@ class Replay:
         stage = self.capacity(frames)
         self.learning_starts = stage.learning_starts
         if stage.capacity > self.buffer.storage.max_size:
-            larger = self.make_buffer(stage.capacity)
+            larger = self._make_buffer(stage.capacity)
             move_contents(self.buffer, larger)
             self.buffer = larger
 
@@ -102,6 +172,11 @@ class Replay:
             return 0
         return self.budget.num_updates(self.batch_size)
 
+    def batches(self) -> Iterator[TensorDictBase]:
+        """The batches that are due now; each pays for one update."""
+        for _ in range(self.num_updates()):
+            yield self.sample()
+
     def sample(self) -> TensorDictBase:
         """A batch to learn from; pays for one update."""
         self.budget.spend(self.batch_size)
@@ -115,10 +190,14 @@ class Replay:
         batch: TensorDictBase = self.test_buffer.sample()
         return batch
 
-    def update_priorities(self, batch: TensorDictBase) -> None:
-        """Tell a prioritised buffer what the loss wrote into the batch."""
+    def seen(self, batch: TensorDictBase) -> None:
+        """Give a prioritised buffer the priorities that the loss wrote into the batch."""
         if isinstance(self.buffer, TensorDictPrioritizedReplayBuffer):
             self.buffer.update_tensordict_priority(batch)
+
+    def metrics(self) -> dict[str, float]:
+        """The number of stored transitions."""
+        return {"replay_size": float(len(self))}
 
     def set_gamma(self, gamma: float) -> None:
         """Discount of one step, of the transitions that are written from now on."""
@@ -140,13 +219,11 @@ class Replay:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a saved state."""
         if state["capacity"] != self.buffer.storage.max_size:
-            self.buffer = self.make_buffer(state["capacity"])
+            self.buffer = self._make_buffer(state["capacity"])
         self.writers = {}
-        for start, stop, saved in state.get(
-            "writers", []
-        ):  # older runs had one for all, whose pending steps are given up
+        for start, stop, saved in state.get("writers", []):  # absent from older runs; their pending steps are lost
             self._writer(range(start, stop)).set_extra_state(saved)
         self.budget.load_state_dict(state["budget"])
         if self.held_out is not None:
@@ -158,3 +235,44 @@ def lanes_of(steps: TensorDictBase) -> range:
     lane = steps.get(("collector", "lane"), None)
     first = 0 if lane is None or not lane.numel() else int(lane[0, 0])
     return range(first, first + steps.shape[0])
+
+
+def _check(capacity: Any, *, learning_starts: int, batch_size: int, storage: str) -> None:
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: must be at least 1")
+    if learning_starts < 0:
+        raise ValueError(f"learning_starts={learning_starts}: must not be negative")
+    if storage not in STORAGES:
+        raise ValueError(f"storage={storage!r}: must be one of {', '.join(STORAGES)}")
+    if isinstance(capacity, int) and not isinstance(capacity, bool):
+        if capacity < 1:
+            raise ValueError(f"capacity={capacity}: must be at least 1")
+        if learning_starts > capacity:
+            raise ValueError(
+                f"learning_starts={learning_starts}: must be at most capacity={capacity}, or learning never starts"
+            )
+        return
+    is_list = isinstance(capacity, Sequence) and not isinstance(capacity, str) and len(capacity) > 0
+    if not is_list or not all(isinstance(stage, Sequence) and len(stage) == 3 for stage in capacity):
+        raise ValueError(
+            f"capacity={capacity}: must be a whole number, or stages [[frames, capacity, learning_starts], ...]"
+        )
+
+
+def _buffer_maker(
+    *, prioritized: Priorities | None, mini_race: Transform | None, augmentation: Transform | None, **options: Any
+) -> Callable[[int], Buffer]:
+    def make_buffer(capacity: int) -> Buffer:
+        return make_replay_buffer(
+            capacity=capacity,
+            prioritized=prioritized is not None,
+            alpha=0.6 if prioritized is None else prioritized.alpha,
+            beta=0.4 if prioritized is None else make_schedule(prioritized.beta, name="beta")(0),
+            transforms=[
+                *([] if mini_race is None else [mini_race]),  # one for all buffers: its generator goes on
+                *([] if augmentation is None else [copy.deepcopy(augmentation)]),
+            ],
+            **options,
+        )
+
+    return make_buffer

@@ -138,7 +138,8 @@ def run_in(folder: Path) -> int:
         folder: with ``settings.yaml``; the run folder lies in it, and a run with a checkpoint goes on from there.
     """
     from tm_torchrl.trainers.loop import INTERRUPTED
-    from tm_torchrl.trainers.run import summary_text, train
+    from tm_torchrl.trainers.run import train
+    from tm_torchrl.trainers.summary import summary_text
 
     settings: dict[str, Any] = yaml.safe_load((folder / SETTINGS).read_text(encoding="utf-8"))
     run, num_kills = folder / RUN, count_kills(folder)
@@ -156,8 +157,7 @@ def run_in(folder: Path) -> int:
     sys.stdout.write(summary_text(summary) + "\n")
     if summary.reason == INTERRUPTED:
         return STOPPED
-    network = summary.agent.actor.quantile_module.network
-    parameters = sum(parameter.numel() for parameter in network.parameters())
+    parameters = sum(parameter.numel() for parameter in summary.agent.actor.parameters())
     facts = {"frames": summary.frames, "seconds": summary.seconds, "reason": summary.reason}
     write_result(folder, {**facts, "parameters": parameters, "num_kills": num_kills})
     return 0

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import yaml
 from torch import Tensor
 
@@ -23,11 +22,10 @@ from tm_torchrl.linesight.weights import (
 )
 from tm_torchrl.modules import Normalize
 from tm_torchrl.record.run_folder import RunFolder
-from tm_torchrl.settings.checks import checked
 from tm_torchrl.settings.tree import compose_settings
-from tm_torchrl.tasks.build import build_task
 from tm_torchrl.tasks.driving import IMAGE_SHAPE
-from tm_torchrl.trainers.builders import build_training
+from tm_torchrl.tasks.task import make_task
+from tm_torchrl.trainers.run import make_training
 from tm_torchrl.world.actions import NUM_ACTIONS
 
 LARGEST_DIFFERENCE = 1e-4  # of the values' spread; sums in another order differ by 1e-6
@@ -134,11 +132,12 @@ def _write(
     folder: Path, overrides: Sequence[str], online: dict[str, Tensor], behind: dict[str, Tensor], *, source: Path
 ) -> None:
     """Settings, a checkpoint to go on from, and the weights that evaluations take."""
-    wanted = checked(compose_settings(overrides))
-    task = build_task(wanted)
-    training = build_training(wanted, task=task, precision="float32", device=torch.device("cpu"), log=lambda _: None)
+    wanted = compose_settings(overrides)
+    task = make_task(wanted)
+    training = make_training({**wanted, "precision": "float32"}, task)
     try:
-        ours = {name.removeprefix(_NETWORK): value.shape for name, value in training.actor.state_dict().items()}
+        weights = training.algorithm.actor.state_dict()
+        ours = {name.removeprefix(_NETWORK): value.shape for name, value in weights.items()}
         wrong = [name for name in ours if name not in online or online[name].shape != ours[name]]
         if wrong or len(ours) != len(online):
             shown = ", ".join(wrong) or ", ".join(online.keys() - ours.keys())
@@ -146,7 +145,7 @@ def _write(
                 f"the settings of the run make another network than the weights' ({shown}); leave the settings of "
                 "network, objective.network and env.pixels as they are"
             )
-        training.actor.load_state_dict({_NETWORK + name: value for name, value in online.items()})
+        training.algorithm.actor.load_state_dict({_NETWORK + name: value for name, value in online.items()})
         state = training.state_dict()
         loss = state["learner"]["loss"]
         for name, value in {**online, **behind}.items():
@@ -157,6 +156,6 @@ def _write(
         checkpoints = Checkpoints(run.checkpoints, keep=wanted["checkpoint"]["keep"])
         facts = {"frames": 0, "imported_from": source.name}
         checkpoints.save(state, frames=0, facts={**facts, "seconds": 0.0})
-        checkpoints.save_best(dict(training.actor.state_dict()), facts=facts)
+        checkpoints.save_best(dict(training.algorithm.actor.state_dict()), facts=facts)
     finally:
-        training.collector.shutdown()
+        training.source.shutdown()

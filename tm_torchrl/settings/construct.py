@@ -1,36 +1,37 @@
-"""Objects from configuration: ``_target_`` and its arguments, checked before anything is built."""
+"""Objects from settings: ``_target_`` and its arguments, checked before anything is built."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import inspect
 import json
 import math
 import sys
 import types
 import typing
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tm_torchrl.settings.nearest import nearest_name
+from tm_torchrl.settings.targets import find_target
 
 
 class ConfigError(ValueError):
-    """Something in the configuration cannot be meant so."""
+    """The configuration is invalid; the message names the setting, its value and what is expected."""
 
 
-def construct(settings: Mapping[str, Any], *, name: str, **given: Any) -> Any:
-    """What a mapping with ``_target_`` describes; mappings inside that have one too are constructed first.
+def construct(settings: Any, *, name: str, **given: Any) -> Any:
+    """The object that a mapping with ``_target_`` describes; mappings inside that have one too are constructed first.
 
-    With ``_partial_: true`` it is a function that waits for the remaining arguments; where it is called with one that
-    the settings name too, the settings win.
+    With ``_partial_: true`` the result is a function that waits for the remaining arguments. Where it is called with
+    an argument that the settings name too, the settings win.
 
     Args:
         settings: ``_target_`` (a dotted name) and arguments.
-        name: of the setting, for messages.
-        given: further arguments, which settings may not name.
+        name: The setting's name, for messages.
+        given: Further arguments, which settings may not name.
 
     Examples:
         >>> budget = construct({"_target_": "tm_torchrl.data.ReuseBudget", "uses_per_transition": 8}, name="budget")
@@ -38,65 +39,133 @@ def construct(settings: Mapping[str, Any], *, name: str, **given: Any) -> Any:
         8
         >>> construct({"_target_": "tm_torchrl.data.ReuseBudget", "uses": 8}, name="replay.budget")
         Traceback (most recent call last):
-        tm_torchrl.settings.construct.ConfigError: replay.budget.uses: ReuseBudget takes no such setting; ...
+        tm_torchrl.settings.construct.ConfigError: replay.budget.uses: ReuseBudget has no such parameter; ...
     """
     if not isinstance(settings, Mapping):
-        raise ConfigError(f"{name}={settings!r}: a mapping with _target_, which says what to build, wanted")
-    for key in settings:
-        if not isinstance(key, str):
-            raise ConfigError(f"{name}: {key!r} stands there as a name; names are texts")
+        raise ConfigError(f"{name}={shown(settings)}: must be a mapping with _target_, which says what to build")
     if "_target_" not in settings:
-        raise ConfigError(f"{name}: no _target_ says what to build; it holds {', '.join(settings) or 'nothing'}")
+        raise ConfigError(
+            f"{name}: must have a _target_ that says what to build; it has {', '.join(settings) or 'nothing'}"
+        )
     if not isinstance(settings.get("_partial_", False), bool):
-        raise ConfigError(f"{name}._partial_={shown(settings['_partial_'])}: true or false wanted")
-    target = _find(str(settings["_target_"]), name)
-    arguments = {key: value for key, value in settings.items() if not key.startswith("_")}
-    check_arguments(target, arguments, given, name)
-    built = {key: _construct_inside(value, name=f"{name}.{key}") for key, value in arguments.items()}
-    check_arguments(target, built, given, name)  # again: parts of parts are of their kind too
+        raise ConfigError(f"{name}._partial_={shown(settings['_partial_'])}: must be true or false")
+    target = _find(settings["_target_"], name)
+    arguments = {key: value for key, value in settings.items() if not str(key).startswith("_")}
+    built = _arguments(target, arguments, given, name)
     if settings.get("_partial_"):
-        return lambda *late, **more: _call(target, late, {**more, **built, **given}, name)
+        return Later(target, {**built, **given}, name)
     absent = _absent_arguments(target, {**built, **given})
     if absent:
-        raise ConfigError(f"{name}: {absent} is still to be given by what uses it; add _partial_: true")
+        raise ConfigError(f"{name}: {absent} must be given; add _partial_: true if the object that uses it gives it")
     return _call(target, (), {**built, **given}, name)
 
 
-def construct_later(settings: Mapping[str, Any], *, name: str, **given: Any) -> Callable[..., Any]:
-    """The same where what uses it gives the remaining arguments; refused without ``_partial_: true``.
+@dataclass(frozen=True)
+class Later:
+    """What ``_partial_: true`` gives: a function that waits for more arguments. The settings' own ones win.
+
+    Args:
+        target: Will be called.
+        arguments: From the settings.
+        name: The setting's name, for messages.
+    """
+
+    target: Callable[..., Any]
+    arguments: Mapping[str, Any]
+    name: str
+
+    def __call__(self, *positional: Any, **keywords: Any) -> Any:
+        """The object."""
+        return _call(self.target, positional, {**keywords, **self.arguments}, self.name)
+
+    def refuse(self, names: Iterable[str]) -> None:
+        """Raise ``ConfigError`` if the settings name one of these arguments, which they may not."""
+        for key in sorted(self.arguments.keys() & set(names)):
+            raise ConfigError(f"{self.name}.{key}: is given by the task; leave it out")
+
+
+def construct_later(settings: Any, *, name: str, **given: Any) -> Later:
+    """The same where the object that uses it gives the remaining arguments; ``_partial_: true`` is required.
 
     Args:
         settings: ``_target_`` and arguments.
-        name: of the setting, for messages.
-        given: further arguments, which settings may not name.
+        name: The setting's name, for messages.
+        given: Further arguments, which settings may not name.
     """
-    found: Callable[..., Any] = construct(settings, name=name, **given)
+    found: Later = construct(settings, name=name, **given)
     if not settings.get("_partial_"):
-        raise ConfigError(f"{name}: what uses it gives further arguments; add _partial_: true")
+        raise ConfigError(f"{name}: the object that uses it gives further arguments; add _partial_: true")
     return found
 
 
-@contextlib.contextmanager
-def named(name: str) -> Iterator[None]:
-    """What cannot be meant so inside is a ``ConfigError`` that names the setting.
+def construct_as(target: Callable[..., Any], settings: Any, *, name: str, **given: Any) -> Any:
+    """What a function or class makes of a mapping without ``_target_``.
 
-    >>> with named("replay"):
-    ...     raise ValueError("batch_size=0: at least 1 is needed")
+    Args:
+        target: Called with the settings.
+        settings: Its arguments.
+        name: The setting's name, for messages; empty for settings at the top.
+        given: Further arguments, which settings may not name.
+    """
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"{name}={shown(settings)}: must be a mapping of settings")
+    built = _arguments(target, settings, given, name)
+    absent = _absent_arguments(target, {**built, **given})
+    if absent:
+        raise ConfigError(f"{_joined(name, absent)}: this setting is missing; compose_settings() has all of them")
+    return _call(target, (), {**built, **given}, name)
+
+
+def sections_for(
+    target: Callable[..., Any], settings: Mapping[str, Any], *, given: Container[str] = ()
+) -> dict[str, Any]:
+    """Those top-level settings that a function or class has parameters for, with all objects inside constructed.
+
+    Args:
+        target: Its parameters' names are the names of settings.
+        settings: A whole configuration.
+        given: Names of parameters that are not settings.
+    """
+    names = [key for key in inspect.signature(target).parameters if key in settings and key not in given]
+    return {key: construct_inside(settings[key], name=key) for key in names}
+
+
+def construct_inside(value: Any, *, name: str) -> Any:
+    """A value in which every mapping with ``_target_``, at any depth, is replaced by its object."""
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            return construct(value, name=name)
+        return {key: construct_inside(part, name=f"{name}.{key}") for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [construct_inside(part, name=f"{name}[{i}]") for i, part in enumerate(value)]
+    return value
+
+
+@contextlib.contextmanager
+def named(name: str, *, parameters: Container[str] = ()) -> Iterator[None]:
+    """Errors raised inside become a ``ConfigError`` that names the setting.
+
+    Args:
+        name: The setting's name.
+        parameters: Names of its own settings; a message that begins with one of them gets the full name.
+
+    >>> with named("replay", parameters=["batch_size"]):
+    ...     raise ValueError("batch_size=0: must be at least 1")
     Traceback (most recent call last):
-    tm_torchrl.settings.construct.ConfigError: replay: batch_size=0: at least 1 is needed
+    tm_torchrl.settings.construct.ConfigError: replay.batch_size=0: must be at least 1
     """
     try:
         yield
     except ConfigError:
         raise
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{name}: {error}") from error
-    except (ArithmeticError, LookupError, MemoryError) as error:  # of numbers beyond all measure, mostly
+        raise ConfigError(_prefixed(name, str(error), parameters)) from error
+    except (ArithmeticError, LookupError, MemoryError) as error:  # mostly from enormous numbers
         raise ConfigError(f"{name}: {type(error).__name__}: {error}") from error
 
 
 def shown(value: Any) -> str:
-    """A value as it is written on the command line, nearly: ``null`` and ``true``, not ``None`` and ``True``.
+    """A value nearly as it is written on the command line: ``null`` and ``true``, not ``None`` and ``True``.
 
     >>> shown(None), shown(True), shown("abc"), shown([1, "a"])
     ('null', 'true', "'abc'", '[1, a]')
@@ -106,8 +175,63 @@ def shown(value: Any) -> str:
     return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
+def check_arguments(target: Any, arguments: Mapping[str, Any], given: Container[str], name: str) -> dict[str, Any]:
+    """Arguments checked against a target's parameters: their names, and their kinds where these are simple.
+
+    Whole numbers may be written as 1e6.
+
+    Args:
+        target: Will be called with them.
+        arguments: Settings.
+        given: Names of parameters that settings may not name.
+        name: The settings' name, for messages.
+    """
+    parameters = inspect.signature(target).parameters
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return dict(arguments)
+    known = [key for key in parameters if key not in given and key != "self"]
+    for key in arguments:
+        if key not in known:
+            what = getattr(target, "__name__", str(target))
+            hint = nearest_name(str(key), known)
+            raise ConfigError(f"{_joined(name, str(key))}: {what} has no such parameter{hint}")
+    hints = _hints(target)
+    found = {}
+    for key, value in arguments.items():
+        kinds = _kinds_of(hints.get(key))
+        if int in kinds and float not in kinds and isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if kinds and not any(_is_of(value, kind) for kind in kinds):
+            expected = " or ".join(dict.fromkeys(_WORDS.get(kind, "settings with _target_") for kind in kinds))
+            raise ConfigError(f"{_joined(name, key)}={shown(value)}: must be {expected}")
+        found[key] = value
+    return found
+
+
+def _arguments(target: Any, arguments: Mapping[str, Any], given: Container[str], name: str) -> dict[str, Any]:
+    """Checked arguments, with the objects inside constructed."""
+    checked = check_arguments(target, arguments, given, name)
+    hints = _hints(target)
+    built = {}
+    for key, value in checked.items():
+        inner = _joined(name, key)
+        parts = [kind for kind in _kinds_of(hints.get(key)) if _is_part(kind)]
+        if len(parts) == 1 and isinstance(value, Mapping) and "_target_" not in value:
+            built[key] = construct_as(parts[0], value, name=inner)
+        else:
+            built[key] = construct_inside(value, name=inner)
+    return check_arguments(target, built, given, name)  # again: constructed objects have kinds too
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except (NameError, TypeError, AttributeError):  # annotations that only a type checker can resolve
+        return {}
+
+
 def _call(target: Any, positional: tuple[Any, ...], arguments: dict[str, Any], name: str) -> Any:
-    with named(name):
+    with named(name, parameters=arguments):
         try:
             return target(*positional, **arguments)
         except TypeError as error:
@@ -115,66 +239,34 @@ def _call(target: Any, positional: tuple[Any, ...], arguments: dict[str, Any], n
                 f"{key}={value!r}" for key, value in arguments.items() if isinstance(value, (str, int, float, list))
             ]
             raise TypeError(f"{', '.join(plain)}: {error}" if plain else str(error)) from error
-        except RuntimeError as error:  # torch's word for what it cannot make
+        except RuntimeError as error:  # from torch
             raise ConfigError(f"{name}: {error}") from error
 
 
-def _construct_inside(value: Any, *, name: str) -> Any:
-    if isinstance(value, Mapping) and "_target_" in value:
-        return construct(value, name=name)
-    if isinstance(value, (list, tuple)):
-        return [_construct_inside(part, name=f"{name}[{i}]") for i, part in enumerate(value)]
-    return value
-
-
-def _find(path: str, name: str) -> Any:
-    home, _, last = path.rpartition(".")
-    if not all(part.isidentifier() for part in path.split(".")) or not home:
-        raise ConfigError(f"{name}._target_={path}: a dotted name, such as torch.optim.Adam, wanted")
+def _find(path: Any, name: str) -> Any:
     try:
-        module = importlib.import_module(home)
-    except ImportError as error:
-        raise ConfigError(f"{name}._target_={path}: {error}") from error
-    try:
-        target = getattr(module, last)
-        if not callable(target):
-            raise ConfigError(f"{name}._target_={path}: it is a {type(target).__name__}; what can be called is wanted")
-        return target
-    except AttributeError:
-        known = getattr(module, "__all__", [key for key in vars(module) if not key.startswith("_")])
-        raise ConfigError(f"{name}._target_={path}: {home} has no {last}{nearest_name(last, known)}") from None
+        return find_target(path)
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"{_joined(name, '_target_')}={path}: {error}") from error
 
 
-def check_arguments(target: Any, arguments: Mapping[str, Any], given: Container[str], name: str) -> None:
-    """Settings against the parameters that they are for: that they exist, and of their kind where it is a simple one.
+def _joined(name: str, key: str) -> str:
+    return f"{name}.{key}" if name else key
 
-    Args:
-        target: will be called.
-        arguments: settings.
-        given: names of parameters that settings may not name.
-        name: of the settings, for messages.
+
+def _prefixed(name: str, message: str, parameters: Container[str]) -> str:
+    """The message with the setting's full name: ``replay`` and ``batch_size=0: ...`` give ``replay.batch_size=0: ...``.
+
+    Messages that do not begin with an argument keep their own words behind the name.
     """
-    parameters = inspect.signature(target).parameters
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    known = [key for key in parameters if key not in given and key != "self"]
-    for key in arguments:
-        if key not in known:
-            what = getattr(target, "__name__", str(target))
-            raise ConfigError(f"{name}.{key}: {what} takes no such setting{nearest_name(key, known)}")
-    try:
-        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except (NameError, TypeError, AttributeError):  # annotations that hold only for a type checker
-        return
-    for key, value in arguments.items():
-        kinds = _kinds_of(hints.get(key))
-        if kinds and not any(_is_of(value, kind) for kind in kinds):
-            wanted = " or ".join(dict.fromkeys(_WORDS.get(kind, "settings with _target_") for kind in kinds))
-            raise ConfigError(f"{name}.{key}={shown(value)}: {wanted} wanted")
+    if not name or message.startswith(name):
+        return message
+    head = message.split("=", 1)[0].split(":", 1)[0]
+    return f"{name}.{message}" if head in parameters else f"{name}: {message}"
 
 
 def _absent_arguments(target: Any, arguments: Mapping[str, Any]) -> str:
-    """Arguments without a default that nobody gave."""
+    """The parameters without a default that nobody gave."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return ", ".join(
         key
@@ -188,7 +280,7 @@ _WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true 
 
 
 def _kinds_of(hint: Any) -> list[Any]:
-    """Of an annotation that holds nothing but simple kinds and classes of parts; of any other, none."""
+    """The kinds that an annotation names, if all of them are simple ones or classes of our own; otherwise none."""
     kinds = list(typing.get_args(hint)) if isinstance(hint, types.UnionType) else [hint]
     if typing.get_origin(hint) is typing.Union:
         kinds = list(typing.get_args(hint))
@@ -196,7 +288,7 @@ def _kinds_of(hint: Any) -> list[Any]:
 
 
 def _is_part(kind: Any) -> bool:
-    """Whether it is a class of our own, which settings describe by ``_target_``."""
+    """Whether it is a class of our own, which settings describe by a mapping."""
     is_ours = inspect.isclass(kind) and str(kind.__module__).startswith("tm_torchrl.")
     return is_ours and not getattr(kind, "_is_protocol", False)
 
@@ -205,7 +297,7 @@ def _is_of(value: Any, kind: Any) -> bool:
     if isinstance(value, bool):
         return kind is bool
     if _is_part(kind):
-        return isinstance(value, kind) or (isinstance(value, Mapping) and "_target_" in value)
+        return isinstance(value, (kind, Mapping))
     if kind is float:
         if isinstance(value, int):
             return abs(value) <= sys.float_info.max

@@ -1,35 +1,90 @@
-"""Settings of saved runs."""
+"""Settings of saved runs: read as data, with the names of earlier versions translated."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tm_torchrl.settings.construct import ConfigError, shown
+from tm_torchrl.settings.targets import refuse_foreign_targets, renamed
 
-_HELP = "write it anew with the run's settings, for instance from a run like it; its checkpoints are untouched"
+_HELP = "restore it from a copy, or from a run with the same settings; its checkpoints are untouched"
+_SECTIONS = ("env", "objective", "replay")  # of runs of versions before the group `algorithm`
+_ESTIMATORS = {
+    "greedy": "tm_torchrl.objectives.GreedyEstimator",
+    "double": "tm_torchrl.objectives.DoubleEstimator",
+    "soft": "tm_torchrl.objectives.SoftEstimator",
+    "munchausen": "tm_torchrl.objectives.MunchausenEstimator",
+}
 
 
-def run_settings(folder: str | Path) -> dict[str, Any]:
-    """The settings that a run was made with."""
+def run_settings(folder: str | Path, *, trust: Sequence[str] = ()) -> dict[str, Any]:
+    """The settings that a run was made with.
+
+    Args:
+        folder: The run folder.
+        trust: Packages, besides this one, whose classes the settings may name.
+    """
     path = Path(str(folder)) / "config.yaml"
     try:
         found: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist: {folder} is no run folder (they lie in runs/)") from None
+        raise FileNotFoundError(f"{path} does not exist: {folder} is not a run folder (they are in runs/)") from None
     except OSError:
         raise
-    except Exception as error:  # the reader of YAML stumbles over !!timestamp '' with an AttributeError, and so on
+    except Exception as error:  # PyYAML raises errors of many kinds for damaged text
         raise ConfigError(f"{path} is damaged: {' '.join(str(error).split())}; {_HELP}") from None
-    missing = [name for name in ("env", "objective", "replay") if not isinstance(found, dict) or name not in found]
+    sections = ("env", "algorithm") if isinstance(found, Mapping) and "algorithm" in found else _SECTIONS
+    missing = [name for name in sections if not isinstance(found, dict) or name not in found]
     if missing:
-        raise ConfigError(f"{path} is damaged, or not a run's: no {', '.join(missing)} in it; {_HELP}")
-    for name in ("env", "objective", "replay"):
+        raise ConfigError(f"{path} is damaged, or not a run's settings: it has no {', '.join(missing)}; {_HELP}")
+    for name in sections:
         if not isinstance(found[name], dict):
-            raise ConfigError(
-                f"{path} is damaged: {name} is {shown(found[name])}, settings of its own belong there; {_HELP}"
-            )
-    settings: dict[str, Any] = found
+            raise ConfigError(f"{path} is damaged: {name}={shown(found[name])} must be a mapping; {_HELP}")
+    settings = upgraded(renamed(found))
+    try:
+        refuse_foreign_targets(settings, trust=trust)
+        refuse_foreign_environment(settings["env"], trust=trust)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
     return settings
+
+
+def upgraded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run of an earlier version in today's form.
+
+    >>> upgraded({"estimator": {"name": "double"}})["estimator"]
+    {'_target_': 'tm_torchrl.objectives.DoubleEstimator', '_partial_': True}
+    """
+    found = dict(settings)
+    if "algorithm" in found:
+        return found
+    found["algorithm"] = {"_target_": "tm_torchrl.algorithms.QuantileAlgorithm"}
+    for name, target in (
+        ("replay", "tm_torchrl.data.Replay"),
+        ("learner", "tm_torchrl.algorithms.Learner"),
+        ("collector", "tm_torchrl.collectors.make_collector"),
+    ):
+        if isinstance(found.get(name), Mapping):
+            found[name] = {"_target_": target, "_partial_": True, **found[name]}
+    estimator = found.get("estimator")
+    if isinstance(estimator, Mapping) and "name" in estimator:
+        options = {key: value for key, value in estimator.items() if key != "name"}
+        target = _ESTIMATORS.get(estimator["name"], f"tm_torchrl.objectives.{estimator['name']}")
+        found["estimator"] = {"_target_": target, "_partial_": True, **options}
+    return found
+
+
+def refuse_foreign_environment(env: Mapping[str, Any], *, trust: Sequence[str] = ()) -> None:
+    """Raise ``ValueError`` for a gymnasium id that imports a module, such as ``evil:CartPole-v1``.
+
+    Args:
+        env: Settings of a saved run's environment.
+        trust: Packages that it may import.
+    """
+    module, colon, _ = str(env.get("name", "")).partition(":")
+    if colon and module.partition(".")[0] not in ("tm_torchrl", "gymnasium", *trust):
+        raise ValueError(f"env.name={env['name']}: a saved run may not import {module}; trust=[{module}] allows it")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tm_torchrl.tasks.game import GameTask
     from tm_torchrl.tasks.gymnasium import GymnasiumTask
     from tm_torchrl.tasks.reward import Reward
-    from tm_torchrl.tasks.task import Row, Task
+    from tm_torchrl.tasks.task import Row, Task, make_task
     from tm_torchrl.tasks.trackmania import TrackManiaTask
 
 __getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

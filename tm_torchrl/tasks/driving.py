@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from tensordict import NestedKey
-from torch import Tensor
 
 from tm_torchrl.modules import Normalize
 from tm_torchrl.settings.nearest import nearest_name
 from tm_torchrl.settings.schedules import Schedule
 from tm_torchrl.tasks.reward import Reward
-from tm_torchrl.tasks.task import Row
+from tm_torchrl.tasks.task import Row, TaskDefaults
 from tm_torchrl.world.actions import NUM_ACTIONS, TICKS_PER_ACTION
+from tm_torchrl.world.layout import Layout
 from tm_torchrl.world.observation import observation_constants, observation_layout
 
 IMAGE_SHAPE = (1, 64, 64)
 MANY_FINISH = 0.95
 
 
-class Driving:
+class Driving(TaskDefaults):
     """What driving in the simulator and in the game have in common, for networks and judges."""
 
+    has_goal = True
     pixels: bool
     floats: bool | Sequence[str]
     action_block: int
@@ -68,13 +69,13 @@ class Driving:
         found = {} if self.reward is None else self.reward.schedules(speed=speed)
         return {f"reward_{name}": schedule for name, schedule in found.items()}
 
-    def is_finished(self, batch: Mapping[Any, Any]) -> Tensor | None:
-        """Steps that crossed the finish line."""
-        found: Tensor = batch["next", "terminated"]
-        return found
+    def float_layout(self) -> Layout:
+        """The fields of the float observation."""
+        return observation_layout(self.num_previous_actions)
 
-    def close(self) -> None:
-        """Nothing is open."""
+    def sees(self, field: str) -> bool:
+        """Whether the network reads a field of the float observation."""
+        return self.floats if isinstance(self.floats, bool) else field in self.floats
 
 
 def seen_columns(names: Sequence[str], num_previous_actions: int) -> list[int]:

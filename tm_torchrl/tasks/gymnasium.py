@@ -10,18 +10,16 @@ from typing import Any
 import torch
 from tensordict import NestedKey
 from tensordict.nn import TensorDictModuleBase
-from torch import Tensor
 from torchrl.envs import EnvBase
 
 from tm_torchrl.envs.gymnasium_batch import GymnasiumBatch
 from tm_torchrl.evaluation import play_episodes
 from tm_torchrl.modules import Normalize
-from tm_torchrl.settings.schedules import Schedule
-from tm_torchrl.tasks.task import Row
+from tm_torchrl.tasks.task import Row, TaskDefaults
 
 
 @dataclass
-class GymnasiumTask:
+class GymnasiumTask(TaskDefaults):
     """Any gymnasium task with discrete actions.
 
     Args:
@@ -106,14 +104,3 @@ class GymnasiumTask:
     def score(self, rows: Sequence[Row]) -> tuple[float, float]:
         """The mean return."""
         return rows[0]["return_mean"], rows[0]["return_min"]
-
-    def schedules(self, *, speed: float) -> dict[str, Schedule]:
-        """They have none."""
-        return {}
-
-    def is_finished(self, batch: Mapping[Any, Any]) -> Tensor | None:
-        """Such tasks have no goal that they tell."""
-        return None
-
-    def close(self) -> None:
-        """Nothing is open."""

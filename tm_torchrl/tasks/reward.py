@@ -61,6 +61,8 @@ class Reward:
     further: Sequence[RewardTerm] = ()
 
     def __post_init__(self) -> None:
+        if not all(callable(term) for term in self.further):
+            raise ValueError(f"further={self.further!r}: must be a list of terms, such as [{{_target_: ...}}]")
         if not self.terms():
             raise ValueError("reward: all weights are 0; at least one term is needed")
 

@@ -68,8 +68,13 @@ class TrackManiaTask(Driving):
         named = [self.track is not None, self.tracks is not None, self.generated_tracks > 0]
         if sum(named) > 1:
             raise ValueError("track, tracks and generated_tracks exclude each other; give one of them")
+        for name in ("tracks", "blind_tracks"):
+            if isinstance(getattr(self, name), str):
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be a list, such as [oval, ring]")
         if self.num_envs < 1:
-            raise ValueError(f"num_envs={self.num_envs}: at least one car is needed")
+            raise ValueError(f"num_envs={self.num_envs}: must be at least 1")
+        if not 0 <= self.generated_tracks <= HELD_OUT_SEEDS[0]:  # the seeds from there on are never trained on
+            raise ValueError(f"generated_tracks={self.generated_tracks}: must be between 0 and {HELD_OUT_SEEDS[0]}")
         self._check_senses()
         if self.generated_tracks:
             names = [f"generated-{seed}" for seed in range(self.generated_tracks)]
@@ -84,7 +89,9 @@ class TrackManiaTask(Driving):
             self._tracks = {name: load_track(name) for name in names}
         self._names = names
         if not 0 <= self.blind_generated_tracks <= len(HELD_OUT_SEEDS):
-            raise ValueError(f"blind_generated_tracks={self.blind_generated_tracks}: 0 to {len(HELD_OUT_SEEDS)} wanted")
+            raise ValueError(
+                f"blind_generated_tracks={self.blind_generated_tracks}: must be between 0 and {len(HELD_OUT_SEEDS)}"
+            )
         self._blind = {str(name): load_track(name) for name in self.blind_tracks}
         held_out = HELD_OUT_SEEDS[: self.blind_generated_tracks]
         self._blind |= {f"generated-{seed}": generate_track(seed) for seed in held_out}

@@ -50,7 +50,8 @@ def _run(config: DictConfig) -> None:
     from tm_torchrl.game.errors import GameError
     from tm_torchrl.record.folder_claim import FolderTakenError
     from tm_torchrl.settings.stored import run_settings
-    from tm_torchrl.trainers.run import summary_text, train
+    from tm_torchrl.trainers.run import train
+    from tm_torchrl.trainers.summary import summary_text
 
     logging.getLogger("torchrl").setLevel(logging.WARNING)  # torchrl sets its level when it is imported
     hydra_config = HydraConfig.get()
@@ -59,7 +60,7 @@ def _run(config: DictConfig) -> None:
     try:
         settings = without_leftovers(resolved(config), asked, config_name=str(hydra_config.job.config_name))
         if settings["resume"] is not None:
-            settings = resumed_settings(settings, asked, run_settings(settings["resume"]))
+            settings = resumed_settings(settings, asked, run_settings(settings["resume"], trust=settings["trust"]))
         summary = train(settings, folder=folder, is_folder_fixed=is_named)
     except (ConfigError, FolderTakenError, GameError, NonFiniteLossError, WorkerError, OSError) as error:
         if not is_named:

@@ -1,4 +1,4 @@
-"""The loop: collect, extend, sample, update, log."""
+"""The loop: collect, remember, learn, log."""
 
 from __future__ import annotations
 
@@ -18,28 +18,27 @@ def run_loop(training: Training) -> Training:
     """Train until all frames are played, time is over, or somebody stops it (Ctrl-C stops after the present batch).
 
     Args:
-        training: all parts; goes on from where it is.
+        training: All parts; continues from where it is.
     """
     t, now = training, time.perf_counter
+    memory, learner = t.algorithm.memory, t.algorithm.learner
     t.set_schedules()
     with stopped_by_interrupt(t):
         asked_at = now()
-        for steps in t.collector:  # collect
+        for steps in t.source:
             begin = now()
             t.busy_s["collect"] += begin - asked_at
             t.frames += steps.numel()
             t.num_batches += 1
             t.episodes.add(steps)
-            t.replay.extend(steps)  # extend
+            memory.extend(steps)
             t.set_schedules()
-            for _ in range(t.replay.num_updates()):
-                batch = t.replay.sample()  # sample
-                t.losses = t.learner.update(batch)  # update
-                t.replay.update_priorities(batch)
-            if t.num_batches % t.push_every == 0:
-                t.collector.push_weights()
+            for batch in memory.batches():
+                t.losses = dict(learner.update(batch))
+                memory.seen(batch)
+            t.source.push_weights()
             t.busy_s["learn"] += (learnt := now()) - begin
-            for hook in t.hooks:  # log, evaluate, save
+            for hook in t.hooks:
                 hook.after_batch(t)
             asked_at = now()
             t.busy_s["watch"] += asked_at - learnt

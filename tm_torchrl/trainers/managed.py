@@ -13,7 +13,8 @@ from torch import Tensor
 from tm_torchrl.agents.agent import Agent, Observation, load_agent, make_agent
 from tm_torchrl.settings.tree import compose_settings
 from tm_torchrl.tasks.task import Row
-from tm_torchrl.trainers.run import Summary, train
+from tm_torchrl.trainers.run import train
+from tm_torchrl.trainers.summary import Summary
 
 Self = TypeVar("Self", bound="ManagedAgent")
 

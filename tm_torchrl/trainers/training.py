@@ -3,58 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
-from tm_torchrl.algorithms.exploration import ExploringPolicy
-from tm_torchrl.algorithms.learner import Learner
-from tm_torchrl.data.replay import Replay
+from tm_torchrl.algorithms.algorithm import Algorithm
+from tm_torchrl.collectors.collector import Source
 from tm_torchrl.data.saving.architecture import refuse_other_architecture
 from tm_torchrl.data.saving.random_state import random_state, restore_random_state
-from tm_torchrl.evaluation import Diagnostics
-from tm_torchrl.modules import QuantileActor
-from tm_torchrl.settings.schedules import Schedule
+from tm_torchrl.record.run_folder import RunFolder
 from tm_torchrl.tasks.task import Task
 from tm_torchrl.trainers.episodes import EpisodeStatistics
 
 
-class Collector(Protocol):
-    """Delivers batches of steps ``[N, T]``."""
+class Hook:
+    """Looks at a training after every batch: logs, evaluates, saves. All methods may be left out."""
 
-    def __iter__(self) -> Any:
-        """Batches."""
-        ...
-
-    def push_weights(self) -> None:
-        """Let workers act with the present weights."""
-        ...
-
-    def set_frames(self, num_frames: int) -> None:
-        """Let rewards on schedules follow the frames played."""
-        ...
-
-    def shutdown(self) -> None:
-        """End workers."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Environments and carried-over steps."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
-        ...
-
-
-class Hook(Protocol):
-    """Looks at a training after every batch: logs, evaluates, saves."""
+    def open(self, training: Training, run: RunFolder) -> None:
+        """Called before the first batch."""
 
     def after_batch(self, training: Training) -> None:
         """Called when the updates of a batch are done."""
-        ...
+
+    def close(self) -> None:
+        """Called at the end, also after an error."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs, as plain values."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a saved state."""
 
 
 @dataclass
@@ -62,32 +42,22 @@ class Training:
     """Everything that ``train`` works with.
 
     Args:
-        task: what is trained on.
-        actor: the network that acts.
-        policy: the actor with exploration.
-        collector: drives.
-        replay: remembers.
-        learner: learns.
-        schedules: setters by name, called with their schedule's value after every batch.
-        total_frames: when it is over.
-        max_minutes: when it is over at the latest, of training time; ``None`` for no limit.
-        hooks: look at it after every batch.
-        push_every: batches between pushes of weights to the workers.
-        schedule_speed: of the reward's schedules, which environments follow by themselves.
+        task: What is trained on.
+        algorithm: Acts, remembers and learns.
+        source: Delivers batches of steps.
+        total_frames: Frames after which training ends.
+        max_minutes: Minutes of training after which it ends at the latest; ``None`` for no limit.
+        schedule_speed: Multiplies the frames of the reward's schedules, which environments follow by themselves.
+        hooks: Called after every batch, in order.
     """
 
     task: Task
-    actor: QuantileActor
-    policy: ExploringPolicy
-    collector: Collector
-    replay: Replay
-    learner: Learner
-    schedules: Mapping[str, tuple[Schedule, Callable[[float], None]]]
+    algorithm: Algorithm
+    source: Source
     total_frames: int
     max_minutes: float | None = None
-    hooks: list[Hook] = field(default_factory=list)
-    push_every: int = 1
     schedule_speed: float = 1.0
+    hooks: list[Hook] = field(default_factory=list)
 
     frames: int = 0
     num_batches: int = 0
@@ -103,26 +73,26 @@ class Training:
     evaluation_cpu_s: float = 0.0
     busy_s: dict[str, float] = field(default_factory=lambda: {"collect": 0.0, "learn": 0.0, "watch": 0.0})
     scheduled: dict[str, float] = field(default_factory=dict)
-    diagnostics: Diagnostics | None = None
 
     @property
     def seconds(self) -> float:
-        """Since the start of training, over all its sessions, evaluations included."""
+        """Seconds since the start of training, over all its sessions, evaluations included."""
         return self.seconds_before + time.perf_counter() - self.started_at
 
     @property
     def cpu_s(self) -> float:
-        """CPU seconds of this process since the start of training, over all its sessions, evaluations left out."""
+        """CPU seconds of this process since the start of training, over all its sessions, without evaluations."""
         return self.cpu_before_s + time.process_time() - self.cpu_started_at - self.evaluation_cpu_s
 
     def set_schedules(self) -> None:
         """Set what follows the frames played."""
-        self.scheduled = self.policy.set_frames(self.frames)
-        for name, (schedule, apply) in self.schedules.items():
+        for name, (schedule, apply) in self.algorithm.schedules().items():
             self.scheduled[name] = schedule(self.frames)
             apply(self.scheduled[name])
-        self.replay.set_frames(self.frames)
-        self.collector.set_frames(round(self.frames / self.schedule_speed))
+        for name, schedule in self.task.schedules(speed=self.schedule_speed).items():
+            self.scheduled[name] = schedule(self.frames)
+        self.algorithm.memory.set_frames(self.frames)
+        self.source.set_frames(round(self.frames / self.schedule_speed))
 
     def stop(self, reason: str) -> None:
         """End after this batch."""
@@ -137,41 +107,43 @@ class Training:
         return self.is_stopped
 
     def state_dict(self) -> dict[str, Any]:
-        """All but the replay's contents, as plain values."""
+        """Everything but the memory's contents, as plain values."""
+        algorithm = self.algorithm
         return {
             "frames": self.frames,
             "num_batches": self.num_batches,
             "seconds": self.seconds,
             "cpu_s": self.cpu_s,
-            "learner": self.learner.state_dict(),
-            "actor": dict(self.actor.state_dict()),
-            "policy": dict(self.policy.module.state_dict()),
-            "replay": self.replay.state_dict(),
-            "collector": self.collector.state_dict(),
+            "learner": algorithm.learner.state_dict(),
+            "actor": dict(algorithm.actor.state_dict()),
+            "policy": dict(algorithm.policy.state_dict()),
+            "memory": algorithm.memory.state_dict(),
+            "algorithm": algorithm.state_dict(),
+            "collector": self.source.state_dict(),
             "episodes": self.episodes.state_dict(),
-            "hooks": [hook.state_dict() if hasattr(hook, "state_dict") else {} for hook in self.hooks],
-            "diagnostics": {} if self.diagnostics is None else self.diagnostics.state_dict(),
+            "hooks": [hook.state_dict() for hook in self.hooks],
             "random": random_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
-        refuse_other_architecture(self.actor, state["actor"])
+        """Continue from a saved state."""
+        algorithm = self.algorithm
+        refuse_other_architecture(algorithm.actor, state["actor"])
         self.frames, self.num_batches = state["frames"], state["num_batches"]
         self.seconds_before, self.started_at = state["seconds"], time.perf_counter()
-        self.cpu_before_s, self.cpu_started_at = state.get("cpu_s", 0.0), time.process_time()  # older ones have none
+        self.cpu_before_s, self.cpu_started_at = state.get("cpu_s", 0.0), time.process_time()  # absent from older runs
         self.evaluation_cpu_s = 0.0
         self.frames_before = self.frames
-        self.learner.load_state_dict(state["learner"])
-        self.policy.module.load_state_dict(state["policy"])
-        self.replay.load_state_dict(state["replay"])
+        algorithm.actor.load_state_dict(state["actor"])
+        algorithm.learner.load_state_dict(state["learner"])
+        algorithm.policy.load_state_dict(state["policy"])
+        algorithm.memory.load_state_dict(state["memory"] if "memory" in state else state["replay"])  # in older runs
         self.episodes.load_state_dict(state["episodes"])
-        for hook, saved in zip(self.hooks, state["hooks"] or [{}] * len(self.hooks), strict=True):  # none: imported
+        for hook, saved in zip(self.hooks, state["hooks"] or [{}] * len(self.hooks), strict=True):  # imported: none
             if saved:
-                hook.load_state_dict(saved)  # type: ignore[attr-defined]
-        if state["diagnostics"]:
-            self.diagnostics = Diagnostics(self.actor.quantile_module.network, state["diagnostics"]["inputs"])
-            self.diagnostics.load_state_dict(state["diagnostics"])
+                hook.load_state_dict(saved)
+        older = {"diagnostics": state.get("diagnostics", {})}
+        algorithm.load_state_dict(state.get("algorithm", older))
         self.set_schedules()
-        self.collector.load_state_dict(state["collector"])
+        self.source.load_state_dict(state["collector"])
         restore_random_state(state["random"])

@@ -13,14 +13,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tm_torchrl.tasks.gymnasium import GymnasiumTask
 from tm_torchrl.tasks.task import Row
-from tm_torchrl.trainers.training import Training
+from tm_torchrl.trainers.training import Hook, Training
 
 MEDAL_STYLES = {"author": "bold green", "gold": "bold yellow", "silver": "bold white", "bronze": "bold dark_orange3"}
 
 
-class Display:
+class Display(Hook):
     """Shows a training.
 
     Args:
@@ -127,8 +126,8 @@ class Display:
         return Panel(Group(*parts), title=self.title, border_style="cyan", width=min(self.console.width, 92))
 
     def _numbers(self, training: Training) -> list[tuple[str, str]]:
-        """What was logged last; the end of a foreign task's episode is a goal or a fall, so it is not shown."""
-        has_goal = not isinstance(training.task, GymnasiumTask)
+        """What was logged last; where an episode that terminates has no goal, that share is not shown."""
+        has_goal = training.task.has_goal
         return [
             (label, f"{self.values[key]:{form}}")
             for label, key, form in _NUMBERS

@@ -8,42 +8,40 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from tensordict.nn import TensorDictModuleBase
 
-from tm_torchrl.tasks.task import Row, Task
-from tm_torchrl.trainers.training import Training
+from tm_torchrl.tasks.task import Row
+from tm_torchrl.trainers.training import Hook, Training
+
+Listener = Callable[[Training, list[Row], bool], None]
 
 
-class Evaluate:
+class Evaluate(Hook):
     """Evaluates the actor every ``every_frames`` frames and hands the rows on.
 
     Training does not notice: no random generator is moved.
 
     Args:
-        task: judges.
-        actor: is judged, greedily.
-        num: laps on each track, or episodes.
-        every_frames: between evaluations.
-        seed: of the perturbed starts, the same every time.
-        listeners: called with the training, the rows, and whether they are the best so far.
-        target_score: stop once the task's score reaches it (its first number); ``None`` to go on.
+        every_frames: Frames between evaluations.
+        num: Laps on each track, or episodes.
+        seed: Seeds the perturbed starts, the same ones every time.
+        target_score: Training stops when the task's score (its first number) reaches it; ``None`` to go on.
+        listeners: Called with the training, the rows, and whether they are the best so far.
     """
 
     def __init__(
         self,
-        task: Task,
-        actor: TensorDictModuleBase,
         *,
-        num: int,
         every_frames: int,
+        num: int,
         seed: int = 0,
-        listeners: Sequence[Callable[[Training, list[Row], bool], None]] = (),
         target_score: float | None = None,
+        listeners: Sequence[Listener] = (),
     ) -> None:
-        if num < 1 or every_frames < 1:
-            raise ValueError(f"num={num}, every_frames={every_frames}: both must be at least 1")
-        self.task = task
-        self.actor = actor
+        for name, value in (("every_frames", every_frames), ("num", num)):
+            if value < 1:
+                raise ValueError(f"{name}={value}: must be at least 1")
+        if not 0 <= seed < 2**31:
+            raise ValueError(f"seed={seed}: must be between 0 and 2^31 - 1")
         self.num = num
         self.every_frames = every_frames
         self.seed = seed
@@ -65,7 +63,7 @@ class Evaluate:
         """Evaluate now."""
         begin = time.process_time()
         with torch.random.fork_rng(devices=[]):
-            rows = self.task.evaluate(self.actor, num=self.num, seed=self.seed)
+            rows = training.task.evaluate(training.algorithm.actor, num=self.num, seed=self.seed)
         gc.collect()  # an environment refers to itself: several of them, with their megabytes, would wait for this
         training.evaluation_cpu_s += time.process_time() - begin
         for row in rows:
@@ -73,10 +71,10 @@ class Evaluate:
                 frames=training.frames,
                 seconds=training.seconds,
                 cpu_s=training.cpu_s,
-                updates=training.learner.num_updates,
+                updates=training.algorithm.learner.num_updates,
             )
         self.rows = rows
-        score = self.task.score(rows)
+        score = training.task.score(rows)
         is_best = self.best is None or score > self.best
         if is_best:
             self.best, self.best_rows = score, rows

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
-import torch
-
+from tm_torchrl.record.loggers import make_loggers, require_loggers
+from tm_torchrl.record.run_folder import RunFolder
 from tm_torchrl.trainers.malloc import resident_mb
-from tm_torchrl.trainers.training import Training
+from tm_torchrl.trainers.training import Hook, Training
 
 
 class MetricsSink(Protocol):
@@ -19,41 +20,55 @@ class MetricsSink(Protocol):
         ...
 
 
-class LogMetrics:
-    """Writes a row of metrics every ``every_frames`` frames.
+class LogMetrics(Hook):
+    """Writes a row of metrics every ``every_frames`` frames: into the run folder, to loggers and to the screen.
 
     Args:
-        sinks: where rows go.
-        every_frames: between rows.
-        diagnostics: a function that measures the network; called for every ``diagnostics_every``-th row.
-        diagnostics_every: rows between diagnostics.
-        test_every: rows between tests of the loss on held-out transitions.
-        log: for messages.
+        every_frames: Frames between rows.
+        diagnostics_every: Rows between diagnostics of the network.
+        tensorboard: Whether to write TensorBoard files.
+        wandb: A project's name; ``None`` for none.
+        mlflow: An experiment's name; ``None`` for none.
+        sinks: Further places where rows go.
+        log: Takes messages.
     """
 
     def __init__(
         self,
-        sinks: Sequence[MetricsSink],
         *,
         every_frames: int,
-        diagnostics: Any = None,
         diagnostics_every: int = 10,
-        test_every: int = 1,
+        tensorboard: bool = False,
+        wandb: str | None = None,
+        mlflow: str | None = None,
+        sinks: Sequence[MetricsSink] = (),
         log: Callable[[str], None] = lambda message: None,
     ) -> None:
-        if every_frames < 1:
-            raise ValueError(f"every_frames={every_frames}: at least one frame lies between rows")
-        self.sinks = list(sinks)
+        for name, value in (("every_frames", every_frames), ("diagnostics_every", diagnostics_every)):
+            if value < 1:
+                raise ValueError(f"{name}={value}: must be at least 1")
+        require_loggers(wandb=wandb, mlflow=mlflow)
         self.every_frames = every_frames
-        self.diagnostics = diagnostics
         self.diagnostics_every = diagnostics_every
-        self.test_every = test_every
+        self._make_loggers = partial(make_loggers, tensorboard=tensorboard, wandb=wandb, mlflow=mlflow)
+        self.sinks = list(sinks)
+        self.loggers: list[Any] = []
         self.log = log
         self.num_rows = 0
         self._failed: set[int] = set()
         self.last: dict[str, float] = {}
         self._next = every_frames
         self._before: dict[str, float] | None = None
+
+    def open(self, training: Training, run: RunFolder) -> None:
+        """Open the loggers in the run folder."""
+        self.loggers = self._make_loggers(run)
+        self.sinks = [run.metrics, *self.loggers, *self.sinks]
+
+    def close(self) -> None:
+        """Close the loggers."""
+        for logger in self.loggers:
+            logger.close()
 
     def after_batch(self, training: Training) -> None:
         """Write a row if one is due."""
@@ -76,25 +91,20 @@ class LogMetrics:
     def _measure(self, training: Training) -> dict[str, float]:
         t = training
         values = {f"train/{name}": float(value) for name, value in t.losses.items()}
-        values |= {
-            "train/updates": float(t.learner.num_updates),
-            "train/skipped_updates": float(t.learner.num_skipped),
-            "train/replay_size": float(len(t.replay)),
-        }
-        if self.num_rows % self.test_every == 0 and (batch := t.replay.sample_test()) is not None:
-            with torch.random.fork_rng(devices=[]):
-                values["train/test_loss"] = float(t.learner.test(batch))
+        values |= {f"train/{name}": value for name, value in t.algorithm.metrics().items()}
         values |= {f"episode/{name}": value for name, value in t.episodes.means().items()}
         values["episode/count"] = float(t.episodes.num_episodes)
         values |= {f"schedule/{name}": value for name, value in t.scheduled.items()}
         values |= self._speeds(t)
         values["memory/rss_mb"] = resident_mb()
-        if self.diagnostics is not None and self.num_rows % self.diagnostics_every == 0:
-            values |= {f"diagnostics/{name}": value for name, value in self.diagnostics(t).items()}
+        if self.num_rows % self.diagnostics_every == 0:
+            values |= {f"diagnostics/{name}": value for name, value in t.algorithm.measure().items()}
         return values
 
     def _speeds(self, t: Training) -> dict[str, float]:
-        now = {"seconds": t.seconds, "frames": float(t.frames), "updates": float(t.learner.num_updates), **t.busy_s}
+        learner = t.algorithm.learner
+        counts = {"frames": float(t.frames), "updates": learner.num_updates, "samples": learner.num_samples}
+        now = {"seconds": t.seconds, **counts, **t.busy_s}
         before, self._before = self._before, now
         if before is None or now["seconds"] <= before["seconds"]:
             return {}
@@ -103,7 +113,7 @@ class LogMetrics:
         return {
             "speed/env_steps_per_s": gone["frames"] / seconds,
             "speed/updates_per_s": gone["updates"] / seconds,
-            "speed/transitions_learnt_per_s": gone["updates"] * t.replay.batch_size / seconds,
+            "speed/transitions_learnt_per_s": gone["samples"] / seconds,
             "speed/collector_share": gone["collect"] / seconds,
             "speed/learner_share": gone["learn"] / seconds,
             "speed/watch_share": gone["watch"] / seconds,

@@ -2,44 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from tm_torchrl.data import ReplayLog
 from tm_torchrl.data.saving.checkpoint import CheckpointError, Checkpoints
+from tm_torchrl.record.run_folder import RunFolder
 from tm_torchrl.tasks.task import Row
-from tm_torchrl.trainers.training import Training
+from tm_torchrl.trainers.training import Hook, Training
 
 
-class Save:
+class Save(Hook):
     """Saves a training by its clock, and the best network whenever there is one.
 
     Saving changes nothing in the training, so a run does not depend on when it was saved.
 
     Args:
-        checkpoints: of networks, optimiser and counters.
-        replay_logs: of the contents of each of the replay's buffers.
-        first_minutes: until the first checkpoint.
-        every_minutes: between checkpoints.
-        replay_every_minutes: between savings of the replay; ``None`` for none before the end.
-        log: for messages.
+        first_minutes: Minutes until the first checkpoint.
+        every_minutes: Minutes between checkpoints.
+        keep: Number of checkpoints that are kept.
+        replay_every_minutes: Minutes between savings of the replay; ``None`` for none before the end.
+        log: Takes messages.
     """
 
     def __init__(
         self,
-        checkpoints: Checkpoints,
         *,
-        replay_logs: Mapping[str, ReplayLog],
         first_minutes: float,
         every_minutes: float,
-        replay_every_minutes: float | None,
-        log: Callable[[str], None],
+        keep: int = 3,
+        replay_every_minutes: float | None = None,
+        log: Callable[[str], None] = lambda message: None,
     ) -> None:
-        for name, minutes in (("first_minutes", first_minutes), ("every_minutes", every_minutes)):
-            if not minutes > 0:
-                raise ValueError(f"{name}={minutes}: must be positive")
-        self.checkpoints = checkpoints
-        self.replay_logs = dict(replay_logs)
+        minutes = {"first_minutes": first_minutes, "every_minutes": every_minutes}
+        if replay_every_minutes is not None:
+            minutes["replay_every_minutes"] = replay_every_minutes
+        for name, value in minutes.items():
+            if not value > 0:
+                raise ValueError(f"{name}={value}: must be positive")
+        if keep < 1:
+            raise ValueError(f"keep={keep}: must be at least 1")
+        self.keep = keep
         self.every_s = 60 * every_minutes
         self.replay_every_s = None if replay_every_minutes is None else 60 * replay_every_minutes
         self.log = log
@@ -47,6 +49,11 @@ class Save:
         self._first_s = 60 * first_minutes
         self._next_s: float | None = None
         self._next_replay_s: float | None = None
+
+    def open(self, training: Training, run: RunFolder) -> None:
+        """Find the folders to save into."""
+        self.checkpoints = Checkpoints(run.checkpoints, keep=self.keep)
+        self.replay_logs = {name: ReplayLog(run.replay / name) for name in training.algorithm.memory.contents()}
 
     def after_batch(self, training: Training) -> None:
         """Save what is due."""
@@ -76,11 +83,15 @@ class Save:
 
     def save_replay(self, training: Training, *, in_background: bool = True) -> bool:
         """Write what the replay gained; a thread waits for the disk."""
+        if not self.replay_logs:
+            return True
         written, seconds = 0, 0.0
         try:
             for name, log in self.replay_logs.items():
                 facts = log.append(
-                    training.replay.buffers[name], facts={"frames": training.frames}, in_background=in_background
+                    training.algorithm.memory.contents()[name],
+                    facts={"frames": training.frames},
+                    in_background=in_background,
                 )
                 written, seconds = written + facts["bytes"], seconds + facts["seconds"]
         except OSError as error:
@@ -95,7 +106,9 @@ class Save:
             return
         shown = {key: value for key, value in rows[0].items() if isinstance(value, (int, float, str, type(None)))}
         try:
-            self.checkpoints.save_best(dict(training.actor.state_dict()), facts={"frames": training.frames, **shown})
+            self.checkpoints.save_best(
+                dict(training.algorithm.actor.state_dict()), facts={"frames": training.frames, **shown}
+            )
         except CheckpointError as error:
             self.log(f"{error}; training goes on")
 
@@ -103,7 +116,3 @@ class Save:
         """At the end, or when it was stopped: a checkpoint and the replay."""
         self.save(training)
         self.save_replay(training, in_background=False)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: the clock starts anew."""
-        return {}

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from tm_torchrl.algorithms.quantile import QuantileAlgorithm
 from tm_torchrl.modules import QuantileNetwork
-from tm_torchrl.trainers.hooks.probe import diagnostics_of
-from tm_torchrl.trainers.training import Training
+from tm_torchrl.record.run_folder import RunFolder
+from tm_torchrl.settings.construct import ConfigError
+from tm_torchrl.trainers.training import Hook, Training
 
 
-class SoftReset:
+class SoftReset(Hook):
     """Every so many frames each weight becomes a mixture of itself and a fresh one (shrink and perturb, Ash 2020).
 
     The optimiser's moments stay, the target network follows by itself, and the replay pays for extra updates.
@@ -47,6 +49,10 @@ class SoftReset:
         self.extra_transitions = extra_transitions
         self.num_resets = 0
 
+    def open(self, training: Training, run: RunFolder) -> None:
+        """Refuse an algorithm that it does not know."""
+        _quantile(training)
+
     def after_batch(self, training: Training) -> None:
         """Reset if one is due."""
         if training.frames // self.every_frames > self.num_resets:
@@ -55,8 +61,9 @@ class SoftReset:
 
     def reset_in(self, training: Training) -> None:
         """Reset now, and let the replay pay for further updates."""
-        self.reset(training.actor.quantile_module.network)
-        training.replay.budget.num_uses_left += self.extra_transitions
+        algorithm = _quantile(training)
+        self.reset(algorithm.actor.quantile_module.network)
+        algorithm.memory.budget.num_uses_left += self.extra_transitions
 
     @torch.no_grad()
     def reset(self, network: QuantileNetwork) -> None:
@@ -117,7 +124,7 @@ class DormantReset(SoftReset):
         if training.frames // self.every_frames <= self.num_looks:
             return
         self.num_looks = training.frames // self.every_frames
-        diagnostics = diagnostics_of(training)
+        diagnostics = _quantile(training).look_inside()
         found = None if diagnostics is None else diagnostics.dormant_share()
         if found is not None and found > self.above_share:
             self.num_resets += 1
@@ -131,6 +138,12 @@ class DormantReset(SoftReset):
         """Go on from there."""
         super().load_state_dict(state)
         self.num_looks = state["num_looks"]
+
+
+def _quantile(training: Training) -> QuantileAlgorithm:
+    if not isinstance(training.algorithm, QuantileAlgorithm):
+        raise ConfigError(f"soft_reset: works with algorithm=quantile only, not {type(training.algorithm).__name__}")
+    return training.algorithm
 
 
 def last_layers(network: nn.Module) -> set[str]:

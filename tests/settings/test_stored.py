@@ -1,0 +1,143 @@
+"""Settings of saved runs are data: damaged files and foreign code are refused, older forms are understood."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.mutated_bytes import mutated
+from tm_torchrl.settings import ConfigError, compose_settings, run_settings
+from tm_torchrl.settings.stored import upgraded
+from tm_torchrl.settings.targets import RENAMED, find_target, refuse_foreign_targets
+from tm_torchrl.settings.tree import differences, resumed_settings, run_name
+
+PAYLOADS: dict[str, Any] = {
+    "os.system": {"_target_": "os.system", "command": "touch PWNED"},
+    "subprocess": {"_target_": "subprocess.Popen", "args": ["touch", "PWNED"]},
+    "runpy": {"_target_": "runpy.run_path", "path_name": "evil.py"},
+    "shutil": {"_target_": "shutil.rmtree", "path": "."},
+    "importlib": {"_target_": "importlib.import_module", "name": "evil"},
+    "pickle": {"_target_": "torch.load", "f": "evil.pt", "weights_only": False},
+    "missing module": {"_target_": "evil.nothing"},
+    "re-exported function": {"_target_": "tm_torchrl.data.saving.checkpoint.Path"},
+    "re-exported module": {"_target_": "tm_torchrl.data.saving.checkpoint.shutil.rmtree", "path": "."},
+    "builtins": {"_target_": "builtins.eval", "_partial_": True},
+    "look-alike": {"_target_": "tm_torchrl_evil.Thing"},
+}
+
+
+def write(folder: Path, settings: Any) -> None:
+    (folder / "config.yaml").write_text(settings if isinstance(settings, str) else yaml.safe_dump(settings), "utf-8")
+
+
+@pytest.mark.parametrize("name", PAYLOADS)
+@pytest.mark.parametrize("place", ["env.limits", "optimizer", "soft_reset", "replay.augmentation"])
+def test_a_saved_run_names_no_foreign_code(
+    name: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.py").write_text("open('PWNED', 'w').close()")
+    settings = compose_settings()
+    *rooms, last = place.split(".")
+    room = settings
+    for inner in rooms:
+        room = room[inner]
+    room[last] = PAYLOADS[name]
+    write(tmp_path, settings)
+    with pytest.raises(ConfigError, match=rf"{place}\._target_="):
+        run_settings(tmp_path)
+    assert not (tmp_path / "PWNED").exists()
+
+
+def test_a_gymnasium_id_imports_no_foreign_module(tmp_path: Path) -> None:
+    settings = compose_settings(["env=gym"])
+    settings["env"]["name"] = "evil:CartPole-v1"
+    write(tmp_path, settings)
+    with pytest.raises(ConfigError, match=r"env\.name=evil:CartPole-v1"):
+        run_settings(tmp_path)
+    assert run_settings(tmp_path, trust=["evil"])["env"]["name"] == "evil:CartPole-v1"
+
+
+def test_a_trusted_package_may_be_named() -> None:
+    refuse_foreign_targets({"part": {"_target_": "collections.Counter"}}, trust=["collections"])
+    with pytest.raises(ValueError, match=r"part\._target_=collections\.Counter"):
+        refuse_foreign_targets({"part": {"_target_": "collections.Counter"}})
+
+
+@pytest.mark.parametrize("preset", [[], ["env=gym"], ["env=game", "game=emulator2"], ["experiment=btr"]], ids=str)
+def test_our_own_settings_come_back_as_they_were(preset: list[str], tmp_path: Path) -> None:
+    settings = compose_settings(preset)
+    write(tmp_path, settings)
+    assert run_settings(tmp_path) == settings
+
+
+@pytest.mark.parametrize("target", sorted(set(RENAMED.values())))
+def test_renamed_targets_exist(target: str) -> None:
+    assert callable(find_target(target))
+
+
+def test_sections_of_older_runs_get_their_targets() -> None:
+    settings = compose_settings()
+    older = {key: value for key, value in settings.items() if key not in ("algorithm", "trust")}
+    for name in ("replay", "learner", "collector"):
+        older[name] = {key: value for key, value in settings[name].items() if not key.startswith("_")}
+    estimator = {key: value for key, value in settings["estimator"].items() if not key.startswith("_")}
+    older["estimator"] = {"name": "munchausen", **estimator}
+    found = upgraded(older)
+    assert differences({**settings, "trust": None}, {**found, "trust": None}) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("env: 2026-99-99", "month must be in 1..12"),
+        ("env: !!timestamp ''", "NoneType"),
+        ("env: " + "[" * 3_000 + "]" * 3_000, "maximum recursion"),
+        ("env: 5\nobjective: {}\nreplay: {}", "env=5"),
+        ("env: {}\nobjective: null\nreplay: {}", "objective=null"),
+        ("env: {}\nalgorithm: 5", "algorithm=5"),
+        ("seed: 1", "no env, objective, replay"),
+    ],
+)
+def test_a_damaged_file_is_named(text: str, words: str, tmp_path: Path) -> None:
+    write(tmp_path, text)
+    with pytest.raises(ConfigError, match=rf"config\.yaml is damaged.*{words}"):
+        run_settings(tmp_path)
+
+
+TOKENS = rb"""&a *a &b [ &b [*b,*b], *b ] !!python/object/apply:os.getcwd 2026-99-99 0x 0b 1_0 .inf .nan <<: {} ? - |
+> %YAML --- [[[[[[ {{{{{{ !!binary !!timestamp !!set 1:99:99 1e999 ~ '' " \x00 ${nope} ${env.track} 12345678901234567890
+[1,{a:1}] {5:1} {~:1} true -1 1.5 abc 2026-11-21 !!null !!int !!float !x @ ` # \xff""".replace(b"\n", b" ")
+
+
+def test_any_file_gives_settings_or_a_config_error(tmp_path: Path) -> None:
+    stored = {
+        "env": {"_target_": "tm_torchrl.tasks.TrackManiaTask", "track": "oval", "num_envs": 2},
+        "objective": {"num_acting_fractions": 8},
+        "replay": {"batch_size": 128, "capacity": [[0, 5, 1]]},
+        "gamma": ["linear", [0, 0.99]],
+        "seed": 0,
+    }
+    valid = yaml.safe_dump(stored, sort_keys=False).encode()
+    generator = random.Random(0)
+    num, num_read = 500, 0
+    for _ in range(num):
+        is_random = generator.random() < 0.2
+        content = (
+            generator.randbytes(generator.randint(0, 200)) if is_random else mutated(valid, generator, more=TOKENS)
+        )
+        (tmp_path / "config.yaml").write_bytes(content)
+        try:
+            found = run_settings(tmp_path)
+            resumed_settings({**found, "resume": "a"}, ["resume=a"], found)
+            run_name({"name": None, **found})
+        except ConfigError:
+            continue
+        num_read += 1
+        assert isinstance(found["env"], dict)
+    assert 0 < num_read < num

@@ -1,0 +1,22 @@
+"""Transitions of random actions: stand-ins for real ones, to time updates with."""
+
+from __future__ import annotations
+
+import torch
+from tensordict import TensorDict
+
+from tm_torchrl.tasks.task import Task
+
+
+def random_transitions(task: Task, *, size: int, device: torch.device) -> TensorDict:
+    """Transitions of random actions, repeated to a size: right shapes, right kinds of numbers."""
+    env = task.env_to_look_at(num_envs=min(task.num_envs, size))
+    try:
+        steps = env.rollout(2, break_when_any_done=False).reshape(-1)
+    finally:
+        env.close()
+    rows = torch.arange(size) % len(steps)
+    keys = [*task.in_keys, "action"]
+    after = [*task.in_keys, "reward", "done", "terminated"]
+    batch = steps.select(*keys, *(("next", key) for key in after))[rows]
+    return batch.to(device)

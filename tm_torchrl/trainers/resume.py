@@ -1,0 +1,68 @@
+"""Continuing a saved run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tm_torchrl.data import ReplayLog
+from tm_torchrl.data.saving.checkpoint import Checkpoints
+from tm_torchrl.record.run_folder import RunFolder
+from tm_torchrl.settings.construct import ConfigError
+from tm_torchrl.settings.stored import run_settings
+from tm_torchrl.settings.tree import differences
+from tm_torchrl.trainers.training import Training
+
+FIXED_GROUPS = ("algorithm", "objective", "optimizer", "estimator")
+FIXED_SETTINGS = ("env.pixels", "env.action_block", "env.num_previous", "env.transforms")
+
+
+def saved_state(run: RunFolder, settings: Mapping[str, Any], *, log: Callable[[str], None]) -> dict[str, Any]:
+    """The state of the last checkpoint; settings that cannot change within a run are refused.
+
+    Args:
+        run: The run folder.
+        settings: Of the resumed run.
+        log: Takes messages.
+    """
+    before = run_settings(run.path, trust=settings.get("trust") or ())
+    ignored = {"resume": None, "trust": None}
+    changed = differences({**settings, **ignored}, {**before, **ignored})
+    if changed:
+        log("settings that differ from the run's:\n  " + "\n  ".join(changed))
+    fixed = [line for line in changed if line.split(":")[0].split(".")[0] in FIXED_GROUPS]
+    fixed += [line for line in changed if line.startswith(FIXED_SETTINGS)]
+    if fixed:
+        raise ConfigError(f"resume={run.path}: {fixed[0]} cannot change within a run; start a new one")
+    state, manifest = Checkpoints(run.checkpoints).load()
+    log(f"resumed from frame {manifest['frames']:,} of {run.path}")
+    found: dict[str, Any] = state
+    return found
+
+
+def continue_from(
+    training: Training,
+    state: dict[str, Any],
+    *,
+    replay_logs: Mapping[str, ReplayLog],
+    run: RunFolder,
+    log: Callable[[str], None],
+) -> None:
+    """Load a state and the memory's contents; what was logged after the state is cut off.
+
+    Args:
+        training: All parts, new.
+        state: From ``saved_state``.
+        replay_logs: The memory's saved contents by name.
+        run: The run folder.
+        log: Takes messages.
+    """
+    training.load_state_dict(state)
+    run.truncate_after(training.frames)
+    try:
+        contents = training.algorithm.memory.contents()
+        rows = [replay_log.restore(contents[name]).rows for name, replay_log in replay_logs.items()]
+        if rows:
+            log(f"replay restored: {rows[0]:,} transitions")
+    except (OSError, RuntimeError, ValueError) as error:
+        log(f"the replay was not restored ({error}): it fills again before learning continues")
