@@ -93,19 +93,19 @@ def test_settings_of_a_part_win_over_what_the_network_hands_down() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["network=classic"], "objective.network: image_shape=None: there are no images"),
-        (["env.pixels=true"], "objective.network: image_shape=(1, 64, 64): "),
-        (["env.floats=false"], "env: pixels=false, floats=false: the network sees nothing"),
+        (["network=classic"], "objective.network.image_shape=None: there are no images"),
+        (["env.pixels=true"], "objective.network.image_shape=(1, 64, 64): "),
+        (["env.floats=false"], "env.pixels=false, floats=false: the network sees nothing"),
         (
             ["network=impala", "env.pixels=true", "objective.network.image.pool_size=9"],
-            "objective.network.image: pool_size=9: the last convolution leaves a map of 8 x 8",
+            "objective.network.image.pool_size=9: the last convolution leaves a map of 8 x 8",
         ),
         (["objective.network.activation=rellu"], "activation='rellu': unknown; did you mean relu?"),
         (["objective.network.linear=noisy"], "the network has noisy layers, but this exploration never draws"),
         (["exploration=noisy"], "actor: it has no noisy layers"),
         (
             ["network=classic", "env.pixels=true", "env.floats=false", "replay.mini_race={num_actions: 140}"],
-            "replay.mini_race: its clock stands in the floats",
+            "replay.mini_race: needs the clock",
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
