@@ -1,71 +1,13 @@
-"""Run experiments over seeds, one after the other, and compare them with a baseline in one table and one plot.
-
-python scripts/ablate.py                                   the 13 experiments of the roadmap, 5 seeds each
-python scripts/ablate.py exp_munchausen_iqn_v1 exp_enable_per_v1 --seeds 0 1 2 --minutes 30
-python scripts/ablate.py exp_enable_per_v1 exp_enable_per_v1+replay.prioritized.alpha=0.4 --accumulate
-python scripts/ablate.py exp_layer_norm_v1 estimator=munchausen --minutes 4 --with network=mlp env.pixels=false
-
-Finished runs drive some more laps: greedy ones, with random actions, and with noise on what they see.
-
-An experiment is a preset of configs/experiment, or changes to the baseline, or both joined by +. The same command goes
-on where it was ended: finished runs are kept, one that was killed goes on from its checkpoint, one that failed is tried
-again. Exit status: 0 if all runs are done, 1 if some failed (their reasons are in the table), 2 for a mistake in what
-was asked for, 130 if it was interrupted.
-"""
+"""``tm-torchrl ablate`` from a checkout."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-
-def main() -> None:
-    """Run all, say where the table is."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiments", nargs="*", help="in this order (the roadmap's 13)")
-    parser.add_argument("--baseline", default="iqn_pixels", help="a preset (iqn_pixels)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="(0 1 2 3 4)")
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, help="of training, for each run")
-    length.add_argument("--frames", type=int, help="of each run (the preset's)")
-    parser.add_argument(
-        "--accumulate", action="store_true", help="add each experiment to the best so far, if it is clearly better"
-    )
-    parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="folder (runs/ablation)")
-    parser.add_argument("--with", dest="overrides", nargs="+", default=[], help="settings of all runs")
-    args = parser.parse_args()
-
-    from tm_torchrl.experiments.ablation import ROADMAP, Ablation
-    from tm_torchrl.experiments.robustness import judge_hardships
-    from tm_torchrl.settings.construct import ConfigError
-
-    overrides = list(args.overrides)
-    overrides += [] if args.minutes is None else [f"max_minutes={args.minutes}"]
-    overrides += [] if args.frames is None else [f"total_frames={args.frames}"]
-    try:
-        entries = Ablation(
-            args.experiments or ROADMAP,
-            out=args.out,
-            baseline=args.baseline,
-            seeds=args.seeds,
-            overrides=overrides,
-            accumulate=args.accumulate,
-            judge=judge_hardships,
-            log=lambda message: print(message, flush=True),
-        ).run()
-    except (ConfigError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        raise SystemExit(130) from None
-    print((args.out / "table.md").read_text(encoding="utf-8"))
-    print(f"wrote {args.out.resolve()}: table.md, table.csv, plot.png")
-    raise SystemExit(any(entry.failures for entry in entries))
-
+from tm_torchrl.commands.ablate import main
 
 if __name__ == "__main__":
     main()

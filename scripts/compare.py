@@ -1,32 +1,13 @@
-"""Draw the learning curves of runs side by side, over frames and over time.
-
-python scripts/compare.py runs/hillside/* --out compare.png
-"""
+"""``tm-torchrl compare`` from a checkout."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tm_torchrl.record.curves import compare_runs
-
-
-def main() -> None:
-    """Draw and say where."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="+", help="run folders")
-    parser.add_argument("--track", help="which one, if the runs have several")
-    parser.add_argument("--out", type=Path, default=Path("compare.png"), help="picture to write (compare.png)")
-    args = parser.parse_args()
-    try:
-        compare_runs(args.runs, track=args.track).savefig(args.out, dpi=110)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
-    print(f"wrote {args.out.resolve()}")
-
+from tm_torchrl.commands.compare import main
 
 if __name__ == "__main__":
     main()

@@ -1,105 +1,13 @@
-"""Drive a lap and look at it: a video of the chase view beside the track, and the line coloured by speed.
-
-python scripts/drive.py                                  # the scripted driver on the default track
-python scripts/drive.py leaps --driver author --out leap.mp4
-python scripts/drive.py oval --driver keyboard           # a window; arrow keys
-"""
+"""``tm-torchrl drive`` from a checkout."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np
-import torch
-from rich.progress import track as progress
-
-from tm_torchrl.record import driven_line, write_video
-from tm_torchrl.record.dashboard import Dashboard
-from tm_torchrl.sim import Simulator
-from tm_torchrl.tracks import DEFAULT_TRACK, Track, load_track
-from tm_torchrl.tracks.medals import author_actions, medals_of
-from tm_torchrl.world.car_row import CAR_ROW
-from tm_torchrl.world.drivers import Driver, Pursuit, RandomDriver, Replay, drive
-from tm_torchrl.world.tracker import EndCause, Limits
-
-DRIVERS = ("scripted", "random", "author", "keyboard")
-
-
-def choose_driver(name: str, track: Track, world: Simulator, seed: int) -> Driver:
-    """The driver that a name stands for."""
-    if name == "scripted":
-        return Pursuit([track], world.track_index, boldness=0.8)
-    if name == "random":
-        return RandomDriver(seed=seed)
-    if name == "keyboard":
-        from tm_torchrl.record.keyboard import Keyboard
-
-        return Keyboard(track)
-    actions = author_actions(track.name)
-    if actions is None:
-        raise SystemExit(f"track {track.name!r} has no author lap; make one with scripts/optimize_lap.py")
-    return Replay(actions)
-
-
-def main() -> None:
-    """Drive, then write video and picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("track", nargs="?", default=DEFAULT_TRACK, help="a built-in name or a .npz file")
-    parser.add_argument("--driver", choices=DRIVERS, default="scripted")
-    parser.add_argument("--out", type=Path, help="video to write, .mp4 or .gif (drives/TRACK-DRIVER.mp4)")
-    parser.add_argument("--seconds", type=float, default=300.0, help="longest race")
-    parser.add_argument("--seed", type=int, default=0, help="of the random driver")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    out: Path = args.out or Path("drives") / f"{Path(args.track).stem}-{args.driver}.mp4"
-    if out.suffix not in (".mp4", ".gif"):
-        raise SystemExit(f"--out {out}: videos end in .mp4 or .gif")
-    try:
-        track = load_track(args.track)
-        world = Simulator(track, num_cars=1)
-        driver = choose_driver(args.driver, track, world, args.seed)
-        rows = []
-        for tracker in drive(world, driver, limits=Limits(race_s=args.seconds)):  # noqa: B007  used below
-            rows.append(world.rows()[0].numpy().copy())
-    except (ValueError, OSError, RuntimeError) as error:
-        raise SystemExit(str(error)) from None
-    cause = EndCause(int(tracker["end_cause"].item()))
-    seconds = tracker["race_time_ms"].item() / 1000.0
-    medals = medals_of(track.name)
-    medal = medals.won_by(seconds) if medals is not None and cause == EndCause.FINISHED else None
-    result = (
-        f"finished in {seconds:.2f} s" if cause == EndCause.FINISHED else f"{cause.name.lower()} after {seconds:.2f} s"
-    )
-    result += f", {medal} medal" if medal else ""
-    print(f"{track.name}, {args.driver} driver: {result}, {tracker['progress_m'].item():.0f} of {track.length:.0f} m")
-
-    dashboard = Dashboard(track)
-
-    def frames() -> Iterator[np.ndarray]:
-        for step in progress(range(len(rows)), description="drawing"):
-            yield dashboard.frame(rows[: step + 1])
-
-    try:
-        video = write_video(frames(), out)
-    except (RuntimeError, OSError) as error:
-        raise SystemExit(str(error)) from None
-    trace = np.stack(rows)
-    figure = driven_line(
-        track,
-        trace[:, CAR_ROW["position"]],
-        np.linalg.norm(trace[:, CAR_ROW["velocity"]], axis=1),
-        title=f"{track.name}: {result}",
-    )
-    picture = out.with_suffix(".png")
-    figure.savefig(picture, dpi=90)
-    print(f"wrote {video.resolve()}")
-    print(f"wrote {picture.resolve()}")
-
+from tm_torchrl.commands.drive import main
 
 if __name__ == "__main__":
     main()

@@ -1,48 +1,13 @@
-"""Write the greedy policy of a run as a program of its own, and check that it acts as the agent does.
-
-python scripts/export.py RUN                         # RUN/policy.pt2, loaded with torch.export.load
-python scripts/export.py RUN --onnx                  # RUN/policy.onnx; needs pip install onnx onnxscript onnxruntime
-"""
+"""``tm-torchrl export`` from a checkout."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import torch
-
-from tm_torchrl.agents import load_agent
-from tm_torchrl.agents.agent import Agent
-from tm_torchrl.agents.export import GreedyPolicy, disagreements, export_onnx, export_policy, visited_states
-from tm_torchrl.data.saving.checkpoint import CheckpointError
-
-
-def main() -> None:
-    """Export and verify."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="a run folder")
-    parser.add_argument("--out", type=Path, help="file to write (RUN/policy.pt2 or RUN/policy.onnx)")
-    parser.add_argument("--onnx", action="store_true", help="ONNX instead of torch.export")
-    parser.add_argument("--which", choices=("best", "latest"), default="best", help="weights")
-    parser.add_argument("--states", type=int, default=1000, help="number of states to compare on")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    try:
-        agent: Agent = load_agent(args.run, which=args.which)
-        states = visited_states(agent, args.states)
-        policy = GreedyPolicy(agent.actor)
-        out: Path = args.out or args.run / ("policy.onnx" if args.onnx else "policy.pt2")
-        loaded = (export_onnx if args.onnx else export_policy)(policy, states, out)
-    except (ValueError, OSError, CheckpointError, ImportError) as error:
-        raise SystemExit(f"error: {error}") from None
-    different = disagreements(agent, loaded, states)
-    if different:
-        raise SystemExit(f"error: {out} acts differently in {different} of {args.states} states")
-    print(f"wrote {out.resolve()}: the same action in all of {args.states} visited states")
-
+from tm_torchrl.commands.export import main
 
 if __name__ == "__main__":
     main()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tm_torchrl.trainers.command import run_command
+from tm_torchrl.commands.train import main
 
 if __name__ == "__main__":
-    run_command("train_iqn")
+    main()

@@ -19,6 +19,7 @@ from tm_torchrl.algorithms.learner import NonFiniteLossError
 from tm_torchrl.algorithms.make import make_algorithm
 from tm_torchrl.collectors.supervised import WorkerError
 from tm_torchrl.game.errors import GameError
+from tm_torchrl.invocation import command
 from tm_torchrl.record.folder_claim import claim, claim_new
 from tm_torchrl.record.report import write_report
 from tm_torchrl.record.run_folder import RunFolder
@@ -237,4 +238,4 @@ def _write_report(run: RunFolder, log: Callable[[str], None]) -> None:
     try:
         write_report(run.path)
     except Exception as error:  # a picture must never cost the run's result
-        log(f"no report was written ({error}); python scripts/report.py {run.path} tries again")
+        log(f"no report was written ({error}); {command('report')} {run.path} tries again")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tm_torchrl.agents.agent import Agent
+from tm_torchrl.invocation import command
 from tm_torchrl.tasks.task import Row
 from tm_torchrl.trainers.hooks.display import describe
 from tm_torchrl.trainers.loop import INTERRUPTED
@@ -62,8 +63,8 @@ def summary_text(summary: Summary) -> str:
     lines += [
         f"Run folder: {whole}",
         f"  report:    {folder / 'report.html'}",
-        f"  evaluate:  python scripts/evaluate.py {shown}",
-        *([f"  watch:     python scripts/watch.py {shown}"] if "track" in summary.rows[0] else []),
-        f"  go on:     python scripts/train_iqn.py {shlex.quote(resume)}{_more(summary)}",
+        f"  evaluate:  {command('evaluate')} {shown}",
+        *([f"  watch:     {command('watch')} {shown}"] if "track" in summary.rows[0] else []),
+        f"  go on:     {command('train')} {shlex.quote(resume)}{_more(summary)}",
     ]
     return "\n".join(lines)

@@ -22,8 +22,17 @@ from tm_torchrl.settings.tree import (
 )
 
 
+def main() -> None:
+    """``tm-torchrl train``."""
+    run_command("train_iqn")
+
+
 def run_command(config_name: str) -> None:
-    """``python scripts/train_iqn.py OVERRIDES``: check, then hand over to Hydra (help, multirun, sweeps)."""
+    """Check the overrides of the command line, then hand over to Hydra (help, multirun, sweeps).
+
+    Args:
+        config_name: File in ``configs/``, without ``.yaml``.
+    """
     overrides = [word for word in sys.argv[1:] if not word.startswith("-")]
     is_sweep = any(word in ("-m", "--multirun") for word in sys.argv[1:])
     asks = any(word in ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i") for word in sys.argv[1:])

@@ -1,0 +1,51 @@
+"""The console command ``tm-torchrl``."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import sys
+
+from tm_torchrl.settings.nearest import nearest_name
+
+COMMANDS = {
+    "train": "train an agent; every setting can be changed, train --help lists them",
+    "evaluate": "drive greedy laps with a trained agent",
+    "watch": "write a video of a trained agent's lap",
+    "report": "write a run's report.html again",
+    "compare": "draw the learning curves of runs",
+    "export": "write the greedy policy as a torch.export or ONNX program",
+    "replay": "drive kept laps again, in the simulator or in the game",
+    "drive": "drive a lap with a scripted driver, the author's inputs or the keyboard",
+    "tracks": "draw a picture of tracks",
+    "optimize": "search for a faster lap",
+    "ablate": "run experiments against a baseline, into one table",
+    "import-track": "import a track of the game",
+    "import-linesight": "import a network of Linesight or rulka",
+    "install-plugin": "install the plugin for TMInterface 2.x",
+    "doctor": "check whether everything is ready, the game included",
+}
+
+
+def main() -> None:
+    """Run the command that the first word names."""
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help"):
+        sys.stdout.write(_help())
+        raise SystemExit(0 if words else 2)
+    name = words[0]
+    if name == "--version":
+        sys.stdout.write(f"tm_torchrl {importlib.metadata.version('tm_torchrl')}\n")
+        return
+    if name not in COMMANDS:
+        sys.stderr.write(f"error: tm-torchrl {name}: no such command{nearest_name(name, COMMANDS)}\n")
+        raise SystemExit(2)
+    del sys.argv[1]
+    importlib.import_module(f"tm_torchrl.commands.{name.replace('-', '_')}").main()
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    head = "usage: tm-torchrl COMMAND ...; tm-torchrl COMMAND --help says more"
+    return "\n".join([head, "", *lines]) + "\n"

@@ -1,0 +1,22 @@
+"""Write a run's report.html anew, also while the run goes on.
+
+tm-torchrl report RUN
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tm_torchrl.commands.parser import parser_for
+from tm_torchrl.record.report import write_report
+
+
+def main() -> None:
+    """Write and say where."""
+    parser = parser_for("report", __doc__)
+    parser.add_argument("run", type=Path, help="a run folder")
+    args = parser.parse_args()
+    try:
+        print(f"wrote {write_report(args.run).resolve()}")
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from None
