@@ -153,7 +153,7 @@ def test_room_imports_lower_floors_only(room: str) -> None:
         ("sim", "from tm_torchrl.tracks import Track", 0),
         ("sim", "from tm_torchrl.sim import tuning", 0),
         ("tracks", "from tm_torchrl.world import layout", 1),
-        ("envs", "from tm_torchrl.modules.encoders.encoders import Encoder", 1),  # neighbours do not see each other
+        ("envs", "from tm_torchrl.modules.encoders.multi import Encoder", 1),  # neighbours do not see each other
         ("tracks", "def late():\n    import tm_torchrl.sim.simulator", 1),
         ("sim", "from tm_torchrl import TrackManiaEnv", 1),  # the roof
         ("sim", "from ..envs import rewards", 1),

@@ -212,8 +212,10 @@ class WorkerGroup:
             "device": self.device,
         }
         if not self.in_workers:
-            self.collector = Collector(functions[0], self.policy, track_traj_ids=False, **options)
-            self._iterator = iter(self.collector)
+            # A collector tries a policy out if it does not tell its outputs; the run's random numbers must not notice.
+            with torch.random.fork_rng(devices=[]):
+                self.collector = Collector(functions[0], self.policy, track_traj_ids=False, **options)
+                self._iterator = iter(self.collector)
             return
         self._is_starting = True
         try:

@@ -8,9 +8,9 @@ from tm_torchrl import lazy
 
 if TYPE_CHECKING:
     from tm_torchrl.modules.actor import QuantileActor, QuantileModule
-    from tm_torchrl.modules.encoders.encoders import PixelFloatEncoder
     from tm_torchrl.modules.encoders.floats import FloatEncoder, Normalize
     from tm_torchrl.modules.encoders.impala import ImpalaEncoder
+    from tm_torchrl.modules.encoders.multi import MultiEncoder, PixelFloatEncoder
     from tm_torchrl.modules.encoders.pixels import PixelEncoder, SmallPixelEncoder
     from tm_torchrl.modules.encoders.trunk import ResidualTrunk
     from tm_torchrl.modules.exploration import Boltzmann, EpsilonGreedy, NoisyExploration, PerturbedValues

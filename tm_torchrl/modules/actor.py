@@ -54,6 +54,7 @@ class QuantileModule(TensorDictModuleBase):
         if not isinstance(network, QuantileNetwork):
             raise TypeError(f"network={type(network).__name__}: must be a QuantileNetwork")
         self.network = network
+        self.reads_time = network.reads_time
         self.in_keys = list(in_keys)
         self.quantile_values_key = quantile_values_key
         self.fractions_key = fractions_key
@@ -68,7 +69,16 @@ class QuantileModule(TensorDictModuleBase):
         return self.network.takes_fractions
 
     def evaluate(self, tensordict: TensorDictBase, fractions: Tensor | None = None) -> Quantiles:
-        """The quantiles of a flat tensordict ``[B]``, which is not changed."""
+        """The quantiles of all states of a tensordict ``[*B]``, flattened: ``values`` are ``[prod(B), N, A]``.
+
+        Only a network that reads time sees the states in their shape; the tensordict is not changed.
+
+        Args:
+            tensordict: Observations.
+            fractions: ``[prod(B), N]``; ``None`` for those of the network.
+        """
+        if tensordict.ndim != 1 and not self.reads_time:
+            tensordict = tensordict.select(*self.in_keys).reshape(-1)
         return self.network.quantiles(*(tensordict.get(key) for key in self.in_keys), fractions=fractions)
 
     @dispatch(auto_batch_size=False)  # type: ignore[untyped-decorator]
@@ -77,7 +87,7 @@ class QuantileModule(TensorDictModuleBase):
         fractions = tensordict.get(self.fractions_key, None) if self.takes_fractions else None
         if fractions is not None and tensordict.ndim != 1:
             fractions = fractions.reshape(-1, fractions.shape[-1])
-        quantiles = self.evaluate(flat(tensordict, self.in_keys), fractions)
+        quantiles = self.evaluate(selected(tensordict, self.in_keys), fractions)
         found = (quantiles.values, quantiles.fractions, quantiles.edges)
         for key, value in zip(self.out_keys, found, strict=False):
             if value is None:  # a network that proposes fractions proposes no edges when fractions are given
@@ -163,7 +173,7 @@ class QuantileActor(TensorDictModuleBase):
     @dispatch(auto_batch_size=False)  # type: ignore[untyped-decorator]
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the action and its value."""
-        value = self._action_value(flat(tensordict, self.in_keys))
+        value = self._action_value(selected(tensordict, self.in_keys))
         if value.shape[-1] != self._num_actions:
             raise ValueError(
                 f"the network has values for {value.shape[-1]} actions, spec has {self._num_actions}: give the network "
@@ -182,7 +192,7 @@ class QuantileActor(TensorDictModuleBase):
             if edges is None:
                 edges = torch.linspace(0, 1, network.num_fractions + 1, device=quantiles.values.device).unsqueeze(0)
             return mean_over_fractions(quantiles.values, distortion.inverse(edges))
-        shape, device = tensordict.batch_size, tensordict.get(self.in_keys[0]).device
+        shape, device = torch.Size([tensordict.numel()]), tensordict.get(self.in_keys[0]).device
         if network.source is not None and exploration_type() is ExplorationType.RANDOM:
             fractions = network.source(shape, self.num_fractions, device=device)
         else:
@@ -194,14 +204,13 @@ class QuantileActor(TensorDictModuleBase):
         return self.quantile_module.evaluate(tensordict, fractions).mean()
 
 
-def flat(tensordict: TensorDictBase, keys: Sequence[NestedKey]) -> TensorDictBase:
-    """The named entries with one batch dimension."""
+def selected(tensordict: TensorDictBase, keys: Sequence[NestedKey]) -> TensorDictBase:
+    """The named entries; raises ``KeyError`` for a missing one."""
     missing = [key for key in keys if key not in tensordict.keys(True)]
     if missing:
         present = sorted(map(str, tensordict.keys(True, True)))
         raise KeyError(f"no {', '.join(map(repr, missing))} in the tensordict; it has {', '.join(present)}")
-    selected = tensordict.select(*keys)
-    return selected if selected.ndim == 1 else selected.reshape(-1)
+    return tensordict.select(*keys)
 
 
 def _unbatched(spec: TensorSpec, action_key: NestedKey, *, num_slots: int | None) -> TensorSpec:

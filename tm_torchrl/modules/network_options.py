@@ -8,8 +8,8 @@ from functools import partial
 
 from torch import nn
 
-from tm_torchrl.modules.encoders.encoders import PixelFloatEncoder
 from tm_torchrl.modules.encoders.floats import FloatEncoder, Normalize
+from tm_torchrl.modules.encoders.multi import PixelFloatEncoder
 from tm_torchrl.modules.layers.arguments import maker, require_count, require_sizes
 from tm_torchrl.modules.layers.style import LayerStyle
 from tm_torchrl.modules.quantiles.decoder import Decoder, DuelingDecoder, Mixer

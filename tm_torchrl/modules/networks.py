@@ -8,7 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from tm_torchrl.modules.encoders.floats import FloatEncoder, Normalize
+from tm_torchrl.modules.encoders.floats import Normalize
+from tm_torchrl.modules.encoders.multi import MultiEncoder
 from tm_torchrl.modules.layers.activations import Activation, leaky_relu
 from tm_torchrl.modules.layers.initialization import orthogonal_
 from tm_torchrl.modules.layers.style import Initialization, LayerStyle, LinearLayer
@@ -58,7 +59,7 @@ class _BuiltNetwork(QuantileNetwork):
     @torch.no_grad()
     def act(self, *observations: Tensor) -> Tensor:
         """The actions with the highest mean over fractions, for images ``[*B, C, H, W]`` and floats ``[*B, F]``."""
-        num_own = [1] if isinstance(self.encoder, FloatEncoder) else [3, 1][: len(observations)]
+        num_own = self.encoder.num_dims if isinstance(self.encoder, MultiEncoder) else [_num_dims(self.encoder)]
         shape = observations[0].shape[: -num_own[0]]
         flat = [each.reshape(-1, *each.shape[-own:]) for each, own in zip(observations, num_own, strict=True)]
         action = self.quantiles(*flat).mean().argmax(-1)
@@ -247,6 +248,11 @@ class MLPNQNetwork(MLPQRNetwork):
 
     head_class = MonotoneHead
     num_extra_outputs = 2
+
+
+def _num_dims(encoder: nn.Module) -> int:
+    """Dimensions of one observation: 1 for floats, 3 for images."""
+    return int(getattr(encoder, "num_dims", 1))
 
 
 def _implicit_head(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from tm_torchrl.objectives.parameter_swap import ParameterSwap
 
 
 class NetworkPass:
-    """Evaluates a network on a flat batch, at fractions from a source.
+    """Evaluates a network on a batch of states ``[*B]``, at fractions from a source; the quantiles are flat.
 
     A network is a ``QuantileActor``, a ``QuantileModule``, or any TensorDict module that writes ``quantile_values``
     and, if its values depend on fractions, reads ``fractions``.
@@ -60,11 +61,14 @@ class NetworkPass:
                     reset_noise(self.network)
 
     def __call__(self, params: TensorDictBase, observations: TensorDictBase, num_fractions: int) -> Quantiles:
-        """Quantiles of a flat tensordict ``[B]``; ``values`` are float32 or float64."""
+        """Quantiles of all states ``[*B]``, one after the other; ``values`` are float32 or float64.
+
+        The network sees the states in their shape, so that one with memory can read sequences ``[B, T]``.
+        """
         fractions = None
         if self.source is not None:
             device = observations.get(self.in_keys[0]).device
-            fractions = self.source(observations.batch_size, num_fractions, device=device)
+            fractions = self.source(torch.Size([observations.numel()]), num_fractions, device=device)
         with self.swap.using(params):
             quantiles = self._evaluate(observations, fractions)
         return quantiles._replace(
@@ -76,10 +80,13 @@ class NetworkPass:
         if module is not None:
             return module.evaluate(observations, fractions if module.takes_fractions else None)
         inputs = observations.select(*self.in_keys)
+        shape, num = inputs.batch_size, inputs.ndim
         if fractions is not None:
-            inputs.set(self.fractions_key, fractions)
-        values = self.network(inputs).get(self.quantile_values_key)
-        return Quantiles(values, inputs.get(self.fractions_key), values)
+            inputs.set(self.fractions_key, fractions if num == 1 else fractions.reshape(*shape, -1))
+        values, fractions = self.network(inputs).get(self.quantile_values_key), inputs.get(self.fractions_key)
+        if num > 1:
+            values, fractions = values.flatten(0, num - 1), fractions.flatten(0, num - 1)
+        return Quantiles(values, fractions, values)
 
 
 def quantile_module(network: nn.Module) -> QuantileModule | None:

@@ -154,14 +154,14 @@ class QuantileLoss(LossModule):
 
     @dispatch  # type: ignore[untyped-decorator]
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """The loss of a batch; also writes the priority of each sample into it."""
-        batch = tensordict if tensordict.ndim == 1 else tensordict.reshape(-1)
+        """The loss of a batch ``[B]`` or ``[B, T]``; also writes the priority of each sample into it."""
+        batch = tensordict if tensordict.ndim == 1 else tensordict.reshape(-1)  # networks see it unflattened
         self._check(batch)
         self.evaluate.draw_noise(self.value_network_params, self.target_value_network_params)
-        online = self.evaluate(self.value_network_params, batch, self.num_fractions)
+        online = self.evaluate(self.value_network_params, tensordict, self.num_fractions)
         value_BN = self._values_of_action(batch, online)
         target_BM = self.value_estimator.value_estimate(
-            batch, self.target_value_network_params, params=self.value_network_params, online=online
+            tensordict, self.target_value_network_params, params=self.value_network_params, online=online
         )
         loss_B = quantile_huber_loss(value_BN, online.fractions.detach(), target_BM, kappa=self.kappa)
         if self.normalizer is not None:

@@ -38,7 +38,7 @@ class QuantileEstimators(Enum):
 class Given(NamedTuple):
     """What an estimator computes the target of a batch from."""
 
-    batch: TensorDictBase  # flat, [B]
+    batch: TensorDictBase  # [*B]
     target_params: TensorDictBase
     params: TensorDictBase | None = None  # of the online network
     online: Quantiles | None = None  # of the online network, for the states
@@ -123,8 +123,7 @@ class QuantileEstimator(ValueEstimatorBase):
         target_params: TensorDictBase | None = None,
     ) -> TensorDictBase:
         """Write ``value_target`` ``[*B, M]``."""
-        batch = tensordict if tensordict.ndim == 1 else tensordict.reshape(-1)
-        target_BM = self.value_estimate(batch, target_params, params=params)
+        target_BM = self.value_estimate(tensordict, target_params, params=params)
         return tensordict.set(self.tensor_keys.value_target, target_BM.reshape(*tensordict.batch_size, -1))
 
     @torch.no_grad()
@@ -137,7 +136,7 @@ class QuantileEstimator(ValueEstimatorBase):
         params: TensorDictBase | None = None,
         online: Quantiles | None = None,
     ) -> Tensor:
-        """Samples ``[B, M]`` of the target for a flat batch ``[B]``.
+        """Samples ``[B, M]`` of the target for a batch ``[*B]``, flattened.
 
         Args:
             tensordict: Transitions.
@@ -146,7 +145,7 @@ class QuantileEstimator(ValueEstimatorBase):
             params: The online network's parameters, for estimators that choose actions with it.
             online: The online network's quantiles of the states, for estimators that use them.
         """
-        keys, shape = self.tensor_keys, tensordict.batch_size
+        keys, shape = self.tensor_keys, torch.Size([tensordict.numel()])
         reward_B = tensordict.get(("next", keys.reward)).reshape(shape)
         is_terminated_B = tensordict.get(("next", keys.terminated)).reshape(shape)
         steps = tensordict.get(keys.steps_to_next_obs, None)
@@ -304,7 +303,10 @@ class MunchausenEstimator(SoftEstimator):
 
     def bonus(self, quantiles: Quantiles, tensordict: TensorDictBase) -> Tensor:
         """The bonus that is added to the reward, ``[B]``."""
-        index = action_index(tensordict.get(self.tensor_keys.action), quantiles.values, is_one_hot=self.is_one_hot)
+        action = tensordict.get(self.tensor_keys.action)
+        if tensordict.ndim > 1:
+            action = action.flatten(0, tensordict.ndim - 1)
+        index = action_index(action, quantiles.values, is_one_hot=self.is_one_hot)
         log_policy_BA = log_policy(quantiles.mean(), self.temperature)
         chosen = log_policy_BA.gather(-1, index.unsqueeze(-1)).squeeze(-1)
         bonus = munchausen_bonus(

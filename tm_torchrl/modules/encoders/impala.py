@@ -81,6 +81,8 @@ class ImpalaEncoder(nn.Module):
         torch.Size([2, 2304])
     """
 
+    num_dims = 3
+
     def __init__(
         self,
         *,

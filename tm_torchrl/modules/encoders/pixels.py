@@ -39,6 +39,8 @@ class PixelEncoder(nn.Module):
         5632
     """
 
+    num_dims = 3
+
     def __init__(
         self,
         *,
@@ -93,6 +95,8 @@ class SmallPixelEncoder(nn.Module):
         >>> SmallPixelEncoder(image_size=10, channels=4)(torch.zeros(2, 4, 10, 10, dtype=torch.uint8)).shape
         torch.Size([2, 1024])
     """
+
+    num_dims = 3
 
     def __init__(
         self,

@@ -108,6 +108,11 @@ class QuantileNetwork(nn.Module):
         self.trunk = trunk
 
     @property
+    def reads_time(self) -> bool:
+        """Whether a module of the network reads sequences ``[B, T, ...]``, and says so with ``reads_time = True``."""
+        return any(getattr(module, "reads_time", False) for module in self.modules() if module is not self)
+
+    @property
     def takes_fractions(self) -> bool:
         """Whether the values depend on the fractions that are given."""
         return bool(self.head.takes_fractions)
@@ -115,6 +120,8 @@ class QuantileNetwork(nn.Module):
     def quantiles(self, *observations: Tensor, fractions: Tensor | None = None) -> Quantiles:
         """Values at the given fractions ``[B, N]``, or at fractions from the network's source."""
         features = self.encoder(*observations)
+        if features.ndim > 2:  # an encoder that reads time keeps it
+            features = features.flatten(0, -2)
         if self.trunk is not None:
             features = self.trunk(features)
         if isinstance(self.source, FractionProposal) and fractions is None:
