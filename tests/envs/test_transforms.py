@@ -233,8 +233,8 @@ def test_reward_schedule_frees_the_bounds_of_the_spec() -> None:
 def test_reward_schedule_says_what_is_wrong() -> None:
     with pytest.raises(ValueError, match="scale, offset"):
         RewardSchedule()
-    with pytest.raises(TypeError, match=r"scale=0\.5"):
-        RewardSchedule(0.5)
+    with pytest.raises(ValueError, match="scale='half'"):
+        RewardSchedule("half")
     with pytest.raises(ValueError, match="num_frames=-1"):
         RewardSchedule(fading).num_frames = -1
     with pytest.raises(ValueError, match=r"offset\(0\) is nan"):

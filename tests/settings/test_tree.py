@@ -20,7 +20,8 @@ CHOICES = [
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(config_folder()).as_posix())
 def test_every_file_says_what_it_is_and_its_command(path: Path) -> None:
-    head = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    head = [line for line in lines if line.startswith("#") and not line.startswith("# @package")]
     assert any("python scripts/train_" in line for line in head), "the first lines name the command"
     assert len(head[0]) > 15
 

@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from torchrl.envs import EnvBase
 
 from tm_torchrl.data.saving.plain_state import from_plain, to_plain
 from tm_torchrl.data.saving.random_state import random_state, restore_random_state
+from tm_torchrl.envs.protocols import FollowsFrames, Resumable
 
 ENDING_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})  # Ctrl-C, and what ends a whole group of processes
 
@@ -113,32 +114,6 @@ class WorkerEnvFunction:
                 torch.manual_seed(self.seed)
                 np.random.seed(self.seed % 2**32)  # noqa: NPY002  (libraries draw from the global generator)
             return WorkerEnv(self.make_env(), self)
-
-
-@runtime_checkable
-class Resumable(Protocol):
-    """An environment that a saved run continues exactly; without these methods, new episodes begin."""
-
-    def save(self) -> Any:
-        """The state of all lanes."""
-        ...
-
-    def restore(self, saved: Any) -> None:
-        """Continue from a saved state."""
-        ...
-
-    def present(self) -> TensorDictBase:
-        """What the last step or reset returned for the next step."""
-        ...
-
-
-@runtime_checkable
-class FollowsFrames(Protocol):
-    """An environment that changes with the number of frames played, such as rewards on a schedule."""
-
-    def set_frames(self, num_frames: int) -> None:
-        """Called before each step."""
-        ...
 
 
 class WorkerEnv(EnvBase):

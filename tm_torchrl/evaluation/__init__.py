@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     )
     from tm_torchrl.evaluation.episodes import Episodes, play_episodes
     from tm_torchrl.evaluation.laps import EVALUATION_STARTS, Laps, drive_laps, evaluation_env
-    from tm_torchrl.evaluation.statistics import bootstrap_interval, interquartile_mean
+    from tm_torchrl.evaluation.statistics import (
+        bootstrap_interval,
+        interquartile_mean,
+        pairs_won,
+        probability_of_improvement,
+    )
 
 __getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

@@ -12,10 +12,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from tensordict import TensorDict
+from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
-from torchrl.envs import ExplorationType, set_exploration_type
+from torchrl.envs import ExplorationType, TransformedEnv, set_exploration_type
 
 from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.evaluation.diagnostics import action_swaps
@@ -176,7 +176,8 @@ def _drive_round(env: TrackManiaEnv, policy: Policy) -> tuple[Any, ...]:
     """Times, causes, progress, returns, gate times and traces of one episode of each car."""
     race, world, tracker = env.race, env.world, env.race.tracker
     num = env.batch_size[0]
-    race.reset()
+    steps = _TransformedSteps(env, policy) if isinstance(env, TransformedEnv) else _RaceSteps(env, policy)
+    steps.reset(None)
     is_driving = torch.ones(num, dtype=torch.bool, device=env.device)
     num_gates = len(world.tracks[0].gates) * world.tracks[0].num_laps
     times = torch.full((num,), torch.nan, dtype=torch.float64)  # whole milliseconds stay whole
@@ -186,24 +187,23 @@ def _drive_round(env: TrackManiaEnv, policy: Policy) -> tuple[Any, ...]:
     lengths = torch.zeros(num, dtype=torch.int64)
     while bool(is_driving.any()):
         seen.append(race.observation.cpu())
-        action = _act(env, policy)
+        action, reward, terminated, truncated = steps.step()
         actions.append(action.cpu().clone())  # a policy may write its next actions over these
-        outcome = race.step(action)
         rows.append(world.rows().cpu().clone())
-        returns += (outcome.reward * is_driving).cpu()
+        returns += (reward * is_driving).cpu()
         lengths += is_driving.cpu()
-        is_over = outcome.terminated | outcome.truncated
+        is_over = terminated | truncated
         ended = (is_over & is_driving).cpu()
         if bool(ended.any()):
             causes[ended] = tracker["end_cause"].cpu()[ended]
             progress[ended] = tracker["progress_m"].cpu()[ended]
             passed = tracker.rows[:, tracker.layout["checkpoint_times_ms"]].cpu()[ended].double() / 1000.0
             gates[ended] = torch.where(passed > 0, passed, torch.nan)[:, :num_gates]
-            finished = ended & outcome.terminated.cpu()
+            finished = ended & terminated.cpu()
             times[finished] = tracker["race_time_ms"].cpu()[finished].double() / 1000.0
             is_driving = is_driving & ~is_over
         if bool(is_over.any()):
-            race.reset(is_over)
+            steps.reset(is_over)
     all_rows, all_actions, all_seen = (torch.stack(parts, 1).numpy() for parts in (rows, actions, seen))
     traces = [
         (all_rows[i, : n + 1], all_actions[i, :n], all_seen[i, :n], starts[i]) for i, n in enumerate(lengths.tolist())
@@ -211,13 +211,51 @@ def _drive_round(env: TrackManiaEnv, policy: Policy) -> tuple[Any, ...]:
     return times.numpy(), causes.numpy().astype(int), progress.numpy(), returns.numpy(), gates.numpy(), traces
 
 
-def _act(env: TrackManiaEnv, policy: Policy) -> Tensor:
-    """Greedy actions for the present observations."""
-    if not isinstance(policy, TensorDictModuleBase):
-        return policy(env.race.observation)
-    seen = {"observation": env.race.observation}
-    if env.pixels:
-        seen["pixels"] = env.world.frames().clone()
-    with set_exploration_type(ExplorationType.DETERMINISTIC):
-        action: Tensor = policy(TensorDict(seen, batch_size=env.batch_size, device=env.device))["action"]
-    return action
+class _RaceSteps:
+    """Steps of a bare environment, without the cost of ``EnvBase.step``."""
+
+    def __init__(self, env: TrackManiaEnv, policy: Policy) -> None:
+        self.env, self.policy = env, policy
+
+    def reset(self, mask: Tensor | None) -> None:
+        self.env.race.reset(mask)
+
+    def step(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The greedy action, its reward, and whether the episode terminated or was truncated."""
+        action = self._act()
+        outcome = self.env.race.step(action)
+        return action, outcome.reward, outcome.terminated, outcome.truncated
+
+    def _act(self) -> Tensor:
+        env = self.env
+        if not isinstance(self.policy, TensorDictModuleBase):
+            return self.policy(env.race.observation)
+        seen = {"observation": env.race.observation}
+        if env.pixels:
+            seen["pixels"] = env.world.frames().clone()
+        with set_exploration_type(ExplorationType.DETERMINISTIC):
+            return self.policy(TensorDict(seen, batch_size=env.batch_size, device=env.device))["action"]
+
+
+class _TransformedSteps:
+    """Steps of an environment behind transforms, through TorchRL's own ``step`` and ``reset``."""
+
+    def __init__(self, env: TransformedEnv, policy: Policy) -> None:
+        if not isinstance(policy, TensorDictModuleBase):
+            raise ValueError(f"policy={policy!r}: must be a TensorDict module where the environment has transforms")
+        self.env, self.policy = env, policy
+        self.state: TensorDictBase | None = None
+
+    def reset(self, mask: Tensor | None) -> None:
+        if mask is None or self.state is None:
+            self.state = self.env.reset()
+        else:
+            self.state = self.env.reset(self.state.set("_reset", mask.unsqueeze(-1)))
+
+    def step(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The greedy action, its reward, and whether the episode terminated or was truncated."""
+        with set_exploration_type(ExplorationType.DETERMINISTIC):
+            played = self.env.step(self.policy(self.state))
+        self.state = self.env.step_mdp(played)
+        outcome = [played["next", key].squeeze(-1) for key in ("reward", "terminated", "truncated")]
+        return played["action"], outcome[0], outcome[1], outcome[2]

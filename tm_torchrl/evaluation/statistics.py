@@ -1,4 +1,4 @@
-"""Statistics over runs: the interquartile mean and bootstrap intervals (Agarwal et al. 2021)."""
+"""Statistics over runs: interquartile mean, probability of improvement, bootstrap intervals (Agarwal et al. 2021)."""
 
 from __future__ import annotations
 
@@ -58,3 +58,40 @@ def bootstrap_interval(
         found[i] = statistic(np.take_along_axis(scores, rows, 0))
     low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def pairs_won(ours: Values, theirs: Values) -> np.ndarray:
+    """Each run of ours against each of theirs, ``[ours, theirs]``: 1 where ours is greater, 0.5 where they are equal.
+
+    >>> pairs_won([1.0, 2.0], [1.0, 0.0]).tolist()
+    [[0.5, 1.0], [1.0, 1.0]]
+    """
+    differences = np.asarray(ours, np.float64)[:, None] - np.asarray(theirs, np.float64)
+    won: np.ndarray = (np.sign(differences) + 1.0) / 2.0
+    return won
+
+
+def probability_of_improvement(
+    ours: Sequence[Values], theirs: Sequence[Values], *, num_resamples: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Probability that a run of ours is better than one of theirs, mean over tasks, and its 95 % bootstrap interval.
+
+    Args:
+        ours: Scores of the runs, for each task.
+        theirs: Scores of the runs they are compared with, for the same tasks in the same order.
+        num_resamples: Number of resamples; runs are drawn again separately for each task.
+        seed: Seeds the resampling.
+
+    Examples:
+        >>> probability_of_improvement([[1.0, 2.0]], [[0.0, 0.5]])
+        (1.0, 1.0, 1.0)
+    """
+    draws = np.random.default_rng(seed)
+    shares, drawn = [], np.zeros(num_resamples)
+    for own, others in zip(ours, theirs, strict=True):
+        won = pairs_won(own, others)
+        rows, columns = (draws.integers(0, num, (num_resamples, num)) for num in won.shape)
+        shares.append(won.mean())
+        drawn += won[rows[:, :, None], columns[:, None, :]].mean((1, 2)) / len(ours)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(np.mean(shares)), float(low), float(high)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from tensordict import NestedKey
+from torchrl.envs import EnvBase
+from torchrl.envs.transforms import Transform
 
 from tm_torchrl.modules import Normalize
 from tm_torchrl.settings.nearest import nearest_name
@@ -29,7 +33,12 @@ class Driving(TaskDefaults):
     floats: bool | Sequence[str]
     action_block: int
     num_previous_actions: int
+    transforms: Sequence[Callable[[], Transform]]
     reward: Reward | None
+
+    @abstractmethod
+    def env_to_look_at(self, *, num_envs: int = 1) -> EnvBase:
+        """At most so many cars in this process; close it afterwards."""
 
     def _check_senses(self) -> None:
         """Refuse what cannot be seen or done."""
@@ -47,14 +56,25 @@ class Driving(TaskDefaults):
         return [key for key, is_seen in (("pixels", self.pixels), ("observation", self.floats)) if is_seen]
 
     def network_arguments(self) -> dict[str, Any]:
-        """What is seen, actions, slots, and the constants that normalise the floats."""
+        """Sizes, and the constants that normalise the floats; floats that transforms append are not normalised."""
         mean, scale = (torch.from_numpy(x) for x in observation_constants(self.num_previous_actions))
+        image_shape, num_slots = IMAGE_SHAPE, None if self.action_block == 1 else self.action_block
+        if self.transforms:
+            with contextlib.closing(self.env_to_look_at()) as env:
+                floats, actions = env.observation_spec["observation"], env.action_spec
+                num_more = floats.shape[-1] - len(mean)
+                if self.pixels:
+                    image_shape = tuple(env.observation_spec["pixels"].shape[-3:])
+            if num_more < 0:
+                raise ValueError(f"transforms: they take {-num_more} of the {len(mean)} floats away; use env.floats")
+            mean, scale = (torch.cat([x, x.new_full((num_more,), fill)]) for x, fill in ((mean, 0.0), (scale, 1.0)))
+            num_slots = int(actions.shape[1]) if actions.ndim > 1 else None
         return {
             "num_inputs": len(mean) if self.floats else None,
             "num_actions": NUM_ACTIONS,
-            "num_slots": None if self.action_block == 1 else self.action_block,
+            "num_slots": num_slots,
             "normalize": Normalize(mean, scale, columns=self._columns) if self.floats else None,
-            "image_shape": IMAGE_SHAPE if self.pixels else None,
+            "image_shape": image_shape if self.pixels else None,
         }
 
     def score(self, rows: Sequence[Row]) -> tuple[float, float]:

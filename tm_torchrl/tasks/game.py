@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import EnvBase
+from torchrl.envs.transforms import Transform
 
 from tm_torchrl.envs import TrackManiaEnv
+from tm_torchrl.envs.transformed import transformed
 from tm_torchrl.evaluation import drive_laps
 from tm_torchrl.game.instances.instances import Instances
 from tm_torchrl.game.world import GameWorld
@@ -39,6 +41,7 @@ class GameTask(Driving):
         evaluation_limits: the same in evaluation.
         evaluation_laps: at most so many are driven; all begin alike in the game, so greedy laps hardly differ.
         reward: weights of its terms; time and progress by default.
+        transforms: Functions that make the transforms of the environment, in training and in evaluation.
     """
 
     game: Any  # Instances; whoever forgets it is told how to say which
@@ -52,6 +55,7 @@ class GameTask(Driving):
     evaluation_limits: Limits = field(default_factory=Limits)
     evaluation_laps: int = 2
     reward: Reward | None = None
+    transforms: Sequence[Callable[[], Transform]] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.game, Instances):
@@ -111,11 +115,12 @@ class GameTask(Driving):
             raise ValueError(f"num_envs={num_envs}: a game instance has one car")
         world = self._world(first)
         world.set_seed(seed + first)
-        return _GameEnv(self, world, limits=self.limits)
+        return transformed(_GameEnv(self, world, limits=self.limits), self.transforms)
 
     def env_to_look_at(self, *, num_envs: int = 1) -> EnvBase:
         """The car of the instance that evaluations drive in."""
-        return TrackManiaEnv(1, **self._options(self._world(self.game.evaluation_instance), self.limits))
+        env = TrackManiaEnv(1, **self._options(self._world(self.game.evaluation_instance), self.limits))
+        return transformed(env, self.transforms)
 
     def evaluate(self, policy: TensorDictModuleBase, *, num: int, seed: int) -> list[Row]:
         """Laps, all from the start line."""
@@ -124,7 +129,7 @@ class GameTask(Driving):
         world.past_starts = 0.0
         try:
             env = TrackManiaEnv(1, **self._options(world, self.evaluation_limits))
-            laps = drive_laps(env, policy, num_laps=min(num, self.evaluation_laps))
+            laps = drive_laps(transformed(env, self.transforms), policy, num_laps=min(num, self.evaluation_laps))
         finally:
             world.past_starts = past_starts
         if state is not None and not self.game.has_evaluation_instance:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,9 +11,12 @@ from typing import Any
 import torch
 from tensordict import NestedKey
 from tensordict.nn import TensorDictModuleBase
+from torchrl.data import Categorical
 from torchrl.envs import EnvBase
+from torchrl.envs.transforms import Transform
 
 from tm_torchrl.envs.gymnasium_batch import GymnasiumBatch
+from tm_torchrl.envs.transformed import transformed
 from tm_torchrl.evaluation import play_episodes
 from tm_torchrl.modules import Normalize
 from tm_torchrl.tasks.task import Row, TaskDefaults
@@ -29,6 +33,7 @@ class GymnasiumTask(TaskDefaults):
         evaluation_options: further ones in evaluation.
         mean: of each observation, taken off by the network's first layer.
         scale: of each observation, which that layer divides by.
+        transforms: Functions that make the transforms of the environment, in training and in evaluation.
 
     Examples:
         >>> GymnasiumTask("CartPole-v1").network_arguments()["num_actions"]
@@ -41,6 +46,7 @@ class GymnasiumTask(TaskDefaults):
     evaluation_options: Mapping[str, Any] | None = None
     mean: Sequence[float] | None = None
     scale: Sequence[float] | None = None
+    transforms: Sequence[Callable[[], Transform]] = ()
 
     @property
     def label(self) -> str:
@@ -48,25 +54,23 @@ class GymnasiumTask(TaskDefaults):
         return self.name.split("/")[-1].split(":")[-1]
 
     @cached_property
-    def _shown(self) -> tuple[str, torch.Size, int]:
-        """The key of what it shows, its shape, and the number of actions."""
-        env = self.make_env(num_envs=1)
-        try:
-            (key,) = env.observation_spec.keys()
-            return key, env.observation_spec[key].shape[1:], int(env.action_spec.space.n)
-        finally:
-            env.close()
+    def _specs(self) -> tuple[str, torch.Size, Categorical]:
+        """The key of the observation, its shape, and the spec of the action of one environment."""
+        with contextlib.closing(self.make_env(num_envs=1)) as env:
+            key = "pixels" if "pixels" in env.observation_spec else "observation"
+            return key, env.observation_spec[key].shape[1:], env.action_spec[0]
 
     @property
     def in_keys(self) -> list[NestedKey]:
         """Floats, or images for a task that shows them."""
-        return [self._shown[0]]
+        return [self._specs[0]]
 
     def make_env(self, *, num_envs: int, first: int = 0, seed: int = 0, device: torch.device | str = "cpu") -> EnvBase:
         """Copies in one process, seeded by their number."""
-        return GymnasiumBatch(
+        env = GymnasiumBatch(
             self.name, num_envs=num_envs, options=self.options, seed=seed * 10_000 + first, device=device
         )
+        return transformed(env, self.transforms)
 
     def env_to_look_at(self, *, num_envs: int = 1) -> EnvBase:
         """Some copies."""
@@ -74,7 +78,7 @@ class GymnasiumTask(TaskDefaults):
 
     def network_arguments(self) -> dict[str, Any]:
         """Sizes, and the constants that were given."""
-        key, shape, num_actions = self._shown
+        key, shape, action = self._specs
         is_image, num_inputs = key == "pixels", shape[-1]
         normalize = None
         if is_image and (self.mean is not None or self.scale is not None):
@@ -85,8 +89,8 @@ class GymnasiumTask(TaskDefaults):
             normalize = Normalize(mean, scale)
         return {
             "num_inputs": None if is_image else num_inputs,
-            "num_actions": num_actions,
-            "num_slots": None,
+            "num_actions": int(action.space.n),
+            "num_slots": int(action.shape[0]) if action.ndim else None,
             "normalize": normalize,
             "image_shape": tuple(shape) if is_image else None,
         }
@@ -95,6 +99,7 @@ class GymnasiumTask(TaskDefaults):
         """Whole greedy episodes."""
         options = {**(self.options or {}), **(self.evaluation_options or {})}
         env = GymnasiumBatch(self.name, num_envs=num, options=options, seed=(seed + 1_000) * 10_000)
+        env = transformed(env, self.transforms)
         try:
             episodes = play_episodes(env, policy, num_episodes=num)
         finally:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import EnvBase
+from torchrl.envs.transforms import Transform
 
 from tm_torchrl.envs import TrackManiaEnv
+from tm_torchrl.envs.transformed import transformed
 from tm_torchrl.evaluation import drive_laps, evaluation_env
 from tm_torchrl.sim import Randomisation, Starts
 from tm_torchrl.tasks.driving import Driving
@@ -41,6 +43,7 @@ class TrackManiaTask(Driving):
         evaluation_limits: the same in evaluation.
         reward: weights of its terms; time and progress by default.
         randomisation: of the physics in training.
+        transforms: Functions that make the transforms of the environment, in training and in evaluation.
 
     Examples:
         >>> task = TrackManiaTask(track="oval", num_envs=4)
@@ -63,6 +66,7 @@ class TrackManiaTask(Driving):
     evaluation_limits: Limits = field(default_factory=Limits)
     reward: Reward | None = None
     randomisation: Randomisation | None = None
+    transforms: Sequence[Callable[[], Transform]] = ()
 
     def __post_init__(self) -> None:
         named = [self.track is not None, self.tracks is not None, self.generated_tracks > 0]
@@ -104,7 +108,7 @@ class TrackManiaTask(Driving):
 
     def make_env(self, *, num_envs: int, first: int = 0, seed: int = 0, device: torch.device | str = "cpu") -> EnvBase:
         """Cars ``first`` to ``first + num_envs - 1``; a car's races do not depend on the other cars' worker."""
-        return TrackManiaEnv(
+        env = TrackManiaEnv(
             num_envs,
             tracks=[self._tracks[name] for name in self._names],
             pixels=self.pixels,
@@ -118,6 +122,7 @@ class TrackManiaTask(Driving):
             seed=seed,
             device=device,
         )
+        return transformed(env, self.transforms)
 
     def env_to_look_at(self, *, num_envs: int = 1) -> EnvBase:
         """Some cars."""
@@ -136,6 +141,6 @@ class TrackManiaTask(Driving):
                 num_previous_actions=self.num_previous_actions,
                 limits=self.evaluation_limits,
             )
-            laps = drive_laps(env, policy, num_laps=num)
+            laps = drive_laps(transformed(env, self.transforms), policy, num_laps=num)
             rows.append({"track": track.name, "is_blind": name in self._blind, **laps.summary(), "laps": laps})
         return rows

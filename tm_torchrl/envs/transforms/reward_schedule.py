@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from tensordict import NestedKey, TensorDictBase, unravel_key
 from torch import Tensor
 from torchrl.data import TensorSpec, Unbounded
 from torchrl.envs.transforms import Transform
+
+from tm_torchrl.settings.schedules import make_schedule
 
 Schedule = Callable[[int], float]
 
@@ -22,8 +25,8 @@ class RewardSchedule(Transform):
     ``num_frames`` stays what it was last set to, since a buffer does not know how far the training is.
 
     Args:
-        scale: Schedule of the factor.
-        offset: Schedule of the number that is added.
+        scale: Schedule of the factor: a function, a number, or a list such as ``["linear", [0, 1.0], [20_000, 0.1]]``.
+        offset: Schedule of the number that is added, in the same form.
         in_keys: Keys of the rewards; in a replay buffer they are read under ``"next"``.
 
     Examples:
@@ -36,19 +39,16 @@ class RewardSchedule(Transform):
 
     def __init__(
         self,
-        scale: Schedule | None = None,
+        scale: Schedule | float | Sequence[Any] | None = None,
         *,
-        offset: Schedule | None = None,
+        offset: Schedule | float | Sequence[Any] | None = None,
         in_keys: Sequence[NestedKey] = ("reward",),
     ) -> None:
         if scale is None and offset is None:
             raise ValueError("scale, offset: at least one of them must be given")
-        for name, schedule in (("scale", scale), ("offset", offset)):
-            if schedule is not None and not callable(schedule):
-                raise TypeError(f"{name}={schedule!r}: must be a function of the number of frames")
         super().__init__(in_keys=list(in_keys), out_keys=list(in_keys))
-        self.scale = scale
-        self.offset = offset
+        self.scale = _function("scale", scale)
+        self.offset = _function("offset", offset)
         self.register_buffer("_num_frames", torch.zeros((), dtype=torch.int64))
 
     @property
@@ -99,3 +99,7 @@ class RewardSchedule(Transform):
             dtype = old.dtype if old.dtype.is_floating_point else torch.get_default_dtype()
             reward_spec[key] = Unbounded(old.shape, dtype=dtype, device=old.device)
         return reward_spec
+
+
+def _function(name: str, schedule: Schedule | float | Sequence[Any] | None) -> Schedule | None:
+    return schedule if schedule is None or callable(schedule) else make_schedule(schedule, name=name)

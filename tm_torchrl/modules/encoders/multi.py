@@ -41,7 +41,7 @@ class MultiEncoder(nn.Module):
         self._names = [{**plain, **(names or {})}[key] for key in encoders]
         for name, encoder in zip(self._names, encoders.values(), strict=True):
             self.add_module(name, encoder)
-        self.num_features = sum(int(encoder.num_features) for encoder in encoders.values())  # type: ignore[arg-type]
+        self.num_features = sum(int(encoder.num_features) for encoder in encoders.values())  # type: ignore[arg-type, misc]
         self.num_dims = [int(getattr(encoder, "num_dims", 1)) for encoder in encoders.values()]
 
     def forward(self, *observations: Tensor) -> Tensor:
