@@ -168,7 +168,7 @@ class ToyAlgorithm:
         return {"updates": float(self.learner.num_updates), **self.memory.metrics()}
 
     def measure(self) -> dict[str, float]:
-        return {"weight_norm": float(self.actor.network[1].weight.norm())}  # type: ignore[union-attr,operator]
+        return {"weight_norm": float(self.actor.network[1].weight.detach().norm())}  # type: ignore[union-attr,operator]
 
     def explain(self, observations: Tensor, actions: Tensor) -> dict[str, Tensor]:
         return {"logits": self.actor.network(observations)}

@@ -23,7 +23,7 @@ from tm_torchrl.modules import QuantileActor
 from tm_torchrl.modules.carried import carried_keys
 from tm_torchrl.modules.quantiles.fractions import FractionProposal, midpoints
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
-from tm_torchrl.settings.construct import ConfigError, Later, named
+from tm_torchrl.settings.construct import ConfigError, Later, named, refuse_given
 from tm_torchrl.settings.schedules import make_schedule
 from tm_torchrl.tasks.task import Task
 
@@ -61,7 +61,7 @@ class QuantileAlgorithm:
         task: Task,
         *,
         objective: Mapping[str, Any],
-        estimator: Later,
+        estimator: Later | partial,
         exploration: Callable[..., Any],
         optimizer: Callable[..., torch.optim.Optimizer],
         target_update: Callable[..., Any],
@@ -121,7 +121,7 @@ class QuantileAlgorithm:
             device: Device of the network.
         """
         arguments = task.network_arguments()
-        objective["network"].refuse(arguments)
+        refuse_given(objective["network"], arguments, name="objective.network")
         with contextlib.closing(task.env_to_look_at()) as env:
             action_spec = env.action_spec
         network = objective["network"](**arguments)
@@ -266,9 +266,9 @@ def _make_loss(
 ) -> QuantileLoss:
     """The loss with its value estimator."""
     loss = make(actor)
-    estimator.refuse(_GIVEN_TO_ESTIMATORS)
-    with named("estimator", parameters=estimator.arguments):
-        loss.make_value_estimator(estimator.target, gamma=gamma, **estimator.arguments)
+    refuse_given(estimator, _GIVEN_TO_ESTIMATORS, name="estimator")
+    with named("estimator", parameters=estimator.keywords):
+        loss.make_value_estimator(estimator.func, gamma=gamma, **estimator.keywords)
     return loss
 
 

@@ -11,6 +11,7 @@ import types
 import typing
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,26 +63,33 @@ def construct(settings: Any, *, name: str, **given: Any) -> Any:
 
 @dataclass(frozen=True)
 class Later:
-    """What ``_partial_: true`` gives: a function that waits for more arguments. The settings' own ones win.
+    """What ``_partial_: true`` gives: a ``functools.partial`` whose errors name the setting. Its own arguments win.
 
     Args:
-        target: Will be called.
-        arguments: From the settings.
+        func: Will be called.
+        keywords: Arguments from the settings.
         name: The setting's name, for messages.
     """
 
-    target: Callable[..., Any]
-    arguments: Mapping[str, Any]
+    func: Callable[..., Any]
+    keywords: Mapping[str, Any]
     name: str
 
     def __call__(self, *positional: Any, **keywords: Any) -> Any:
         """The object."""
-        return _call(self.target, positional, {**keywords, **self.arguments}, self.name)
+        return _call(self.func, positional, {**keywords, **self.keywords}, self.name)
 
-    def refuse(self, names: Iterable[str]) -> None:
-        """Raise ``ConfigError`` if the settings name one of these arguments, which they may not."""
-        for key in sorted(self.arguments.keys() & set(names)):
-            raise ConfigError(f"{self.name}.{key}: is given by the task; leave it out")
+
+def refuse_given(part: Later | partial, names: Iterable[str], *, name: str) -> None:
+    """Raise ``ConfigError`` if a part has an argument that whoever calls it gives.
+
+    Args:
+        part: Waits for more arguments.
+        names: Arguments that it will get.
+        name: The setting's name, for the message.
+    """
+    for key in sorted(part.keywords.keys() & set(names)):
+        raise ConfigError(f"{name}.{key}: is not a setting here, because it is known from elsewhere; leave it out")
 
 
 def construct_later(settings: Any, *, name: str, **given: Any) -> Later:
