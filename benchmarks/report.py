@@ -1,10 +1,10 @@
-"""Write benchmarks/README.md and its pictures from the suite's tables; nothing in them is typed by hand.
+"""Write benchmarks/README.md and its pictures from the suite's tables.
 
     python benchmarks/report.py              # from benchmarks/results/suite
     python benchmarks/report.py --check      # changes nothing, exit 1 if the page is out of date
     python benchmarks/report.py --results FOLDER --out FOLDER
 
-Results of several versions or machines are refused, unless --mixed.
+Results of several versions or machines are refused unless --mixed is given.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import suite_statistics as statistics
-from benchmarks.report_figures import Panel, curves_figure, profiles_figure
-from benchmarks.report_findings import ENOUGH_RUNS, FINISHED, cost_findings, finish_findings, learning_findings
-from benchmarks.report_settings import settings_section
+from benchmarks.grids import scores
+from benchmarks.grids.cells import Suite
+from benchmarks.grids.results import DONE, HELD_OUT, MEDALS, SEEN, Results
+from benchmarks.pages.figures import Panel, curves_figure, profiles_figure
+from benchmarks.pages.search import search_section
+from benchmarks.pages.tables import table
 from benchmarks.results_file import PACKAGES, RESULTS
-from benchmarks.suite_cells import Suite
-from benchmarks.suite_results import DONE, HELD_OUT, MEDALS, SEEN, Results
 from tm_torchrl.settings.construct import ConfigError
 
 HOME = Path(__file__).resolve().parent
 BASELINE = "qrdqn"
 KINDS = (HELD_OUT, SEEN)  # of tracks; the first that there is, is judged
+FINISHED = 1e-9  # a score above it has a finished lap
 REFERENCE = (
     "These tracks have no author's time: a score of 1 is {:g} m/s on average. All but the laps is of held-out tracks."
 )
@@ -45,26 +46,21 @@ took {hours} CPU hours of training. `pip install -e '.[bench]' -c constraints.tx
   the lap's, 0 for a lap that did not finish. A run's *final score* is the mean of the last fifth of its evaluations,
   its *area* the mean of all.
 - **Numbers over runs** are interquartile means with 95 % stratified bootstrap intervals; of one run there is none.
-- **Pairs won:** of all pairs of a run and one of the other algorithm, the share in which it has the higher final score
-  (ties count half). A half is no difference.
-- **Frames and CPU seconds to a score** are medians over runs: "never" if no run got there, "-" if at most half
-  did. CPU seconds are those of training, one thread; a ratio of them is the median over seeds.
+- **Pairs won:** of all pairs of a run and one of the other algorithm (QR-DQN, if none is named), the share in which it
+  has the higher final score, or the larger area (ties count half). Two algorithms differ if the interval lies on one
+  side of a half. It is not corrected for the number of comparisons: a few will do so by chance.
+- **Frames and CPU seconds to a score, or to a first finished lap,** are medians over runs: "never" if no run got there,
+  "-" if at most half did. CPU seconds are those of training, one thread; a ratio of them is the median over seeds.
 - **Killed** runs went on from a checkpoint without all that their replay held.
 - **Names:** M- is Munchausen, NQ non-crossing quantiles, BTR what Beyond The Rainbow adds but its images.
 
 """
-
-
 BESIDE = """\
 Beside other libraries, each with its authors' settings or with ours. Ours comes first; all runs of an environment have
 the same number of frames. "Our settings" are ours as far as the library takes them. Ours have more: the target network
 follows slowly; on tracks random actions are held for a while, actions nearly as good as the best are tried, the
 discount rises, networks have dueling heads and orthogonal initial weights and round to bfloat16, the loss turns linear
 at a smaller error (kappa), and returns end at random actions. "Plain" is ours without all that.
-"""
-FINDINGS = """\
-Two algorithms are told apart if the interval of pairs won lies on one side of a half. It is not corrected for the
-number of comparisons: a few will be so by chance.
 """
 NETWORKS = """\
 Action gap: how far the best action's value is above the second's. Policy churn: the share of states whose greedy action
@@ -77,9 +73,9 @@ class Page:
     """The page and its pictures.
 
     Args:
-        suite: names and thresholds.
-        results: tables.
-        mixed: take several versions and machines together.
+        suite: Gives names and thresholds.
+        results: The tables.
+        mixed: Takes several versions and machines together.
     """
 
     def __init__(self, suite: Suite, results: Results, *, mixed: bool = False) -> None:
@@ -101,7 +97,7 @@ class Page:
             )
 
     def _done(self, environment: str) -> dict[str, list[dict[str, Any]]]:
-        """Evaluations of runs that are done, on held-out tracks and on seen ones; runs without any are refused."""
+        """Evaluations of finished runs, on held-out tracks and on seen ones; runs without any are refused."""
         measured = self.results.measured(environment)
         done = {(row["algorithm"], row["seed"]) for row in self.rows[environment] if row["status"] == DONE}
         lost = [f"{name}/{environment}/{seed}" for name, seed in sorted(done - measured)]
@@ -115,7 +111,7 @@ class Page:
         return {kind: own for kind in KINDS if (own := [row for row in rows if row["which"] == kind])}
 
     def _measured_with(self) -> list[str]:
-        """Versions of what all cells have, and machines; each once."""
+        """Machines, and versions of the packages that all cells have; each once."""
         found = set()
         for rows in self.rows.values():
             for row in rows:
@@ -124,19 +120,19 @@ class Page:
         return sorted(found)
 
     def algorithms(self, environment: str) -> list[str]:
-        """Those that have a finished run, in the order of ``suite.yaml``."""
+        """Algorithms that have a finished run, in the order of ``suite.yaml``."""
         have = {row["algorithm"] for row in self.curves[environment]}
         return [name for name in self.titles if name in have]
 
     def pairs(self, names: Sequence[str]) -> list[tuple[str, str]]:
-        """Ours of these algorithms, each with one to judge it by: another library's, or ours that is plainer."""
+        """Ours of these algorithms, each with one to judge it by: another library's, or a plainer one of ours."""
         about = self.suite.algorithms
         found = {name: about[name] for name in names if "settings_of" in about[name]}
         beside = {name: arm.get("beside", [arm["settings_of"]]) for name, arm in found.items()}
         return [(ours, name) for name, all_ours in beside.items() for ours in all_ours if ours in names]
 
     def _panels(self, names: Sequence[str]) -> list[Panel]:
-        """Of a picture of algorithms."""
+        """The panels of a picture of algorithms."""
         about, groups = self.suite.algorithms, dict[str, list[str]]()
         for name in names:
             groups.setdefault(about[name]["panel"], []).append(name)
@@ -148,23 +144,20 @@ class Page:
         """The whole page."""
         spent = sum(row["cpu_s"] for rows in self.rows.values() for row in rows if row["status"] == DONE)
         folder = self.results.folder
-        here = folder.is_relative_to(HOME.parent)
+        shown = folder.relative_to(HOME.parent) if folder.is_relative_to(HOME.parent) else folder
         parts = [
-            INTRODUCTION.format(
-                folder=folder.relative_to(HOME.parent) if here else folder, hours=f"{spent / 3_600:.1f}"
-            ),
+            INTRODUCTION.format(folder=shown, hours=f"{spent / 3_600:.1f}"),
             f"Measured with {'; '.join(self._measured_with())}.\n",
         ]
-        parts += [self._findings()]
         parts += [self._overall()] if len(self._places()) > 1 else []
         parts += [self._environment(name) for name in self.environments if self.curves[name]]
-        searched = settings_section(
-            self.results.folder.parent / "tuning", self.environments, titles=self.titles, tuning=self.suite.tuning
+        searched = search_section(
+            folder.parent / "tuning", self.environments, titles=self.titles, tuning=self.suite.tuning
         )
         return "\n".join([*parts, searched, self._failures()]).rstrip() + "\n"
 
     def _finals(self, algorithm: str, environment: str) -> list[float]:
-        return statistics.finals(self.curves[environment], algorithm)
+        return scores.finals(self.curves[environment], algorithm)
 
     def _everywhere(self) -> list[str]:
         """Algorithms that have runs in each of these environments."""
@@ -173,144 +166,125 @@ class Page:
 
     def _places(self) -> list[str]:
         """Environments where the baseline has enough runs to be judged by."""
-        return [name for name in self.environments if len(self._finals(BASELINE, name)) >= ENOUGH_RUNS]
-
-    def _title(self, environment: str) -> str:
-        title: str = self.suite.environment(environment)["title"]
-        return f"{title[0].upper()}{title[1:]}"
+        return [name for name in self.environments if len(self._finals(BASELINE, name)) >= scores.ENOUGH_RUNS]
 
     def _has_laps(self, environment: str) -> bool:
         return any(row["finish_rate"] is not None for row in self.curves[environment])
 
     def _overall(self) -> str:
-        """Over environments."""
+        """The table over environments."""
         places = self._places()
+        theirs, rows = [self._finals(BASELINE, place) for place in places], []
+        for name in self._everywhere():
+            ours = [self._finals(name, place) for place in places]
+            won = "-" if name == BASELINE else scores.probability_of_improvement(ours, theirs).text()
+            rows.append((self.titles[name], scores.over_environments(ours).text(), won))
         lines = [
             "## Environments together",
             "",
-            f"Those with {ENOUGH_RUNS} runs or more of QR-DQN: {', '.join(places)}. Scores are of equally many runs of "
-            "each, pairs won of all.",
+            f"Those with {scores.ENOUGH_RUNS} runs or more of QR-DQN: {', '.join(places)}. Scores are of equally many "
+            "runs of each, pairs won of all.",
             "",
+            *table(["algorithm", "final score", "pairs won against QR-DQN"], rows),
         ]
-        lines += ["| algorithm | final score | pairs won against QR-DQN |", "|---|--:|--:|"]
-        theirs = [self._finals(BASELINE, place) for place in places]
-        for name in self._everywhere():
-            ours = [self._finals(name, place) for place in places]
-            better = "-" if name == BASELINE else statistics.probability_of_improvement(ours, theirs).text()
-            lines.append(f"| {self.titles[name]} | {statistics.over_environments(ours).text()} | {better} |")
         return "\n".join([*lines, "", "![Performance profiles](images/profiles.png)", ""])
 
     def _environment(self, environment: str) -> str:
         about = self.suite.environment(environment)
         last = {(row["algorithm"], row["seed"]): row["frames"] for row in self.curves[environment]}
-        lines = [f"## {self._title(environment)}: runs of {min(last.values()):,} frames", ""]
+        title = f"{about['title'][0].upper()}{about['title'][1:]}"
+        lines = [f"## {title}: runs of {min(last.values()):,} frames", ""]
         commits = Counter(row["git"] for row in self.rows[environment] if row["status"] == DONE).most_common()
         runs = ", ".join(f"{commit} ({num} run{'s' * (num != 1)})" for commit, num in commits)
         lines += [f"Settings as frozen in {runs}.", ""]
         lines += [REFERENCE.format(about["reference_speed"]), ""] if "reference_speed" in about else []
         lines += [f"![Learning curves](images/{environment}.png)", ""]
-        lines += self._learning(environment, about)
+        lines += self._learning(environment)
         if self._has_laps(environment):
             lines += ["", *self._laps(environment)]
-        beside = self._beside(environment)
-        lines += ["", BESIDE, *beside] if beside else []
+        pairs = self.pairs(self.algorithms(environment))
+        lines += ["", BESIDE, *self._beside(environment, pairs)] if pairs else []
         return "\n".join([*lines, "", *self._networks(environment), "", NETWORKS])
 
-    def _learning(self, environment: str, about: Mapping[str, Any]) -> list[str]:
-        threshold = threshold_of(about)
-        lines = [
-            f"| algorithm | seeds | final score | area | pairs won | frames to {threshold:.2f} | CPU s to it |",
-            "|---|--:|--:|--:|--:|--:|--:|",
-        ]
-        curves, names = self.curves[environment], self.algorithms(environment)
+    def _goals(self, environment: str) -> dict[str, float]:
+        """Scores that are reached on the way, by what they are called."""
+        threshold = threshold_of(self.suite.environment(environment))
+        first = {"a first finish": FINISHED} if self._has_laps(environment) else {}
+        return {**first, f"{threshold:.2f}": threshold}
+
+    def _won(self, environment: str, ours: str, theirs: str) -> list[str]:
+        """Pairs won by final scores and by areas."""
+        ways = (scores.finals, scores.areas)
+        return [scores.improvement(self.curves[environment], ours, theirs, by=way).text() for way in ways]
+
+    def _learning(self, environment: str) -> list[str]:
+        """How well and how fast algorithms learn."""
+        curves, names, rows = self.curves[environment], self.algorithms(environment), []
+        goals = self._goals(environment)
         for name in names:
             ours = self._finals(name, environment)
-            better = "-"
-            if name != BASELINE and BASELINE in names:
-                better = statistics.improvement(curves, name, BASELINE).text()
+            is_judged = name != BASELINE and BASELINE in names
             killed = sum(row["algorithm"] == name and bool(row["num_kills"]) for row in self.rows[environment])
-            cells = [f"{len(ours)}{f', {killed} killed' if killed else ''}", statistics.estimate(ours).text()]
-            cells += [statistics.estimate(statistics.areas(curves, name)).text(), better]
-            for key in ("frames", "cpu_s"):
-                middle, reached, of = statistics.median_to(curves, name, threshold, key)
-                cells.append(f"{_way(middle, reached)} ({reached} of {of})")
-            lines.append(f"| {self.titles[name]} | {' | '.join(cells)} |")
-        return lines
+            cells = [f"{len(ours)}{f', {killed} killed' if killed else ''}", scores.estimate(ours).text()]
+            cells += [scores.estimate(scores.areas(curves, name)).text()]
+            cells += self._won(environment, name, BASELINE) if is_judged else ["-", "-"]
+            for goal in goals.values():
+                for key in ("frames", "cpu_s"):
+                    middle, reached, of = scores.median_to(curves, name, goal, key)
+                    cells.append(f"{_way(middle, reached)} ({reached} of {of})")
+            rows.append((self.titles[name], *cells))
+        titles = ["algorithm", "seeds", "final score", "area", "pairs won", "pairs won by area"]
+        return table([*titles, *(f"{what} to {goal}" for goal in goals for what in ("frames", "CPU s"))], rows)
 
     def _laps(self, environment: str) -> list[str]:
         """What laps were like at the end."""
-        lines = [
-            "| algorithm | tracks | score | finish rate | median lap | runs by the medal of their median lap |",
-            "|---|---|--:|--:|--:|---|",
-        ]
+        rows = []
         for name in self.algorithms(environment):
-            for kind, rows in self.curves_of_kinds[environment].items():
-                score = statistics.estimate(statistics.finals(rows, name)).text()
-                rate = statistics.estimate(statistics.finals(rows, name, key="finish_rate")).text()
-                laps = statistics.finals(rows, name, key="median_lap_s")
-                lap = f"{statistics.estimate(laps).text()} s" if laps else "-"
-                last = [runs[-1]["medal"] for runs in statistics.runs_of(rows, name).values()]
+            for kind, curves in self.curves_of_kinds[environment].items():
+                score = scores.estimate(scores.finals(curves, name)).text()
+                rate = scores.estimate(scores.finals(curves, name, key="finish_rate")).text()
+                laps = scores.finals(curves, name, key="median_lap_s")
+                lap = f"{scores.estimate(laps).text()} s" if laps else "-"
+                last = [runs[-1]["medal"] for runs in scores.runs_of(curves, name).values()]
                 medals = ", ".join(f"{last.count(medal)} {medal}" for medal in MEDALS if medal in last) or "-"
-                lines.append(f"| {self.titles[name]} | {kind} | {score} | {rate} | {lap} | {medals} |")
-        return lines
+                rows.append((self.titles[name], kind, score, rate, lap, medals))
+        titles = ["algorithm", "tracks", "score", "finish rate", "median lap", "runs by the medal of their median lap"]
+        return table(titles, rows, align="llrrrl")
 
     def _networks(self, environment: str) -> list[str]:
         """What networks were like, and what they cost."""
-        names = ("action gap", "policy churn", "crossing", "parameters", "updates per CPU s", "memory, MB")
-        lines = [f"| algorithm | {' | '.join(names)} |", f"|---|{'--:|' * len(names)}"]
+        found = []
         for name in self.algorithms(environment):
             rows = [row for row in self.rows[environment] if row["algorithm"] == name and row["status"] == DONE]
             cells = [_middle(row[key] for row in rows) for key in ("action_gap", "policy_churn", "crossing_rate")]
             cells += [_middle((row["parameters"] for row in rows), "{:,.0f}")]
             speeds = (row["updates"] / row["cpu_s"] if row["updates"] and row["cpu_s"] else None for row in rows)
             cells += [_middle(speeds, "{:,.0f}"), _middle((row["memory_mb"] for row in rows), "{:,.0f}")]
-            lines.append(f"| {self.titles[name]} | {' | '.join(cells)} |")
-        return lines
+            found.append((self.titles[name], *cells))
+        names = ("action gap", "policy churn", "crossing", "parameters", "updates per CPU s", "memory, MB")
+        return table(["algorithm", *names], found)
 
-    def _beside(self, environment: str) -> list[str]:
+    def _beside(self, environment: str, pairs: Sequence[tuple[str, str]]) -> list[str]:
         """Other libraries and plainer ones, each beside ours."""
-        pairs, rows = self.pairs(self.algorithms(environment)), self.curves[environment]
-        threshold = threshold_of(self.suite.environment(environment))
-        goals = {f"{threshold:.2f}": threshold}
-        if self._has_laps(environment):
-            goals = {"a first finish": FINISHED, **goals}
-        names = ["pairs won", "CPU s of a run", "ratio"]
-        names += [f"{what} to {goal}" for goal in goals for what in ("frames", "CPU s")]
-        lines = [f"| ours beside another | {' | '.join(names)} |", f"|---|{'--:|' * len(names)}"]
+        goals, found = self._goals(environment), []
         for ours, other in pairs:
             spent = [self._costs(name, environment) for name in (ours, other)]
-            cells = [statistics.improvement(rows, ours, other).text()]
+            cells = self._won(environment, ours, other)
             cells += [" / ".join(_middle(each.values(), "{:,.0f}") for each in spent)]
-            ratio = statistics.median_ratio(*spent)
+            ratio = scores.median_ratio(*spent)
             cells += ["-" if ratio is None else ratio.text()]
             for goal in goals.values():
                 for key in ("frames", "cpu_s"):
-                    both = (statistics.median_to(rows, name, goal, key)[:2] for name in (ours, other))
+                    both = (scores.median_to(self.curves[environment], name, goal, key)[:2] for name in (ours, other))
                     cells.append(" / ".join(_way(*each) for each in both))
-            lines.append(f"| {self.titles[ours]} beside {self.titles[other]} | {' | '.join(cells)} |")
-        return lines if len(lines) > 2 else []
+            found.append((f"{self.titles[ours]} beside {self.titles[other]}", *cells))
+        titles = ["ours beside another", "pairs won", "pairs won by area", "CPU s of a run", "ratio"]
+        return table([*titles, *(f"{what} to {goal}" for goal in goals for what in ("frames", "CPU s"))], found)
 
     def _costs(self, algorithm: str, environment: str) -> dict[int, float]:
         """CPU seconds of each finished run, by seed."""
         rows = [row for row in self.rows[environment] if row["algorithm"] == algorithm and row["status"] == DONE]
         return {row["seed"]: row["cpu_s"] for row in rows}
-
-    def _findings(self) -> str:
-        """What can be said of each algorithm in each environment, beside QR-DQN or beside what it is like."""
-        parts: list[str] = []
-        for environment in self.environments:
-            names, curves = self.algorithms(environment), self.curves[environment]
-            beside = self.pairs(names)
-            said = self.titles | {ours: f"our {self.titles[ours]}" for ours, _ in beside}
-            others = {theirs for _, theirs in beside}
-            pairs = [(name, BASELINE) for name in names if name not in {BASELINE, *others} and BASELINE in names]
-            lines = learning_findings(curves, pairs, self.titles) + learning_findings(curves, beside, said)
-            costs = {name: self._costs(name, environment) for name in names}
-            lines += cost_findings(costs, [pair for pair in beside if "peer" in self.suite.algorithms[pair[1]]], said)
-            if self._has_laps(environment):
-                lines += finish_findings(curves, names, self.titles)
-            parts += [f"### {self._title(environment)}", "", *lines, ""] if lines else []
-        return "\n".join(["## Findings", "", FINDINGS, *parts] if parts else [])
 
     def _failures(self) -> str:
         failed = [
@@ -322,7 +296,7 @@ class Page:
         return "\n".join(["## Failed cells", "", *failed]) if failed else ""
 
     def draw(self, out: Path) -> None:
-        """The pictures, into a folder."""
+        """Draw the pictures into a folder."""
         out.mkdir(parents=True, exist_ok=True)
         for environment in self.environments:
             curves, about = self.curves[environment], self.suite.environment(environment)
@@ -336,17 +310,15 @@ class Page:
                 threshold=threshold_of(about),
             )
             figure.savefig(out / f"{environment}.png", dpi=100)
-        if len(self._places()) > 1:
-            places = self._places()
+        places = self._places()
+        if len(places) > 1:
             found = {name: [self._finals(name, place) for place in places] for name in self._everywhere()}
-            scores = {name: statistics.as_many_of_each(runs) for name, runs in found.items()}
-            profiles_figure(scores, self._panels(list(scores)), titles=self.titles).savefig(
-                out / "profiles.png", dpi=100
-            )
+            shown = {name: scores.as_many_of_each(runs) for name, runs in found.items()}
+            profiles_figure(shown, self._panels(list(shown)), titles=self.titles).savefig(out / "profiles.png", dpi=100)
 
 
 def threshold_of(about: Mapping[str, Any]) -> float:
-    """As a score.
+    """The threshold of an environment as a score.
 
     >>> threshold_of({"measure": "return_mean", "worst": -100.0, "best": 100.0, "threshold": 50.0})
     0.75
@@ -366,7 +338,7 @@ def _way(middle: float | None, reached: int) -> str:
 
 
 def _middle(values: Any, form: str = "{:.3g}") -> str:
-    """The median, of those that there are."""
+    """The median of the values that there are."""
     found: Sequence[float] = sorted(value for value in values if value is not None)
     if not found:
         return "-"

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from benchmarks.results_file import RESULTS
-from benchmarks.speed_ratios import ALLOWED, Results, ratios, read, worse
+from benchmarks.pages.tables import table
+from benchmarks.results_file import RESULTS, command_of, measured_on
+from benchmarks.speeds.ratios import ALLOWED, Results, ratios, read, worse
 
-FOLDER = Path(__file__).resolve().parent
-PAGE = FOLDER / "speed.md"
+FOLDER = Path(__file__).resolve().parent / "speeds"
+PAGE = FOLDER.with_name("speed.md")
 WHOLE = {
     "env": [],
     "loss": ["--fresh", "--compile", "--write"],
@@ -86,17 +87,12 @@ def page(cpu: Results, cuda: Results) -> str:
 
 def _section(title: str, name: str, cpu: Results, cuda: Results, rows_of: Any) -> list[str]:
     ours, gpu = (rows_of(found[name]) if name in found else {} for found in (cpu, cuda))
-    lines = ["", f"## {title}", "", "| | CPU, one thread | CUDA |", "|---|--:|--:|"]
-    for key in dict.fromkeys([*ours, *gpu]):
-        lines.append(f"| {key} | {ours.get(key, 'not measured')} | {gpu.get(key, 'not measured')} |")
+    keys = dict.fromkeys([*ours, *gpu])
+    rows = [(key, ours.get(key, "not measured"), gpu.get(key, "not measured")) for key in keys]
+    lines = ["", f"## {title}", "", *table(["", "CPU, one thread", "CUDA"], rows)]
     for found in (cpu, cuda):
         if name in found:
-            run = found[name]
-            lines += [
-                "",
-                f"{run['date']}, {run['machine']}, torch {run['versions']['torch']}, commit {run['git']}: "
-                f"`{run['command'].split(' --results')[0]}`.",
-            ]
+            lines += ["", f"{measured_on(found[name], 'torch')}: `{command_of(found[name])}`."]
     return lines
 
 

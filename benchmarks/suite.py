@@ -28,17 +28,17 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.grids.cells import INSTALL, Cell, Suite, digest
+from benchmarks.grids.display import SuiteDisplay, default_workers
+from benchmarks.grids.results import DONE, FAILED, Results, costs_of, curve_of
 from benchmarks.results_file import RESULTS, describe_run
-from benchmarks.suite_cells import INSTALL, Cell, Suite, digest
-from benchmarks.suite_display import SuiteDisplay, default_workers
-from benchmarks.suite_results import DONE, FAILED, Results, costs_of, curve_of
 from tm_torchrl.experiments.run_process import RUN, STOPPED, OwnProcess, failure, is_done, prepare
 from tm_torchrl.record.run_folder import package_version
 from tm_torchrl.settings import ConfigError
 
 POLL_S = 0.2
 BEGUN = "begun.json"  # in a cell's folder: with what its run began
-PEER_COMMAND = [sys.executable, "-m", "benchmarks.peer_run"]
+PEER_COMMAND = [sys.executable, "-m", "benchmarks.peers.run"]
 PEER_PACKAGES = {"sb3_contrib": "sb3-contrib", "tianshou": "tianshou"}
 
 

@@ -23,12 +23,12 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.grids.cells import TUNED, Cell, Suite, known
+from benchmarks.grids.display import SuiteDisplay, default_workers
+from benchmarks.grids.results import DONE, Results, write_table
+from benchmarks.grids.scores import areas, finals
 from benchmarks.results_file import RESULTS, describe_run
 from benchmarks.suite import Runner
-from benchmarks.suite_cells import TUNED, Cell, Suite, known
-from benchmarks.suite_display import SuiteDisplay, default_workers
-from benchmarks.suite_results import DONE, Results, write_table
-from benchmarks.suite_statistics import areas, finals
 from tm_torchrl.settings import ConfigError
 
 FIRST_SEED, SEEDS_APART = 1_000, 10  # seeds of trial t: 1000 + 10 t and on; grids begin with 0

@@ -1,4 +1,4 @@
-"""Writes the tables of the README and of docs/game.md from the committed results; nothing in them is typed by hand.
+"""Write the tables of README.md and docs/game.md from the committed results.
 
 python benchmarks/update_readme.py           # rewrite
 python benchmarks/update_readme.py --check   # exit 1 if one is out of date
@@ -15,225 +15,230 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.report_findings import ENOUGH_RUNS
-from benchmarks.suite_cells import Suite
-from benchmarks.suite_results import HELD_OUT, SEEN, Results
-from benchmarks.suite_statistics import estimate, finals
+from benchmarks.grids.cells import Suite
+from benchmarks.grids.results import HELD_OUT, SEEN, Results
+from benchmarks.grids.scores import ENOUGH_RUNS, estimate, finals
+from benchmarks.pages.tables import table
+from benchmarks.results_file import RESULTS, ROOT, command_of, measured_on, read_results
 
-ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 GAME = ROOT / "docs" / "game.md"
-RESULTS = ROOT / "benchmarks" / "results"
 MEDALS = ROOT / "tm_torchrl" / "tracks" / "data"
 HEADLINE, ENOUGH_ABROAD = ("m_iqn", "m_qrdqn", "iqn", "qrdqn"), 3
+SIMULATOR = {
+    "physics": "physics only",
+    "physics + 264 floats": "physics and 264 floats",
+    "physics + 264 floats + 64x64 image": "physics, floats and 64x64 image",
+    "TrackManiaEnv.step floats": "`TrackManiaEnv` with floats, resets included",
+    "TrackManiaEnv.step pixels": "`TrackManiaEnv` with floats and image, resets included",
+}
+LEARNERS = {
+    "tianshou": "tianshou",
+    "sb3-contrib": "sb3-contrib (greedy)",
+    "ours": "ours, double",
+    **{
+        f"ours, {mode}": f"ours, {mode}"
+        for mode in ("greedy", "bf16", "bf16, compiled", "prioritised", "shared fractions")
+    },
+}
+LOSSES = (
+    "Equal networks, batches, numbers of quantiles and kinds of target (tianshou's are double, sb3-contrib's greedy); "
+    "sampling included. Shared fractions, one set for a batch, need more steps on CartPole (`"
+    "benchmarks/studies/shared_fractions.py`, 10 seeds). Compare within a row: rows were measured one after the other."
+)
+SUITE_PAGE = "[suite](benchmarks/README.md)"
+Rows = list[tuple[str, str, str]]
+
+
+def committed(name: str) -> dict[str, Any]:
+    """The results of one measurement, which must be there."""
+    found = read_results(name)
+    if found is None:
+        raise SystemExit(f"{RESULTS / name}.json: no such file; take it from the last commit")
+    return found
+
+
+def shown_command(results: dict[str, Any]) -> str:
+    """The command as the pages show it."""
+    return f"`{command_of(results).replace(' --write', '')}`"
 
 
 def speed_table() -> str:
-    """Environment steps per second, from ``env_cpu.json`` and, where it exists, ``env_cuda.json``."""
-    cpu = json.loads((RESULTS / "env_cpu.json").read_text())
-    rows = ["| environment steps per CPU second, one thread | 1 car | 64 cars | 256 cars |", "|---|--:|--:|--:|"]
-    labels = {
-        "physics": "physics only",
-        "physics + 264 floats": "physics and 264 floats",
-        "physics + 264 floats + 64x64 image": "physics, floats and 64x64 image",
-        "TrackManiaEnv.step floats": "`TrackManiaEnv` with floats, resets included",
-        "TrackManiaEnv.step pixels": "`TrackManiaEnv` with floats and image, resets included",
-    }
-    speeds = cpu["steps_per_s"]
-    for key, label in labels.items():
-        rows.append(f"| {label} | " + " | ".join(f"{speeds[f'{key} {cars}']:,.0f}" for cars in (1, 64, 256)) + " |")
-    racing = speeds.get("CarRacing-v3")
-    if racing:
-        rows.append(f"| for comparison: gymnasium's CarRacing-v3 with its image | {racing:,.0f} | | |")
-    start, scaling = cpu["start_s"], cpu["scaling"]
-    facts = [
-        f"Importing the package takes {start['import_s']:.2f} s. The first start on a machine builds the kernels and "
-        f"takes {start['first_start_with_kernel_build_s']:.1f} s, later ones {start['cached_start_s']:.1f} s (without "
-        f"importing torch and TorchRL). Two processes do {scaling['ratio_of_bests']:.2f} times the steps of one.",
-        f"Measured on {cpu['date']}, {cpu['machine']}, torch {cpu['versions']['torch']}, "
-        f"Warp {cpu['versions']['warp-lang']}, commit {cpu['git']}: `{cpu['command']}`.",
+    """Environment steps per second and times to start."""
+    cpu, cuda = committed("env_cpu"), read_results("env_cuda")
+    speeds, start = cpu["steps_per_s"], cpu["start_s"]
+    rows = [(label, *(f"{speeds[f'{key} {cars}']:,.0f}" for cars in (1, 64, 256))) for key, label in SIMULATOR.items()]
+    if "CarRacing-v3" in speeds:
+        rows += [("for comparison: gymnasium's CarRacing-v3 with its image", f"{speeds['CarRacing-v3']:,.0f}", "", "")]
+    best = max(cuda["steps_per_s"].items(), key=lambda item: item[1]) if cuda else None
+    times = [
+        ("import of the package", f"{start['import_s']:.2f} s"),
+        ("first start on a machine, which builds the kernels", f"{start['first_start_with_kernel_build_s']:.1f} s"),
+        ("later starts, without the import of torch and TorchRL", f"{start['cached_start_s']:.1f} s"),
+        ("steps of two processes over those of one", f"{cpu['scaling']['ratio_of_bests']:.2f}"),
+        ("steps per second on CUDA", f"{best[1]:,.0f} ({best[0]} cars)" if best else "not measured"),
     ]
-    cuda = RESULTS / "env_cuda.json"
-    facts.append(_cuda_line(json.loads(cuda.read_text())) if cuda.exists() else "CUDA: not measured.")
-    return "\n".join([*rows, "", "\n".join(facts)])
-
-
-def _cuda_line(cuda: dict[str, Any]) -> str:
-    best = max(cuda["steps_per_s"].items(), key=lambda item: item[1])
-    return f"CUDA ({cuda['machine']}): up to {best[1]:,.0f} steps per second ({best[0]} cars)."
+    return "\n".join(
+        [
+            *table(["environment steps per CPU second, one thread", "1 car", "64 cars", "256 cars"], rows),
+            "",
+            *table(["besides", ""], times),
+            "",
+            f"Measured on {measured_on(cpu, 'torch', 'warp-lang')}: {shown_command(cpu)}.",
+        ]
+    )
 
 
 def loss_table() -> str:
-    """Whole updates of the losses beside the peers' from ``loss_cpu.json``, and parity from ``parity.json``."""
-    cpu = json.loads((RESULTS / "loss_cpu.json").read_text())
+    """Whole updates of the losses beside those of other libraries, and how far their values agree."""
+    cpu, parity = committed("loss_cpu"), committed("parity")
     rows = [
-        "| updates per CPU second, one thread | tianshou | sb3-contrib (greedy) | ours, double | ours, greedy "
-        "| ours, bf16 | ours, bf16, compiled | ours, prioritised | ours, shared fractions |",
-        "|---|" + "--:|" * 8,
+        (task, *(f"{speeds[name]:.3g}" if name in speeds else "" for name in LEARNERS))
+        for task, speeds in cpu["updates_per_cpu_s"].items()
     ]
-    columns = (
-        "tianshou",
-        "sb3-contrib",
-        "ours",
-        "ours, greedy",
-        "ours, bf16",
-        "ours, bf16, compiled",
-        "ours, prioritised",
-        "ours, shared fractions",
-    )
-    for task, speeds in cpu["updates_per_cpu_s"].items():
-        cells = (f"{speeds[name]:.3g}" if name in speeds else "" for name in columns)
-        rows.append(f"| {task} | " + " | ".join(cells) + " |")
-    parity = json.loads((RESULTS / "parity.json").read_text())
     deviation = max(row[key] for row in parity["rows"] for key in ("value_deviation", "gradient_deviation"))
-    facts = [
-        "Equal networks, batches, numbers of quantiles and kinds of target (tianshou's are double, sb3-contrib's "
-        "greedy); sampling included. With shared fractions a batch has one set of them instead of one for each sample; "
-        "that needs more steps on CartPole (`benchmarks/shared_fractions.py`, 10 seeds), so it is an option. Compare "
-        "within a row: rows were measured one after the other. Measured on "
-        f"{cpu['date']}, {cpu['machine']}, torch {cpu['versions']['torch']}, commit {cpu['git']}: `{cpu['command']}`.",
-        f"On equal numbers the loss and its gradient equal those of both within {deviation:.0e} "
-        f"(`{parity['command']}`).",
-    ]
-    cuda = RESULTS / "loss_cuda.json"
-    facts.append(f"CUDA: `{cuda.relative_to(ROOT)}`." if cuda.exists() else "CUDA: not measured.")
-    return "\n".join([*rows, "", *facts])
+    return "\n".join(
+        [
+            *table(["updates per CPU second, one thread", *LEARNERS.values()], rows),
+            "",
+            LOSSES,
+            f"Measured on {measured_on(cpu, 'torch')}: {shown_command(cpu)}.",
+            f"Largest relative deviation of values and gradients from both libraries': {deviation:.0e} "
+            f"({shown_command(parity)}). CUDA: {'`loss_cuda.json`' if read_results('loss_cuda') else 'not measured'}.",
+        ]
+    )
 
 
 def learning_table() -> str:
-    """Milestones of the runs in ``learning_cpu.json``, and the loop's speed from ``train_cpu.json``."""
-    found = json.loads((RESULTS / "learning_cpu.json").read_text())
-    rows = [
-        "| seed | first finish | gold medal | author medal | best lap | last median | finished, last quarter |",
-        "|--:|--:|--:|--:|--:|--:|--:|",
-    ]
+    """Milestones of whole runs, the loop's speed, and how other tasks are learnt."""
+    found = committed("learning_cpu")
+    milestones = []
     for run in sorted(found["runs"], key=lambda run: run["seed"]):
         times = (_minutes(run[f"{name}_min"], run["minutes"]) for name in ("first_finish", "gold", "author"))
         last = "-" if run["last_median_lap_s"] is None else f"{run['last_median_lap_s']:.2f} s"
-        rows.append(
-            f"| {run['seed']} | {' | '.join(times)} | {run['best_lap_s']:.2f} s | {last} "
-            f"| {run['last_quarter_finish_rate']:.0%} of {run['last_quarter_laps']} |"
-        )
-    facts = [
-        f"Greedy laps on {found['runs'][0]['track']}, starts perturbed by 5 cm and 3.6 km/h; wall-clock minutes since "
-        f"the start of training. Measured on {found['date']}, {found['machine']}, two cores, torch "
-        f"{found['versions']['torch']}, commits {', '.join(sorted({run['git'] for run in found['runs']}))}. "
-        f"{found['note']}",
-    ]
-    speed = RESULTS / "train_cpu.json"
-    if speed.exists():
-        facts += [_loop_line(json.loads(speed.read_text()))]
-    peers = RESULTS / "cartpole_cpu.json"
-    if peers.exists():
-        facts += [_cartpole_line(json.loads(peers.read_text()))]
-    pixels = RESULTS / "pixel_proof.json"
-    if pixels.exists():
-        facts += [_pixel_line(json.loads(pixels.read_text()))]
+        finished = f"{run['last_quarter_finish_rate']:.0%} of {run['last_quarter_laps']}"
+        milestones.append((str(run["seed"]), *times, f"{run['best_lap_s']:.2f} s", last, finished))
+    titles = ["seed", "first finish", "gold medal", "author medal", "best lap", "last median", "finished, last quarter"]
+    commits = ", ".join(sorted({run["git"] for run in found["runs"]}))
     suite = Results(RESULTS / "suite")
-    facts += [line for line in (_suite_line(suite), _held_out_line(suite)) if line]
-    return "\n".join([*rows, "", "\n".join(facts)])
+    besides = [*_loop_rows(), *_cartpole_rows(), *_pixel_rows(), *_suite_rows(suite), *_held_out_rows(suite)]
+    return "\n".join(
+        [
+            *table(titles, milestones, align="r"),
+            "",
+            f"Greedy laps on {found['runs'][0]['track']}, starts perturbed by 5 cm and 3.6 km/h; wall-clock minutes "
+            f"since the start of training. Measured on {found['date']}, {found['machine']}, two cores, torch "
+            f"{found['versions']['torch']}, commits {commits}. {found['note']}",
+            "",
+            *table(["besides", "", "measured by"], besides, align="l"),
+        ]
+    )
 
 
-def _suite_line(results: Results) -> str:
-    """How the algorithms of the headline ended on the default track; empty while there are too few runs."""
+def _sourced(rows: list[tuple[str, str]], source: str) -> Rows:
+    """Rows with their source in the first of them."""
+    return [(what, value, source if number == 0 else "") for number, (what, value) in enumerate(rows)]
+
+
+def _loop_rows() -> Rows:
+    found = committed("train_cpu")
+    row = found["rows"]["bfloat16"]
+    rows = [
+        ("loop in one process: frames per CPU second (bfloat16)", f"{row['ours_frames_per_cpu_s']:,.0f}"),
+        ("updates of 128 per CPU second", f"{row['ours_updates_per_cpu_s']:.0f}"),
+        ("share of simulator, network and loss", f"{row['share_in_simulator_network_and_loss']:.0%}"),
+        ("time over the same work by hand in plain torch", f"{row['ours_time_over_bare']:.2f}"),
+    ]
+    return _sourced(rows, shown_command(found))
+
+
+def _cartpole_rows() -> Rows:
+    found, rows = committed("cartpole_cpu"), []
+    for name, runs in found["rows"].items():
+        spent, steps = (sorted(run[key] for run in runs) for key in ("cpu_s", "steps"))
+        solved, middle = sum(run["score"] >= 475 for run in runs), len(runs) // 2
+        value = f"{spent[middle]:.0f} CPU s ({spent[0]:.0f} to {spent[-1]:.0f}), {steps[middle]:,.0f} steps "
+        value += f"({steps[0]:,.0f} to {steps[-1]:,.0f}), {solved} of {len(runs)} seeds"
+        rows.append((f"CartPole-v1 to a mean of 475, median (least to most): {name}", value))
+    return _sourced(rows, shown_command(found))
+
+
+def _pixel_rows() -> Rows:
+    found = committed("pixel_proof")
+    right, wrong, blind = found["right_images"], found["wrong_images"], found.get("without_images")
+    best = min(row["median_lap_s"] for row in found["curve"] if row["median_lap_s"] is not None)
+    preset = f"`experiment=btr_cpu`, seed {found['settings']['seed']}, the line ahead hidden, two cores"
+    rows = [
+        (
+            f"[from pixels](docs/images/pixels.png) ({preset}): first greedy finish",
+            f"{found['first_finish_minutes']:.1f} min",
+        ),
+        ("its best median while training", f"{best:.2f} s"),
+        ("laps of its best network", f"{right['finish_rate']:.0%} finished, median {right['median_lap_s']:.2f} s"),
+        ("the same network with pictures of other places", f"{wrong['finish_rate']:.0%} finished"),
+    ]
+    if blind is not None:
+        what = f"the same floats without pictures, {blind['frames']:,} frames"
+        rows.append((what, f"{blind['best_finish_rate']:.0%} finished"))
+    return _sourced(rows, shown_command(found))
+
+
+def _suite_rows(results: Results) -> Rows:
+    """How algorithms ended on the default track; no rows while there are too few runs."""
     titles = {name: about["title"] for name, about in Suite().algorithms.items()}
     scores = {name: finals(results.curves("hillside"), name) for name in HEADLINE}
     if min(map(len, scores.values())) < ENOUGH_RUNS:
-        return ""
-    frames = max(row["frames"] for row in results.cells("hillside"))
-    parts = [f"{titles[name]} {estimate(own).text()} ({len(own)} seeds)" for name, own in scores.items()]
-    return (
-        f"Algorithms after {round(frames, -4):,} frames of the default track, as the author's time over the lap's: "
-        f"{', '.join(parts)}; [more of them, other environments and other libraries](benchmarks/README.md)."
-    )
+        return []
+    frames = round(max(row["frames"] for row in results.cells("hillside")), -4)
+    what = f"author's time over the lap's after {frames:,} frames"
+    rows = [(f"{what}: {titles[name]}", f"{estimate(own).text()} ({len(own)} seeds)") for name, own in scores.items()]
+    return _sourced(rows, SUITE_PAGE)
 
 
-def _held_out_line(results: Results) -> str:
-    """How Munchausen-IQN drives tracks that it was not trained on; empty while there are too few runs."""
-    about = Suite().environment("held_out")
-    kinds = [[row for row in results.curves("held_out") if row["which"] == which] for which in (HELD_OUT, SEEN)]
-    rates = finals(kinds[0], "m_iqn", key="finish_rate")
-    if len(rates) < ENOUGH_ABROAD:
-        return ""
-    speeds = [estimate(finals(rows, "m_iqn")).value * about["reference_speed"] for rows in kinds]
-    return (
-        f"On {about['title']}, M-IQN finishes {sum(rates) / len(rates):.0%} of laps at {speeds[0]:.0f} m/s; on those "
-        f"others, which it was trained on, at {speeds[1]:.0f} m/s ({len(rates)} seeds)."
-    )
+def _held_out_rows(results: Results) -> Rows:
+    """How Munchausen-IQN drives tracks that it was not trained on; no rows while there are too few runs."""
+    about, rows = Suite().environment("held_out"), []
+    for which, name in ((HELD_OUT, about["title"]), (SEEN, "the tracks that it was trained on")):
+        curves = [row for row in results.curves("held_out") if row["which"] == which]
+        rates, speeds = finals(curves, "m_iqn", key="finish_rate"), finals(curves, "m_iqn")
+        if len(rates) < ENOUGH_ABROAD:
+            return []
+        speed = estimate(speeds).value * about["reference_speed"]
+        laps = f"{sum(rates) / len(rates):.0%} of laps finished, {speed:.0f} m/s ({len(rates)} seeds)"
+        rows.append((f"M-IQN on {name}", laps))
+    return _sourced(rows, SUITE_PAGE)
 
 
 def _minutes(value: float | None, limit: float) -> str:
     return f"not in {limit:.0f} min" if value is None else f"{value:.1f} min"
 
 
-def _loop_line(found: dict[str, Any]) -> str:
-    row = found["rows"]["bfloat16"]
-    return (
-        f"The loop in one process plays {row['ours_frames_per_cpu_s']:,.0f} frames and makes "
-        f"{row['ours_updates_per_cpu_s']:.0f} updates of 128 per CPU second (bfloat16); "
-        f"{row['share_in_simulator_network_and_loss']:.0%} of the time is simulator, network and loss, and it takes "
-        f"{row['ours_time_over_bare']:.2f} times as long as the same work written by hand in plain torch "
-        f"(`{found['command']}`)."
-    )
-
-
-def _cartpole_line(found: dict[str, Any]) -> str:
-    parts = []
-    for name, runs in found["rows"].items():
-        spent, steps = (sorted(run[key] for run in runs) for key in ("cpu_s", "steps"))
-        solved = sum(run["score"] >= 475 for run in runs)
-        middle = len(runs) // 2
-        parts.append(
-            f"{name} {spent[middle]:.0f} CPU s ({spent[0]:.0f} to {spent[-1]:.0f}) and {steps[middle]:,.0f} steps "
-            f"({steps[0]:,.0f} to {steps[-1]:,.0f}; {solved} of {len(runs)} seeds)"
-        )
-    return f"CartPole-v1 to a mean of 475, medians (least to most): {'; '.join(parts)} (`{found['command']}`)."
-
-
-def _pixel_line(found: dict[str, Any]) -> str:
-    right, wrong = found["right_images"], found["wrong_images"]
-    best = min(row["median_lap_s"] for row in found["curve"] if row["median_lap_s"] is not None)
-    line = (
-        f"From pixels on two cores (`experiment=btr_cpu`, seed {found['settings']['seed']}, the line ahead hidden): "
-        f"first greedy finish after {found['first_finish_minutes']:.1f} minutes; its best network finishes "
-        f"{right['finish_rate']:.0%} of laps (median {right['median_lap_s']:.2f} s; the best median while training was "
-        f"{best:.2f} s), and {wrong['finish_rate']:.0%} of them when it is shown pictures of other places"
-    )
-    blind = found.get("without_images")
-    if blind is not None:
-        line += (
-            f"; the same floats without pictures finished {blind['best_finish_rate']:.0%} in {blind['frames']:,} frames"
-        )
-    return f"{line} ([curve](docs/images/pixels.png), `{found['command'].replace(' --write', '')}`)."
-
-
 def medal_table() -> str:
     """Medal times of the built-in tracks."""
-    rows = ["| track | bronze | silver | gold | author | search |", "|---|--:|--:|--:|--:|---|"]
+    rows = []
     for path in sorted(MEDALS.glob("*.json")):
         medals = json.loads(path.read_text())
-        times = " | ".join(f"{medals[f'{name}_s']:.2f}" for name in ("bronze", "silver", "gold", "author"))
         state = "settled" if medals["search_is_settled"] else "not settled yet"
-        rows.append(f"| {path.stem} | {times} | {medals['search_cpu_minutes']:.0f} CPU min, {state} |")
-    return "\n".join(rows)
+        times = (f"{medals[f'{name}_s']:.2f}" for name in ("bronze", "silver", "gold", "author"))
+        rows.append((path.stem, *times, f"{medals['search_cpu_minutes']:.0f} CPU min, {state}"))
+    return "\n".join(table(["track", "bronze", "silver", "gold", "author", "search"], rows, align="lrrrrl"))
 
 
 def game_rates() -> str:
-    """Decisions per second through the protocols, from ``game.json`` and ``game1.json``."""
-    rows = ["| decisions per second, one car | best | median |", "|---|--:|--:|"]
-    facts = []
-    for name in ("game", "game1"):
-        found = json.loads((RESULTS / f"{name}.json").read_text())
-        for title, rate in found["decisions_per_s"].items():
-            shown = f"1.x, {title}" if name == "game1" else title
-            rows.append(f"| {shown} | {rate['best']:,} | {rate['median']:,} |")
-        facts.append(f"`{found['command'].replace(' --write', '')}`")
+    """Decisions per second through the protocols."""
+    every = {"": committed("game"), "1.x, ": committed("game1")}
+    rows = [
+        (f"{version}{title}", f"{rate['best']:,}", f"{rate['median']:,}")
+        for version, found in every.items()
+        for title, rate in found["decisions_per_s"].items()
+    ]
+    last = every["1.x, "]
     return "\n".join(
         [
-            *rows,
+            *table(["decisions per second, one car", "best", "median"], rows),
             "",
-            f"Wall-clock seconds of two processes on {found['machine']}, {found['date']}, a decision being 50 ms of "
-            f"race unless it says otherwise: {' and '.join(facts)}.",
+            f"Wall-clock seconds of two processes on {last['machine']}, {last['date']}, a decision being 50 ms of "
+            f"race unless it says otherwise: {' and '.join(map(shown_command, every.values()))}.",
         ]
     )
 
@@ -252,9 +257,9 @@ TABLES = {
 def updated(page: Path) -> str:
     """A page with its generated parts made anew."""
     text = page.read_text(encoding="utf-8")
-    for name, table in TABLES[page].items():
+    for name, content_of in TABLES[page].items():
         pattern = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
-        content = table()
+        content = content_of()
         text, count = re.subn(pattern, lambda found, new=content: f"{found[1]}{new}\n{found[2]}", text, flags=re.S)
         if count != 1:
             raise SystemExit(f"{page.name}: expected one part between <!-- {name}:begin --> and <!-- {name}:end -->")

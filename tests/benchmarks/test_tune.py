@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from benchmarks import tune
-from benchmarks.suite_cells import SUITE, Cell, Suite
-from benchmarks.suite_results import Results, read_table
+from benchmarks.grids.cells import SUITE, Cell, Suite
+from benchmarks.grids.results import Results, read_table
 from benchmarks.tune import FIRST_SEED, Search, best_of, drawn, write_tuned
 from tm_torchrl.settings import ConfigError
 

@@ -17,9 +17,9 @@ TEXT = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
 
 def test_the_page_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks.networks_page import page
+    from benchmarks.pages.networks import page
 
-    assert page() == TEXT, "run python benchmarks/networks_page.py"
+    assert page() == TEXT, "run python benchmarks/pages/networks.py"
 
 
 @pytest.mark.parametrize("group", ["network", "objective"])

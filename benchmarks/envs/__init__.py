@@ -1,0 +1,1 @@
+"""Gymnasium environments of other projects, adapted for the suite."""

@@ -1,0 +1,1 @@
+"""Grids of runs: cells, results, scores, and what people see meanwhile."""

@@ -1,0 +1,1 @@
+"""Pages and figures that are generated from committed results."""

@@ -1,0 +1,214 @@
+"""Write ``docs/networks.md``: every network that the configuration builds, with its size, counted by building it.
+
+python benchmarks/pages/networks.py
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.pages.tables import table
+from benchmarks.results_file import command_of, measured_on, read_results
+from tm_torchrl.settings.construct import ConfigError, construct
+from tm_torchrl.settings.tree import compose_settings
+from tm_torchrl.tasks.task import make_task
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "networks.md"
+PIXELS = "env.pixels=true"
+IMPALA = f"network=impala {PIXELS}"
+FILM = "{_target_: tm_torchrl.modules.FiLM, _partial_: true, num_layers: 2}"
+DEEP = "{_target_: tm_torchrl.modules.Hadamard, _partial_: true, num_layers: 2}"
+TRUNK = "{_target_: tm_torchrl.modules.ResidualTrunk, _partial_: true, num_blocks: 2}"
+
+BLOCK = "env.action_block=5 env.num_previous_actions=25"
+STACKS = {
+    "What it sees": [
+        ("floats", "network=mlp"),
+        ("the Linesight agent's four convolutions, and floats", f"network=classic {PIXELS}"),
+        ("the same, without floats", f"network=classic {PIXELS} env.floats=false"),
+        ("IMPALA's residual convolutions, width 1, and floats", IMPALA),
+        ("one convolution, for small images, and floats", f"network=small_image {PIXELS}"),
+        ("width 2", f"{IMPALA} objective.network.image.width=2"),
+        ("width 4", f"{IMPALA} objective.network.image.width=4"),
+        ("BTR's: IMPALA of width 2, spectral and layer norm, noisy head", f"network=btr exploration=noisy {PIXELS}"),
+        ("more previous actions among the floats", "network=mlp env.num_previous_actions=25"),
+    ],
+    "Behind the convolutions": [
+        (
+            "everything, flat",
+            f"{IMPALA} objective.network.image.pooling=flatten objective.network.image.pool_size=null",
+        ),
+        ("maximum of 6 x 6 parts", f"{IMPALA} objective.network.image.pooling=max objective.network.image.pool_size=6"),
+        (
+            "mean of 4 x 4 parts",
+            f"{IMPALA} objective.network.image.pooling=average objective.network.image.pool_size=4",
+        ),
+        (
+            "one mean for each map",
+            f"{IMPALA} objective.network.image.pooling=global_average objective.network.image.pool_size=null",
+        ),
+        ("spectral norm of the residual blocks", f"{IMPALA} objective.network.image.spectral_norm=residual"),
+        ("spectral norm of all convolutions", f"{IMPALA} objective.network.image.spectral_norm=all"),
+        ("the same, of the plain ones", f"network=classic {PIXELS} objective.network.image.spectral_norm=all"),
+    ],
+    "Layers and activations": [
+        ("layer norm in the floats' layers and in the head", "objective.network.layer_norm=true"),
+        ("two residual blocks behind the encoder", f'"objective.network.trunk={TRUNK}"'),
+        ("other sizes", "objective.network.hidden_sizes=[128,128] objective.network.head_size=512"),
+        ("ReLU", "objective.network.activation=relu"),
+        ("GELU", "objective.network.activation=gelu"),
+        ("CReLU", "objective.network.activation=crelu"),
+        ("torch's own initial weights instead of orthogonal ones", "+objective.network.initialization=null"),
+    ],
+    "Quantiles": [
+        ("IQN: drawn fractions times the features", "objective=iqn"),
+        ("through two layers", f'"+objective.network.conditioning={DEEP}"'),
+        ("IQN: fractions scale and shift the features (FiLM)", f'"+objective.network.conditioning={FILM}"'),
+        (
+            "IQN: fractions drawn uniformly, as in the paper",
+            "objective.network.source._target_=tm_torchrl.modules.UniformFractions",
+        ),
+        ("QR-DQN: fixed fractions", "objective=qrdqn"),
+        ("non-crossing quantiles", "objective=nq"),
+        ("the same, trained at sampled fractions", "objective=nq_sampled"),
+        ("FQF: proposed fractions", "objective=fqf"),
+        ("DQN: one value", "objective=dqn estimator=double"),
+    ],
+    "Heads": [
+        ("value and advantages (the default)", "objective.network.head_size=256"),
+        ("one stream", "+objective.network.dueling=false"),
+        ("noisy layers", "objective.network.linear=noisy exploration=noisy"),
+        (
+            "noisy layers but the value's last",
+            "objective.network.linear=noisy objective.network.plain_value_output=true exploration=noisy",
+        ),
+        ("a block of five actions", BLOCK),
+        ("its slots told apart by an embedding", f"{BLOCK} objective.network.mixer=embedding"),
+        ("its slots through layers of their own", f"{BLOCK} objective.network.mixer=mlp"),
+        ("its slots mixed by a convolution", f"{BLOCK} objective.network.mixer=conv"),
+        ("its slots mixed by a GRU", f"{BLOCK} objective.network.mixer=gru"),
+        ("its slots mixed by attention", f"{BLOCK} objective.network.mixer=attention"),
+        ("a value for each slot", f"{BLOCK} objective.network.value_per_slot=true"),
+    ],
+    "Presets": [
+        ("the baseline from pixels", "experiment=iqn_pixels"),
+        ("what the Linesight agent was trained with", "experiment=linesight"),
+        ("BTR, fitted to this project", "experiment=btr"),
+        ("BTR with its paper's numbers", "experiment=btr_paper"),
+        ("BTR for two cores", "experiment=btr_cpu"),
+    ],
+}
+ABSENT = ("exp_gru_latent_v1",)
+
+INTRODUCTION = """\
+# Networks
+
+Every network is an encoder, an optional trunk, and a head of one quantile family; BTR is a set of choices in these
+slots. Each line names a choice and the settings that build it. Settings of different parts combine freely; what cannot
+be is refused when the network is built, with the reason. Features are those behind the encoder. Parameters are those of
+the whole network; a noisy layer has two for each weight.
+
+This page is written by `python benchmarks/pages/networks.py`, which builds every line; a test compares.
+
+Try one: `python scripts/train_iqn.py SETTINGS`. The parts can be used without configuration: `tm_torchrl.modules`.
+"""
+
+
+def overrides_of(settings: str) -> list[str]:
+    """The words of a command line, as a shell reads them.
+
+    >>> overrides_of('a=1 "b={c: 2}"')
+    ['a=1', 'b={c: 2}']
+    """
+    return shlex.split(settings)
+
+
+def describe(settings: str) -> tuple[int, int]:
+    """Features behind the encoder, and parameters of the network."""
+    composed = compose_settings(overrides_of(settings))
+    arguments = make_task(composed).network_arguments()
+    network = construct(composed["objective"]["network"], name="objective.network", **arguments)()
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return int(network.encoder.num_features), parameters
+
+
+def absent(preset: str) -> str:
+    """Why a preset cannot be built."""
+    try:
+        make_task(compose_settings([f"experiment={preset}"]))
+    except ConfigError as error:
+        return str(error).removeprefix("experiment: it needs ").partition(", which this version")[0]
+    raise SystemExit(f"{preset} can be built now: move it into STACKS")
+
+
+def cost_of_update() -> list[str]:
+    """What an update of BTR costs, from ``network_cpu.json`` and, where it exists, ``network_cuda.json``."""
+    cpu, cuda = read_results("network_cpu"), read_results("network_cuda")
+    assert cpu is not None
+    sizes = list(cpu["updates"])
+    times = [
+        (f"CPU, one thread, {way}", *(f"{cpu['updates'][size][way]['ms']:,.0f}" for size in sizes))
+        for way in cpu["updates"][sizes[0]]
+    ]
+    times += [(f"CUDA, {way}; peak memory", *(_cuda_cell(cuda, size, way) for size in sizes)) for way in CUDA_WAYS]
+    costs = [
+        (
+            WITHOUT[part],
+            *(f"{cost['ratio']:.2f} ({cost['range'][0]:.2f} to {cost['range'][1]:.2f})" for cost in each.values()),
+            f"{each['fp32']['asked']:.2f}",
+        )
+        for part, each in cpu["costs"].items()
+    ]
+    return [
+        *("## What an update costs", "", "One update of `experiment=btr`, milliseconds:", ""),
+        *table(["", *sizes], times),
+        *("", "Times as long with a part as without it (B=256; median, least and most of the rounds):", ""),
+        *table(["", "fp32", "bf16", "at most"], costs),
+        *("", f"Measured on {measured_on(cpu, 'torch')}:", f"`{command_of(cpu)}`, CPU seconds.", ""),
+    ]
+
+
+WITHOUT = {
+    "spectral norm": "spectral norm of the residual blocks",
+    "noisy layers": "noisy layers in the head",
+    "Munchausen, online policy": "Munchausen targets, policy of the online network, over double ones",
+    "Munchausen, target policy (the paper's)": "Munchausen targets, policy of the target network, over double ones",
+}
+CUDA_WAYS = ("fp32", "bf16", "bf16, channels_last", "bf16, compiled", "bf16, CUDA graphs, channels_last")
+
+
+def _cuda_cell(found: dict[str, Any] | None, size: str, way: str) -> str:
+    if found is None:
+        return "not measured"
+    row = found["updates"][size][way]
+    return f"{row['ms']:,.1f}; {row['peak_mb']:,.0f} MB"
+
+
+def page() -> str:
+    """The whole text."""
+    lines = [INTRODUCTION]
+    for title, stacks in STACKS.items():
+        rows = []
+        for name, settings in stacks:
+            features, parameters = describe(settings)
+            rows.append((name, f"`{settings}`", f"{features:,}", f"{parameters:,}"))
+        lines += [f"## {title}", "", *table(["network", "settings", "features", "parameters"], rows, align="llr"), ""]
+    lines += cost_of_update()
+    lines += ["## Not there yet", "", *(f"- {absent(preset)} (`experiment={preset}`)" for preset in ABSENT)]
+    lines += ["- transformers over images and floats, pretrained vision backbones, and actor-critic heads"]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Write it."""
+    PAGE.write_text(page(), encoding="utf-8")
+    print("wrote", PAGE)
+
+
+if __name__ == "__main__":
+    main()

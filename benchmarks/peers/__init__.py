@@ -1,0 +1,1 @@
+"""Other libraries: their learners in cells of the suite, and their updates beside ours."""

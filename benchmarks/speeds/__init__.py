@@ -1,0 +1,1 @@
+"""Speed measurements; each writes a file into ``benchmarks/results``."""

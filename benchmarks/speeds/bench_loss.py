@@ -1,0 +1,216 @@
+"""How fast the quantile losses learn: whole updates beside tianshou's and sb3-contrib's, and the loss alone over N.
+
+    python benchmarks/speeds/bench_loss.py    # prints a table; --write keeps it, --device cuda, --compile, --quick
+
+Learners are built by ``benchmarks/peers/updates.py``: equal networks, batches, numbers of fractions and kinds of target
+(double beside tianshou, greedy beside sb3-contrib). They are run in turn in one process on one thread, several rounds
+of each; the figure is the median of updates per CPU second. "Shared fractions" draws one set of fractions for a batch
+instead of one for each sample; it needs more steps on CartPole (``benchmarks/studies/shared_fractions.py``), so it does
+not count as of equal quality. Rows that are in the results file already are taken from it unless ``--fresh`` is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from benchmarks.peers import updates as peers
+from benchmarks.results_file import RESULTS, add_results_argument, describe_run, write_results
+from tm_torchrl.objectives.functional import quantile_huber_loss
+
+IMAGE = Path(__file__).resolve().parents[2] / "docs" / "images" / "loss_cost.png"
+
+# What is asked: ratio in fp32, ratio in the fastest mode of equal quality.
+TASKS = {
+    "QR-DQN N=32, B=32": (peers.Task("mlp", "qrdqn", 32, 32), 1.0, 1.3),
+    "QR-DQN N=32, B=256": (peers.Task("mlp", "qrdqn", 32, 256), 1.15, 1.8),
+    "QR-DQN N=200, B=256": (peers.Task("mlp", "qrdqn", 200, 256), 10.0, None),
+    "IQN N=8, B=32": (peers.Task("mlp", "iqn", 8, 32), 1.0, 1.3),
+    "IQN N=8, B=256": (peers.Task("mlp", "iqn", 8, 256), 1.15, 1.8),
+    "IQN N=32, B=32": (peers.Task("mlp", "iqn", 32, 32), 1.0, 1.3),
+    "IQN N=32, B=256": (peers.Task("mlp", "iqn", 32, 256), 1.15, 1.8),
+    "pixels IQN N=8, B=512": (peers.Task("pixels", "iqn", 8, 512), 1.3, 2.5),
+}
+
+
+def updates_per_s(learners: dict[str, Callable[[], None]], *, rounds: int, round_s: float) -> dict[str, float]:
+    """Median updates per CPU second of each learner, run in turn."""
+    counts = {}
+    for name, update in learners.items():
+        for _ in range(2):
+            update()
+        start = time.process_time()
+        update()
+        counts[name] = max(1, round(round_s / max(time.process_time() - start, 1e-4)))
+    speeds: dict[str, list[float]] = {name: [] for name in learners}
+    for _ in range(rounds):
+        for name, update in learners.items():
+            start = time.process_time()
+            for _ in range(counts[name]):
+                update()
+            speeds[name].append(counts[name] / (time.process_time() - start))
+    return {name: statistics.median(values) for name, values in speeds.items()}
+
+
+def learners_of(task: peers.Task, *, device: str, compiled: bool) -> dict[str, Callable[[], None]]:
+    """Ours in several modes, and the peers where they can do the task."""
+    is_iqn = task.loss == "iqn"
+    learners = {"ours": peers.ours(task, device=device)}
+    learners["ours, bf16"] = peers.ours(task, bf16=True, device=device)
+    if is_iqn:
+        learners["ours, shared fractions"] = peers.ours(task, shared=True, device=device)
+        learners["ours, munchausen"] = peers.ours(task, target="munchausen", device=device)
+    if task.batch_size == 256:
+        learners["ours, prioritised"] = peers.ours(task, prioritized=True, device=device)
+    if compiled:
+        learners["ours, compiled"] = peers.ours(task, compiled=True, device=device)
+        learners["ours, bf16, compiled"] = peers.ours(task, bf16=True, compiled=True, device=device)
+        if is_iqn:
+            learners["ours, shared fractions, bf16, compiled"] = peers.ours(
+                task, shared=True, bf16=True, compiled=True, device=device
+            )
+    if device == "cpu":
+        learners["tianshou"] = peers.tianshou(task)
+        if not is_iqn:
+            learners["sb3-contrib"] = peers.sb3_contrib(task)
+            learners["ours, greedy"] = peers.ours(task, target="greedy")
+    return learners
+
+
+def ratios(speeds: dict[str, float]) -> dict[str, float]:
+    """Ours over the faster peer, each beside the target of its kind."""
+    if "tianshou" not in speeds:
+        return {}
+    equal = [name for name in speeds if name.startswith("ours") and "prioritised" not in name and "shared" not in name]
+    fastest = max(speeds[name] for name in equal)
+    found = {"tianshou": speeds["ours"] / speeds["tianshou"]}
+    peer = speeds["tianshou"]
+    if "sb3-contrib" in speeds:
+        found["sb3-contrib"] = speeds["ours, greedy"] / speeds["sb3-contrib"]
+        peer = max(peer, speeds["sb3-contrib"])
+    found["fp32"] = min(found.values())
+    found["fastest mode"] = fastest / peer
+    if "ours, shared fractions" in speeds:
+        found["shared fractions"] = speeds["ours, shared fractions"] / peer
+    return found
+
+
+def plain_loss(value: torch.Tensor, fractions: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """The loss pair by pair with autograd, as it is usually written."""
+    difference = target.unsqueeze(1) - value.unsqueeze(2)
+    huber = torch.where(difference.abs() <= 1, 0.5 * difference**2, difference.abs() - 0.5)
+    return ((fractions.unsqueeze(2) - (difference.detach() < 0).float()).abs() * huber).sum(1).mean(1)
+
+
+def cost_of_loss(*, device: str) -> dict[str, dict[str, list[float]]]:
+    """Milliseconds for value and gradient, over N, for the plain form and ours."""
+    costs: dict[str, dict[str, list[float]]] = {}
+    for batch in (32, 256):
+        rows: dict[str, list[float]] = {"N": [], "plain": [], "ours": []}
+        for num in (8, 16, 32, 64, 128, 200, 256, 512):
+            value = torch.randn(batch, num, device=device, requires_grad=True)
+            fractions, target = torch.rand(batch, num, device=device), torch.randn(batch, num, device=device)
+            rows["N"].append(num)
+            for name, loss in (("plain", plain_loss), ("ours", quantile_huber_loss)):
+                times = []
+                for _ in range(3 if num * num * batch > 5e6 else 20):
+                    start = time.process_time()
+                    torch.autograd.grad(loss(value, fractions, target).mean(), value)
+                    if device != "cpu":
+                        torch.cuda.synchronize()
+                    times.append((time.process_time() - start) * 1e3)
+                rows[name].append(statistics.median(times[1:]))
+        costs[f"B={batch}"] = rows
+    return costs
+
+
+def draw(costs: dict[str, dict[str, list[float]]]) -> None:
+    """The cost over N, both axes logarithmic."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    for axis, (name, rows) in zip(axes, costs.items(), strict=True):
+        axis.loglog(rows["N"], rows["plain"], "o-", color="#999999", label="pair by pair, with autograd")
+        axis.loglog(rows["N"], rows["ours"], "o-", color="#c0392b", label="quantile_huber_loss")
+        axis.set_xticks([8, 32, 128, 512], ["8", "32", "128", "512"])
+        axis.minorticks_off()
+        axis.set_xlabel("number of quantiles N")
+        axis.set_title(name)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("loss and gradient (CPU ms)")
+    axes[0].legend(frameon=False)
+    IMAGE.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(IMAGE, dpi=120)
+
+
+def main() -> None:
+    """Measure, print, and keep if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--write", action="store_true", help="keep results and plot")
+    parser.add_argument("--fresh", action="store_true", help="measure rows again that are in the results")
+    parser.add_argument("--compile", action="store_true", help="also measure with torch.compile; takes minutes")
+    parser.add_argument("--tasks", nargs="*", default=[], help="measure these again, such as 'IQN N=8, B=32'")
+    parser.add_argument("--quick", action="store_true", help="one short round")
+    add_results_argument(parser)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    name = f"loss_{arguments.device.split(':')[0]}"
+    path = arguments.results / f"{name}.json"
+    old: dict[str, Any] = json.loads(path.read_text()) if path.exists() and not arguments.fresh else {}
+    results: dict[str, Any] = {**describe_run(device=arguments.device), "updates_per_cpu_s": {}, "ratios": {}}
+    unknown = set(arguments.tasks) - set(TASKS)
+    if unknown:
+        parser.error(f"--tasks {' '.join(map(repr, unknown))}: choose from {', '.join(map(repr, TASKS))}")
+    console = Console()
+    table = Table("task", "learner", "updates / CPU s", title="Whole updates, one thread")
+    for title, (task, *asked) in TASKS.items():
+        speeds = None if title in arguments.tasks else old.get("updates_per_cpu_s", {}).get(title)
+        if speeds is None:
+            torch.compiler.reset()  # beyond eight versions of a function torch.compile gives up
+            learners = learners_of(task, device=arguments.device, compiled=arguments.compile)
+            rounds, round_s = (1, 0.3) if arguments.quick else (5, 2.0 if task.kind == "pixels" else 0.6)
+            speeds = updates_per_s(learners, rounds=rounds, round_s=round_s)
+        found = ratios(speeds)
+        results["updates_per_cpu_s"][title] = {key: round(value, 2) for key, value in speeds.items()}
+        results["ratios"][title] = {
+            **{key: round(value, 2) for key, value in found.items()},
+            "asked": dict(zip(("fp32", "fastest mode"), asked, strict=True)),
+        }
+        for learner, speed in speeds.items():
+            table.add_row(title, learner, f"{speed:.1f}")
+        table.add_row(title, "[b]ratios[/b]", ", ".join(f"{key} {value:.2f}" for key, value in found.items()))
+        table.add_section()
+        if arguments.write:
+            write_results(name, results, folder=arguments.results)
+    console.print(table)
+    results["loss_ms"] = old.get("loss_ms") or cost_of_loss(device=arguments.device)
+    costs = Table("batch", "N", "plain (ms)", "ours (ms)", "ratio", title="The loss alone, value and gradient")
+    for batch, rows in results["loss_ms"].items():
+        for num, plain, own in zip(rows["N"], rows["plain"], rows["ours"], strict=True):
+            costs.add_row(batch, str(num), f"{plain:.2f}", f"{own:.2f}", f"{plain / own:.1f}")
+    console.print(costs)
+    if arguments.write:
+        write_results(name, results, folder=arguments.results)
+        if arguments.device == "cpu" and arguments.results == RESULTS:
+            draw(results["loss_ms"])
+
+
+if __name__ == "__main__":
+    main()
