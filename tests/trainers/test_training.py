@@ -94,6 +94,16 @@ def test_stop_and_resume_equals_an_uninterrupted_run(further: list[str], tmp_pat
         assert torch.equal(value, parts[name]), name
 
 
+@pytest.mark.parametrize("limits", [["race_s=0.4"], ["race_s=9", "no_progress_s=0.4"]], ids=["all cars", "some cars"])
+def test_a_held_action_ends_with_its_episode_after_a_resume_too(limits: list[str], tmp_path: Path) -> None:
+    """Episodes end after 8 steps, with a batch of 8 steps, while random actions are held for 50 steps."""
+    held = ["exploration.epsilon=0.9", "exploration.mean_steps=50", *(f"env.limits.{limit}" for limit in limits)]
+    quiet([*DRIVE, *held, "total_frames=384"], tmp_path / "whole")
+    quiet([*DRIVE, *held, "total_frames=192"], tmp_path / "parts")
+    quiet([*DRIVE, *held, "total_frames=384", f"resume='{tmp_path / 'parts'}'"], tmp_path / "ignored")
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+
+
 def test_the_run_folder_tells_everything(tmp_path: Path) -> None:
     summary = quiet([*DRIVE, "total_frames=512"], tmp_path / "run")
     assert summary.frames == 512

@@ -154,6 +154,9 @@ class WorkerEnv(EnvBase):
                     restore_random_state(saved["random"])
                 return self.env.present().update(from_plain(saved["held"]))
             after = self.env._reset(tensordict, **options)
+            # TorchRL clears what the policy carries where some environments are reset, and keeps it where all are.
+            self._carried = _cleared(self._carried, None if tensordict is None else tensordict.get("_reset", None))
+            after.update(self._carried)
         if self.beat[0]:
             self._write_state()
         return after
@@ -184,6 +187,18 @@ class WorkerEnv(EnvBase):
             partial = self.channel.state.with_suffix(".partial")
             partial.write_bytes(to_bytes(self.state()).numpy().tobytes())
             os.replace(partial, self.channel.state)
+
+
+def _cleared(carried: TensorDictBase, mask: torch.Tensor | None) -> TensorDictBase:
+    """Carried values with zeros where an episode begins: where the mask says so, or everywhere."""
+
+    def cleared(value: torch.Tensor) -> torch.Tensor:
+        if mask is None:
+            return torch.zeros_like(value)
+        return value.masked_fill(mask.reshape(mask.shape[:1] + (1,) * (value.ndim - 1)), 0)
+
+    found: TensorDictBase = carried.apply(cleared)
+    return found
 
 
 def _carried(tensordict: TensorDictBase, keys: Sequence[NestedKey]) -> TensorDictBase:
