@@ -1,4 +1,4 @@
-"""sb3-contrib's QR-DQN as a peer of the suite: as RL Baselines3 Zoo publishes it, or with the settings of ours."""
+"""sb3-contrib's QR-DQN in cells of the suite: as RL Baselines3 Zoo publishes it, or with the settings of ours."""
 
 from __future__ import annotations
 
@@ -110,8 +110,7 @@ def _train(
 
         def _on_step(self) -> bool:
             updates = int(getattr(self.model, "_n_updates", 0))
-            task.after_step(self.num_timesteps, updates=updates, act=self._act)
-            return self.num_timesteps < task.total_frames
+            return task.after_step(self.num_timesteps, updates=updates, act=self._act)
 
         def _act(self, seen: np.ndarray) -> np.ndarray:
             return self.model.predict(seen, deterministic=True)[0]

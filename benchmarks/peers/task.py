@@ -1,4 +1,4 @@
-"""A cell of the suite for another library: its environments through gymnasium, evaluated and written down as ours."""
+"""A cell of the suite for another library: environments through gymnasium, evaluated and recorded as ours are."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ Act = Callable[[np.ndarray], np.ndarray]
 
 
 class PeerTask:
-    """What a foreign learner trains on, and what its evaluations are written to.
+    """What another library's learner trains on, and where its evaluations are written to.
 
     CPU seconds are those of training alone: evaluations are left out, as in ours. Floats of the simulator come
     normalised by the constants that our networks have as their first layer.
 
     Args:
-        settings: of the cell.
-        folder: of the cell.
+        settings: Settings of the cell.
+        folder: Folder of the cell.
     """
 
     def __init__(self, settings: Mapping[str, Any], folder: Path) -> None:
@@ -44,11 +44,13 @@ class PeerTask:
         self.every_frames = int(settings["evaluation"]["every_frames"])
         self.num = int(settings["evaluation"]["num"])
         self.evaluation_seed = int(settings["evaluation"]["seed"])
+        self.target_score: float | None = settings["evaluation"]["target_score"]
+        self.is_over = False
         self.folder = folder
         self.run = RunFolder(folder / RUN)
         arguments = self.task.network_arguments()
         if arguments["num_inputs"] is None:
-            raise ValueError(f"{self.name}: it shows images; peers have networks for floats alone here")
+            raise ValueError(f"{self.name}: it shows images; other libraries have networks for floats only here")
         self.num_inputs, self.num_actions = int(arguments["num_inputs"]), int(arguments["num_actions"])
         self.normalize: nn.Module | None = arguments["normalize"]
         self._next = self.every_frames
@@ -56,11 +58,11 @@ class PeerTask:
         self.begin()
 
     def begin(self) -> None:
-        """Training begins now."""
+        """Start the clocks of training."""
         self._started, self._cpu_started = time.perf_counter(), time.process_time()
 
     def make(self) -> gymnasium.Env[Any, Any]:
-        """One environment to train in."""
+        """Make one environment to train in."""
         task = self.task
         if isinstance(task, GymnasiumTask):
             return gymnasium.make(task.name, **(task.options or {}))
@@ -79,22 +81,23 @@ class PeerTask:
         return gymnasium.wrappers.TransformObservation(env, self.normalized, space)
 
     def normalized(self, seen: np.ndarray) -> np.ndarray:
-        """Floats as the network is to see them."""
+        """Floats as the network sees them."""
         if self.normalize is None:
             return seen
         found: np.ndarray = self.normalize(torch.from_numpy(np.asarray(seen, np.float32))).numpy()
         return found
 
-    def after_step(self, steps: int, *, updates: int, act: Act) -> None:
-        """Evaluate if it is due.
+    def after_step(self, steps: int, *, updates: int, act: Act) -> bool:
+        """Evaluate if it is due; returns whether training goes on.
 
         Args:
-            steps: taken in training.
-            updates: made.
-            act: greedy actions ``[N]`` of normalised observations ``[N, F]``.
+            steps: Steps taken in training.
+            updates: Updates made.
+            act: Gives greedy actions ``[N]`` for normalised observations ``[N, F]``.
         """
-        if steps < self._next and steps < self.total_frames:
-            return
+        self.is_over = self.is_over or steps >= self.total_frames
+        if steps < self._next and not self.is_over:
+            return True
         while self._next <= steps:
             self._next += self.every_frames
         begin = time.process_time()
@@ -111,12 +114,14 @@ class PeerTask:
         for row in rows:
             found = {key: value for key, value in row.items() if key != "laps"}
             self.run.add_evaluation({**found, "frames": steps, "seconds": seconds, "cpu_s": cpu_s, "updates": updates})
+        self.is_over = self.is_over or (self.target_score is not None and self.task.score(rows)[0] >= self.target_score)
+        return not self.is_over
 
     def finish(self, network: nn.Module) -> None:
         """Write the result.
 
         Args:
-            network: that learnt, without its target network.
+            network: The network that learnt, without its target network.
         """
         parameters = sum(parameter.numel() for parameter in network.parameters())
         write_result(self.folder, {"parameters": parameters, "memory_mb": resident_mb(), "frames": self.total_frames})

@@ -1,12 +1,14 @@
-"""tianshou's QR-DQN, IQN and FQF as peers of the suite: its own networks, algorithms and replay in a plain loop.
+"""tianshou's QR-DQN, IQN and FQF in cells of the suite: its own networks, algorithms and replay in a plain loop.
 
-On CartPole with the settings of its own examples, and everywhere with those of ours. (Its examples are content with a
-return of 195, its repository has no others of these three for tasks of the suite.)
+On CartPole with the settings of its own examples, and everywhere with those of ours. (Its examples stop at a
+return of 195; its repository has no others of these three for tasks of the suite.)
 """
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gymnasium
@@ -46,77 +48,117 @@ PUBLISHED = {
 
 def qrdqn(task: PeerTask) -> None:
     """Train for the frames of the cell with its example's settings; where it has none, with ours."""
-    _train(task, "qrdqn", PUBLISHED.get(("qrdqn", task.name)))
+    train(task, "qrdqn", PUBLISHED.get(("qrdqn", task.name)))
 
 
 def qrdqn_equal(task: PeerTask) -> None:
     """Train for the frames of the cell with the settings of our QR-DQN there, as far as it takes them."""
-    _train(task, "qrdqn")
+    train(task, "qrdqn")
 
 
 def iqn(task: PeerTask) -> None:
     """Train for the frames of the cell with its example's settings; where it has none, with ours."""
-    _train(task, "iqn", PUBLISHED.get(("iqn", task.name)))
+    train(task, "iqn", PUBLISHED.get(("iqn", task.name)))
 
 
 def iqn_equal(task: PeerTask) -> None:
     """Train for the frames of the cell with the settings of our IQN there, as far as it takes them."""
-    _train(task, "iqn")
+    train(task, "iqn")
 
 
 def fqf(task: PeerTask) -> None:
     """Train for the frames of the cell with its example's settings; where it has none, with ours."""
-    _train(task, "fqf", PUBLISHED.get(("fqf", task.name)))
+    train(task, "fqf", PUBLISHED.get(("fqf", task.name)))
 
 
-def _make(task: PeerTask, kind: str, pace: Pace) -> tuple[Any, Any, nn.Module]:
-    """tianshou's algorithm, its policy, and the network of both."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from tianshou.algorithm.modelfree.fqf import FQF, FQFPolicy
+def quantile_algorithm(
+    kind: str, model: nn.Module, *, num_actions: int, num_fractions: int, optim: Mapping[str, float], **options: Any
+) -> Any:
+    """tianshou's QRDQN or IQN over a network; online, target and acting passes draw equally many fractions.
+
+    Args:
+        kind: ``qrdqn`` or ``iqn``.
+        model: The network.
+        num_actions: Number of actions.
+        num_fractions: Number of fractions of the loss.
+        optim: Arguments of Adam, ``lr`` among them.
+        **options: Further arguments of the algorithm.
+    """
+    with quiet():
         from tianshou.algorithm.modelfree.iqn import IQN, IQNPolicy
         from tianshou.algorithm.modelfree.qrdqn import QRDQN, QRDQNPolicy
+        from tianshou.algorithm.optim import AdamOptimizerFactory
+    space = gymnasium.spaces.Discrete(num_actions)
+    options = {"optim": AdamOptimizerFactory(**optim), "num_quantiles": num_fractions, **options}
+    if kind == "qrdqn":
+        return QRDQN(policy=QRDQNPolicy(model=model, action_space=space), **options)
+    names = ("sample_size", "online_sample_size", "target_sample_size")
+    sizes: dict[str, Any] = dict.fromkeys(names, num_fractions)
+    return IQN(policy=IQNPolicy(model=model, action_space=space, **sizes), **options)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """A block in which tianshou's imports do not warn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _make(task: PeerTask, kind: str, pace: Pace) -> tuple[Any, nn.Module]:
+    """tianshou's algorithm, and the network that it trains."""
+    with quiet():
+        from tianshou.algorithm.modelfree.fqf import FQF, FQFPolicy
         from tianshou.algorithm.optim import AdamOptimizerFactory, RMSpropOptimizerFactory
         from tianshou.utils.net.common import Net
         from tianshou.utils.net.discrete import FractionProposalNetwork, FullQuantileFunction, ImplicitQuantileNetwork
-    space, shape, num = gymnasium.spaces.Discrete(task.num_actions), (task.num_actions,), pace.num_fractions
+    num, shape = pace.num_fractions, (task.num_actions,)
+    *hidden, head = pace.hidden_sizes
+    optim = {"lr": pace.learning_rate(0), "eps": pace.adam_epsilon}
     both: dict[str, Any] = {
-        "optim": AdamOptimizerFactory(lr=pace.learning_rate(0), eps=pace.adam_epsilon),
         "gamma": pace.gamma,
         "n_step_return_horizon": pace.num_steps,
         "target_update_freq": pace.target_period,
     }
+    inputs = (task.num_inputs,)
+    network: nn.Module
     if kind == "qrdqn":
-        network = Net(
-            state_shape=(task.num_inputs,), action_shape=shape, hidden_sizes=list(pace.hidden_sizes), num_atoms=num
+        network = Net(state_shape=inputs, action_shape=shape, hidden_sizes=[*hidden, head], num_atoms=num)
+    else:
+        kinds = {"iqn": ImplicitQuantileNetwork, "fqf": FullQuantileFunction}
+        trunk = Net(state_shape=inputs, hidden_sizes=hidden)
+        network = kinds[kind](preprocess_net=trunk, action_shape=shape, hidden_sizes=[head])
+    if kind == "fqf":
+        fractions = FractionProposalNetwork(num, hidden[-1])
+        space = gymnasium.spaces.Discrete(task.num_actions)
+        algorithm: Any = FQF(
+            policy=FQFPolicy(model=network, fraction_model=fractions, action_space=space),
+            num_fractions=num,
+            optim=AdamOptimizerFactory(**optim),
+            fraction_optim=RMSpropOptimizerFactory(lr=2.5e-9),
+            **both,
         )
-        plain = QRDQNPolicy(model=network, action_space=space)
-        return _clipped(QRDQN(policy=plain, num_quantiles=num, **both), pace), plain, network
-    *hidden, head = pace.hidden_sizes
-    trunk = Net(state_shape=(task.num_inputs,), hidden_sizes=hidden)
-    if kind == "iqn":
-        implicit = ImplicitQuantileNetwork(preprocess_net=trunk, action_shape=shape, hidden_sizes=[head])
-        names = ("sample_size", "online_sample_size", "target_sample_size")
-        sizes: dict[str, Any] = dict.fromkeys(names, num)
-        sampling = IQNPolicy(model=implicit, action_space=space, **sizes)
-        return _clipped(IQN(policy=sampling, num_quantiles=num, **both), pace), sampling, implicit
-    full = FullQuantileFunction(preprocess_net=trunk, action_shape=shape, hidden_sizes=[head])
-    fractions = FractionProposalNetwork(num, hidden[-1])
-    proposing = FQFPolicy(model=full, fraction_model=fractions, action_space=space)
-    slow = RMSpropOptimizerFactory(lr=2.5e-9)
-    algorithm = FQF(policy=proposing, num_fractions=num, fraction_optim=slow, **both)
-    return _clipped(algorithm, pace), proposing, nn.ModuleList([full, fractions])
-
-
-def _clipped(algorithm: Any, pace: Pace) -> Any:
+        network = nn.ModuleList([network, fractions])
+    else:
+        algorithm = quantile_algorithm(
+            kind, network, num_actions=task.num_actions, num_fractions=num, optim=optim, **both
+        )
     algorithm.optim._max_grad_norm = pace.clip_norm  # its constructors do not take it
-    return algorithm
+    return algorithm, network
 
 
-def _train(task: PeerTask, kind: str, published: Pace | None = None) -> None:
+def train(task: PeerTask, kind: str, published: Pace | None = None) -> None:
+    """Train one of the three in a plain loop.
+
+    Args:
+        task: What is trained on.
+        kind: ``qrdqn``, ``iqn`` or ``fqf``.
+        published: Settings; by default those of our algorithm in this cell.
+    """
     pace = published or Pace.of(task.settings)
     torch.manual_seed(task.seed)
-    algorithm, policy, network = _make(task, kind, pace)
+    algorithm, network = _make(task, kind, pace)
+    policy = algorithm.policy
     from tianshou.data import Batch, VectorReplayBuffer
     from tianshou.utils.torch_utils import policy_within_training_step
 
@@ -131,7 +173,8 @@ def _train(task: PeerTask, kind: str, published: Pace | None = None) -> None:
     seen = np.stack([env.reset(seed=task.seed + k)[0] for k, env in enumerate(envs)])
     steps = updates = 0
     task.begin()
-    while steps < task.total_frames:
+    goes_on = True
+    while goes_on:
         is_random = draws.random(len(envs)) < pace.epsilon(steps)
         actions = np.where(is_random, draws.integers(task.num_actions, size=len(envs)), act(seen))
         taken = [env.step(int(action)) for env, action in zip(envs, actions, strict=True)]
@@ -150,5 +193,5 @@ def _train(task: PeerTask, kind: str, published: Pace | None = None) -> None:
                 policy.train()
                 algorithm.update(buffer, pace.batch_size)
             updates += 1
-        task.after_step(steps, updates=updates, act=act)
+        goes_on = task.after_step(steps, updates=updates, act=act)
     task.finish(network)

@@ -1,15 +1,14 @@
 """Learners of tianshou, of sb3-contrib and of ours over the same networks, each with one call for a whole update.
 
-The peers come with ``pip install -e ".[bench]" -c constraints.txt``.
+The other libraries come with ``pip install -e ".[bench]" -c constraints.txt``.
 
 An update is: sample from a filled uniform replay, online pass, target, loss, backward pass, Adam step. All networks are
-those of ``tm_torchrl.modules`` with the same seed, handed to the peers as plain modules, so the arithmetic is equal.
+those of ``tm_torchrl.modules`` with the same seed, handed to the others as plain modules, so the arithmetic is equal.
 """
 
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 from torchrl.data import Categorical
 
+from benchmarks.peers import tianshou
 from tm_torchrl.data import make_replay_buffer
 from tm_torchrl.modules import (
     CosineEmbedding,
@@ -171,31 +171,20 @@ class _ForTianshou(nn.Module):
         return ((values, fractions), state) if sample_size is not None else (values, state)
 
 
-def tianshou(task: Task, *, prioritized: bool = False) -> Callable[[], None]:
+def of_tianshou(task: Task, *, prioritized: bool = False) -> Callable[[], None]:
     """tianshou 2: double targets; online, target and choosing passes with the same number of fractions."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from tianshou.algorithm import IQN, QRDQN
-        from tianshou.algorithm.modelfree.iqn import IQNPolicy
-        from tianshou.algorithm.modelfree.qrdqn import QRDQNPolicy
-        from tianshou.algorithm.optim import AdamOptimizerFactory
+    with tianshou.quiet():
+        from tianshou.algorithm.algorithm_base import policy_within_training_step
         from tianshou.data import Batch, PrioritizedReplayBuffer, ReplayBuffer
-    space, network = gym.spaces.Discrete(task.num_actions), _ForTianshou(make_network(task, shared=False), task)
-    num = task.num_fractions
-    settings: dict[str, Any] = {
-        "optim": AdamOptimizerFactory(lr=LEARNING_RATE),
-        "gamma": 0.99,
-        "num_quantiles": num,
-        "target_update_freq": PERIOD,
-    }
-    algorithm: Any
-    if task.loss == "iqn":
-        policy = IQNPolicy(
-            model=network, action_space=space, sample_size=num, online_sample_size=num, target_sample_size=num
-        )
-        algorithm = IQN(policy=policy, **settings)
-    else:
-        algorithm = QRDQN(policy=QRDQNPolicy(model=network, action_space=space), **settings)
+    algorithm = tianshou.quantile_algorithm(
+        task.loss,
+        _ForTianshou(make_network(task, shared=False), task),
+        num_actions=task.num_actions,
+        num_fractions=task.num_fractions,
+        optim={"lr": LEARNING_RATE},
+        gamma=0.99,
+        target_update_freq=PERIOD,
+    )
     arrays = transitions(task)
     kind: Any = PrioritizedReplayBuffer if prioritized else ReplayBuffer
     buffer = kind(NUM_TRANSITIONS[task.kind], **({"alpha": 0.6, "beta": 0.4} if prioritized else {}))
@@ -204,32 +193,16 @@ def tianshou(task: Task, *, prioritized: bool = False) -> Callable[[], None]:
         if task.kind == "pixels":
             before = Batch(pixels=arrays["pixels"][i], observation=before)
             after = Batch(pixels=arrays["next_pixels"][i], observation=after)
+        facts = {"act": int(arrays["action"][i]), "rew": float(arrays["reward"][i]), "truncated": False, "info": {}}
         end = bool(arrays["terminated"][i])
-        buffer.add(
-            Batch(
-                obs=before,
-                act=int(arrays["action"][i]),
-                rew=float(arrays["reward"][i]),
-                terminated=end,
-                truncated=False,
-                obs_next=after,
-                info={},
-            )
-        )
+        buffer.add(Batch(obs=before, obs_next=after, terminated=end, **facts))
 
     def update() -> None:
-        algorithm.policy.train()
-        algorithm.update(buffer, task.batch_size)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from tianshou.algorithm.algorithm_base import policy_within_training_step
-
-    def training() -> None:
         with policy_within_training_step(algorithm.policy):
-            update()
+            algorithm.policy.train()
+            algorithm.update(buffer, task.batch_size)
 
-    return training
+    return update
 
 
 class _ForStableBaselines(nn.Module):
@@ -244,7 +217,7 @@ class _ForStableBaselines(nn.Module):
         return self.network.quantiles(*inputs).values
 
 
-def sb3_contrib(task: Task) -> Callable[[], None]:
+def of_sb3(task: Task) -> Callable[[], None]:
     """sb3-contrib's QR-DQN: greedy targets of the target network; clips the gradient's norm, as it always does."""
     from sb3_contrib import QRDQN
     from stable_baselines3.common.logger import Logger

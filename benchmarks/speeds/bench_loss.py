@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from benchmarks.peers import updates as peers
+from benchmarks.peers import updates
 from benchmarks.results_file import RESULTS, add_results_argument, describe_run, write_results
 from tm_torchrl.objectives.functional import quantile_huber_loss
 
@@ -34,14 +34,14 @@ IMAGE = Path(__file__).resolve().parents[2] / "docs" / "images" / "loss_cost.png
 
 # What is asked: ratio in fp32, ratio in the fastest mode of equal quality.
 TASKS = {
-    "QR-DQN N=32, B=32": (peers.Task("mlp", "qrdqn", 32, 32), 1.0, 1.3),
-    "QR-DQN N=32, B=256": (peers.Task("mlp", "qrdqn", 32, 256), 1.15, 1.8),
-    "QR-DQN N=200, B=256": (peers.Task("mlp", "qrdqn", 200, 256), 10.0, None),
-    "IQN N=8, B=32": (peers.Task("mlp", "iqn", 8, 32), 1.0, 1.3),
-    "IQN N=8, B=256": (peers.Task("mlp", "iqn", 8, 256), 1.15, 1.8),
-    "IQN N=32, B=32": (peers.Task("mlp", "iqn", 32, 32), 1.0, 1.3),
-    "IQN N=32, B=256": (peers.Task("mlp", "iqn", 32, 256), 1.15, 1.8),
-    "pixels IQN N=8, B=512": (peers.Task("pixels", "iqn", 8, 512), 1.3, 2.5),
+    "QR-DQN N=32, B=32": (updates.Task("mlp", "qrdqn", 32, 32), 1.0, 1.3),
+    "QR-DQN N=32, B=256": (updates.Task("mlp", "qrdqn", 32, 256), 1.15, 1.8),
+    "QR-DQN N=200, B=256": (updates.Task("mlp", "qrdqn", 200, 256), 10.0, None),
+    "IQN N=8, B=32": (updates.Task("mlp", "iqn", 8, 32), 1.0, 1.3),
+    "IQN N=8, B=256": (updates.Task("mlp", "iqn", 8, 256), 1.15, 1.8),
+    "IQN N=32, B=32": (updates.Task("mlp", "iqn", 32, 32), 1.0, 1.3),
+    "IQN N=32, B=256": (updates.Task("mlp", "iqn", 32, 256), 1.15, 1.8),
+    "pixels IQN N=8, B=512": (updates.Task("pixels", "iqn", 8, 512), 1.3, 2.5),
 }
 
 
@@ -64,28 +64,28 @@ def updates_per_s(learners: dict[str, Callable[[], None]], *, rounds: int, round
     return {name: statistics.median(values) for name, values in speeds.items()}
 
 
-def learners_of(task: peers.Task, *, device: str, compiled: bool) -> dict[str, Callable[[], None]]:
+def learners_of(task: updates.Task, *, device: str, compiled: bool) -> dict[str, Callable[[], None]]:
     """Ours in several modes, and the peers where they can do the task."""
     is_iqn = task.loss == "iqn"
-    learners = {"ours": peers.ours(task, device=device)}
-    learners["ours, bf16"] = peers.ours(task, bf16=True, device=device)
+    learners = {"ours": updates.ours(task, device=device)}
+    learners["ours, bf16"] = updates.ours(task, bf16=True, device=device)
     if is_iqn:
-        learners["ours, shared fractions"] = peers.ours(task, shared=True, device=device)
-        learners["ours, munchausen"] = peers.ours(task, target="munchausen", device=device)
+        learners["ours, shared fractions"] = updates.ours(task, shared=True, device=device)
+        learners["ours, munchausen"] = updates.ours(task, target="munchausen", device=device)
     if task.batch_size == 256:
-        learners["ours, prioritised"] = peers.ours(task, prioritized=True, device=device)
+        learners["ours, prioritised"] = updates.ours(task, prioritized=True, device=device)
     if compiled:
-        learners["ours, compiled"] = peers.ours(task, compiled=True, device=device)
-        learners["ours, bf16, compiled"] = peers.ours(task, bf16=True, compiled=True, device=device)
+        learners["ours, compiled"] = updates.ours(task, compiled=True, device=device)
+        learners["ours, bf16, compiled"] = updates.ours(task, bf16=True, compiled=True, device=device)
         if is_iqn:
-            learners["ours, shared fractions, bf16, compiled"] = peers.ours(
+            learners["ours, shared fractions, bf16, compiled"] = updates.ours(
                 task, shared=True, bf16=True, compiled=True, device=device
             )
     if device == "cpu":
-        learners["tianshou"] = peers.tianshou(task)
+        learners["tianshou"] = updates.of_tianshou(task)
         if not is_iqn:
-            learners["sb3-contrib"] = peers.sb3_contrib(task)
-            learners["ours, greedy"] = peers.ours(task, target="greedy")
+            learners["sb3-contrib"] = updates.of_sb3(task)
+            learners["ours, greedy"] = updates.ours(task, target="greedy")
     return learners
 
 

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -141,8 +140,7 @@ def bench_cartpole(seeds: int) -> dict[str, list[dict[str, float]]]:
     found: dict[str, list[dict[str, float]]] = {}
     for seed in range(seeds):
         for name, run in (("ours", run_ours), ("sb3-contrib QR-DQN", run_sb3), ("tianshou IQN", run_tianshou)):
-            with tempfile.TemporaryDirectory() as folder:
-                result = run(seed, Path(folder))
+            result = run(seed)
             found.setdefault(name, []).append(result)
             print(seed, name, {key: round(value, 1) for key, value in result.items()}, flush=True)
     return found

@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import gymnasium as gym
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from benchmarks.peers import tianshou
 from benchmarks.results_file import describe_run, write_results
 from tm_torchrl.modules.quantiles.fractions import midpoints
 from tm_torchrl.objectives.functional import quantile_huber_loss
@@ -56,7 +55,7 @@ def ours(case: Example) -> tuple[float, Tensor]:
     return float(loss.detach()), gradient
 
 
-def sb3_contrib(case: Example) -> tuple[float, Tensor]:
+def of_sb3(case: Example) -> tuple[float, Tensor]:
     """The function that its QR-DQN calls."""
     from sb3_contrib.common.utils import quantile_huber_loss as theirs
 
@@ -80,23 +79,14 @@ class _Values(nn.Module):
         return ((self.values, self.fractions) if self.sampled else self.values), state
 
 
-def tianshou(case: Example, *, sampled: bool) -> tuple[float, Tensor]:
+def of_tianshou(case: Example, *, sampled: bool) -> tuple[float, Tensor]:
     """One update of its QRDQN or IQN, at learning rate 0."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from tianshou.algorithm import IQN, QRDQN
+    with tianshou.quiet():
         from tianshou.algorithm.algorithm_base import policy_within_training_step
-        from tianshou.algorithm.modelfree.iqn import IQNPolicy
-        from tianshou.algorithm.modelfree.qrdqn import QRDQNPolicy
-        from tianshou.algorithm.optim import AdamOptimizerFactory
         from tianshou.data import Batch
-    model, space = _Values(case, sampled=sampled), gym.spaces.Discrete(ACTIONS)
-    settings: dict[str, Any] = {
-        "policy": (IQNPolicy if sampled else QRDQNPolicy)(model=model, action_space=space),
-        "optim": AdamOptimizerFactory(lr=0.0),
-        "num_quantiles": case.values.shape[-1],
-    }
-    algorithm: Any = (IQN if sampled else QRDQN)(**settings)
+    model, num = _Values(case, sampled=sampled), case.values.shape[-1]
+    kind = "iqn" if sampled else "qrdqn"
+    algorithm = tianshou.quantile_algorithm(kind, model, num_actions=ACTIONS, num_fractions=num, optim={"lr": 0.0})
     batch = Batch(obs=torch.arange(BATCH), act=case.actions.numpy(), returns=case.target, info=Batch())
     with policy_within_training_step(algorithm.policy):
         statistics = algorithm._update_with_batch(batch)
@@ -115,9 +105,9 @@ def main() -> None:
             case = example(num, num_target, sampled=sampled)
             value, gradient = ours(case)
             peers = {
-                "sb3-contrib": (*sb3_contrib(case), 1.0, "sum over online, mean over target, as ours"),
+                "sb3-contrib": (*of_sb3(case), 1.0, "sum over online, mean over target, as ours"),
                 "tianshou": (
-                    *tianshou(case, sampled=sampled),
+                    *of_tianshou(case, sampled=sampled),
                     num_target / num,
                     "sum over target, mean over online: M/N times ours",
                 ),

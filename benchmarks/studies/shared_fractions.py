@@ -13,7 +13,6 @@ import argparse
 import json
 import statistics
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ def main() -> None:
         for arm, value in ARMS.items():
             if str(seed) in runs[arm]:
                 continue
-            found = run_ours(seed, Path(tempfile.gettempdir()), [f"objective.network.source.shared={value}"])
+            found = run_ours(seed, [f"objective.network.source.shared={value}"])
             runs[arm][str(seed)] = {name: round(number, 2) for name, number in found.items()}
             if arguments.write:
                 write_results(path.stem, {**describe_run(device="cpu"), "runs": runs})
