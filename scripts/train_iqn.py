@@ -1,13 +1,9 @@
-"""Train an agent: a live view while it learns, and a run folder with everything in the end.
+"""``tm-torchrl train`` from a checkout.
 
 python scripts/train_iqn.py                                  # the default track, on two cores, without the game
 python scripts/train_iqn.py env.track=oval seed=1
-python scripts/train_iqn.py objective=qrdqn                  # iqn | qrdqn | fqf | nq
-python scripts/train_iqn.py network=classic env.pixels=true  # mlp | classic | impala | btr
 python scripts/train_iqn.py experiment=cartpole_iqn
-python scripts/train_iqn.py env=gym env.name=Acrobot-v1
 python scripts/train_iqn.py resume=runs/hillside/2026-01-31_12-00-00
-python scripts/train_iqn.py -m seed=0,1,2                    # several runs, one after the other
 python scripts/train_iqn.py --help                           # all settings and their choices
 """
 

@@ -13,6 +13,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from tm_torchrl.invocation import command
 from tm_torchrl.settings.construct import ConfigError
 from tm_torchrl.settings.nearest import nearest_name
 from tm_torchrl.tracks import DEFAULT_TRACK
@@ -32,6 +33,7 @@ def run_name(settings: Any) -> str:
 
 
 OmegaConf.register_new_resolver("run_name", lambda *, _root_: run_name(_root_), replace=True)
+OmegaConf.register_new_resolver("command", command, replace=True)
 
 
 def config_folder() -> Path:
