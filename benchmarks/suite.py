@@ -32,7 +32,7 @@ from benchmarks.grids.cells import INSTALL, Cell, Suite, digest
 from benchmarks.grids.display import SuiteDisplay, default_workers
 from benchmarks.grids.results import DONE, FAILED, Results, costs_of, curve_of
 from benchmarks.results_file import RESULTS, describe_run
-from tm_torchrl.experiments.run_process import RUN, STOPPED, OwnProcess, failure, is_done, prepare
+from tm_torchrl.experiments.run_process import RUN, STOPPED, RunProcess, failure, is_done, prepare
 from tm_torchrl.record.run_folder import package_version
 from tm_torchrl.settings import ConfigError
 
@@ -56,7 +56,7 @@ class Process(Protocol):
 
 def start(folder: Path, *, peer: str | None) -> Process:
     """A cell's process."""
-    return OwnProcess(folder, command=None if peer is None else PEER_COMMAND)
+    return RunProcess(folder, command=None if peer is None else PEER_COMMAND)
 
 
 class Runner:

@@ -8,13 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from tm_torchrl.experiments.ablation import ROADMAP, Ablation, apply_changes, changes, compose_experiment
-from tm_torchrl.experiments.robustness import judge_hardships, read_hardships
+from tm_torchrl.experiments.robustness import measure_robustness, read_robustness
 from tm_torchrl.experiments.run_process import RUN, SETTINGS, STOPPED, count_kills, note_kills, run_in
 from tm_torchrl.experiments.table import Entry, better, markdown, measure
 from tm_torchrl.record.run_folder import read_evaluations
@@ -41,9 +43,23 @@ NORM = "objective.network.layer_norm=true"
 NAMES = [NORM, "gamma=0.9+target_update.tau=0.2"]
 
 
-def ablation(out: Path, **options: object) -> Ablation:
-    settings = {"baseline": "cartpole_iqn", "seeds": [0, 1], "overrides": TINY, "start": run_in, **options}
-    return Ablation(settings.pop("names", NAMES), out=out, **settings)  # type: ignore[arg-type]
+class Ended:
+    """A process that has ended with a status."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+    def poll(self) -> int:
+        return self.status
+
+    def stop(self) -> int:
+        return self.status
+
+
+def ablation(out: Path, *, start: Callable[[Path], int] = run_in, **options: Any) -> Ablation:
+    """Its runs are made by a function in this process."""
+    settings = {"baseline": "cartpole_iqn", "seeds": [0, 1], "overrides": TINY, **options}
+    return Ablation(settings.pop("names", NAMES), out=out, start=lambda folder: Ended(start(folder)), **settings)
 
 
 def test_two_experiments_over_two_seeds_go_on_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,10 +183,12 @@ def test_an_interruption_ends_it(tmp_path: Path) -> None:
 
 
 def test_messages(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="gamma=1: named twice"):
+    with pytest.raises(ValueError, match="names: gamma=1"):
         ablation(tmp_path, names=["gamma=1", "gamma=1"])
     with pytest.raises(ValueError, match=r"seeds=\[0, 0\]"):
         ablation(tmp_path, seeds=[0, 0])
+    with pytest.raises(ValueError, match="workers=0"):
+        ablation(tmp_path, workers=0)
     with pytest.raises(ConfigError, match="did you mean iqn_pixels"):
         compose_experiment("iqn_pixel", baseline="iqn_pixels")
 
@@ -300,13 +318,14 @@ def test_finished_runs_are_judged_once(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("tm_torchrl.experiments.robustness.NUM_LAPS", 3)
     limits = ["env.limits.no_progress_s=0.1", "env.evaluation_limits.no_progress_s=0.1", "env.track=oval"]
     options = {"names": [], "baseline": "short_drive", "seeds": [0], "overrides": [*TINY, *limits]}
-    entry = ablation(tmp_path, judge=judge_hardships, **options).run()[0]
+    entry = ablation(tmp_path, judge=measure_robustness, **options).run()[0]
     assert entry.failures == {}
     run = tmp_path / "short_drive" / "seed_0" / RUN
-    assert list(read_hardships(run)) == ["greedy", "epsilon", "noise"]
+    assert list(read_robustness(run)) == ["greedy", "epsilon", "noise"]
     assert entry.measures[0]["finish_rate_epsilon"] == entry.measures[0]["finish_rate_noise"] == 0.0
     rows = {"greedy": {"finish_rate": 0.75, "median_lap_s": 31.5}, "noise": {"finish_rate": 0.5}}
+    (run / "robustness.json").rename(run / "hardships.json")  # as older versions name it
     (run / "hardships.json").write_text(json.dumps(rows))
-    entry = ablation(tmp_path, judge=judge_hardships, **options).run()[0]
+    entry = ablation(tmp_path, judge=measure_robustness, **options).run()[0]
     assert entry.measures[0]["finish_rate"] == 0.75 and entry.measures[0]["final_lap_s"] == 31.5
     assert entry.measures[0]["finish_rate_noise"] == 0.5 and "finish_rate_epsilon" not in entry.measures[0]

@@ -1,4 +1,4 @@
-"""Runs in processes of their own: who may end them, and what is known of how they ended."""
+"""Runs in their own processes: who may end them, and what is known of how they ended."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ time.sleep(0.2)
 STARTER = """
 import sys
 from pathlib import Path
-from tm_torchrl.experiments.run_process import OwnProcess
-OwnProcess(Path(sys.argv[1]), command=[sys.executable, "-c", sys.argv[2]]).wait()
+from tm_torchrl.experiments.grid import run_grid
+from tm_torchrl.experiments.run_process import RunProcess
+command = [sys.executable, "-c", sys.argv[2]]
+run_grid([Path(sys.argv[1])], start=lambda folder: RunProcess(folder, command=command), ended=lambda *_: False)
 """
 
 

@@ -1,4 +1,4 @@
-"""Run experiments over seeds, one after the other, and compare them with a baseline in one table and one plot.
+"""Run experiments over seeds and compare them with a baseline in one table and one plot.
 
 tm-torchrl ablate                                   the 13 experiments of the roadmap, 5 seeds each
 tm-torchrl ablate exp_munchausen_iqn_v1 exp_enable_per_v1 --seeds 0 1 2 --minutes 30
@@ -33,12 +33,13 @@ def main() -> None:
     parser.add_argument(
         "--accumulate", action="store_true", help="add each experiment to the best so far, if it is clearly better"
     )
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time (1)")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="folder (runs/ablation)")
     parser.add_argument("--with", dest="overrides", nargs="+", default=[], help="settings of all runs")
     args = parser.parse_args()
 
     from tm_torchrl.experiments.ablation import ROADMAP, Ablation
-    from tm_torchrl.experiments.robustness import judge_hardships
+    from tm_torchrl.experiments.robustness import measure_robustness
     from tm_torchrl.settings.construct import ConfigError
 
     overrides = list(args.overrides)
@@ -52,7 +53,8 @@ def main() -> None:
             seeds=args.seeds,
             overrides=overrides,
             accumulate=args.accumulate,
-            judge=judge_hardships,
+            workers=args.workers,
+            judge=measure_robustness,
             log=lambda message: print(message, flush=True),
         ).run()
     except (ConfigError, ValueError, OSError) as error:

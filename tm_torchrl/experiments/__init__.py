@@ -1,1 +1,1 @@
-"""Many runs: ablations against a baseline, their table, and robustness tests."""
+"""Many runs: ablations against a baseline, their table, and robustness of trained agents."""

@@ -1,14 +1,16 @@
-"""Ablations: experiments against a baseline, over seeds, each run in a process of its own and resumable."""
+"""Ablations: experiments against a baseline, over seeds, each run in its own process and resumable."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tm_torchrl.experiments.run_process import RUN, STOPPED, failure, folder_name, is_done, prepare, start_process
+from tm_torchrl.experiments.grid import Process, run_grid
+from tm_torchrl.experiments.run_process import RUN, STOPPED, RunProcess, failure, folder_name, is_done, prepare
 from tm_torchrl.experiments.table import Entry, Settings, better, measure, write_table
 from tm_torchrl.settings.construct import ConfigError
 from tm_torchrl.settings.tree import compose_settings
@@ -36,10 +38,10 @@ def compose_experiment(name: str, *, baseline: str, overrides: Sequence[str] = (
     """The settings of an experiment.
 
     Args:
-        name: a preset of ``configs/experiment``, or changes to the baseline (``"estimator=double"``), or both, joined
+        name: A preset of ``configs/experiment``, or changes to the baseline (``"estimator=double"``), or both, joined
             by ``+`` (``"exp_enable_per_v1+replay.prioritized.alpha=0.4"``).
-        baseline: a preset.
-        overrides: for all runs; an experiment's own changes come behind them.
+        baseline: A preset.
+        overrides: Settings of all runs; an experiment's own changes come after them.
 
     Examples:
         >>> compose_experiment("seed=1+gamma=0.9", baseline="cartpole_iqn", overrides=["seed=2"])["seed"]
@@ -51,7 +53,7 @@ def compose_experiment(name: str, *, baseline: str, overrides: Sequence[str] = (
 
 
 def changes(ours: Mapping[str, Any], theirs: Mapping[str, Any], *, path: tuple[str, ...] = ()) -> list[Change]:
-    """What makes our settings of theirs; ``apply_changes`` does it to others."""
+    """The changes that turn their settings into ours; ``apply_changes`` makes them to other settings."""
     found: list[Change] = []
     for key in [*theirs, *(key for key in ours if key not in theirs)]:
         mine, other = ours.get(key, _ABSENT), theirs.get(key, _ABSENT)
@@ -62,16 +64,16 @@ def changes(ours: Mapping[str, Any], theirs: Mapping[str, Any], *, path: tuple[s
     return found
 
 
-def apply_changes(settings: Mapping[str, Any], wanted: Sequence[Change]) -> Settings:
-    """Settings with changes.
+def apply_changes(settings: Mapping[str, Any], changed: Sequence[Change]) -> Settings:
+    """A copy of settings with changes made.
 
     Examples:
-        >>> wanted = changes({"a": {"b": 2}, "c": 3}, {"a": {"b": 1, "d": 0}, "c": 3})
-        >>> apply_changes({"a": {"b": 1, "d": 5, "e": 6}, "c": 4}, wanted)
+        >>> changed = changes({"a": {"b": 2}, "c": 3}, {"a": {"b": 1, "d": 0}, "c": 3})
+        >>> apply_changes({"a": {"b": 1, "d": 5, "e": 6}, "c": 4}, changed)
         {'a': {'b': 2, 'e': 6}, 'c': 4}
     """
     found: Settings = yaml.safe_load(yaml.safe_dump(dict(settings)))
-    for path, value in wanted:
+    for path, value in changed:
         node = found
         for key in path[:-1]:
             inner = node.get(key)
@@ -85,21 +87,22 @@ def apply_changes(settings: Mapping[str, Any], wanted: Sequence[Change]) -> Sett
 
 
 class Ablation:
-    """Runs experiments, one process at a time, and writes the table after each.
+    """Runs experiments over seeds and writes the table after each experiment.
 
-    What is done already is not done again, and a run that was killed goes on from its checkpoint; a run that failed
-    is tried again.
+    A run that is done is not repeated, one that was killed goes on from its checkpoint, and one that failed is tried
+    again.
 
     Args:
-        names: of experiments; see ``compose_experiment``.
-        out: folder of everything.
-        baseline: a preset.
-        seeds: of the runs.
-        overrides: for all runs.
-        accumulate: each experiment is added to the best so far, and kept if it is clearly better.
-        log: for messages.
-        start: runs what a folder's settings say and returns an exit status.
-        judge: looks at a finished run once more before it is measured; ``judge_hardships`` does.
+        names: Names of experiments; see ``compose_experiment``.
+        out: Folder of all runs and of the table.
+        baseline: Preset that the experiments are compared with.
+        seeds: Seeds of the runs.
+        overrides: Settings of all runs.
+        accumulate: Adds each experiment to the best so far, and keeps it if it is clearly better.
+        workers: Number of runs at a time.
+        log: Receives messages.
+        start: Starts the process of a folder.
+        judge: Called with the folder of a finished run before it is measured; ``measure_robustness`` is one.
     """
 
     def __init__(
@@ -111,30 +114,34 @@ class Ablation:
         seeds: Sequence[int] = (0, 1, 2, 3, 4),
         overrides: Sequence[str] = (),
         accumulate: bool = False,
+        workers: int = 1,
         log: Callable[[str], None] = lambda message: None,
-        start: Callable[[Path], int] = start_process,
+        start: Callable[[Path], Process] = RunProcess,
         judge: Callable[[Path], object] = lambda run: None,
     ) -> None:
         everything = [baseline, *names]
         folders = [folder_name(name) for name in everything]
         for name, folder in zip(everything, folders, strict=True):
             if folders.count(folder) > 1:
-                raise ValueError(f"{name}: named twice; an experiment runs once for each seed")
+                raise ValueError(f"names: {name} occurs twice; each experiment must be given once")
         if not seeds or len(set(seeds)) < len(seeds):
-            raise ValueError(f"seeds={list(seeds)}: at least one is wanted, and each once")
+            raise ValueError(f"seeds={list(seeds)}: must be one or more different numbers")
+        if workers < 1:
+            raise ValueError(f"workers={workers}: must be at least 1")
         self.names = list(names)
         self.out = Path(out)
         self.baseline = baseline
         self.seeds = list(seeds)
         self.overrides = list(overrides)
         self.accumulate = accumulate
+        self.workers = workers
         self.log = log
         self.start = start
         self.judge = judge
         self.entries: list[Entry] = []
 
     def run(self) -> list[Entry]:
-        """All of it; returns the baseline and the experiments, in their order."""
+        """Run everything; returns the baseline and the experiments, in their order."""
         plain = compose_experiment(self.baseline, baseline=self.baseline, overrides=self.overrides)
         best = Entry(self.baseline, plain)
         self._run_entry(best)
@@ -142,13 +149,14 @@ class Ablation:
             entry = Entry(name, base=best.name)
             try:
                 settings = compose_experiment(name, baseline=self.baseline, overrides=self.overrides)
-                wanted = [change for change in changes(settings, plain) if change[0] != ("seed",)]
+                changed = [change for change in changes(settings, plain) if change[0] != ("seed",)]
                 assert best.settings is not None
-                entry.settings = apply_changes(best.settings, wanted)
+                entry.settings = apply_changes(best.settings, changed)
                 if entry.settings == best.settings:
                     raise ConfigError(f"{name}: changes nothing of {best.name} with these settings")
             except ConfigError as error:
                 entry.failures = dict.fromkeys(self.seeds, str(error))
+                self.log(f"{name}: FAILED: {error}")
             self._run_entry(entry)
             if self.accumulate and not entry.failures and better(entry.measures, best.measures):
                 entry.is_kept, best = True, entry
@@ -157,36 +165,50 @@ class Ablation:
 
     def _run_entry(self, entry: Entry) -> None:
         self.entries.append(entry)
-        for seed in self.seeds:
-            if seed not in entry.failures:
-                self._run_seed(entry, seed)
-            if seed in entry.failures:
-                self.log(f"{entry.name}, seed {seed}: FAILED: {entry.failures[seed]}")
+        seeds = [seed for seed in self.seeds if seed not in entry.failures]
+        start, ended = functools.partial(self._started, entry), functools.partial(self._ended, entry)
+        run_grid(seeds, start=start, ended=ended, workers=self.workers)
         self._write()
 
-    def _run_seed(self, entry: Entry, seed: int) -> None:
+    def _folder(self, entry: Entry, seed: int) -> Path:
+        return self.out / folder_name(entry.name) / f"seed_{seed}"
+
+    def _started(self, entry: Entry, seed: int) -> Process | None:
         assert entry.settings is not None
-        folder = self.out / folder_name(entry.name) / f"seed_{seed}"
+        folder = self._folder(entry, seed)
         refused = prepare(folder, {**entry.settings, "seed": seed})
         if refused:
-            entry.failures[seed] = refused
-            return
-        if not is_done(folder):
+            self._fail(entry, seed, refused)
+        elif is_done(folder):
+            self._measure(entry, seed)
+        else:
             self.log(f"{entry.name}, seed {seed}: runs")
-            status = self.start(folder)
-            if status == STOPPED:
-                raise KeyboardInterrupt
-            if failed := failure(folder, status):
-                entry.failures[seed] = failed
-                return
+            return self.start(folder)
+        return None
+
+    def _ended(self, entry: Entry, seed: int, status: int) -> bool:
+        if status == STOPPED:
+            raise KeyboardInterrupt
+        failed = failure(self._folder(entry, seed), status)
+        if failed:
+            self._fail(entry, seed, failed)
+        else:
+            self._measure(entry, seed)
+        return False
+
+    def _measure(self, entry: Entry, seed: int) -> None:
+        run = self._folder(entry, seed) / RUN
         try:
-            self.judge(folder / RUN)
-            entry.measures[seed] = measure(folder / RUN)
+            self.judge(run)
+            found = entry.measures[seed] = measure(run)
         except (ValueError, OSError) as error:
-            entry.failures[seed] = f"its results cannot be read: {error}"
+            self._fail(entry, seed, f"its results cannot be read: {error}")
             return
-        shown = ", ".join(f"{key} {value:.4g}" for key, value in entry.measures[seed].items())
-        self.log(f"{entry.name}, seed {seed}: {shown}")
+        self.log(f"{entry.name}, seed {seed}: {', '.join(f'{key} {value:.4g}' for key, value in found.items())}")
+
+    def _fail(self, entry: Entry, seed: int, why: str) -> None:
+        entry.failures[seed] = why
+        self.log(f"{entry.name}, seed {seed}: FAILED: {why}")
 
     def _write(self) -> None:
         write_table(self.out, self.entries, seeds=self.seeds)

@@ -1,7 +1,7 @@
-"""A training run in a process of its own, in a folder that says what is asked for and how far it is.
+"""A training run in its own process, in a folder with its settings, log and result.
 
 The folder holds ``settings.yaml``, ``log.txt``, the run folder ``run`` and, when the run is done, ``result.json``. The
-process is ``python -m tm_torchrl.experiments.run_process FOLDER``; it saves and ends when whoever started it is gone.
+process is ``python -m tm_torchrl.experiments.run_process FOLDER``; it saves and ends when its starter has ended.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+from tm_torchrl.data.saving.atomic_files import replacing
 from tm_torchrl.settings.construct import ConfigError
 from tm_torchrl.settings.tree import differences
 
@@ -30,11 +31,11 @@ STOPPED = 3  # exit status of a run that was interrupted and can go on
 
 
 def prepare(folder: Path, settings: Mapping[str, Any]) -> str:
-    """Write the settings; returns why the folder cannot be used, or an empty text.
+    """Write the settings of a run into its folder; returns why the folder cannot be used, or an empty text.
 
     Args:
-        folder: of this run alone; made if need be.
-        settings: of the run.
+        folder: Folder of this run alone; made if it does not exist.
+        settings: Settings of the run.
     """
     path = folder / SETTINGS
     if path.exists():
@@ -47,28 +48,28 @@ def prepare(folder: Path, settings: Mapping[str, Any]) -> str:
 
 
 def is_done(folder: Path) -> bool:
-    """Whether the run of a folder has come to its end."""
+    """Whether the run of a folder is done."""
     return (folder / RESULT).exists()
 
 
 def failure(folder: Path, status: int) -> str:
-    """Why a process that has ended left no result; an empty text if it did.
+    """Why a process left no result; an empty text if it left one.
 
     Args:
-        folder: of the run.
-        status: that the process ended with.
+        folder: Folder of the run.
+        status: Exit status of the process.
     """
     if status == 0 and is_done(folder):
         return ""
     return f"exit status {status}: {last_line(folder / LOG)} ({folder / LOG})"
 
 
-class OwnProcess:
+class RunProcess:
     """A process that works in a folder; its output goes to the folder's log.
 
     Args:
-        folder: with settings.
-        command: to run, the folder is added to it; ``None`` for a training.
+        folder: Folder that ``prepare`` has written settings into.
+        command: Command to run; the folder is its last argument. ``None`` trains.
     """
 
     def __init__(self, folder: Path, *, command: Sequence[str] | None = None) -> None:
@@ -91,27 +92,15 @@ class OwnProcess:
         """The exit status, negative for a signal; ``None`` while it runs."""
         return self._process.poll()
 
-    def wait(self) -> int:
-        """The exit status, when there is one; if the waiting is interrupted the process is stopped."""
-        try:
-            return self._process.wait()
-        finally:
-            self.stop()
-
     def stop(self) -> int:
-        """Let it save and end; returns its exit status."""
+        """Let the process save and end; returns its exit status."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         return self._process.wait()
 
 
-def start_process(folder: Path) -> int:
-    """Run what a folder's settings say in a new process; returns its exit status, negative for a signal."""
-    return OwnProcess(folder).wait()
-
-
 def folder_name(name: str) -> str:
-    """A name that every file system takes.
+    """A name for a folder that every file system accepts.
 
     >>> folder_name("exp_a+replay.alpha=0.4")
     'exp_a_replay.alpha=0.4'
@@ -120,13 +109,13 @@ def folder_name(name: str) -> str:
 
 
 def last_line(path: Path) -> str:
-    """Of a log; empty if there is none."""
+    """The last line of a log that is not empty."""
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []
     return next((line.strip() for line in reversed(lines) if line.strip()), "nothing was logged")
 
 
 def main() -> None:
-    """Train as the folder's settings say, or go on, and leave the result there; stop when the starter is gone."""
+    """Train with the settings of a folder, or go on, and write the result; stop when the starter has ended."""
     stop_with_starter()
     raise SystemExit(run_in(Path(sys.argv[1])))
 
@@ -135,7 +124,7 @@ def run_in(folder: Path) -> int:
     """Train in a folder; returns an exit status.
 
     Args:
-        folder: with ``settings.yaml``; the run folder lies in it, and a run with a checkpoint goes on from there.
+        folder: Folder with ``settings.yaml``; a run that has a checkpoint there goes on from it.
     """
     from tm_torchrl.trainers.loop import INTERRUPTED
     from tm_torchrl.trainers.run import train
@@ -164,11 +153,7 @@ def run_in(folder: Path) -> int:
 
 
 def count_kills(folder: Path) -> int:
-    """How often the work in a folder was ended without a chance to save, so that replay was lost; work begins now.
-
-    Args:
-        folder: of the run.
-    """
+    """Note that work begins in a folder; returns how often it was killed before, which loses replay data."""
     try:
         before = json.loads((folder / UNDER_WAY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -179,26 +164,25 @@ def count_kills(folder: Path) -> int:
 
 
 def note_kills(folder: Path, num_kills: int, *, is_under_way: bool) -> None:
-    """Write it down, for the next process."""
+    """Write the number of kills for the next process, and whether this one still works."""
     note = {"num_kills": num_kills, "is_under_way": is_under_way}
     (folder / UNDER_WAY).write_text(json.dumps(note) + "\n", encoding="utf-8")
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
-    """What makes a folder done; whole or not at all."""
-    partial = folder / f"{RESULT}.partial"
-    partial.write_text(json.dumps(dict(result)) + "\n", encoding="utf-8")
-    os.replace(partial, folder / RESULT)
+    """Write the result, which marks the folder as done."""
+    with replacing(folder / RESULT) as partial:
+        partial.write_text(json.dumps(dict(result)) + "\n", encoding="utf-8")
 
 
 def stop_with_starter() -> None:
-    """From now on this process ends as if by Ctrl-C when its standard input does; and in order by SIGTERM."""
+    """Let SIGTERM end this process in order, and so too the end of its standard input, which its starter holds."""
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_wait_for_end, daemon=True).start()
 
 
 def _wait_for_end() -> None:
-    while os.read(0, 1024):  # nothing comes when whoever holds the other end is gone; sys.stdin would lock at exit
+    while os.read(0, 1024):  # returns nothing once the starter has ended; sys.stdin would lock at exit
         pass
     _thread.interrupt_main(signal.SIGTERM)
 

@@ -1,4 +1,4 @@
-"""What came of an ablation: measures of runs, one table, one plot."""
+"""Results of an ablation: measures of runs, one table, one plot."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from tm_torchrl.evaluation import bootstrap_interval, interquartile_mean
-from tm_torchrl.experiments.robustness import EPSILON, NOISE, NUM_LAPS, read_hardships
+from tm_torchrl.evaluation import bootstrap_interval, interquartile_mean, pairs_won
+from tm_torchrl.experiments.robustness import EPSILON, NOISE, NUM_LAPS, read_robustness
 from tm_torchrl.record.run_folder import read_evaluations, read_metrics
 from tm_torchrl.settings.stored import run_settings
 
@@ -30,13 +30,12 @@ COLUMNS = {  # of the table: measure, title, digits
     "policy_churn": ("policy churn", 3),
 }
 LOWER_IS_BETTER = ("final_lap_s",)
-AHEAD = "ahead in"  # title of the share of pairs
 CLEARLY = 0.75  # share of pairs of runs; 5 seeds against 5 of the same kind reach it by chance in 11 % of cases
 NOTE = f"""\
 Ahead in: the share of pairs of a run and one of those that it was added to in which it has the faster laps (or the
-larger return): 0.5 is no difference, {CLEARLY} or more counts as better. Each other cell: interquartile mean over
-seeds, and its 95 % bootstrap interval. Of the last network, over {NUM_LAPS} laps
-where it drives a track: final lap (median of the finished ones; a run without any counts with the time limit), finish
+larger return): 0.5 is no difference, {CLEARLY} or more counts as better, {1 - CLEARLY} or less as worse. Each other
+cell: interquartile mean over seeds, and its 95 % bootstrap interval. Of the last network, over {NUM_LAPS} laps where
+it drives a track: final lap (median of the finished ones; a run without any counts with the time limit), finish
 rate, action swaps (share of neighbouring actions that differ); finish rate with {EPSILON:.0%} random actions, and with
 noise on the floats ({NOISE:g} of the deviation that each is normalised by). Of the diagnostics: action gap (the last
 one), policy churn (mean over the run)."""
@@ -44,15 +43,15 @@ one), policy churn (mean over the run)."""
 
 @dataclass
 class Entry:
-    """An experiment and what came of it.
+    """An experiment and its results.
 
     Args:
-        name: as it was asked for.
-        settings: of its runs, but for the seed.
-        base: what it was added to; empty for the baseline.
-        measures: of each finished run, by seed.
-        failures: why runs failed, by seed.
-        is_kept: later experiments build on it.
+        name: Name of the experiment, as it was asked for.
+        settings: Settings of its runs, without the seed.
+        base: Name of the entry that it was added to; empty for the baseline.
+        measures: Measures of each finished run, by seed.
+        failures: Why runs failed, by seed.
+        is_kept: Later experiments build on it.
     """
 
     name: str
@@ -64,19 +63,15 @@ class Entry:
 
 
 def measure(run: str | Path) -> Measures:
-    """The measures of a finished run, of its first track or its task; what the run does not have is left out.
-
-    Args:
-        run: its folder.
-    """
+    """The measures of a finished run, of its first track or its task; what the run does not have is left out."""
     evaluations, metrics = read_evaluations(run), read_metrics(run)
     rows = [row for row in evaluations if row.get("track") == evaluations[0].get("track")]
     if not rows:
         raise ValueError(f"{run}: no evaluations in it")
-    hardships = read_hardships(run)
-    last = {**rows[-1], **hardships.get("greedy", {})}
+    robustness = read_robustness(run)
+    last = {**rows[-1], **robustness.get("greedy", {})}
     found: Measures = {}
-    for name, row in hardships.items():
+    for name, row in robustness.items():
         if name != "greedy" and "finish_rate" in row:
             found[f"finish_rate_{name}"] = row["finish_rate"]
     if "track" in last:
@@ -85,7 +80,10 @@ def measure(run: str | Path) -> Measures:
     found |= {key: last[key] for key in ("finish_rate", "return_mean", "action_swaps") if last.get(key) is not None}
     if "track" in last:
         found.pop("return_mean", None)
-    gaps, churn = ([row[f"diagnostics/{key}"] for row in metrics if f"diagnostics/{key}" in row] for key in _DIAGNOSED)
+    gaps, churn = (
+        [row[f"diagnostics/{key}"] for row in metrics if f"diagnostics/{key}" in row]
+        for key in ("action_gap", "policy_churn")
+    )
     if gaps:
         found["action_gap"] = gaps[-1]
     if churn:
@@ -93,47 +91,31 @@ def measure(run: str | Path) -> Measures:
     return {key: float(value) for key, value in found.items()}
 
 
-_DIAGNOSED = ("action_gap", "policy_churn")
-
-
 def better(ours: Mapping[int, Measures], theirs: Mapping[int, Measures]) -> bool:
-    """Whether our laps (or returns) are better by more than seeds make them, and no fewer laps finish.
+    """Whether our laps (or returns) are better by more than seeds differ, and no fewer laps finish.
 
     Args:
-        ours: measures by seed.
-        theirs: measures by seed.
+        ours: Measures of our runs, by seed.
+        theirs: Measures of the runs that they are compared with, by seed.
     """
     share = share_ahead(ours, theirs)
     finished, before = values_of(ours, "finish_rate"), values_of(theirs, "finish_rate")
-    return share is not None and share >= CLEARLY and share_above(before, finished) < CLEARLY
+    fewer = pairs_won(before, finished).mean() if before and finished else 0.0
+    return share is not None and share >= CLEARLY and fewer < CLEARLY
 
 
 def share_ahead(ours: Mapping[int, Measures], theirs: Mapping[int, Measures]) -> float | None:
-    """Of all pairs of runs those where ours has the faster laps (or larger returns); ``None`` if there are none.
-
-    Args:
-        ours: measures by seed.
-        theirs: measures by seed.
-    """
+    """Share of all pairs of runs in which ours has the faster laps (or larger return); ``None`` without pairs."""
     for key in ("final_lap_s", "return_mean"):
         mine, other = values_of(ours, key), values_of(theirs, key)
         if mine and other:
-            return share_above(other, mine) if key in LOWER_IS_BETTER else share_above(mine, other)
+            won = pairs_won(other, mine) if key in LOWER_IS_BETTER else pairs_won(mine, other)
+            return float(won.mean())
     return None
 
 
-def share_above(values: Sequence[float], others: Sequence[float]) -> float:
-    """Of all pairs those where the value is above the other; equal ones count half.
-
-    >>> share_above([1.0, 3.0], [2.0, 0.0])
-    0.75
-    """
-    pairs = [(value > other) + 0.5 * (value == other) for value in values for other in others]
-    return sum(pairs) / len(pairs) if pairs else 0.0
-
-
 def values_of(measures: Mapping[int, Measures], key: str) -> list[float]:
-    """One measure of all runs that have it."""
+    """One measure of all runs that have it, in the order of seeds."""
     return [found[key] for _, found in sorted(measures.items()) if key in found]
 
 
@@ -144,12 +126,12 @@ def estimate(values: tuple[float, ...]) -> tuple[float, float, float]:
 
 
 def write_table(out: Path, entries: Sequence[Entry], *, seeds: Sequence[int]) -> None:
-    """``table.csv``, ``table.md`` and ``plot.png``.
+    """Write ``table.csv``, ``table.md`` and ``plot.png``.
 
     Args:
-        out: folder.
-        entries: the baseline first.
-        seeds: that were asked for.
+        out: Folder of the files.
+        entries: Entries, the baseline first.
+        seeds: Seeds that were asked for.
     """
     out.mkdir(parents=True, exist_ok=True)
     rows = [_row(entry, entries) for entry in entries]
@@ -180,9 +162,9 @@ def _row(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def markdown(entries: Sequence[Entry], *, seeds: Sequence[int]) -> str:
-    """The table, and below it what failed."""
+    """The table, and below it the runs that failed."""
     present = [key for key in COLUMNS if any(values_of(entry.measures, key) for entry in entries)]
-    titles = ["experiment", "added to", "runs", AHEAD, *(COLUMNS[key][0] for key in present)]
+    titles = ["experiment", "added to", "runs", "ahead in", *(COLUMNS[key][0] for key in present)]
     lines = [f"| {' | '.join(titles)} |", f"|{'---|' * 3}{'---:|' * (1 + len(present))}"]
     for entry in entries:
         name = f"**{entry.name}** (kept)" if entry.is_kept else entry.name
@@ -211,7 +193,7 @@ def _cell(values: Sequence[float], digits: int) -> str:
 
 
 def plot(entries: Sequence[Entry]) -> Figure:
-    """Interquartile means with intervals, a dot for each seed, the baseline's as a line."""
+    """Draw interquartile means with intervals, a dot for each seed, and the baseline's mean as a line."""
     present = [key for key in COLUMNS if any(values_of(entry.measures, key) for entry in entries)]
     figure = Figure(figsize=(2.6 + 2.2 * len(present), 1.2 + 0.34 * len(entries)), layout="constrained")
     panels = figure.subplots(1, len(present), squeeze=False, sharey=True)[0]
