@@ -20,7 +20,6 @@ from tm_torchrl.data.steps.mini_race import MiniRace
 from tm_torchrl.envs.rewards import Potential
 from tm_torchrl.evaluation import Diagnostics
 from tm_torchrl.modules import QuantileActor
-from tm_torchrl.modules.carried import carried_keys
 from tm_torchrl.modules.quantiles.fractions import FractionProposal, midpoints
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
 from tm_torchrl.settings.construct import ConfigError, Later, named, refuse_given
@@ -102,7 +101,7 @@ class QuantileAlgorithm:
         self.memory = replay(
             gamma=self.gamma(0),
             has_images="pixels" in task.in_keys,
-            stored_keys=[key for key in carried_keys(self.policy) if key in self.actor.in_keys],
+            stored_keys=self.actor.in_keys,
             seed=seed,
         )
         if self.memory.mini_race is not None:

@@ -62,7 +62,7 @@ class Replay:
         augmentation: Changes sampled images.
         prioritized: ``None`` samples uniformly.
         has_images: Whether steps hold images at ``"pixels"``.
-        stored_keys: Keys of the policy, such as a hidden state, that are stored at both ends of a transition.
+        stored_keys: Keys that the network reads, stored at both ends of a transition.
         seed: Seeds the sampler.
         scratch_dir: Folder for the files of ``"memmap"``.
     """
