@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from tm_torchrl.commands.train import run_command
 from tm_torchrl.settings import ConfigError, compose_settings
 from tm_torchrl.trainers import train
-from tm_torchrl.trainers.command import run_command
 from tm_torchrl.trainers.options import RunOptions
 
 DRIVE = ["env.num_envs=2", "objective.network.hidden_sizes=[4]", "device=cpu", "precision=float32"]
