@@ -1,4 +1,4 @@
-"""The README's tables are those of the committed results, and its examples run."""
+"""The README's tables are those of the committed results; its examples and those of docs/ run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
 
 
 def test_tables_are_up_to_date(monkeypatch: pytest.MonkeyPatch):
@@ -19,46 +20,68 @@ def test_tables_are_up_to_date(monkeypatch: pytest.MonkeyPatch):
         assert updated(page) == page.read_text(encoding="utf-8"), "run python benchmarks/update_readme.py"
 
 
-EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-TRAINING = [code for code in EXAMPLES if "IQNLoss" in code]
+EXAMPLES = [
+    pytest.param(code, id=f"{name}-{i}")
+    for name, text in TEXTS.items()
+    if name not in ("docs/extending.md", "docs/game.md")  # tests/test_extending.py has one; the other needs the game
+    for i, code in enumerate(re.findall(r"```python\n(.*?)```", text, flags=re.S))
+    if "IQNLoss" not in code
+]
+(TRAINING,) = (code for code in re.findall(r"```python\n(.*?)```", TEXTS["docs/losses.md"], flags=re.S))
 
 
-@pytest.mark.parametrize("code", [code for code in EXAMPLES if code not in TRAINING])
+SHORTER = {  # what examples train for, and what they train for here
+    ".train(minutes=5)": ".train(frames=1024)",
+    '"total_frames=100_000"': '"total_frames=1024", "env.evaluation_limits.race_s=1", "collector=single"',
+}
+
+
+@pytest.mark.parametrize("code", EXAMPLES)
 def test_examples_run(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As they stand, but for a training of some steps instead of minutes."""
     monkeypatch.chdir(tmp_path)
-    exec(compile(code.replace(".train(minutes=5)", ".train(frames=1024)"), "README.md", "exec"), {})
+    for long, quick in SHORTER.items():
+        code = code.replace(long, quick)
+    exec(compile(code, "example", "exec"), {})
 
 
 def test_the_training_example_starts():
     """As it stands but for the length: two batches, one with updates."""
-    (code,) = TRAINING
-    short = code
+    short = TRAINING
     for long, quick in (("total_frames=51_200", "total_frames=512"), (">= 1_000", "> 256"), ("128 if", "2 if")):
-        assert code.count(long) == 1
+        assert short.count(long) == 1
         short = short.replace(long, quick)
     names: dict = {}
-    exec(compile(short, "README.md", "exec"), names)
+    exec(compile(short, "docs/losses.md", "exec"), names)
     assert len(names["buffer"]) == 512
 
 
 def test_the_training_example_is_short():
-    (code,) = TRAINING
-    assert len(code.strip().splitlines()) <= 40
+    assert len(TRAINING.strip().splitlines()) <= 40
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_the_training_example_learns(seed: int):
     """The mean of 20 greedy episodes of CartPole-v1 counts as solved from 475."""
-    (code,) = TRAINING
     names: dict = {}
-    exec(compile(code.replace("seed(0)", f"seed({seed})"), "README.md", "exec"), names)
+    exec(compile(TRAINING.replace("seed(0)", f"seed({seed})"), "docs/losses.md", "exec"), names)
     with names["set_exploration_type"](names["ExplorationType"].DETERMINISTIC), names["torch"].no_grad():
         lengths = [len(names["test"].rollout(500, names["actor"])) for _ in range(20)]
     assert sum(lengths) / 20 >= 475
 
 
-def test_files_that_it_names_exist():
-    for path in re.findall(r"`((?:scripts|tests|tm_torchrl|benchmarks)/[\w./]*)`", README):
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_files_that_pages_name_exist(page: Path):
+    text = page.read_text(encoding="utf-8")
+    for path in re.findall(r"(?:`|python )((?:scripts|tests|tm_torchrl|benchmarks|configs)/[\w./]*)", text):
         assert (ROOT / path).exists(), path
+    for link in re.findall(r"\]\((?!http)([^)#]+)", text):
+        assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_commands_that_pages_name_exist(name: str):
+    from tm_torchrl.commands.main import COMMANDS
+
+    assert set(re.findall(r"(?:`|^)tm-torchrl ([a-z][a-z-]*)", TEXTS[name], flags=re.M)) <= set(COMMANDS)
