@@ -26,9 +26,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.grids.cells import TUNED, Cell, Suite, known
 from benchmarks.grids.display import SuiteDisplay, default_workers
 from benchmarks.grids.results import DONE, Results, write_table
+from benchmarks.grids.runner import Runner, others_of
 from benchmarks.grids.scores import areas, finals
 from benchmarks.results_file import RESULTS, describe_run
-from benchmarks.suite import Runner
+from benchmarks.suite import add_flags_for_others, errors_to_status
 from tm_torchrl.settings import ConfigError
 
 FIRST_SEED, SEEDS_APART = 1_000, 10  # seeds of trial t: 1000 + 10 t and on; grids begin with 0
@@ -41,7 +42,7 @@ def drawn(space: Sequence[Any], *, name: str) -> Any:
 
     Args:
         space: ``["log", low, high]`` or ``["choice", value, ...]``.
-        name: of environment, setting and trial.
+        name: Name of environment, setting and trial.
 
     Examples:
         >>> drawn(["choice", 1, 2, 3], name="x/gamma/1") in (1, 2, 3)
@@ -56,25 +57,25 @@ def drawn(space: Sequence[Any], *, name: str) -> Any:
     if kind == "log":
         low, high = rest
         return float(f"{low * (high / low) ** draws.random():.2g}")
-    raise ConfigError(f"tuning: {kind!r}: log or choice wanted")
+    raise ConfigError(f"tuning: {kind!r}: must be log or choice")
 
 
 class Search:
     """Trials of one environment.
 
     Args:
-        suite: with a ``tuning`` part, and nothing tuned yet.
-        environment: name.
+        suite: The suite, without tuned settings.
+        environment: Name of the environment.
     """
 
     def __init__(self, suite: Suite, environment: str) -> None:
         self.suite, self.environment = suite, environment
         self.about: dict[str, Any] = known(environment, suite.tuning, kind="environment")
         if self.about["seeds"] > SEEDS_APART:
-            raise ConfigError(f"tuning: seeds={self.about['seeds']}: at most {SEEDS_APART}")
+            raise ConfigError(f"tuning: seeds={self.about['seeds']}: must be at most {SEEDS_APART}")
 
     def overrides(self, algorithm: str, trial: int) -> list[str]:
-        """Of a trial; none of the first."""
+        """The overrides of a trial; the first has none."""
         if trial == 0:
             return []
         parts = known(algorithm, self.suite.algorithms, kind="algorithm").get("parts", [])
@@ -86,7 +87,7 @@ class Search:
         ]
 
     def cells(self, algorithms: Sequence[str]) -> list[Cell]:
-        """All trials of all algorithms, trial by trial."""
+        """The cells of all trials of all algorithms, trial by trial."""
         return [
             Cell(
                 algorithm,
@@ -139,9 +140,9 @@ def write_tuned(path: Path, environment: str, best: Mapping[str, Mapping[str, An
     """Put the settings of an environment's best trials into ``tuned.yaml``; others stay.
 
     Args:
-        path: of the file.
-        environment: name.
-        best: trial of each algorithm.
+        path: The file.
+        environment: Name of the environment.
+        best: Best trial of each algorithm, by name.
     """
     found: dict[str, dict[str, list[str]]] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     own = found.setdefault(environment, {})
@@ -158,27 +159,19 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=default_workers(""), help="processes at a time")
     parser.add_argument("--out", type=Path, default=Path("runs/tuning"), help="folder of the run folders")
     parser.add_argument("--results", type=Path, default=RESULTS / "tuning", help="folder of the tables")
-    other = parser.add_mutually_exclusive_group()
-    other.add_argument("--mixed", action="store_true", help="take results of other versions or settings as they are")
-    other.add_argument("--fresh", action="store_true", help="do those again")
+    add_flags_for_others(parser)
     parser.add_argument("--write", action="store_true", help="put the best into benchmarks/tuned.yaml")
     args = parser.parse_args()
-    display, results = SuiteDisplay(), Results(args.results)
-    try:
+    results = Results(args.results)
+    with errors_to_status():
         suite = Suite(tuned=None)
         search = Search(suite, args.environment)
         algorithms = [*dict.fromkeys(args.algorithms or search.about["algorithms"])]
         facts, cells = describe_run(device="cpu"), search.cells(algorithms)
-        options: dict[str, Any] = {"results": results, "out": args.out, "workers": args.workers}
-        options |= {"mixed": args.mixed, "fresh": args.fresh}
-        with display:
-            failed = Runner(suite, cells, facts=facts, display=display, **options).run()
-    except (ConfigError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        raise SystemExit(130) from None
+        others = others_of(mixed=args.mixed, fresh=args.fresh)
+        runner = Runner(suite, cells, results=results, out=args.out, facts=facts, others=others)
+        with SuiteDisplay() as display:
+            failed = runner.run(display=display, workers=args.workers)
     trials = search.trials(results, [*dict.fromkeys([*search.about["algorithms"], *algorithms])])
     write_table(args.results / f"{args.environment}_trials.csv", COLUMNS, trials)
     found = {name: best for name in algorithms if (best := best_of(trials, name)) is not None}

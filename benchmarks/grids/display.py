@@ -1,4 +1,4 @@
-"""What people see of the suite: bars of the running cells in a terminal, lines elsewhere."""
+"""Progress of the suite: bars of the running cells in a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def default_workers(grid: str) -> int:
 
 
 class SuiteDisplay:
-    """Shows the suite.
+    """Shows the progress of the suite.
 
     Args:
-        console: where to; standard output by default.
+        console: Console to write to; standard output by default.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -48,31 +48,31 @@ class SuiteDisplay:
         self.progress.stop()
 
     def say(self, message: str) -> None:
-        """A line above the bars."""
+        """Print a line above the bars."""
         self.progress.console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def begin(self, *, done: int, skipped: int, open_cells: int) -> None:
-        """How much there is to do."""
+        """Say how much there is to do."""
         self.say(f"{open_cells} cells to do, {done} done already, {skipped} skipped")
         self._all = self.progress.add_task("cells", total=done + open_cells, completed=done)
 
     def started(self, name: str, *, total_frames: int) -> None:
-        """A cell runs."""
+        """A cell has been started."""
         self.say(f"{name}: runs")
         self._bars[name] = self.progress.add_task(name, total=total_frames)
 
-    def ended(self, name: str, *, is_failed: bool) -> None:
-        """A cell has come to its end."""
+    def ended(self, name: str) -> None:
+        """A cell has ended."""
         if name in self._bars:
             self.progress.remove_task(self._bars.pop(name))
         if self._all is not None:
             self.progress.advance(self._all)
 
     def show(self, folders: Mapping[str, Path]) -> None:
-        """How far the running cells are.
+        """Move the bars of the running cells.
 
         Args:
-            folders: of them, by name.
+            folders: Folders of the cells, by name.
         """
         if self.progress.disable or time.monotonic() - self._looked < LOOK_EVERY_S:
             return

@@ -53,7 +53,7 @@ def test_draws_lie_in_their_space() -> None:
     assert 0.01 <= min(values) < 0.012 and 0.8 < max(values) <= 1.0
     assert 90 < sum(value < 0.1 for value in values) < 210, "half of a logarithmic space lies below its middle"
     assert {drawn(["choice", 1, 2], name=f"x/{i}") for i in range(20)} == {1, 2}
-    with pytest.raises(ConfigError, match="'uniform': log or choice wanted"):
+    with pytest.raises(ConfigError, match="'uniform'"):
         drawn(["uniform", 0, 1], name="x")
 
 
@@ -85,7 +85,7 @@ def test_a_search_of_some_algorithms_keeps_the_others(tmp_path: Path, monkeypatc
     for algorithm in ("dqn", "iqn"):
         for seed in range(PLAIN.tuning["cartpole"]["seeds"]):
             put(Results(tmp_path), algorithm, FIRST_SEED + seed, [0.5])
-    monkeypatch.setattr(tune, "Runner", lambda *_, **__: SimpleNamespace(run=dict))
+    monkeypatch.setattr(tune, "Runner", lambda *_, **__: SimpleNamespace(run=lambda **_: {}))
     monkeypatch.setattr(sys, "argv", ["tune.py", "cartpole", "--algorithms", "iqn", "--results", str(tmp_path)])
     with pytest.raises(SystemExit) as ended:
         tune.main()
