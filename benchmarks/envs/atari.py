@@ -21,7 +21,7 @@ def make_game(game: str, *, clip_rewards: bool = True) -> gymnasium.Env[Any, Any
 
     Args:
         game: its name, such as ``"Pong"``.
-        clip_rewards: the sign of the reward instead of the reward.
+        clip_rewards: Gives the sign of the reward instead of the reward.
     """
     try:
         import ale_py

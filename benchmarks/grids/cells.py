@@ -26,10 +26,10 @@ class Cell:
     """One run of the suite.
 
     Args:
-        algorithm: name in ``suite.yaml``.
-        environment: name in ``suite.yaml``.
-        seed: of the run.
-        overrides: that its grid asks for.
+        algorithm: Name in ``suite.yaml``.
+        environment: Name in ``suite.yaml``.
+        seed: Seed of the run.
+        overrides: Changes of the grid that the cell belongs to.
     """
 
     algorithm: str
@@ -44,11 +44,11 @@ class Cell:
 
 
 class Suite:
-    """What ``suite.yaml`` says.
+    """The contents of ``suite.yaml``.
 
     Args:
-        path: the file.
-        tuned: the file that ``tune.py`` writes; ``None`` for settings as they were before.
+        path: The file.
+        tuned: The file that ``tune.py`` writes; ``None`` for settings before the search.
 
     Examples:
         >>> suite = Suite()
@@ -72,7 +72,7 @@ class Suite:
         self._composed: dict[tuple[str, str, tuple[str, ...]], dict[str, Any]] = {}
 
     def environment(self, name: str) -> dict[str, Any]:
-        """What is known of an environment; what it does not say itself is that of the one that it is like."""
+        """The description of an environment; what it leaves out is taken from the one that it is ``like``."""
         own: dict[str, Any] = known(name, self._environments, kind="environment")
         if "like" not in own:
             return own
@@ -82,7 +82,7 @@ class Suite:
 
     @property
     def environments(self) -> list[str]:
-        """Names."""
+        """Names of all environments."""
         return list(self._environments)
 
     def cells(self, grid: str) -> list[Cell]:
@@ -108,10 +108,10 @@ class Suite:
         """
         return any(block.get("overrides") for block in known(grid, self.grids, kind="grid"))
 
-    def chosen(self, cells: Sequence[Cell], wanted: Iterable[str]) -> list[Cell]:
-        """Those that are named, ``ALGORITHM/ENVIRONMENT/SEED`` or the beginning of it, seed by seed too."""
+    def chosen(self, cells: Sequence[Cell], names: Iterable[str]) -> list[Cell]:
+        """The cells with these names, ``ALGORITHM/ENVIRONMENT/SEED`` or the beginning of it, seed by seed."""
         found = []
-        for name in wanted:
+        for name in names:
             parts = name.split("/")
             own = [cell for cell in cells if cell.name.split("/")[: len(parts)] == parts]
             if not own:
@@ -128,12 +128,12 @@ class Suite:
         return [name for name in needs if not is_there(name)]
 
     def peer(self, cell: Cell) -> str | None:
-        """``module:function`` that plays a foreign library's part; ``None`` for our trainer."""
+        """``module:function`` that trains another library's learner; ``None`` for our trainer."""
         found: str | None = self.algorithms[cell.algorithm].get("peer")
         return found
 
     def settings(self, cell: Cell) -> dict[str, Any]:
-        """Of a cell's run; for a peer those of our algorithm that it is compared with, and which peer it is."""
+        """Settings of a cell's run; for another library those of our algorithm beside it, and its ``peer``."""
         key = (cell.algorithm, cell.environment, cell.overrides)
         if key not in self._composed:
             self._composed[key] = self._compose(cell)
@@ -151,7 +151,7 @@ class Suite:
 
 
 def _own(algorithm: Mapping[str, Any], environment: Mapping[str, Any]) -> list[str]:
-    """What an algorithm changes in an environment."""
+    """Overrides of an algorithm in an environment."""
     parts = (environment.get("parts", {}).get(part, []) for part in algorithm.get("parts", []))
     return [*algorithm.get("overrides", []), *(each for part in parts for each in part)]
 
@@ -166,7 +166,7 @@ def is_there(name: str) -> bool:
 
 
 def known(name: str, names: Mapping[str, Any], *, kind: str) -> Any:
-    """What a name stands for; an unknown one is refused with the nearest."""
+    """The value of a name; an unknown name is refused with the nearest one."""
     if name not in names:
         raise ConfigError(f"{kind}={name}: unknown{nearest_name(name, names)}")
     return names[name]
@@ -188,7 +188,7 @@ def merged(overrides: Sequence[str]) -> list[str]:
 
 
 def digest(settings: Mapping[str, Any]) -> str:
-    """Twelve letters that stand for settings.
+    """A hash of settings, twelve letters.
 
     >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 1})
     True

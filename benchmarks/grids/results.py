@@ -1,4 +1,4 @@
-"""What came of the suite's cells: two small tables for each environment, one row a cell and one row an evaluation.
+"""Results of the suite: two tables for each environment, one with a row a cell, one with a row an evaluation.
 
 ``ENVIRONMENT_cells.csv`` says how a run ended, what it cost, and where and with what it was measured;
 ``ENVIRONMENT_curves.csv`` what its evaluations found. A score is 0 for the worst that an environment pays and 1 for the
@@ -10,13 +10,13 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from tm_torchrl.data.saving.atomic_files import replacing
 from tm_torchrl.experiments.run_process import RESULT, RUN
 from tm_torchrl.record.run_folder import read_evaluations, read_metrics
 from tm_torchrl.settings.construct import ConfigError
@@ -59,14 +59,14 @@ class Results:
     """The tables of a folder.
 
     Args:
-        folder: made when something is written.
+        folder: The folder; made when something is written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def cells(self, environment: str) -> list[Row]:
-        """A row for each cell; numbers as numbers, what is absent as ``None``."""
+        """A row for each cell; absent values are ``None``."""
         return read_table(self.folder / f"{environment}_cells.csv", CELL_COLUMNS)
 
     def curves(self, environment: str) -> list[Row]:
@@ -79,12 +79,12 @@ class Results:
         return next(rows, None)
 
     def measured(self, environment: str) -> set[tuple[str, int]]:
-        """Algorithm and seed of what is done and has evaluations."""
+        """Algorithm and seed of cells that are done and have evaluations."""
         done = {(row["algorithm"], row["seed"]) for row in self.cells(environment) if row["status"] == DONE}
         return done & {(row["algorithm"], row["seed"]) for row in self.curves(environment)}
 
     def put(self, environment: str, cell: Row, curve: Sequence[Row]) -> None:
-        """Add a cell and its evaluations, or exchange those of before."""
+        """Add a cell and its evaluations, or replace the earlier ones."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / ".lock"):  # several suites may fill one folder
             self._exchange(environment, cell, curve)
@@ -106,8 +106,8 @@ def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
     """Rows of a CSV file; none if there is no file.
 
     Args:
-        path: of the file.
-        columns: that it has to have.
+        path: The file.
+        columns: Columns that it must have.
     """
     if not path.exists():
         return []
@@ -146,17 +146,15 @@ def _value(place: str, key: str, text: str) -> Any:
             continue
         if math.isfinite(number):
             return number
-    raise ValueError(f"{place}={text}: a number is wanted there")
+    raise ValueError(f"{place}={text}: must be a number")
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """A CSV file, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    with open(partial, "w", newline="", encoding="utf-8") as file:
+    """Replace a CSV file by these rows."""
+    with replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: _text(row.get(key)) for key in columns} for row in rows)
-    os.replace(partial, path)
 
 
 def _text(value: Any) -> Any:
@@ -167,9 +165,9 @@ def curve_of(run: Path, environment: Mapping[str, Any], *, every_frames: int) ->
     """The evaluations of a run, those of several tracks taken together.
 
     Args:
-        run: its folder.
-        environment: of ``suite.yaml``.
-        every_frames: between evaluations; further ones, made where the run was interrupted, are left out.
+        run: Folder of the run.
+        environment: Description of the environment in ``suite.yaml``.
+        every_frames: Frames between evaluations; further ones, made where the run was interrupted, are left out.
     """
     rows = read_evaluations(run)
     kept = set(due([row["frames"] for row in rows], every_frames))
@@ -220,8 +218,8 @@ def lap_score(row: Mapping[str, Any], *, reference_speed: float | None = None) -
     """The mean over laps of the author's time over the lap's; 0 for laps that did not finish.
 
     Args:
-        row: of an evaluation.
-        reference_speed: m/s, which stands for the author's where a track has no medals.
+        row: Row of an evaluation.
+        reference_speed: Speed in m/s that replaces the author's where a track has no medals.
 
     Examples:
         >>> lap_score({"track": "oval", "lap_times_s": [20.56, None, 41.12, None], "progress_m": [0, 0, 0, 0]})
@@ -240,11 +238,7 @@ def lap_score(row: Mapping[str, Any], *, reference_speed: float | None = None) -
 
 
 def costs_of(folder: Path) -> Row:
-    """What a finished run cost and what its network looked like at the end.
-
-    Args:
-        folder: of the cell, with its result.
-    """
+    """Costs of a finished run, and measures of its network at the end."""
     result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     evaluations, metrics = read_evaluations(folder / RUN), read_metrics(folder / RUN)
     if not evaluations:

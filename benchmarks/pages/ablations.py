@@ -1,4 +1,4 @@
-"""Write ``docs/ablations.md``: what parts of the default drive are worth, and what others would be.
+"""Write ``docs/ablations.md``: the effect of parts of the default drive, and of others in their place.
 
 python benchmarks/pages/ablations.py                                    # of benchmarks/results/ablation_floats.json
 python benchmarks/pages/ablations.py --take runs/ablation --git HASH     # measure the runs of scripts/ablate.py first
@@ -58,8 +58,8 @@ def taken(folder: Path, *, git: str) -> dict[str, Any]:
     """Measures of all finished runs of an ablation.
 
     Args:
-        folder: ``--out`` of ``scripts/ablate.py``.
-        git: the commit of the runs.
+        folder: The folder ``--out`` of ``scripts/ablate.py``.
+        git: The commit of the runs.
     """
     runs: dict[str, dict[str, Any]] = {}
     for name in {**PARTS, **MIXERS}:
@@ -71,7 +71,7 @@ def taken(folder: Path, *, git: str) -> dict[str, Any]:
 
 
 def entries_of(found: dict[str, Any], titles: dict[str, str]) -> list[Entry]:
-    """Of a group, whose first one the others are added to."""
+    """The entries of a group; the others are added to its first one."""
     base = next(iter(titles.values()))
     return [
         Entry(

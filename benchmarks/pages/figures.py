@@ -59,11 +59,11 @@ def curves_figure(
     """Scores over frames, and over CPU seconds.
 
     Args:
-        curves: evaluations of one environment.
-        panels: side by side.
-        titles: of algorithms.
-        title: of the environment.
-        threshold: drawn as a line.
+        curves: Evaluations of one environment.
+        panels: Panels, side by side.
+        titles: Titles of algorithms, by name.
+        title: Title of the environment.
+        threshold: Score that is drawn as a line.
     """
     points = {name: (len(runs), curve(runs)) for name in titles if (runs := runs_of(curves, name))}
     scores = [score for _, line in points.values() for key in ("value", "low", "high") for score in line[key]]
@@ -127,9 +127,9 @@ def profiles_figure(
     """Share of all runs above a score.
 
     Args:
-        scores: final ones of all runs, by algorithm.
-        panels: side by side.
-        titles: of the algorithms.
+        scores: Final scores of all runs, by algorithm.
+        panels: Panels, side by side.
+        titles: Titles of algorithms, by name.
     """
     figure = Figure(figsize=(3.0 * max(2, len(panels)), 3.8), layout="constrained")
     thresholds = np.linspace(0.0, 1.0, 101)

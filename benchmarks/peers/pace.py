@@ -1,4 +1,4 @@
-"""How a foreign learner of the suite learns, where it is not as its own authors publish it: as ours do in that cell."""
+"""Hyperparameters of another library's learner in the suite: published ones, or those of ours in the same cell."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from tm_torchrl.settings.schedules import Schedule, make_schedule
 
 @dataclass(frozen=True)
 class Pace:
-    """Numbers of a learner, for any library that has them.
+    """Hyperparameters of a learner, for any library that has them.
 
     Args:
-        learning_rate: of Adam, at each step.
-        epsilon: share of random actions, at each step.
-        gamma: discount.
-        num_fractions: of the loss.
-        hidden_sizes: of the trunk; the last is the head's.
-        num_envs: that play side by side.
-        capacity: transitions in the replay buffer.
-        learning_starts: steps without updates.
-        batch_size: transitions of an update.
-        steps_per_update: steps of all environments for one update.
-        steps_per_batch: steps of all environments until the updates that are due by then are made.
-        num_steps: of the return.
-        target_period: updates between copies of the target network.
-        adam_epsilon: of Adam.
-        clip_norm: of gradients.
+        learning_rate: Learning rate of Adam, by step.
+        epsilon: Share of random actions, by step.
+        gamma: Discount.
+        num_fractions: Number of fractions in the loss.
+        hidden_sizes: Sizes of the trunk's layers and, last, of the head's.
+        num_envs: Number of environments side by side.
+        capacity: Transitions in the replay buffer.
+        learning_starts: Steps before the first update.
+        batch_size: Transitions of an update.
+        steps_per_update: Steps of all environments for one update.
+        steps_per_batch: Steps of all environments between two rounds of updates.
+        num_steps: Steps of the return.
+        target_period: Updates between copies of the target network.
+        adam_epsilon: Epsilon of Adam.
+        clip_norm: Largest norm of gradients; ``None`` does not clip.
     """
 
     learning_rate: Schedule
@@ -49,7 +49,7 @@ class Pace:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Pace:
-        """That of our trainer with these settings, as far as other libraries can take it.
+        """Those of our trainer with these settings, as far as other libraries can take them.
 
         Target networks that follow slowly are copied instead, as often as it takes them to come most of the way. A
         discount that changes is taken at its end. Random actions are single ones.

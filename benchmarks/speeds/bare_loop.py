@@ -1,4 +1,4 @@
-"""The same work as the trainer's default, by hand in plain torch: what the trainer's comfort costs.
+"""The same work as the trainer's default, by hand in plain torch: shows what the trainer's features cost.
 
 64 cars, held random actions, IQN 256-256 with shared fractions, Munchausen targets, uniform replay in flat arrays,
 Adam, soft target; no TensorDict, no TorchRL, no logging, no checkpoints.
@@ -25,8 +25,8 @@ class Network(nn.Module):
     """A dueling IQN.
 
     Args:
-        hidden: size of all hidden layers.
-        num_cosines: of the fraction embedding.
+        hidden: Size of all hidden layers.
+        num_cosines: Number of cosines of the fraction embedding.
     """
 
     def __init__(self, *, hidden: int = 256, num_cosines: int = 64) -> None:
@@ -66,13 +66,13 @@ class BareLoop:
     """The loop and its arrays.
 
     Args:
-        env: drives.
-        capacity: of the replay, in steps of all cars.
-        batch_size: of an update.
-        frames_per_update: frames between updates.
-        learning_starts: frames before the first update.
-        half: bfloat16 autocast.
-        seed: of everything random.
+        env: The environment.
+        capacity: Capacity of the replay, in steps of all cars.
+        batch_size: Transitions of an update.
+        frames_per_update: Frames between updates.
+        learning_starts: Frames before the first update.
+        half: Computes in bfloat16 under autocast.
+        seed: Seeds all draws.
     """
 
     env: TrackManiaEnv
@@ -179,9 +179,9 @@ class BareLoop:
                 later = self.target(after, target_at)
                 after_policy = torch.log_softmax(later.mean(1) / self.temperature, -1)[:, None]
                 soft = (after_policy.exp() * (later - self.temperature * after_policy)).sum(-1)
-                wanted = reward[:, None] + bonus + discount[:, None] * soft
+                target = reward[:, None] + bonus + discount[:, None] * soft
         chosen = values.gather(2, action[:, None, None].expand(-1, number, 1))[:, :, 0]
-        error = wanted[:, None, :] - chosen[:, :, None]
+        error = target[:, None, :] - chosen[:, :, None]
         huber = F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=self.kappa) / self.kappa
         weight = (online_at[None, :, None] - (error.detach() < 0).float()).abs()
         loss = (weight * huber).mean(2).sum(1).mean()

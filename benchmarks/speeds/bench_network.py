@@ -1,4 +1,4 @@
-"""How long one BTR update takes, and what spectral norm, noisy layers and Munchausen targets cost of it.
+"""Duration of one BTR update, and the share of spectral norm, noisy layers and Munchausen targets in it.
 
     python benchmarks/speeds/bench_network.py            # prints tables; --write keeps them, --device cuda, --quick
 
@@ -53,15 +53,15 @@ def make_update(
     channels_last: bool = False,
     device: str = "cpu",
 ) -> Update:
-    """One call makes one update of the trainer's learner.
+    """A function that makes one update of the trainer's learner.
 
     Args:
-        overrides: of ``experiment=btr``.
-        batch_size: transitions.
+        overrides: Changes of ``experiment=btr``.
+        batch_size: Number of transitions.
         precision: ``"float32"`` or ``"bfloat16"``.
-        compiled: as ``learner.compile``.
-        channels_last: whether the convolutions' weights lie that way too; their inputs always do.
-        device: where it runs.
+        compiled: The setting ``learner.compile``.
+        channels_last: Stores the weights of convolutions with channels last too; their inputs always are.
+        device: Device of network and batch.
     """
     torch.manual_seed(0)
     settings = compose_settings([EXPERIMENT, *overrides])

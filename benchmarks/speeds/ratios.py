@@ -1,4 +1,4 @@
-"""What of speed results can be compared between machines: ratios of two things that were measured in one run."""
+"""Ratios of two speeds measured in one run, which can be compared between machines."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ Results = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Ratio:
-    """A quotient.
+    """A ratio of two speeds or times.
 
     Args:
-        value: of it.
-        more_is_better: or less is.
+        value: The ratio.
+        more_is_better: Whether a larger ratio is better.
     """
 
     value: float
     more_is_better: bool
 
     def times_as_bad(self, before: Ratio) -> float:
-        """How many times worse than before; below 1 it is better.
+        """The factor by which the ratio is worse than before; below 1 it is better.
 
         >>> Ratio(2.0, more_is_better=True).times_as_bad(Ratio(3.0, more_is_better=True))
         1.5
@@ -34,7 +34,7 @@ class Ratio:
 
 
 def read(folder: Path, *, device: str = "cpu") -> Results:
-    """The results of the four benchmarks that are there, by the benchmark's name."""
+    """The results of the four benchmarks that exist, by the benchmark's name."""
     found: Results = {}
     for name in ("env", "loss", "network", "train"):
         path = folder / f"{name}_{device}.json"
@@ -43,14 +43,14 @@ def read(folder: Path, *, device: str = "cpu") -> Results:
                 found[name] = json.loads(path.read_text(encoding="utf-8"))
             except ValueError as error:
                 raise ValueError(
-                    f"{path}: no JSON, {error}; take it from the last commit, or measure again with "
+                    f"{path}: is not JSON: {error}; take it from the last commit, or measure again with "
                     f"python benchmarks/speeds/bench_{name}.py"
                 ) from None
     return found
 
 
 def ratios(results: Results) -> dict[str, Ratio]:
-    """All that can be formed of these results, by name."""
+    """All ratios of these results, by name."""
     found: dict[str, Ratio] = {}
     for name, formed in (("env", _of_env), ("loss", _of_loss), ("network", _of_network), ("train", _of_train)):
         if name in results:
@@ -59,12 +59,12 @@ def ratios(results: Results) -> dict[str, Ratio]:
 
 
 def worse(now: Results, before: Results, *, allowed: float = ALLOWED) -> dict[str, tuple[float, float]]:
-    """Ratios that are more than so many times as bad as before: name to value before and now.
+    """Ratios that have become worse, by name, with the value before and now.
 
     Args:
-        now: results.
-        before: those to compare with; what is in one of both alone is left out.
-        allowed: times as bad.
+        now: New results.
+        before: Results to compare with; ratios that only one of both has are left out.
+        allowed: Factor by which a ratio may be worse.
     """
     old, new = ratios(before), ratios(now)
     common = [name for name in new if name in old]

@@ -56,10 +56,14 @@ class Ended:
         return self.status
 
 
-def ablation(out: Path, *, start: Callable[[Path], int] = run_in, **options: Any) -> Ablation:
-    """Its runs are made by a function in this process."""
+def ablation(out: Path, **options: Any) -> Ablation:
     settings = {"baseline": "cartpole_iqn", "seeds": [0, 1], "overrides": TINY, **options}
-    return Ablation(settings.pop("names", NAMES), out=out, start=lambda folder: Ended(start(folder)), **settings)
+    return Ablation(settings.pop("names", NAMES), out=out, **settings)
+
+
+def ablate(out: Path, *, start: Callable[[Path], int] = run_in, judge: Any = lambda run: None, **options: Any) -> Any:
+    """The entries of an ablation whose runs are made by a function in this process."""
+    return ablation(out, **options).run(start=lambda folder: Ended(start(folder)), judge=judge)
 
 
 def test_two_experiments_over_two_seeds_go_on_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +79,7 @@ def test_two_experiments_over_two_seeds_go_on_after_a_kill(tmp_path: Path, monke
         train({**settings, "total_frames": 256}, folder=folder / RUN, is_quiet=True)
         return -9
 
-    first = ablation(tmp_path, start=killed).run()
+    first = ablate(tmp_path, start=killed)
     assert [(sorted(entry.measures), sorted(entry.failures)) for entry in first] == [
         ([0, 1], []),
         ([0], [1]),
@@ -90,7 +94,7 @@ def test_two_experiments_over_two_seeds_go_on_after_a_kill(tmp_path: Path, monke
         return run_in(folder)
 
     again: list[str] = []
-    second = ablation(tmp_path, start=counted).run()
+    second = ablate(tmp_path, start=counted)
     assert again == [f"{NORM}/seed_1"]
     run = tmp_path / NORM / "seed_1" / RUN
     assert (run / "run.json").read_text() == born, "the same run went on"
@@ -124,7 +128,7 @@ def test_experiments_accumulate_on_the_best_so_far(tmp_path: Path, monkeypatch: 
     """B is better than A and kept, C is worse than B, so D is added to B."""
     names = [NORM, "gamma=0.9", "learning_rate=0.001"]
     fake_results(monkeypatch, {"cartpole_iqn": 1.0, NORM: 2.0, "gamma=0.9": 1.5, "learning_rate=0.001": 3.0})
-    entries = ablation(tmp_path, names=names, accumulate=True, start=done).run()
+    entries = ablate(tmp_path, names=names, accumulate=True, start=done)
     assert [(entry.base, entry.is_kept) for entry in entries] == [
         ("", False),
         ("cartpole_iqn", True),
@@ -138,7 +142,7 @@ def test_experiments_accumulate_on_the_best_so_far(tmp_path: Path, monkeypatch: 
 
 def test_one_at_a_time_each_is_added_to_the_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_results(monkeypatch, {"cartpole_iqn": 1.0, NORM: 2.0, "gamma=0.9": 3.0})
-    entries = ablation(tmp_path, names=[NORM, "gamma=0.9"], start=done).run()
+    entries = ablate(tmp_path, names=[NORM, "gamma=0.9"], start=done)
     assert [(entry.base, entry.is_kept) for entry in entries[1:]] == [("cartpole_iqn", False)] * 2
     last = yaml.safe_load((tmp_path / "gamma=0.9" / "seed_0" / SETTINGS).read_text())
     assert last["objective"]["network"]["layer_norm"] is False
@@ -153,7 +157,7 @@ def test_what_fails_is_recorded_and_the_rest_goes_on(tmp_path: Path, monkeypatch
 
     names = [NORM, "gamm=1", "seed=3", "gamma=0.9"]
     fake_results(monkeypatch, {"cartpole_iqn": 1.0, "gamma=0.9": 2.0, NORM: 1.0})
-    entries = ablation(tmp_path, names=names, accumulate=True, start=start).run()
+    entries = ablate(tmp_path, names=names, accumulate=True, start=start)
     assert entries[1].failures == {
         1: f"exit status 1: MemoryError: too large ({tmp_path / NORM / 'seed_1' / 'log.txt'})"
     }
@@ -166,20 +170,20 @@ def test_what_fails_is_recorded_and_the_rest_goes_on(tmp_path: Path, monkeypatch
 
 def test_an_experiment_that_changes_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_results(monkeypatch, {"cartpole_iqn": 1.0})
-    entries = ablation(tmp_path, names=["estimator.temperature=0.03"], start=done).run()
+    entries = ablate(tmp_path, names=["estimator.temperature=0.03"], start=done)
     assert "changes nothing of cartpole_iqn" in entries[1].failures[0]
 
 
 def test_runs_of_other_settings_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_results(monkeypatch, {"cartpole_iqn": 1.0})
-    ablation(tmp_path, names=[], start=done).run()
-    (entry,) = ablation(tmp_path, names=[], start=done, overrides=[*TINY, "gamma=0.5"]).run()
+    ablate(tmp_path, names=[], start=done)
+    (entry,) = ablate(tmp_path, names=[], start=done, overrides=[*TINY, "gamma=0.5"])
     assert "has other settings (gamma: 0.99 -> 0.5)" in entry.failures[0]
 
 
 def test_an_interruption_ends_it(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        ablation(tmp_path, start=lambda folder: STOPPED).run()
+        ablate(tmp_path, start=lambda folder: STOPPED)
 
 
 def test_messages(tmp_path: Path) -> None:
@@ -318,7 +322,7 @@ def test_finished_runs_are_judged_once(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("tm_torchrl.experiments.robustness.NUM_LAPS", 3)
     limits = ["env.limits.no_progress_s=0.1", "env.evaluation_limits.no_progress_s=0.1", "env.track=oval"]
     options = {"names": [], "baseline": "short_drive", "seeds": [0], "overrides": [*TINY, *limits]}
-    entry = ablation(tmp_path, judge=measure_robustness, **options).run()[0]
+    entry = ablate(tmp_path, judge=measure_robustness, **options)[0]
     assert entry.failures == {}
     run = tmp_path / "short_drive" / "seed_0" / RUN
     assert list(read_robustness(run)) == ["greedy", "epsilon", "noise"]
@@ -326,6 +330,6 @@ def test_finished_runs_are_judged_once(tmp_path: Path, monkeypatch: pytest.Monke
     rows = {"greedy": {"finish_rate": 0.75, "median_lap_s": 31.5}, "noise": {"finish_rate": 0.5}}
     (run / "robustness.json").rename(run / "hardships.json")  # as older versions name it
     (run / "hardships.json").write_text(json.dumps(rows))
-    entry = ablation(tmp_path, judge=measure_robustness, **options).run()[0]
+    entry = ablate(tmp_path, judge=measure_robustness, **options)[0]
     assert entry.measures[0]["finish_rate"] == 0.75 and entry.measures[0]["final_lap_s"] == 31.5
     assert entry.measures[0]["finish_rate_noise"] == 0.5 and "finish_rate_epsilon" not in entry.measures[0]

@@ -54,9 +54,7 @@ def main() -> None:
             overrides=overrides,
             accumulate=args.accumulate,
             workers=args.workers,
-            judge=measure_robustness,
-            log=lambda message: print(message, flush=True),
-        ).run()
+        ).run(judge=measure_robustness, log=lambda message: print(message, flush=True))
     except (ConfigError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -100,9 +100,6 @@ class Ablation:
         overrides: Settings of all runs.
         accumulate: Adds each experiment to the best so far, and keeps it if it is clearly better.
         workers: Number of runs at a time.
-        log: Receives messages.
-        start: Starts the process of a folder.
-        judge: Called with the folder of a finished run before it is measured; ``measure_robustness`` is one.
     """
 
     def __init__(
@@ -115,9 +112,6 @@ class Ablation:
         overrides: Sequence[str] = (),
         accumulate: bool = False,
         workers: int = 1,
-        log: Callable[[str], None] = lambda message: None,
-        start: Callable[[Path], Process] = RunProcess,
-        judge: Callable[[Path], object] = lambda run: None,
     ) -> None:
         everything = [baseline, *names]
         folders = [folder_name(name) for name in everything]
@@ -135,13 +129,23 @@ class Ablation:
         self.overrides = list(overrides)
         self.accumulate = accumulate
         self.workers = workers
-        self.log = log
-        self.start = start
-        self.judge = judge
         self.entries: list[Entry] = []
 
-    def run(self) -> list[Entry]:
-        """Run everything; returns the baseline and the experiments, in their order."""
+    def run(
+        self,
+        *,
+        log: Callable[[str], None] = lambda message: None,
+        start: Callable[[Path], Process] = RunProcess,
+        judge: Callable[[Path], object] = lambda run: None,
+    ) -> list[Entry]:
+        """Run everything; returns the baseline and the experiments, in their order.
+
+        Args:
+            log: Receives messages.
+            start: Starts the process of a folder.
+            judge: Called with the folder of a finished run before it is measured; ``measure_robustness`` is one.
+        """
+        self._log, self._start, self._judge = log, start, judge
         plain = compose_experiment(self.baseline, baseline=self.baseline, overrides=self.overrides)
         best = Entry(self.baseline, plain)
         self._run_entry(best)
@@ -156,7 +160,7 @@ class Ablation:
                     raise ConfigError(f"{name}: changes nothing of {best.name} with these settings")
             except ConfigError as error:
                 entry.failures = dict.fromkeys(self.seeds, str(error))
-                self.log(f"{name}: FAILED: {error}")
+                self._log(f"{name}: FAILED: {error}")
             self._run_entry(entry)
             if self.accumulate and not entry.failures and better(entry.measures, best.measures):
                 entry.is_kept, best = True, entry
@@ -182,8 +186,8 @@ class Ablation:
         elif is_done(folder):
             self._measure(entry, seed)
         else:
-            self.log(f"{entry.name}, seed {seed}: runs")
-            return self.start(folder)
+            self._log(f"{entry.name}, seed {seed}: runs")
+            return self._start(folder)
         return None
 
     def _ended(self, entry: Entry, seed: int, status: int) -> bool:
@@ -199,16 +203,16 @@ class Ablation:
     def _measure(self, entry: Entry, seed: int) -> None:
         run = self._folder(entry, seed) / RUN
         try:
-            self.judge(run)
+            self._judge(run)
             found = entry.measures[seed] = measure(run)
         except (ValueError, OSError) as error:
             self._fail(entry, seed, f"its results cannot be read: {error}")
             return
-        self.log(f"{entry.name}, seed {seed}: {', '.join(f'{key} {value:.4g}' for key, value in found.items())}")
+        self._log(f"{entry.name}, seed {seed}: {', '.join(f'{key} {value:.4g}' for key, value in found.items())}")
 
     def _fail(self, entry: Entry, seed: int, why: str) -> None:
         entry.failures[seed] = why
-        self.log(f"{entry.name}, seed {seed}: FAILED: {why}")
+        self._log(f"{entry.name}, seed {seed}: FAILED: {why}")
 
     def _write(self) -> None:
         write_table(self.out, self.entries, seeds=self.seeds)

@@ -167,8 +167,8 @@ def test_two_suites_may_fill_one_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda text: text.replace(",0.5,", ",half,"), "row 2, score=half: a number is wanted there"),
-        (lambda text: text.replace(",0.5,", ",nan,"), "row 2, score=nan: a number is wanted there"),
+        (lambda text: text.replace(",0.5,", ",half,"), "row 2, score=half: must be a number"),
+        (lambda text: text.replace(",0.5,", ",nan,"), "row 2, score=nan: must be a number"),
         (lambda text: text.replace(",0.5,", ",,"), "row 2 has no score"),
         (lambda text: text.replace("score", "scores"), "its first line has no score"),
         (lambda text: text[: text.index("0.5")], "row 2 has 8 values instead of 13"),
