@@ -218,7 +218,7 @@ class Page:
         return [scores.improvement(self.curves[environment], ours, theirs, by=way).text() for way in ways]
 
     def _learning(self, environment: str) -> list[str]:
-        """How well and how fast algorithms learn."""
+        """The table of how well and how fast algorithms learn."""
         curves, names, rows = self.curves[environment], self.algorithms(environment), []
         goals = self._goals(environment)
         for name in names:
@@ -237,7 +237,7 @@ class Page:
         return table([*titles, *(f"{what} to {goal}" for goal in goals for what in ("frames", "CPU s"))], rows)
 
     def _laps(self, environment: str) -> list[str]:
-        """What laps were like at the end."""
+        """The table of laps at the end of runs."""
         rows = []
         for name in self.algorithms(environment):
             for kind, curves in self.curves_of_kinds[environment].items():
@@ -252,7 +252,7 @@ class Page:
         return table(titles, rows, align="llrrrl")
 
     def _networks(self, environment: str) -> list[str]:
-        """What networks were like, and what they cost."""
+        """The table of networks and their costs."""
         found = []
         for name in self.algorithms(environment):
             rows = [row for row in self.rows[environment] if row["algorithm"] == name and row["status"] == DONE]
@@ -329,7 +329,7 @@ def threshold_of(about: Mapping[str, Any]) -> float:
 
 
 def _way(middle: float | None, reached: int) -> str:
-    """What it takes to reach a threshold, where at least half of the runs did.
+    """Frames or seconds to a threshold, where at least half of the runs reached it.
 
     >>> _way(81_920.0, 5), _way(None, 2), _way(None, 0)
     ('81,920', '-', 'never')

@@ -1,4 +1,4 @@
-"""Where and when a benchmark ran, and the JSON file that keeps it."""
+"""The JSON files of results, with place, time, versions and command of each measurement."""
 
 from __future__ import annotations
 
@@ -87,6 +87,6 @@ def write_results(name: str, results: dict[str, Any], *, folder: Path = RESULTS)
 
 
 def read_results(name: str, *, folder: Path = RESULTS) -> dict[str, Any] | None:
-    """What ``write_results`` wrote; ``None`` if there is no such file."""
+    """The results that ``write_results`` wrote; ``None`` if there is no such file."""
     path = folder / f"{name}.json"
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None

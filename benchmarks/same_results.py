@@ -40,7 +40,7 @@ CLOCKS = ("seconds", "speed/", "memory/")
 
 
 def run_cell(checkout: Path, cell: str, folder: Path) -> None:
-    """Train in a process of its own that imports the package of the given checkout."""
+    """Train in a new process that imports the package of the given checkout."""
     words = [*CELLS[cell], *ALWAYS, "evaluation.every_frames=10000", "evaluation.num=4", f"hydra.run.dir='{folder}'"]
     environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(checkout / "scripts" / "train_iqn.py"), *words]
@@ -50,7 +50,7 @@ def run_cell(checkout: Path, cell: str, folder: Path) -> None:
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
-    """Rows of ``metrics.jsonl`` without what the clock and the machine say."""
+    """Rows of ``metrics.jsonl`` without times and memory."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
     return [{key: value for key, value in row.items() if not key.startswith(CLOCKS)} for row in rows]
 
@@ -68,7 +68,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def differences(ours: Path, theirs: Path) -> list[str]:
-    """What two run folders differ in, a line each."""
+    """The differences between two run folders, a line each."""
     found = []
     for name, read in (("metrics.jsonl", metrics), ("evaluations.jsonl", evaluations)):
         a, b = read(ours), read(theirs)

@@ -1,4 +1,4 @@
-"""All speeds in one go, one table of them, and a guard against losing some.
+"""Measure all speeds, write their table, and guard against losing some.
 
     python benchmarks/speed.py                  # about an hour on a quiet core; makes benchmarks/speed.md
     python benchmarks/speed.py --device cuda    # the columns of the GPU

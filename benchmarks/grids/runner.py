@@ -89,7 +89,7 @@ class Runner:
         return found
 
     def _difference(self, cell: Cell, row: Mapping[str, Any]) -> str:
-        """What is different about an earlier result."""
+        """The difference between an earlier result and one measured now."""
         versions = self.versions(cell)
         if row["versions"] != versions:
             return f"versions {row['versions']}; here {versions}"
@@ -199,5 +199,5 @@ class Runner:
 
 
 def others_of(*, mixed: bool, fresh: bool) -> Others:
-    """What the flags ``--mixed`` and ``--fresh`` ask for."""
+    """The treatment that ``--mixed`` and ``--fresh`` ask for."""
     return "take" if mixed else "redo" if fresh else "refuse"

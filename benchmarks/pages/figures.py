@@ -148,7 +148,7 @@ def profiles_figure(
 
 
 def _legend_below(axes: Axes) -> None:
-    """Where it hides no curve."""
+    """Put the legend below the axes, where it hides no curve."""
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(-0.02, -0.26), borderaxespad=0.0)
 
 

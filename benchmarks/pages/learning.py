@@ -1,4 +1,4 @@
-"""What runs of several seeds learnt and when, from their run folders, into a committed result and a picture.
+"""Summarise what runs of several seeds learnt, and when, into a committed result and a picture.
 
 python benchmarks/pages/learning.py runs/hillside/* --write
 """

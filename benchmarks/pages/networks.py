@@ -147,7 +147,7 @@ def absent(preset: str) -> str:
 
 
 def cost_of_update() -> list[str]:
-    """What an update of BTR costs, from ``network_cpu.json`` and, where it exists, ``network_cuda.json``."""
+    """Times of an update of BTR, from ``network_cpu.json`` and, where it exists, ``network_cuda.json``."""
     cpu, cuda = read_results("network_cpu"), read_results("network_cuda")
     assert cpu is not None
     sizes = list(cpu["updates"])

@@ -106,7 +106,7 @@ def _train(
     from stable_baselines3.common.vec_env import DummyVecEnv
 
     class Watch(BaseCallback):
-        """Hands every step to the task."""
+        """Passes every step on to the task."""
 
         def _on_step(self) -> bool:
             updates = int(getattr(self.model, "_n_updates", 0))

@@ -45,7 +45,7 @@ PERIOD = 500  # updates between copies of the target network
 
 
 class Task(NamedTuple):
-    """What is learnt: observations, loss, batch."""
+    """A learning problem: observations, loss, batch."""
 
     kind: str  # "mlp" or "pixels"
     loss: str  # "qrdqn" or "iqn"
@@ -80,7 +80,7 @@ def make_network(task: Task, *, shared: bool) -> QuantileNetwork:
 
 
 def transitions(task: Task) -> dict[str, np.ndarray]:
-    """Random observations, one of 20 an end."""
+    """Random transitions; one of 20 ends an episode."""
     generator = np.random.default_rng(0)
     num = NUM_TRANSITIONS[task.kind]
     arrays = {

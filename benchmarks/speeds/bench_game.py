@@ -1,10 +1,10 @@
-"""Decisions per second through the game's protocols, with the emulator in a process of its own.
+"""Decisions per second through the game's protocols, with the emulator in its own process.
 
     python benchmarks/speeds/bench_game.py --write        # benchmarks/results/game.json; a minute
 
 A decision is an action sent, 50 ms of race played by the simulator behind the protocol, and the state read back; or the
-picture, too. Client and emulator are two processes, so these are wall seconds: other programs slow them, and the best
-of several rounds is told, with the median beside it. The same drive in the simulator of this process stands for
+picture too. Client and emulator are two processes, so these are wall seconds: other programs slow them, and the best
+of several rounds is reported, with the median beside it. The same drive in the simulator of this process stands for
 comparison, as does the whole environment with its floats.
 """
 
@@ -37,7 +37,7 @@ TRACK = "oval"
 
 
 def cpu_s(pid: int) -> float:
-    """CPU seconds of another process; not a number where the system does not tell."""
+    """CPU seconds of another process; NaN where the system does not tell."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -58,7 +58,7 @@ def cpu_us_per_decision(run: Callable[[], float], pid: int, *, laps: int) -> dic
 
 
 def steps_per_s(step: Callable[[torch.Tensor], object], reset: Callable[[], object]) -> float:
-    """Of one author's lap."""
+    """Steps per second over one author's lap."""
     actions = author_actions(TRACK)
     assert actions is not None
     laps = [torch.tensor([int(action)]) for action in actions]
@@ -70,12 +70,22 @@ def steps_per_s(step: Callable[[torch.Tensor], object], reset: Callable[[], obje
 
 
 def load_average() -> list[float] | None:
-    """Processes that wanted to run, over 1, 5 and 15 minutes: above the number of cores, rates are too low."""
+    """Load over 1, 5 and 15 minutes: above the number of cores, rates are too low."""
     return [round(load, 1) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None
 
 
+def rates_of(found: dict[str, list[float]]) -> dict[str, dict[str, int]]:
+    """Best and median of the rounds, printed as well."""
+    rates = {
+        name: {"best": round(max(values)), "median": round(statistics.median(values))} for name, values in found.items()
+    }
+    for name, rate in rates.items():
+        print(f"{name:50} best {rate['best']:>7,}  median {rate['median']:>7,}", flush=True)
+    return rates
+
+
 def drives(name: str, world: World) -> dict[str, Callable[[], float]]:
-    """What is measured of a world: physics, pictures, and the environment on top."""
+    """Measurements of a world: physics, pictures, and the environment on top."""
     race = TrackManiaEnv(1, world=world).race
 
     def step_and_look(action: torch.Tensor) -> None:
@@ -115,17 +125,13 @@ def main() -> None:
     finally:
         game.close()
         emulator.stop()
-    rates = {
-        name: {"best": round(max(values)), "median": round(statistics.median(values))} for name, values in found.items()
-    }
-    for name, rate in rates.items():
-        print(f"{name:50} best {rate['best']:>7,}  median {rate['median']:>7,}", flush=True)
+    rates = rates_of(found)
     for name, cost in costs.items():
         print(f"{name:50} CPU us: client {cost['client']}, emulator {cost['emulator']}")
     if args.write:
         unit = "decisions of 50 ms per wall second, one car"
-        told = {"unit": unit, "decisions_per_s": rates, "cpu_us_per_decision": costs, "load_average": load_average()}
-        print("wrote", write_results("game", {**describe_run(device="cpu"), **told}))
+        facts = {"unit": unit, "decisions_per_s": rates, "cpu_us_per_decision": costs, "load_average": load_average()}
+        print("wrote", write_results("game", {**describe_run(device="cpu"), **facts}))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 A decision is keys sent, the race played on, and the state read back: after 50 ms (five calls of the game), or after
 each tick of 10 ms. Measured are our client, and the package's own, whose waiting takes 90 us or more each time. These
-are wall seconds of two processes: other programs slow them, so the best of several rounds is told, with the median.
+are wall seconds of two processes: other programs slow them, so the best of several rounds is reported, with the median.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.results_file import describe_run, write_results
+from benchmarks.speeds.bench_game import load_average, rates_of
 from tm_torchrl.game import TMInterface1Client
 from tm_torchrl.game.emulator.process import EmulatorLauncher
 from tm_torchrl.tracks.medals import author_actions
@@ -32,7 +32,7 @@ STOCK = Path(__file__).resolve().parents[2] / "tests" / "game" / "tmi1" / "stock
 
 
 def ours(*, num_ticks: int) -> float:
-    """Decisions a second of our client, over an author's lap."""
+    """Decisions per second of our client, over an author's lap."""
     emulator = EmulatorLauncher(TRACK, protocol=1).launch(0)
     client = TMInterface1Client(channel=str(emulator.address))
     actions = author_actions(TRACK)
@@ -51,7 +51,7 @@ def ours(*, num_ticks: int) -> float:
 
 
 def stock(*, num_ticks: int) -> float:
-    """The same of the package's client, as it is."""
+    """Decisions per second of the package's client, unchanged."""
     emulator = EmulatorLauncher(TRACK, protocol=1).launch(0)
     command = [sys.executable, str(STOCK), str(emulator.address), TRACK, str(num_ticks * TICK_MS)]
     client = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -74,15 +74,10 @@ def main() -> None:
         for num_ticks in (TICKS_PER_ACTION, 1):
             for name, measure in (("our client", ours), ("the package's client", stock)):
                 found.setdefault(f"{name}, {num_ticks * TICK_MS} ms", []).append(measure(num_ticks=num_ticks))
-    rates = {
-        name: {"best": round(max(values)), "median": round(statistics.median(values))} for name, values in found.items()
-    }
-    for name, rate in rates.items():
-        print(f"{name:30} best {rate['best']:>6,}  median {rate['median']:>6,}", flush=True)
+    rates = rates_of(found)
     if args.write:
-        load = [round(each, 1) for each in os.getloadavg()] if hasattr(os, "getloadavg") else None
-        told = {"unit": "decisions per wall second, one car", "decisions_per_s": rates, "load_average": load}
-        print("wrote", write_results("game1", {**describe_run(device="cpu"), **told}))
+        facts = {"unit": "decisions per wall second, one car", "decisions_per_s": rates, "load_average": load_average()}
+        print("wrote", write_results("game1", {**describe_run(device="cpu"), **facts}))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from tm_torchrl.trainers.malloc import keep_freed_memory
 EXPERIMENT = "experiment=btr"
 Update = Callable[[], object]
 
-# What is left out or exchanged, and at most how much longer an update may take with it than without.
+# Changes with and without a part, and the largest accepted ratio of the times.
 COSTS: dict[str, tuple[Sequence[str], Sequence[str], float]] = {
     "spectral norm": ([], ["objective.network.image.spectral_norm=null"], 1.15),
     "noisy layers": ([], ["objective.network.linear=linear", "objective.network.plain_value_output=false"], 1.10),
@@ -77,7 +77,7 @@ def make_update(
 
 
 def transitions(task: Any, *, size: int, num_steps: int, device: str) -> TensorDict:
-    """What a prioritised replay of n-step returns would give."""
+    """Transitions as a prioritised replay of n-step returns samples them."""
     batch = random_transitions(task, size=size, device=torch.device(device))
     batch["steps_to_next_obs"] = torch.full((size, 1), num_steps, device=device)
     batch["priority_weight"] = torch.ones(size, device=device)
@@ -98,7 +98,7 @@ def seconds_of(update: Update, *, device: str) -> float:
 
 
 def run_in_turn(updates: Mapping[str, Update], *, rounds: int, warm_up: int, device: str) -> dict[str, list[float]]:
-    """Seconds of each update in each round, after some that do not count."""
+    """Seconds of each update in each round, after a warm-up."""
     for update in updates.values():
         for _ in range(warm_up):
             update()
@@ -110,7 +110,7 @@ def run_in_turn(updates: Mapping[str, Update], *, rounds: int, warm_up: int, dev
 
 
 def ways(device: str, *, batch_size: int) -> dict[str, dict[str, Any]]:
-    """How one and the same update is run."""
+    """Options of ``make_update`` for each way to run the same update."""
     both: dict[str, dict[str, Any]] = {}
     for name, precision in (("fp32", "float32"), ("bf16", "bfloat16")):
         base = {"batch_size": batch_size, "precision": precision, "device": device}
@@ -148,7 +148,7 @@ def bench_updates(
 
 
 def peak_mb(update: Update) -> float:
-    """Of device memory, over three updates, beyond what was taken before them."""
+    """Peak device memory of three updates beyond what was in use before them."""
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()

@@ -88,7 +88,7 @@ def empty(kind: str, capacity: int) -> ReplayBuffer:
 
 
 def filled(kind: str, capacity: int) -> ReplayBuffer:
-    """A full one."""
+    """A full buffer of one of ``KINDS``."""
     buffer, chunk = empty(kind, capacity), transitions(2000)
     while len(buffer) < capacity:
         buffer.extend(chunk[: capacity - len(buffer)])
@@ -96,7 +96,7 @@ def filled(kind: str, capacity: int) -> ReplayBuffer:
 
 
 def bytes_per_transition(buffer: ReplayBuffer) -> float:
-    """Of what is stored."""
+    """Bytes of a stored transition."""
     return sum(value.nbytes for value in buffer.storage[:].values(True, True)) / len(buffer)
 
 
@@ -140,7 +140,7 @@ def main() -> None:
 
 
 def table(results: dict[str, Any]) -> str:
-    """The results as lines of text: a column for each kind of buffer, so another kind is another column."""
+    """The results as lines of text, with a column for each kind of buffer."""
     lines = [f"{name:48}{value:10.3f} ms" for name, value in results["trees_ms"].items()]
     buffers = results["buffers"]
     names = list(dict.fromkeys(name for columns in buffers.values() for name in columns))

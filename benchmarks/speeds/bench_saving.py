@@ -41,7 +41,7 @@ CHECKPOINT_FLOATS = 5_000_000  # a network of 5 MB with its target and two momen
 
 
 def make_buffer(kind: str, capacity: int) -> TensorDictReplayBuffer:
-    """As a run would have it."""
+    """The buffer of a training run."""
     is_pixels = kind == "pixels"
     return make_replay_buffer(
         capacity=capacity,
@@ -54,7 +54,7 @@ def make_buffer(kind: str, capacity: int) -> TensorDictReplayBuffer:
 
 
 def batches(kind: str) -> Iterator[TensorDict]:
-    """Steps without an end."""
+    """An endless stream of steps."""
     bench_frame_store.NUM_FLOATS = KINDS[kind]
     return bench_frame_store.batches(pixels=kind == "pixels")
 
@@ -67,7 +67,7 @@ def extend(buffer: TensorDictReplayBuffer, source: Iterator[TensorDict], num: in
 
 
 def seconds(pauses: list[float]) -> dict[str, float]:
-    """The median and the worst."""
+    """The median and the longest pause."""
     return {"median": round(statistics.median(pauses), 3), "worst": round(max(pauses), 3)}
 
 
@@ -128,7 +128,7 @@ def checkpoint(folder: Path, rounds: int) -> dict[str, Any]:
 
 
 def in_fresh_process(*arguments: str) -> dict[str, Any]:
-    """What this program prints with other arguments."""
+    """The output of this program with other arguments, in a new process."""
     run = subprocess.run([sys.executable, __file__, *arguments], check=True, capture_output=True, text=True)
     found: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
     return found

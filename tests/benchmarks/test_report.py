@@ -82,7 +82,7 @@ def test_other_libraries_stand_beside_ours_of_their_kind(results: Results) -> No
     assert "| QR-DQN beside QR-DQN, plain | 1.00 [" in Page(Suite(), results).text()
 
 
-def test_runs_on_tracks_are_told_by_laps(tmp_path: Path) -> None:
+def test_runs_on_tracks_are_shown_by_laps(tmp_path: Path) -> None:
     results = Results(tmp_path / "results")
     facts = {"status": "done", "versions": VERSIONS, "python": "3.11", "machine": "here", "git": "abc1234"}
     for seed in range(5):
@@ -136,7 +136,7 @@ def test_without_the_baseline_there_is_no_sum_over_environments(results: Results
     assert "## Acrobot" in page.text() and "Environments together" not in page.text()
 
 
-def test_the_search_for_settings_is_told(results: Results) -> None:
+def test_the_search_for_settings_is_shown(results: Results) -> None:
     assert "## Settings" not in Page(Suite(), results).text()
     trials = [
         {"algorithm": "iqn", "trial": 0, "runs": 2, "area": 0.25, "cpu_s": 60.0, "settings": ""},
@@ -164,13 +164,13 @@ def test_several_versions_are_refused_unless_asked_for(results: Results) -> None
     assert "sb3-contrib" not in Page(Suite(), results, mixed=True).text().split("\n## ")[0], "a peer's is its own"
 
 
-def test_lost_evaluations_are_told(results: Results) -> None:
+def test_lost_evaluations_are_named(results: Results) -> None:
     (results.folder / "cartpole_curves.csv").unlink()
     with pytest.raises(ConfigError, match=r"cartpole_curves\.csv has nothing of fqf/cartpole/0, .*8 more; .*suite"):
         Page(Suite(), results)
 
 
-def test_no_results_are_told(tmp_path: Path) -> None:
+def test_no_results_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="no results in it; python benchmarks/suite"):
         Page(Suite(), Results(tmp_path))
 

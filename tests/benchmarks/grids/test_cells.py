@@ -42,10 +42,10 @@ def test_every_algorithm_can_be_built(algorithm: str, environment: str) -> None:
     actor, learner = built.actor, built.learner
     trained = {id(weights) for group in learner.optimizer.param_groups for weights in group["params"]}
     assert trained >= {id(weights) for weights in actor.parameters() if weights.requires_grad}
-    wanted = {f"tm_torchrl.objectives.{kind.__name__}": kind for kind in (DoubleEstimator, MunchausenEstimator)}.get(
+    estimator = {f"tm_torchrl.objectives.{kind.__name__}": kind for kind in (DoubleEstimator, MunchausenEstimator)}.get(
         settings["estimator"]["_target_"]
     )
-    assert wanted is None or algorithm == "dqn" or type(learner.loss.value_estimator) is wanted
+    assert estimator is None or algorithm == "dqn" or type(learner.loss.value_estimator) is estimator
     assert built.schedules().keys() <= {"epsilon", "perturbed", "learning_rate", "gamma", "beta"}
 
 

@@ -60,7 +60,7 @@ def test_final_scores_and_areas() -> None:
     assert areas([*curve([0.0, 1.0]), *curve([1.0, 1.0], seed=1)], "iqn") == [0.5, 1.0]
 
 
-def test_runs_are_told_apart() -> None:
+def test_runs_are_kept_apart() -> None:
     rows = [*curve([1.0], seed=1), *curve([2.0]), *curve([3.0], algorithm="fqf")]
     assert {seed: [row["score"] for row in run] for seed, run in runs_of(rows, "iqn").items()} == {0: [2.0], 1: [1.0]}
 

@@ -20,7 +20,7 @@ def test_of_cartpole() -> None:
     found = pace_of("tianshou_iqn_equal", "cartpole")
     assert [found.learning_rate(at) for at in (0, 50_000)] == [2e-3, 2e-3]
     assert [found.epsilon(at) for at in (0, 4_000, 8_000)] == pytest.approx([1.0, 0.52, 0.04])
-    wanted: dict[str, Any] = {
+    expected: dict[str, Any] = {
         "gamma": 0.99,
         "num_fractions": 8,
         "hidden_sizes": (128, 128, 128),
@@ -35,7 +35,7 @@ def test_of_cartpole() -> None:
         "adam_epsilon": 1e-4,
         "clip_norm": None,
     }
-    assert {name: getattr(found, name) for name in wanted} == wanted
+    assert {name: getattr(found, name) for name in expected} == expected
 
 
 def test_of_the_default_track() -> None:
