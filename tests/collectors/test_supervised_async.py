@@ -82,7 +82,7 @@ def test_a_killed_worker_comes_back_while_the_other_drives_on(build: Build) -> N
         meanwhile += bool(messages)
         if worker_of(batch) == 0:
             highest = int(batch["collector", "traj_ids"].max())
-    assert "worker 0 ended (exit code -9)\nThis worker is started anew." in messages[0]
+    assert "worker 0 ended (exit code -9)\nThis worker restarts." in messages[0]
     assert meanwhile > 5, "a process takes seconds to start, a batch a few milliseconds"
     assert int(batch["collector", "traj_ids"].min()) > highest
     assert batch["observation"][:, 0].tolist() == [[0.0], [0.0]]

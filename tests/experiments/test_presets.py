@@ -33,7 +33,7 @@ from tm_torchrl.tasks.task import make_task
 
 FILES = sorted((config_folder() / "experiment").glob("*.yaml"))
 BASELINE = "iqn_pixels"
-GYMNASIUM = ("cartpole_iqn", "lunarlander_iqn")
+GYMNASIUM = ("cartpole_iqn", "cartpole_blocks", "lunarlander_iqn")
 CHANGES = {  # the only settings that an experiment may change against the baseline
     "exp_enable_augmentation_v1": ["replay.augmentation"],
     "exp_enable_per_v1": ["replay.prioritized"],

@@ -153,6 +153,7 @@ def test_training_goes_on_where_it_was_before_an_evaluation_in_the_same_game(run
 def test_an_evaluation_may_come_first_and_a_process_that_ends_lets_the_game_go(running: Protocol2Server) -> None:
     program = f"""
 from tm_torchrl.settings import compose_settings
+from tm_torchrl.tasks import make_task
 import torch
 task = make_task(compose_settings({one_game(running)!r}))
 (row,) = task.evaluate(lambda observation: torch.tensor([3]), num=1, seed=0)
@@ -191,7 +192,8 @@ def test_a_last_evaluation_that_fails_costs_nothing_that_was_learnt(
         raise failure("the game at port 8479 closed the connection")
 
     monkeypatch.setattr(GameTask, "evaluate", evaluate)
-    message = "closed the connection" + (r"\nThe run ended; its checkpoints are whole" if failure is GameGone else "")
+    ending = r"\nThe run ended; its checkpoints are complete" if failure is GameGone else ""
+    message = "closed the connection" + ending
     with pytest.raises(failure, match=message):
         train(
             [*one_game(running), *SMALL, "total_frames=60", "collector.frames_per_batch=60"],

@@ -75,5 +75,5 @@ def test_held_out_tracks_are_none_of_the_training_ones() -> None:
     task = make_task(compose_settings(["env.generated_tracks=2", "env.blind_generated_tracks=2"]))
     assert sorted(task._tracks) == ["generated-0", "generated-1"]
     assert sorted(task._blind) == ["generated-10000", "generated-10001"]
-    with pytest.raises(ConfigError, match="env: blind_generated_tracks=-1: 0 to 10000 wanted"):
+    with pytest.raises(ConfigError, match=r"env\.blind_generated_tracks=-1"):
         make_task(compose_settings(["env.blind_generated_tracks=-1"]))

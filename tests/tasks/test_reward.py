@@ -46,7 +46,7 @@ def test_only_weights_that_change_are_shown() -> None:
     ("override", "message"),
     [
         ("env.reward.finsh=1", "did you mean finish?"),
-        ("env.reward.finish=[liner, [0, 1]]", "env.reward: finish: no schedule 'liner'; did you mean linear?"),
+        ("env.reward.finish=[liner, [0, 1]]", "env.reward.finish: no schedule 'liner'; did you mean linear?"),
         ("env.reward.further=[{_target_: tm_torchrl.envs.rewards.Potentail}]", "did you mean Potential?"),
     ],
 )

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from tensordict import TensorDict
@@ -18,25 +19,35 @@ from tm_torchrl.agents.agent import Agent
 ActingFunction = Callable[[Sequence[Tensor]], Tensor]
 
 
+@runtime_checkable
+class ActsOnTensors(Protocol):
+    """An actor with a function of plain tensors, which is easier to export than a TensorDict module."""
+
+    def greedy(self, *observations: Tensor) -> Tensor:
+        """The greedy actions for observations in the order of ``in_keys``."""
+        ...
+
+
 class GreedyPolicy(nn.Module):
     """Observations in, actions out; plain tensors.
 
     Args:
-        actor: Acts greedily; reads ``in_keys`` and writes ``action``.
+        actor: Acts greedily: a TensorDict module that reads ``in_keys`` and writes ``action``.
     """
 
     def __init__(self, actor: TensorDictModuleBase) -> None:
         super().__init__()
-        if getattr(actor, "distortion", None) is not None:
-            raise ValueError("actor: has a risk distortion, which is not exported; export a risk-neutral actor")
         self.actor = actor
 
     def forward(self, *observations: Tensor) -> Tensor:
         """The actions ``[B]`` (``[B, S]``) for observations ``[B, ...]`` in the order of the actor's ``in_keys``."""
+        if isinstance(self.actor, ActsOnTensors):
+            return self.actor.greedy(*observations)
         inputs = dict(zip(self.actor.in_keys, observations, strict=True))
         batch = TensorDict(inputs, batch_size=[observations[0].shape[0]])
         with set_exploration_type(ExplorationType.DETERMINISTIC):
-            return self.actor(batch)["action"]
+            action: Tensor = self.actor(batch)["action"]
+        return action
 
 
 def visited_states(agent: Agent, number: int) -> list[Tensor]:

@@ -49,7 +49,7 @@ class Learner:
         clip_norm: largest norm of all gradients together; ``None`` for no limit.
         clip_value: largest gradient of a weight; ``None`` for no limit.
         decay_per_learning_rate: after each update every weight loses this times the learning rate of its size
-            (decoupled from the gradient; 0.1 in the seed system).
+            (decoupled from the gradient; 0.1 in Linesight).
         precision: ``"float32"`` or ``"bfloat16"`` (autocast; parameters stay float32).
         compile: compile the loss; a string is the mode of ``torch.compile``; ``"reduce-overhead"`` records CUDA graphs.
         max_skipped: updates in a row that may be skipped because the loss is not finite.

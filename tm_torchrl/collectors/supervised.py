@@ -1,4 +1,4 @@
-"""Supervised collection: TorchRL's collectors, watched, rebuilt when a worker fails, and continued bit for bit.
+"""Supervised collection: TorchRL's collectors, restarted when a worker fails, and continued bit for bit.
 
 Shapes: W workers, N lanes of all workers together, T steps of a batch.
 """
@@ -57,34 +57,33 @@ def collector_kind(name: str) -> str:
 
 
 class SupervisedCollector:
-    """Batches of steps ``[N, T]``, for ever; of ``multi_async``, ``[N / W, T]``: those of one worker.
+    """Batches of steps ``[N, T]`` without end; with ``multi_async``, ``[N / W, T]``: the steps of one worker.
 
-    A worker that raises, dies or stands still is reported with its own traceback, and is started anew with the weights
-    that were pushed last; the batch that was being driven is lost, everything else goes on. With ``multi_sync`` all
-    workers drive together and are started anew together; with ``multi_async`` each drives on its own, batches come
-    first come first served, and nobody waits for a slow worker or for one that is being started anew.
+    A worker that raises, dies or hangs is reported with its own traceback and restarted with the weights that were
+    pushed last. The batch that it was collecting is lost; everything else continues. With ``multi_sync`` all workers
+    collect together and are restarted together. With ``multi_async`` each collects on its own, batches are delivered as
+    they arrive, and a slow or restarting worker delays nobody.
 
-    Every step tells its lane and its trajectory, at ("collector", "lane") and ("collector", "traj_ids"), int64. Lanes
-    are numbered through all workers. The numbers of trajectories are given here, never twice, and differ before and
-    after the seam that a failure leaves.
+    Each step holds its lane and its trajectory at ("collector", "lane") and ("collector", "traj_ids"), int64. Lanes are
+    numbered over all workers. A trajectory's number is unique, and changes where a failure interrupts an episode.
 
-    ``multi_async`` is not repeatable bit for bit, since batches come as they are ready; a resumed run begins new
-    episodes, and what its workers had begun to drive is not in ``state_dict``. The other kinds go on bit for bit.
+    ``multi_async`` is not repeatable bit for bit, because batches are delivered as they arrive; a resumed run begins
+    new episodes, and batches in progress are not in ``state_dict``. The other kinds continue bit for bit.
 
     Args:
-        make_env: makes the environment of each worker; all of one size.
-        policy: acts; workers get copies, which ``push_weights`` renews.
+        make_env: Makes the environment of each worker; all have the same size.
+        policy: Acts; workers get copies, which ``push_weights`` updates.
         kind: ``"single"`` (in this process), ``"multi_sync"`` or ``"multi_async"``.
-        frames_per_batch: of all lanes together; rounded up to whole steps. A batch of ``multi_async`` has a worker's
-            share of them, and as many steps.
-        overlap: with ``multi_sync``: drive the next batch while the caller has this one. Which weights drive which
-            batch does not depend on timing. Workers of ``multi_async`` always drive on.
+        frames_per_batch: Frames of all lanes together, rounded up to whole steps. A batch of ``multi_async`` has one
+            worker's share of the lanes, and as many steps.
+        overlap: With ``multi_sync``: collect the next batch while the caller uses this one. Which weights collect which
+            batch does not depend on timing. Workers of ``multi_async`` never wait.
         push_every: Batches between pushes of the weights.
-        device: of the policy and the batches.
-        seed: of the workers' random generators.
-        hang_timeout_s: how long a worker may take over one step.
-        max_restarts: within ten minutes, of all workers together.
-        log: takes messages.
+        device: Device of the policy and the batches.
+        seed: Seeds the workers' random generators.
+        hang_timeout_s: How long a worker may take for a step.
+        max_restarts: Failures of all workers within ten minutes after which collection ends.
+        log: Takes messages.
 
     Examples:
         >>> from functools import partial
@@ -114,7 +113,9 @@ class SupervisedCollector:
     ) -> None:
         self.kind = collector_kind(kind)
         if not make_env or (self.kind == "single" and len(make_env) != 1):
-            raise ValueError(f"make_env holds {len(make_env)} functions; {kind} needs {'1' if make_env else 'some'}")
+            raise ValueError(
+                f"make_env has {len(make_env)} functions; {kind} needs {'1' if make_env else 'at least 1'}"
+            )
         if frames_per_batch < 1:
             raise ValueError(f"frames_per_batch={frames_per_batch}: must be at least 1")
         if push_every < 1:
@@ -139,7 +140,7 @@ class SupervisedCollector:
         self._folder = Path(tempfile.mkdtemp(prefix="tm_torchrl_"))
         self._groups: list[WorkerGroup] = []
         self._finished: SimpleQueue[tuple[WorkerGroup, Outcome]] = SimpleQueue()
-        self._held: deque[tuple[WorkerGroup, Outcome]] = deque()  # taken from there, but not yet delivered
+        self._held: deque[tuple[WorkerGroup, Outcome]] = deque()  # taken from the queue, but not delivered yet
         self._staged: dict[str, Tensor] = {}  # the weights that were pushed last
         self.num_frames = 0
         self._episode_of_lane: Tensor | None = None
@@ -150,7 +151,7 @@ class SupervisedCollector:
         return self
 
     def __next__(self) -> TensorDictBase:
-        """The next batch; waits for workers, and rebuilds them if they fail."""
+        """The next batch; waits for workers, and restarts them if they fail."""
         begin = time.perf_counter()
         if not self._groups:
             self._prepare()
@@ -169,7 +170,7 @@ class SupervisedCollector:
         return self._numbered(group, outcome)
 
     def push_weights(self) -> None:
-        """Use the present weights and exploration rates for the batches that are asked for from now on.
+        """Use the present weights and exploration rates for the batches that are requested from now on.
 
         Only every ``push_every``-th batch has an effect.
         """
@@ -181,7 +182,7 @@ class SupervisedCollector:
                 value.copy_(source[name])
 
     def set_frames(self, num_frames: int) -> None:
-        """Frames played; rewards on schedules follow it in the batches that are asked for from now on."""
+        """Set the number of frames played, for rewards on schedules in the batches that are requested from now on."""
         self.num_frames = num_frames
 
     def shutdown(self) -> None:
@@ -194,9 +195,9 @@ class SupervisedCollector:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Numbers of trajectories; and, but for ``multi_async``, environments, generators and the batch in flight.
+        """Numbers of trajectories and, except for ``multi_async``, environments, generators and the batch in progress.
 
-        What cannot be continued is left out: where a worker has just failed, or an environment cannot be saved.
+        Environments are left out where a worker has just failed, or where one of them cannot be saved.
         """
         if not self._groups:
             return self._loaded
@@ -219,9 +220,9 @@ class SupervisedCollector:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there; before the first batch."""
+        """Continue from a saved state; only before the first batch."""
         if self._groups:
-            raise RuntimeError("load_state_dict(): the workers run already; load before the first batch")
+            raise RuntimeError("load_state_dict(): the workers are running already; call it before the first batch")
         if not state:
             return
         self._episode_of_lane = state["episode_of_lane"]
@@ -237,8 +238,8 @@ class SupervisedCollector:
         else:
             return
         self._loaded = {**state, "workers": None, "in_flight": None, "staged": {}}
-        self._seam()
-        self.log(f"the environments of the saved run do not go on, {reason}: new episodes begin")
+        self._begin_trajectories()
+        self.log(f"the environments of the saved run do not continue, {reason}: new episodes begin")
 
     # ------------------------------------------------------------------ workers
 
@@ -252,8 +253,8 @@ class SupervisedCollector:
             self.log(f"the saved run had {len(before)} lanes, this one has {sum(lanes)}: new episodes begin")
         self._episode_of_lane = _first_episodes(before, sum(lanes))
         channels = [Channel(self._folder, worker) for worker in range(len(lanes))]
-        # Not TorchRL's MultiAsyncCollector: it does not tell whose batch came, ends all workers if one dies, and sends
-        # weights in the middle of a batch. Groups of one worker each share the supervision of the other kinds.
+        # TorchRL's MultiAsyncCollector does not say which worker a batch is from, ends all workers if one dies, and
+        # sends weights in the middle of a batch. Groups of one worker share the supervision of the other kinds.
         group_size = 1 if self.kind == "multi_async" else len(lanes)
         for first in range(0, len(lanes), group_size):
             members = slice(first, first + group_size)
@@ -280,7 +281,7 @@ class SupervisedCollector:
         self._loaded = {}
 
     def _next_outcome(self) -> tuple[WorkerGroup, Outcome]:
-        """What comes next; groups that nobody has asked are asked first."""
+        """The next batch or failure; groups without a request get one first."""
         if self._held:
             return self._held.popleft()
         if self.kind == "single":
@@ -295,11 +296,11 @@ class SupervisedCollector:
         return self._take()
 
     def _take(self) -> tuple[WorkerGroup, Outcome]:
-        """The first outcome that comes."""
+        """The first outcome that arrives."""
         while True:
             try:
                 group, outcome = self._finished.get(timeout=POLL_S)
-            except Empty:  # an interrupt is noticed in between on every system
+            except Empty:  # so that Ctrl-C is noticed on every system
                 continue
             group.is_asked = False
             return group, outcome
@@ -308,7 +309,7 @@ class SupervisedCollector:
         return [process for group in self._groups for process in group.processes()]
 
     def _rebuild(self, group: WorkerGroup, failure: WorkerFailed) -> None:
-        """Report it; the group is started anew when it is asked."""
+        """Report a failure; the group restarts at its next request."""
         now = time.monotonic()
         self._restart_times.append(now)
         while self._restart_times[0] < now - RESTARTS_WITHIN_S:
@@ -323,21 +324,21 @@ class SupervisedCollector:
                 f"the last time: {message}"
             ) from failure
         self.num_restarts += 1
-        self._seam(group.lanes)
-        alone = self.kind == "multi_async"
-        self.log(f"{message}\n{'This worker is' if alone else 'The workers are'} started anew.")
+        self._begin_trajectories(group.lanes)
+        is_alone = self.kind == "multi_async"
+        self.log(f"{message}\n{'This worker restarts' if is_alone else 'The workers restart'}.")
 
     # ------------------------------------------------------------------ trajectories
 
-    def _seam(self, lanes: range | None = None) -> None:
-        """New trajectories in some lanes, or all."""
+    def _begin_trajectories(self, lanes: range | None = None) -> None:
+        """Begin new trajectories in some lanes, or in all."""
         if self._episode_of_lane is not None:
             chosen = slice(None) if lanes is None else slice(lanes.start, lanes.stop)
             self._episode_of_lane = self._episode_of_lane.clone()
             self._episode_of_lane[chosen] += 1
 
     def _numbered(self, group: WorkerGroup, batch: TensorDictBase) -> TensorDictBase:
-        """Number the trajectories: lane + N * (episodes and seams of that lane before)."""
+        """Number the trajectories: lane + N * (earlier trajectories of that lane)."""
         assert self._episode_of_lane is not None
         num, steps = batch.shape
         mine = slice(group.lanes.start, group.lanes.stop)
@@ -353,7 +354,7 @@ class SupervisedCollector:
 
 
 def _first_episodes(saved: Tensor | None, num_lanes: int) -> Tensor:
-    """Episodes of each lane so far; where the number of lanes has changed, all of them beyond any that was given."""
+    """Trajectories of each lane so far; where the number of lanes has changed, a number that no lane has reached."""
     if saved is None:
         return torch.zeros(num_lanes, dtype=torch.int64)
     if len(saved) == num_lanes:
@@ -363,7 +364,7 @@ def _first_episodes(saved: Tensor | None, num_lanes: int) -> Tensor:
 
 
 def _lanes_of(make_env: Callable[[], EnvBase]) -> int:
-    """Copies in an environment, from its function's arguments if they tell, else by making one."""
+    """The number of copies in an environment, from its function's arguments if they include it, else by making one."""
     keywords = getattr(make_env, "keywords", {})
     if "num_envs" in keywords:
         return int(keywords["num_envs"])

@@ -1,4 +1,4 @@
-"""Work in a thread that waits for worker processes, with a hand on their pulse."""
+"""A watchdog over worker processes: work in a thread that fails when they hang or die."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from typing import Any
 from tm_torchrl.collectors.worker_env import Channel
 
 POLL_S = 0.05
-LONGEST_LOOK_S = 1.0  # more between two looks is not the workers' time: the trainer itself was stopped or starved
+LONGEST_LOOK_S = 1.0  # a longer gap between two looks does not count: the trainer itself was stopped or starved
 TIME_TO_ANSWER_S = 0.3
-TIME_TO_RAISE_S = 1.5  # for the work to notice by itself that a process has ended, and to say why
+TIME_TO_RAISE_S = 1.5  # the work may notice by itself that a process has ended, and say why
 
 
 class WorkerFailed(Exception):
-    """A worker raised, died or stood still."""
+    """A worker raised, died or hung."""
 
 
 class WatchedFuture(Future):
-    """A result that comes from a thread; whoever waits for it notices workers that stand still.
+    """The result of work in a thread; waiting for it fails when the workers hang or die.
 
     Args:
-        work: runs in the thread; raises if a worker fails.
-        channels: of the workers, whose heartbeats are looked at.
-        processes: tells the workers' processes.
-        timeout_s: how long all heartbeats may stand still together.
-        what: is expected of the workers, for the message.
+        work: Runs in the thread; raises if a worker fails.
+        channels: Channels of the workers, whose heartbeats are watched.
+        processes: Returns the workers' processes.
+        timeout_s: How long all heartbeats together may stand still.
+        what: What is expected of the workers, for the message.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class WatchedFuture(Future):
         threading.Thread(target=run, daemon=True).start()
 
     def result(self, timeout: float | None = None) -> Any:
-        """The result; raises ``WorkerFailed`` where the work raised, or workers ended or stood still, and ends them."""
+        """Wait for the result; if workers raise, die or hang, end them all and raise ``WorkerFailed``."""
         beats, looked, still_s, ended_s = self._beats(), time.monotonic(), 0.0, 0.0
         while True:
             try:
@@ -88,7 +88,7 @@ class WatchedFuture(Future):
         return [channel.num_steps() for channel in self.channels]
 
     def _ended(self) -> str:
-        """Which processes are no more, in words; nothing if all are."""
+        """Text that says which processes have ended; empty if none has."""
         ended = []
         for channel, process in zip(self.channels, list(self.processes()), strict=False):
             with contextlib.suppress(ValueError):  # TorchRL has closed those that it ended itself
@@ -97,7 +97,7 @@ class WatchedFuture(Future):
         return ", ".join(ended)
 
     def _end_workers(self) -> None:
-        """They write where they hang, where the system has a signal for it, and are killed."""
+        """Let the workers write stack traces where the system has SIGUSR1, then kill them."""
         processes = self.processes()
         if hasattr(signal, "SIGUSR1"):
             for process in processes:

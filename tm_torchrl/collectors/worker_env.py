@@ -1,7 +1,7 @@
-"""An environment in a worker process that shows it is alive, says what killed it, and can be continued.
+"""An environment in a worker process that shows that it is alive, reports its errors, and can be continued.
 
-The files of a channel folder are all that worker and trainer share besides TorchRL's pipes: a heartbeat for each
-worker, its last traceback, its state at the end of the last batch, and the trainer's count of frames.
+Besides TorchRL's pipes, worker and trainer share the files of a channel folder: a heartbeat of each worker, its last
+traceback, its state at the end of the last batch, and the trainer's count of frames.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tm_torchrl.data.saving.plain_state import from_plain, to_plain
 from tm_torchrl.data.saving.random_state import random_state, restore_random_state
 from tm_torchrl.envs.protocols import FollowsFrames, Resumable
 
-ENDING_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})  # Ctrl-C, and what ends a whole group of processes
+ENDING_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})  # sent to a whole process group by Ctrl-C or a supervisor
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Channel:
     """Files between one worker and the trainer.
 
     Args:
-        folder: of the files.
-        worker: number of the worker.
+        folder: Folder of the files.
+        worker: Number of the worker.
     """
 
     folder: Path
@@ -46,33 +46,33 @@ class Channel:
 
     @property
     def beat(self) -> Path:
-        """Counts steps: eight bytes."""
+        """The number of steps so far, as eight bytes; the heartbeat."""
         return self.folder / f"beat_{self.worker}"
 
     @property
     def frames(self) -> Path:
-        """Played by the whole training when the present batch was asked for: eight bytes, the trainer's."""
+        """The frames of the training when the present batch was requested, as eight bytes from the trainer."""
         return self.folder / f"frames_{self.worker}"
 
     @property
     def trace(self) -> Path:
-        """What went wrong."""
+        """The worker's last traceback."""
         return self.folder / f"trace_{self.worker}.txt"
 
     @property
     def state(self) -> Path:
-        """At the end of the last batch."""
+        """The worker's state at the end of the last batch."""
         return self.folder / f"state_{self.worker}"
 
     def num_steps(self) -> int:
-        """Steps so far; 0 before the worker has begun."""
+        """The number of steps so far; 0 before the worker has started."""
         try:
             return int(np.fromfile(self.beat, np.int64, count=1)[0])
         except (OSError, IndexError):
             return 0
 
     def traceback(self) -> str:
-        """The worker's own words; empty if there are none."""
+        """The text of the worker's traceback; empty if there is none."""
         try:
             return self.trace.read_text(encoding="utf-8", errors="replace").strip()
         except OSError:
@@ -85,15 +85,15 @@ class Channel:
 
 @dataclass
 class WorkerEnvFunction:
-    """Makes the watched environment; travels to the worker process.
+    """Makes the environment of a worker; it is pickled and sent to the worker process.
 
     Args:
-        make_env: makes the environment.
-        channel: to the trainer.
-        steps_per_batch: after which the state is written; ``None`` to write none.
-        seed: of the worker's random generators; ``None`` leaves them alone, as in the trainer's own process.
-        state: to continue from, from ``Channel.read_state``.
-        is_worker: Whether it is made in a worker process, not in the trainer's own.
+        make_env: Makes the environment.
+        channel: Files shared with the trainer.
+        steps_per_batch: The state is written after so many steps; ``None`` to write none.
+        seed: Seeds the worker's random generators; ``None`` leaves them alone, as in the trainer's own process.
+        state: State to continue from, as ``Channel.read_state`` returns it.
+        is_worker: Whether the environment is made in a worker process rather than in the trainer's own.
         carried_keys: What the policy hands from one step to the next.
     """
 
@@ -106,7 +106,7 @@ class WorkerEnvFunction:
     carried_keys: Sequence[NestedKey] = ()
 
     def __call__(self) -> EnvBase:
-        """Make it, in the process where it will live."""
+        """Make the environment, in the process that will use it."""
         if self.is_worker:
             _become_worker(self.channel)
         with _reported(self.channel):
@@ -216,20 +216,24 @@ def to_bytes(state: Any) -> torch.Tensor:
 
 
 def load_bytes(state: torch.Tensor) -> Any:
-    """The state again; nothing in it is run."""
+    """The state of such bytes; no code in it is run."""
     return torch.load(io.BytesIO(state.numpy().tobytes()), weights_only=True)
 
 
 def _become_worker(channel: Channel) -> None:
-    """One thread; requests to end are the trainer's business; no life without it; a stack trace on request."""
+    """Set up a worker process.
+
+    It uses one thread, leaves Ctrl-C and SIGTERM to the trainer, ends when the trainer ends, and writes a stack trace
+    when it gets SIGUSR1.
+    """
     torch.set_num_threads(1)
     with contextlib.suppress(ValueError):  # not the main thread
         for number in ENDING_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-        if hasattr(signal, "pthread_sigmask"):  # they were blocked while the process was young
+        if hasattr(signal, "pthread_sigmask"):  # they were blocked while the process started
             signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
     if hasattr(faulthandler, "register"):  # not on Windows
-        file = open(channel.trace, "a", encoding="utf-8")  # noqa: SIM115  (stays open as long as the process)
+        file = open(channel.trace, "a", encoding="utf-8")  # noqa: SIM115  (must stay open)
         faulthandler.register(signal.SIGUSR1, file=file, all_threads=False)
 
     parent = multiprocessing.parent_process()
@@ -246,7 +250,7 @@ def _become_worker(channel: Channel) -> None:
 
 @contextlib.contextmanager
 def _reported(channel: Channel) -> Any:
-    """Writes the traceback of what goes wrong for the trainer to read."""
+    """Write the traceback of an error to a file, where the trainer reads it."""
     try:
         yield
     except BaseException:

@@ -1,4 +1,4 @@
-"""A group of worker processes that drive in step with each other, under one of TorchRL's collectors.
+"""A group of worker processes that collect together, under one of TorchRL's collectors.
 
 Shapes: W workers, N lanes of the whole collection, T steps of a batch.
 """
@@ -36,22 +36,22 @@ Outcome: TypeAlias = "TensorDictBase | Exception"
 
 
 class WorkerGroup:
-    """Drives batches of its own lanes, one whenever it is asked.
+    """Collects a batch of its own lanes at each request.
 
-    The result is put into ``finished`` with the group itself: a batch ``[lanes, T]``, or ``WorkerFailed``. Asked
-    again after a failure, it ends what is left of its workers and starts new ones, all in the background.
+    The result is put into ``finished`` together with the group: a batch ``[lanes, T]``, or ``WorkerFailed``. A request
+    after a failure ends what is left of the workers and starts new ones, all in the background.
 
     Args:
-        make_env: makes the environment of each worker.
-        channels: to the workers.
-        policy: acts; workers get copies.
-        in_workers: whether there are worker processes; if not, ``drive`` drives in the caller's thread.
-        lanes: of the whole collection, those that are this group's.
-        num_steps: of a batch.
-        device: of the policy and the batches.
-        seed: of the workers' random generators.
-        hang_timeout_s: how long a worker may take over one step.
-        finished: where batches and failures go.
+        make_env: Makes the environment of each worker.
+        channels: Files shared with the workers.
+        policy: Acts; workers get copies.
+        in_workers: Whether there are worker processes; without them ``drive`` collects in the caller's thread.
+        lanes: This group's lanes among those of the whole collection.
+        num_steps: Steps in a batch.
+        device: Device of the policy and the batches.
+        seed: Seeds the workers' random generators.
+        hang_timeout_s: How long a worker may take for a step.
+        finished: Receives batches and failures.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class WorkerGroup:
         self.collector: Any = None
         self.num_batches = 0
         self.num_restarts = 0
-        self.is_asked = False  # whether an outcome is to come, or lies in ``finished``
+        self.is_asked = False  # whether an outcome is to come, or is in ``finished``
         self._iterator: Iterator[TensorDictBase] | None = None
         self._acting: TensorDictModuleBase | None = None
         self._has_failed = False
@@ -90,7 +90,7 @@ class WorkerGroup:
         self._num_threads = torch.get_num_threads()
 
     def ask(self, weights: Mapping[str, Tensor], *, num_frames: int = 0) -> None:
-        """Drive a batch with these weights, in the background; rewards on schedules are those of ``num_frames``."""
+        """Request a batch, collected in the background with these weights; ``num_frames`` sets rewards on schedules."""
         self._tell_frames(num_frames)
         if self._acting is None or self._has_failed:
             self._acting = copy.deepcopy(self.policy)
@@ -99,10 +99,10 @@ class WorkerGroup:
         threading.Thread(target=self._answer, daemon=True).start()
 
     def drive(self, *, num_frames: int = 0) -> TensorDictBase:
-        """Drive a batch here and now, in this process; raises ``WorkerFailed``."""
+        """Collect a batch in this thread; raises ``WorkerFailed``."""
         self._tell_frames(num_frames)
         if self._has_failed:
-            self._begin_anew()
+            self._restart()
         if self.collector is None:
             self._start()
         try:
@@ -118,16 +118,16 @@ class WorkerGroup:
             frames[0] = num_frames
 
     def tracebacks(self) -> str:
-        """What the workers wrote of their ends."""
+        """The tracebacks that the workers wrote."""
         texts = [(channel.worker, channel.traceback()) for channel in self.channels]
         return "\n".join(f"worker {worker}:\n{text}" for worker, text in texts if text)
 
     def processes(self) -> list[Any]:
-        """Of the workers that run, or are about to."""
+        """The processes of the workers that run or are starting."""
         return list(getattr(self.collector, "procs", None) or [])
 
     def read_states(self) -> list[Tensor] | None:
-        """At the end of the last batch, of every environment; ``None`` if one cannot be continued."""
+        """The state of every environment at the end of the last batch; ``None`` if one cannot be continued."""
         if self.collector is None or self._has_failed:
             return None
         if not self.in_workers:
@@ -138,7 +138,7 @@ class WorkerGroup:
         return [channel.read_state() for channel in self.channels]
 
     def close(self) -> None:
-        """End all workers, those that are just being started too; never raises."""
+        """End all workers, including those that are starting; never raises."""
         self._is_closed = True
         end = time.monotonic() + STOP_TIMEOUT_S
         while self._is_starting and time.monotonic() < end:
@@ -149,11 +149,11 @@ class WorkerGroup:
     # ------------------------------------------------------------------ in the background
 
     def _answer(self) -> None:
-        """Runs in a thread of its own; whatever happens, something is put into ``finished``."""
+        """Run a request in a thread of its own; whatever happens, something is put into ``finished``."""
         outcome: Outcome
         try:
             if self._has_failed:
-                self._begin_anew()
+                self._restart()
             if self.collector is None:
                 self._start()
             outcome = self._watched(self._next_of_workers, self.hang_timeout_s, "step")
@@ -163,7 +163,7 @@ class WorkerGroup:
         self._has_failed = isinstance(outcome, Exception)
         self.finished.put((self, outcome))
 
-    def _begin_anew(self) -> None:
+    def _restart(self) -> None:
         self._stop()
         self.states = [None] * len(self.make_env)
         self.num_restarts += 1
@@ -178,7 +178,7 @@ class WorkerGroup:
         return self._next()
 
     def _next(self) -> TensorDictBase:
-        """``[lanes, T]``, the workers' lanes one after the other, not shared with any worker."""
+        """A batch ``[lanes, T]``, the workers' lanes one after the other, in memory of its own."""
         assert self._iterator is not None
         batch = next(self._iterator)
         flat = batch.reshape(-1, batch.shape[-1]) if batch.ndim != 2 else batch
@@ -212,7 +212,7 @@ class WorkerGroup:
             "device": self.device,
         }
         if not self.in_workers:
-            # A collector tries a policy out if it does not tell its outputs; the run's random numbers must not notice.
+            # A collector runs a policy once to learn its outputs; this must not change the run's random numbers.
             with torch.random.fork_rng(devices=[]):
                 self.collector = Collector(functions[0], self.policy, track_traj_ids=False, **options)
                 self._iterator = iter(self.collector)
@@ -230,14 +230,14 @@ class WorkerGroup:
 
     def _make_workers(self, functions: list[WorkerEnvFunction], options: dict[str, Any]) -> None:
         hide_broken_handovers()
-        if hasattr(signal, "pthread_sigmask"):  # not on Windows; processes inherit it, so Ctrl-C spares young workers
-            resource_tracker.ensure_running()  # which would unblock them in this thread
+        if hasattr(signal, "pthread_sigmask"):  # not on Windows; workers inherit it, so Ctrl-C spares them
+            resource_tracker.ensure_running()  # otherwise it unblocks them in this thread
             signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
         _Workers(
             functions,
             self._acting,
             show=self._show,
-            num_threads=self._num_threads,  # of this process; TorchRL sets them
+            num_threads=self._num_threads,  # of this process; TorchRL changes it
             num_sub_threads=1,
             cat_results="stack",
             update_at_each_batch=False,
@@ -260,11 +260,11 @@ class WorkerGroup:
         for process in processes:
             with contextlib.suppress(ValueError, OSError, AssertionError):
                 process.join(2.0)
-        ender.join(STOP_TIMEOUT_S)  # if it waited for them
+        ender.join(STOP_TIMEOUT_S)  # it may have waited for the processes
 
 
 class _Workers(MultiSyncCollector):
-    """Shows itself before its processes start, so that they can be ended while they do."""
+    """Passes itself on before its processes start, so that they can be ended while they start."""
 
     def __init__(self, *arguments: Any, show: Callable[[MultiSyncCollector], None], **options: Any) -> None:
         show(self)
@@ -272,17 +272,17 @@ class _Workers(MultiSyncCollector):
 
 
 def hide_broken_handovers() -> None:
-    """Nothing is printed any more where a worker ends while this process hands it a tensor's memory.
+    """Silence an error of ``multiprocessing`` for workers that end while this process hands them a tensor's memory.
 
-    A thread of ``multiprocessing`` waits for workers to fetch it, and would print a traceback of each one that ends
-    meanwhile. That a worker ended is reported by the group.
+    A thread of ``multiprocessing`` waits for the worker, and would print a traceback. The group reports that a worker
+    ended.
     """
     if not isinstance(sys.excepthook, _WithoutHandovers):
         sys.excepthook = _WithoutHandovers(sys.excepthook)
 
 
 class _WithoutHandovers:
-    """What prints errors that nobody caught, but for those."""
+    """An exception hook that leaves those errors out."""
 
     def __init__(self, before: Callable[..., Any]) -> None:
         self.before = before
@@ -300,10 +300,10 @@ def _kill(processes: Sequence[Any]) -> None:
 
 
 def _shut_down(collector: Any, num_threads: int) -> None:
-    with contextlib.suppress(Exception):  # TorchRL's collectors raise when they are shut down after a failure
+    with contextlib.suppress(Exception):  # TorchRL's collectors may raise when they are shut down after a failure
         collector.shutdown()
-    # TorchRL leaves these to the end of the interpreter, where they start a thread that never comes if none ran before.
+    # TorchRL shuts these down when the interpreter ends, which can hang.
     for sender in (getattr(collector, "_weight_sync_schemes", None) or {}).values():
         with contextlib.suppress(Exception):
             sender.shutdown()
-    torch.set_num_threads(num_threads)  # which TorchRL raised
+    torch.set_num_threads(num_threads)  # TorchRL has changed it

@@ -182,6 +182,16 @@ class QuantileActor(TensorDictModuleBase):
         tensordict.set(self.action_value_key, value.reshape((*tensordict.batch_size, *value.shape[1:])))
         return self.value_module(tensordict)
 
+    def greedy(self, *observations: Tensor) -> Tensor:
+        """The greedy actions for observations ``[B, ...]`` in the order of ``in_keys``: plain tensors, for export."""
+        if self.distortion is not None:
+            raise ValueError("actor: has a risk distortion, which cannot be exported; export a risk-neutral actor")
+        network, fractions = self.quantile_module.network, None
+        if network.takes_fractions and not isinstance(network.source, FractionProposal):
+            fractions = midpoints(self.num_fractions, device=observations[0].device)
+            fractions = fractions.reshape(1, -1).expand(observations[0].shape[0], -1)
+        return network.quantiles(*observations, fractions=fractions).mean().argmax(-1)
+
     def _action_value(self, tensordict: TensorDictBase) -> Tensor:
         network, distortion = self.quantile_module.network, self.distortion
         if not network.takes_fractions or isinstance(network.source, FractionProposal):

@@ -18,8 +18,8 @@ class Schedule:
 
     Args:
         points: in order of frames.
-        speed: multiplies the frames of all points: 8 makes everything take 8 times as long (the
-            seed system's ``global_schedule_speed``).
+        speed: Multiplies the frames of all points: 8 makes everything take 8 times as long, as does
+            ``global_schedule_speed`` of Linesight.
 
     Examples:
         >>> Linear([(0, 1.0), (100, 0.0)])(25)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
+from tm_torchrl.algorithms import QuantileAlgorithm
 from tm_torchrl.data import ReuseBudget
 from tm_torchrl.evaluation import Diagnostics
 from tm_torchrl.modules import MLPIQNetwork
@@ -21,6 +23,14 @@ def network(value: float) -> MLPIQNetwork:
     return found
 
 
+def training_of(online: MLPIQNetwork, budget: ReuseBudget) -> Any:
+    """As much of a training as a reset looks at."""
+    algorithm: Any = QuantileAlgorithm.__new__(QuantileAlgorithm)
+    algorithm.actor = SimpleNamespace(quantile_module=SimpleNamespace(network=online))
+    algorithm.memory = SimpleNamespace(budget=budget)
+    return SimpleNamespace(frames=0, algorithm=algorithm)
+
+
 def test_weights_are_mixed_and_the_last_layers_more() -> None:
     online = network(1.0)
     assert last_layers(online) == {"head.decoder.advantage.2", "head.decoder.value.2"}
@@ -33,13 +43,9 @@ def test_weights_are_mixed_and_the_last_layers_more() -> None:
 def test_it_comes_every_so_many_frames_and_pays_for_more_updates() -> None:
     online, budget = network(1.0), ReuseBudget(uses_per_transition=1)
     hook = SoftReset(lambda: network(0.0), every_frames=100, extra_transitions=64)
-    training = SimpleNamespace(
-        frames=0,
-        actor=SimpleNamespace(quantile_module=SimpleNamespace(network=online)),
-        replay=SimpleNamespace(budget=budget),
-    )
+    training = training_of(online, budget)
     for training.frames in (50, 99, 100, 150, 205):
-        hook.after_batch(training)  # type: ignore[arg-type]
+        hook.after_batch(training)
     assert hook.num_resets == 2
     assert budget.num_updates(64) == 2
     # Twice 99 % of what was there: 0.99 * 0.99.
@@ -62,25 +68,21 @@ def test_dormant_units_bring_a_reset() -> None:
     states = torch.randn(64, 4)
     budget = ReuseBudget(uses_per_transition=1)
     hook = DormantReset(lambda: alive, above_share=0.1, every_frames=100, share=1.0, extra_transitions=64)
-    training = SimpleNamespace(
-        frames=0,
-        actor=SimpleNamespace(quantile_module=SimpleNamespace(network=online)),
-        replay=SimpleNamespace(budget=budget),
-        diagnostics=Diagnostics(online, [states]),
-    )
-    assert training.diagnostics.dormant_share() >= 4 / 32
+    training = training_of(online, budget)
+    diagnostics = training.algorithm.diagnostics = Diagnostics(online, [states])
+    assert diagnostics.dormant_share() >= 4 / 32
     before = online.encoder.layers[0].weight.clone()
     for training.frames in (50, 99):
-        hook.after_batch(training)  # type: ignore[arg-type]
+        hook.after_batch(training)
     assert torch.equal(online.encoder.layers[0].weight, before)
     training.frames = 100
-    hook.after_batch(training)  # type: ignore[arg-type]
+    hook.after_batch(training)
     assert hook.num_resets == 1
     assert torch.equal(online.encoder.layers[0].weight, alive.encoder.layers[0].weight)
     assert budget.num_updates(64) == 1
-    assert training.diagnostics.dormant_share() <= 0.1
+    assert diagnostics.dormant_share() <= 0.1
     for training.frames in (150, 200, 300):
-        hook.after_batch(training)  # type: ignore[arg-type]
+        hook.after_batch(training)
     assert (hook.num_resets, hook.num_looks) == (1, 3)
     resumed = DormantReset(lambda: alive, above_share=0.1, every_frames=100)
     resumed.load_state_dict(hook.state_dict())

@@ -23,9 +23,9 @@ class SoftReset(Hook):
     Args:
         make_network: a fresh network of the same shape.
         every_frames: between resets.
-        share: of the fresh weights; 0.01 in the seed system.
-        last_layer_share: of the fresh weights in the last layers of the head's streams; 0.8 in the seed system.
-        extra_transitions: transitions that are learnt from additionally after a reset; 1.6 million in the seed system.
+        share: of the fresh weights; 0.01 in Linesight.
+        last_layer_share: of the fresh weights in the last layers of the head's streams; 0.8 in Linesight.
+        extra_transitions: transitions that are learnt from additionally after a reset; 1.6 million in Linesight.
     """
 
     def __init__(
