@@ -20,6 +20,7 @@ from benchmarks.grids.results import HELD_OUT, SEEN, Results
 from benchmarks.grids.scores import ENOUGH_RUNS, estimate, finals
 from benchmarks.pages.tables import table
 from benchmarks.results_file import RESULTS, ROOT, command_of, measured_on, read_results
+from tm_torchrl.settings.choices import choices_table
 
 README = ROOT / "README.md"
 GAME = ROOT / "docs" / "game.md"
@@ -245,6 +246,7 @@ def game_rates() -> str:
 
 TABLES = {
     README: {
+        "choices-table": choices_table,
         "speed-table": speed_table,
         "loss-table": loss_table,
         "medal-table": medal_table,
