@@ -142,7 +142,7 @@ def absent(preset: str) -> str:
     try:
         make_task(compose_settings([f"experiment={preset}"]))
     except ConfigError as error:
-        return str(error).removeprefix("experiment: it needs ").partition(", which this version")[0]
+        return str(error).removeprefix("experiment: needs ").partition(", which this version")[0]
     raise SystemExit(f"{preset} can be built now: move it into STACKS")
 
 

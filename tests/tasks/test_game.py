@@ -82,7 +82,7 @@ def test_two_emulators_and_one_to_evaluate_in() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["env=game"], "say which game, such as game=emulator2"),
+        (["env=game"], "game=None: choose game instances, such as game=emulator2"),
         (["env=game", "game=emulater2"], "did you mean emulator2"),
         ([*EMULATORS, "game.num=0"], "num=0: must be 1 to 256"),
         ([*EMULATORS, "game.num=100000"], "num=100000: must be 1 to 256"),
@@ -108,7 +108,7 @@ def test_settings_that_cannot_be_are_refused(overrides: list[str], message: str)
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ([*EMULATORS, "collector.num_workers=1"], "each of the 2 game instances needs a worker process"),
+        ([*EMULATORS, "collector.num_workers=1"], "each of the 2 game instances needs its own worker process"),
         (
             ["env=game", "game=emulator2", "game.num=1", "game.has_evaluation_instance=false"],
             "use collector=single",

@@ -67,7 +67,7 @@ def test_every_exploration_has_a_draw_for_each_block(exploration: str, per_block
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["env.action_block=3"], "action_block=3: choose 1 (held 50 ms) or 5 (10 ms each)"),
+        (["env.action_block=3"], "action_block=3: must be 1 (held 50 ms) or 5 (10 ms each)"),
         (["objective.network.mixer=gru"], "objective.network.mixer='gru', num_slots=None: "),
         ([*BLOCKS, "objective.network.mixer=atention"], "mixer='atention': unknown; did you mean attention?"),
         (["objective.network.value_per_slot=true"], "value_per_slot=True, num_slots=None: single actions"),

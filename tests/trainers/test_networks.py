@@ -95,7 +95,7 @@ def test_settings_of_a_part_win_over_what_the_network_hands_down() -> None:
     [
         (["network=classic"], "objective.network.image_shape=None: there are no images"),
         (["env.pixels=true"], "objective.network.image_shape=(1, 64, 64): "),
-        (["env.floats=false"], "env.pixels=false, floats=false: the network sees nothing"),
+        (["env.floats=false"], "env.pixels=false, floats=false: the network would see nothing"),
         (
             ["network=impala", "env.pixels=true", "objective.network.image.pool_size=9"],
             "objective.network.image.pool_size=9: the last convolution leaves a map of 8 x 8",

@@ -1,4 +1,4 @@
-"""What driving in the simulator and in the game have in common."""
+"""What the driving tasks, in the simulator and in the game, have in common."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MANY_FINISH = 0.95
 
 
 class Driving(TaskDefaults):
-    """What driving in the simulator and in the game have in common, for networks and judges."""
+    """The base of the driving tasks: what the network sees and decides, and how results are scored."""
 
     has_goal = True
     pixels: bool
@@ -38,25 +38,25 @@ class Driving(TaskDefaults):
 
     @abstractmethod
     def env_to_look_at(self, *, num_envs: int = 1) -> EnvBase:
-        """At most so many cars in this process; close it afterwards."""
+        """An environment of at most ``num_envs`` cars; the caller closes it."""
 
     def _check_senses(self) -> None:
-        """Refuse what cannot be seen or done."""
+        """Check what the network sees and decides."""
         if not (self.pixels or self.floats):
-            raise ValueError("pixels=false, floats=false: the network sees nothing; give it one of them")
+            raise ValueError("pixels=false, floats=false: the network would see nothing; set one of them")
         self._columns = None if isinstance(self.floats, bool) else seen_columns(self.floats, self.num_previous_actions)
         if self.action_block not in (1, TICKS_PER_ACTION):
             raise ValueError(
-                f"action_block={self.action_block}: choose 1 (held 50 ms) or {TICKS_PER_ACTION} (10 ms each)"
+                f"action_block={self.action_block}: must be 1 (held 50 ms) or {TICKS_PER_ACTION} (10 ms each)"
             )
 
     @property
     def in_keys(self) -> list[NestedKey]:
-        """The camera's image, and after it the floats."""
+        """The keys of the camera image and of the floats, as far as the network sees them."""
         return [key for key, is_seen in (("pixels", self.pixels), ("observation", self.floats)) if is_seen]
 
     def network_arguments(self) -> dict[str, Any]:
-        """Sizes, and the constants that normalise the floats; floats that transforms append are not normalised."""
+        """Sizes, and constants that normalise the floats; floats that transforms append are not normalised."""
         mean, scale = (torch.from_numpy(x) for x in observation_constants(self.num_previous_actions))
         image_shape, num_slots = IMAGE_SHAPE, None if self.action_block == 1 else self.action_block
         if self.transforms:
@@ -66,7 +66,7 @@ class Driving(TaskDefaults):
                 if self.pixels:
                     image_shape = tuple(env.observation_spec["pixels"].shape[-3:])
             if num_more < 0:
-                raise ValueError(f"transforms: they take {-num_more} of the {len(mean)} floats away; use env.floats")
+                raise ValueError(f"transforms: remove {-num_more} of the {len(mean)} floats; use env.floats instead")
             mean, scale = (torch.cat([x, x.new_full((num_more,), fill)]) for x, fill in ((mean, 0.0), (scale, 1.0)))
             num_slots = int(actions.shape[1]) if actions.ndim > 1 else None
         return {
@@ -78,14 +78,14 @@ class Driving(TaskDefaults):
         }
 
     def score(self, rows: Sequence[Row]) -> tuple[float, float]:
-        """First that laps finish (up to 95 %), then how fast the median one is, over the tracks trained on."""
+        """The share of laps that finish, up to 95 %, then minus the median lap time: means over the training tracks."""
         seen = [row for row in rows if not row["is_blind"]]
         finished = sum(min(row["finish_rate"], MANY_FINISH) for row in seen) / len(seen)
         times = [row["median_lap_s"] for row in seen]
         return finished, -sum(1e4 if time is None else time for time in times) / len(times)
 
     def schedules(self, *, speed: float) -> dict[str, Schedule]:
-        """Weights of the reward that change."""
+        """The weights of the reward that change with the frames played."""
         found = {} if self.reward is None else self.reward.schedules(speed=speed)
         return {f"reward_{name}": schedule for name, schedule in found.items()}
 
@@ -99,7 +99,7 @@ class Driving(TaskDefaults):
 
 
 def seen_columns(names: Sequence[str], num_previous_actions: int) -> list[int]:
-    """Where the named fields stand in the float observation.
+    """Columns of the named fields in the float observation.
 
     >>> seen_columns(["velocity", "gear"], 5)
     [34, 56, 57, 58]
@@ -108,5 +108,5 @@ def seen_columns(names: Sequence[str], num_previous_actions: int) -> list[int]:
     for name in names:
         if name not in layout.names():
             nearest = nearest_name(str(name), layout.names())
-            raise ValueError(f"floats: {name!r} is no field of the observation{nearest}")
+            raise ValueError(f"floats: {name!r} is not a field of the observation{nearest}")
     return sorted(column for name in set(names) for column in range(layout.size)[layout[name]])

@@ -1,4 +1,4 @@
-"""Driving in the real game, or in what speaks its protocol."""
+"""Driving in the real game, or in an emulator of its protocol."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from tm_torchrl.world.tracker import Limits
 
 @dataclass
 class GameTask(Driving):
-    """Driving one map in several game instances, one worker process for each.
+    """Driving one map in several game instances, with a worker process for each.
 
     Args:
-        game: the instances; ``game=emulator2`` and the like.
-        track: the map's reference line, checkpoints and finish: a ``.npz`` file, or a built-in name for emulators.
-        past_starts: share of training episodes that begin where an earlier one came along; the rest at the start.
-        pixels: whether the network sees the game's picture.
-        floats: whether the network sees the vector of floats, or the names of those fields of it that it sees.
-        action_block: actions per decision, 1 or 5.
-        num_previous_actions: in the observation.
-        limits: when an episode is cut short in training.
-        evaluation_limits: the same in evaluation.
-        evaluation_laps: at most so many are driven; all begin alike in the game, so greedy laps hardly differ.
-        reward: weights of its terms; time and progress by default.
+        game: The game instances, such as those of ``game=emulator2``.
+        track: The map's reference line, checkpoints and finish: a ``.npz`` file, or a built-in name for emulators.
+        past_starts: Share of training episodes that begin somewhere on an earlier drive; all others begin at the start.
+        pixels: Whether the network sees the game's image.
+        floats: Whether the network sees the vector of floats; or the names of the fields that it sees.
+        action_block: Actions per decision, 1 or 5.
+        num_previous_actions: Previous actions in the observation.
+        limits: When an episode is truncated in training.
+        evaluation_limits: When an episode is truncated in evaluation.
+        evaluation_laps: Most laps of an evaluation; all begin in the same state, so greedy laps hardly differ.
+        reward: The weights of its terms; time and progress by default.
         transforms: Functions that make the transforms of the environment, in training and in evaluation.
     """
 
-    game: Any  # Instances; whoever forgets it is told how to say which
+    game: Any  # Instances; not required here, so that a missing game gets the message below
     track: str | Path | None = None
     past_starts: float = 0.0
     pixels: bool = False
@@ -59,36 +59,38 @@ class GameTask(Driving):
 
     def __post_init__(self) -> None:
         if not isinstance(self.game, Instances):
-            raise ValueError(f"game={self.game!r}: say which game, such as game=emulator2 or game=tmi2")
+            raise ValueError(
+                f"game={self.game!r}: choose game instances, such as game=emulator2 or game=tmi2"
+            )
         if not 0.0 <= self.past_starts <= 1.0:
-            raise ValueError(f"past_starts={self.past_starts}: a share from 0 to 1 wanted")
+            raise ValueError(f"past_starts={self.past_starts}: must be between 0 and 1")
         if self.evaluation_laps < 1:
-            raise ValueError(f"evaluation_laps={self.evaluation_laps}: at least one lap is needed")
+            raise ValueError(f"evaluation_laps={self.evaluation_laps}: must be at least 1")
         self._check_senses()
         if self.pixels and not self.game.client.has_frames:
             raise ValueError(
-                f"pixels=true, but {type(self.game.client).__name__} has no pictures; use game=tmi2 or emulator2"
+                f"pixels=true: {type(self.game.client).__name__} has no images; use game=tmi2 or game=emulator2"
             )
         self._track = load_track(self.track or DEFAULT_TRACK)
         self._worlds: dict[int, GameWorld] = {}  # of this process
 
     def __getstate__(self) -> dict[str, Any]:
-        """What travels to worker processes: connections do not."""
+        """The state for worker processes, without connections."""
         return {**self.__dict__, "_worlds": {}}
 
     @property
     def num_envs(self) -> int:
-        """A car in each instance."""
+        """One car per instance."""
         return self.game.num
 
     @property
     def num_workers(self) -> int:
-        """A process for each instance."""
+        """One process per instance."""
         return self.game.num
 
     @property
     def longest_step_s(self) -> float:
-        """How long a step may take when a connection fails and comes back."""
+        """How long a step may take while a connection is restored."""
         return self.game.longest_recovery_s
 
     @property
@@ -97,10 +99,10 @@ class GameTask(Driving):
         return self._track.name
 
     def check_workers(self, workers: int, *, in_this_process: bool) -> None:
-        """Refuse a collection that could not be shared among the instances."""
+        """Raise ``ValueError`` unless each instance gets its own process."""
         if workers != self.game.num:
             raise ValueError(
-                f"num_workers={workers}: each of the {self.game.num} game instances needs a worker process of its own; "
+                f"num_workers={workers}: each of the {self.game.num} game instances needs its own worker process; "
                 "use auto, or game.num=1 with collector=single"
             )
         if not in_this_process and not self.game.has_evaluation_instance:
@@ -112,18 +114,18 @@ class GameTask(Driving):
     def make_env(self, *, num_envs: int, first: int = 0, seed: int = 0, device: torch.device | str = "cpu") -> EnvBase:
         """The car of instance ``first``."""
         if num_envs != 1:
-            raise ValueError(f"num_envs={num_envs}: a game instance has one car")
+            raise ValueError(f"num_envs={num_envs}: must be 1, as a game instance has one car")
         world = self._world(first)
         world.set_seed(seed + first)
         return transformed(_GameEnv(self, world, limits=self.limits), self.transforms)
 
     def env_to_look_at(self, *, num_envs: int = 1) -> EnvBase:
-        """The car of the instance that evaluations drive in."""
+        """An environment of one car, in the instance for evaluations."""
         env = TrackManiaEnv(1, **self._options(self._world(self.game.evaluation_instance), self.limits))
         return transformed(env, self.transforms)
 
     def evaluate(self, policy: TensorDictModuleBase, *, num: int, seed: int) -> list[Row]:
-        """Laps, all from the start line."""
+        """Drive laps, all from the start line."""
         world = self._world(self.game.evaluation_instance)
         state, past_starts = world.save() if world.has_begun else None, world.past_starts
         world.past_starts = 0.0
@@ -133,20 +135,20 @@ class GameTask(Driving):
         finally:
             world.past_starts = past_starts
         if state is not None and not self.game.has_evaluation_instance:
-            world.restore(state)  # training goes on where it was
+            world.restore(state)  # so that training continues where it was
         return [{"track": self._track.name, "is_blind": False, **laps.summary(), "laps": laps}]
 
     def close(self) -> None:
-        """Disconnect, and end the instances that this process has started."""
+        """Disconnect, and end the instances that this process has launched."""
         for world in self._worlds.values():
             world.close()
         self._worlds.clear()
         atexit.unregister(self.close)
 
     def _world(self, instance: int) -> GameWorld:
-        """The world of an instance, one for all uses of this process."""
+        """The world of an instance, which all uses in this process share."""
         if instance not in self._worlds:
-            atexit.register(self.close)  # or a game would wait for a process that is gone
+            atexit.register(self.close)  # otherwise a game would wait for a process that has ended
             size = IMAGE_SHAPE[-1] if self.pixels else None
             client = self.game.client_of(instance)
             self._worlds[instance] = GameWorld(client, self._track, image_size=size, past_starts=self.past_starts)
@@ -164,7 +166,7 @@ class GameTask(Driving):
 
 
 class _GameEnv(TrackManiaEnv):
-    """Closes its game with itself: a worker process that ends lets the game go on."""
+    """Disconnects when it is closed, so that the game does not wait for a worker process that has ended."""
 
     def __init__(self, task: GameTask, world: GameWorld, *, limits: Limits) -> None:
         super().__init__(1, **task._options(world, limits))

@@ -27,12 +27,12 @@ class GymnasiumTask(TaskDefaults):
     """Any gymnasium task with discrete actions.
 
     Args:
-        name: its id, such as ``CartPole-v1``.
-        num_envs: copies, over all workers together.
-        options: for ``gymnasium.make``.
-        evaluation_options: further ones in evaluation.
-        mean: of each observation, taken off by the network's first layer.
-        scale: of each observation, which that layer divides by.
+        name: The task's id, such as ``CartPole-v1``.
+        num_envs: Copies of all workers together.
+        options: Arguments of ``gymnasium.make``.
+        evaluation_options: Additional arguments in evaluation.
+        mean: Mean of each float, which the network's first layer subtracts.
+        scale: Scale of each float, by which that layer divides.
         transforms: Functions that make the transforms of the environment, in training and in evaluation.
 
     Examples:
@@ -62,27 +62,27 @@ class GymnasiumTask(TaskDefaults):
 
     @property
     def in_keys(self) -> list[NestedKey]:
-        """Floats, or images for a task that shows them."""
+        """``pixels`` for a task with images, otherwise ``observation``."""
         return [self._specs[0]]
 
     def make_env(self, *, num_envs: int, first: int = 0, seed: int = 0, device: torch.device | str = "cpu") -> EnvBase:
-        """Copies in one process, seeded by their number."""
+        """An environment whose copies are seeded by their numbers."""
         env = GymnasiumBatch(
             self.name, num_envs=num_envs, options=self.options, seed=seed * 10_000 + first, device=device
         )
         return transformed(env, self.transforms)
 
     def env_to_look_at(self, *, num_envs: int = 1) -> EnvBase:
-        """Some copies."""
+        """An environment of ``num_envs`` copies."""
         return self.make_env(num_envs=num_envs, seed=1)
 
     def network_arguments(self) -> dict[str, Any]:
-        """Sizes, and the constants that were given."""
+        """Sizes, and the constants ``mean`` and ``scale``."""
         key, shape, action = self._specs
         is_image, num_inputs = key == "pixels", shape[-1]
         normalize = None
         if is_image and (self.mean is not None or self.scale is not None):
-            raise ValueError("mean, scale: they are for floats, and this task shows images; leave them null")
+            raise ValueError("mean, scale: are for floats, but this task has images; leave them null")
         if self.mean is not None or self.scale is not None:
             mean = [0.0] * num_inputs if self.mean is None else list(self.mean)
             scale = [1.0] * num_inputs if self.scale is None else list(self.scale)
@@ -96,7 +96,7 @@ class GymnasiumTask(TaskDefaults):
         }
 
     def evaluate(self, policy: TensorDictModuleBase, *, num: int, seed: int) -> list[Row]:
-        """Whole greedy episodes."""
+        """Play ``num`` complete episodes; the row summarises them."""
         options = {**(self.options or {}), **(self.evaluation_options or {})}
         env = GymnasiumBatch(self.name, num_envs=num, options=options, seed=(seed + 1_000) * 10_000)
         env = transformed(env, self.transforms)
@@ -107,5 +107,5 @@ class GymnasiumTask(TaskDefaults):
         return [{"task": self.label, **episodes.summary(), "returns": episodes.returns.tolist()}]
 
     def score(self, rows: Sequence[Row]) -> tuple[float, float]:
-        """The mean return."""
+        """The mean return, then the lowest."""
         return rows[0]["return_mean"], rows[0]["return_min"]

@@ -1,4 +1,4 @@
-"""The reward as a configuration says it: a weight for each term, a number or a schedule by frames played."""
+"""The reward of a configuration: a weight for each term, which is a number or a schedule over the frames played."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Reward:
     """Weights of the terms in ``tm_torchrl.envs.rewards``; a term whose weight is always 0 is left out.
 
     Args:
-        time_per_ms: of race time.
-        progress_per_m: along the reference line.
-        finish: for crossing the finish line.
-        final_speed_s: gained speed is paid as if it were held so long.
-        speedslide: for sliding as is fastest.
-        neoslide: for sliding at all.
-        close_to_line_per_m: of distance to the reference line; negative for a price.
-        further: other terms.
+        time_per_ms: Reward per millisecond of race time.
+        progress_per_m: Reward per metre along the reference line.
+        finish: Reward for crossing the finish line.
+        final_speed_s: Time for which gained speed is rewarded as if it were held.
+        speedslide: Reward for sliding at the fastest sideways speed.
+        neoslide: Reward for sliding at any sideways speed.
+        close_to_line_per_m: Reward per metre of distance to the reference line; negative to penalise.
+        further: Further terms.
 
     Examples:
         >>> Reward(finish=["linear", [0, 0.0], [100_000, 2.0]]).schedules()["finish"](50_000)
@@ -64,10 +64,10 @@ class Reward:
         if not all(callable(term) for term in self.further):
             raise ValueError(f"further={self.further!r}: must be a list of terms, such as [{{_target_: ...}}]")
         if not self.terms():
-            raise ValueError("reward: all weights are 0; at least one term is needed")
+            raise ValueError("reward: all weights are 0; set at least one of them")
 
     def terms(self) -> tuple[RewardTerm, ...]:
-        """What an environment sums; weights that change follow the frames it is told."""
+        """The terms that an environment sums; weights on a schedule follow its ``set_frames``."""
         found = []
         for name, make in TERMS.items():
             schedule = self._schedule(name)
@@ -79,10 +79,10 @@ class Reward:
         return (*found, *self.further)
 
     def schedules(self, *, speed: float = 1.0) -> dict[str, Schedule]:
-        """The weights that change.
+        """The weights that change with the frames played.
 
         Args:
-            speed: multiplies the frames of all points.
+            speed: Multiplies the frames of all points.
         """
         found = {name: self._schedule(name, speed=speed) for name in TERMS}
         return {name: schedule for name, schedule in found.items() if not is_constant(schedule)}
@@ -92,7 +92,7 @@ class Reward:
 
 
 def is_constant(schedule: Schedule) -> bool:
-    """Whether it is the same for ever.
+    """Whether the value never changes.
 
     >>> from tm_torchrl.settings.schedules import Staircase
     >>> is_constant(Staircase([(0, 2.0)])), is_constant(Staircase([(0, 2.0), (5, 1.0)]))

@@ -1,4 +1,4 @@
-"""The protocol of a task, and how one is made from settings."""
+"""The protocol of a task, and tasks from settings."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Settings = Mapping[str, Any]
 
 
 class Task(Protocol):
-    """What is trained on: makes environments, says what networks read, and judges policies.
+    """What is trained on: makes environments, describes the inputs of networks, and evaluates policies.
 
     Attributes:
-        num_envs: Environments to train in, over all workers together.
+        num_envs: Training environments of all workers together.
         has_goal: Whether an episode that terminates reached its goal, as at a finish line.
     """
 
@@ -31,22 +31,22 @@ class Task(Protocol):
 
     @property
     def label(self) -> str:
-        """A short name, for people and folders."""
+        """A short name, for the display and for folders."""
         ...
 
     @property
     def in_keys(self) -> list[NestedKey]:
-        """What the network reads."""
+        """The keys that the network reads."""
         ...
 
     @property
     def num_workers(self) -> int | None:
-        """The number of worker processes that it needs; ``None`` for any."""
+        """The number of worker processes that the task needs; ``None`` if any number will do."""
         ...
 
     @property
     def longest_step_s(self) -> float:
-        """How long a step may take without being a failure, beyond the collector's own limit."""
+        """How long a step may take at most, where that is longer than the collector's limit."""
         ...
 
     def check_workers(self, workers: int, *, in_this_process: bool) -> None:
@@ -54,19 +54,19 @@ class Task(Protocol):
         ...
 
     def make_env(self, *, num_envs: int, first: int = 0, seed: int = 0, device: torch.device | str = "cpu") -> EnvBase:
-        """An environment to train in, holding copies ``first`` to ``first + num_envs - 1``."""
+        """A training environment with copies ``first`` to ``first + num_envs - 1``."""
         ...
 
     def env_to_look_at(self, *, num_envs: int = 1) -> EnvBase:
-        """At most so many copies in this process, for specs and a few steps; close it afterwards."""
+        """An environment of at most ``num_envs`` copies, for specs and a few steps; the caller closes it."""
         ...
 
     def network_arguments(self) -> dict[str, Any]:
-        """Sizes and constants that networks are constructed with."""
+        """Sizes and constants for the constructor of a network."""
         ...
 
     def float_layout(self) -> Layout | None:
-        """The fields of the float observation; ``None`` where they have no names."""
+        """The fields of the float observation; ``None`` if they have no names."""
         ...
 
     def sees(self, field: str) -> bool:
@@ -74,64 +74,64 @@ class Task(Protocol):
         ...
 
     def evaluate(self, policy: TensorDictModuleBase, *, num: int, seed: int) -> list[Row]:
-        """A row of results for each track, or one for the task."""
+        """Evaluate a policy: a row of results for each track, or one for the task."""
         ...
 
     def score(self, rows: Sequence[Row]) -> tuple[float, float]:
-        """How good results are; greater is better."""
+        """The quality of evaluation results, compared as tuples; greater is better."""
         ...
 
     def schedules(self, *, speed: float) -> dict[str, Schedule]:
-        """What environments change by themselves with the frames played, for the log."""
+        """Settings of the environments that change with the frames played, for the log."""
         ...
 
     def close(self) -> None:
-        """Release what is open in this process, such as games that were evaluated in."""
+        """Release what is open in this process, such as connections to games."""
         ...
 
 
 class TaskDefaults:
-    """What most tasks answer to the questions of the protocol."""
+    """Defaults for the parts of the protocol that most tasks do not need."""
 
     has_goal = False
 
     @property
     def num_workers(self) -> int | None:
-        """Any number of workers will do."""
+        """``None``: any number of workers will do."""
         return None
 
     @property
     def longest_step_s(self) -> float:
-        """The collector's own limit holds."""
+        """0: the collector's limit applies."""
         return 0.0
 
     def check_workers(self, workers: int, *, in_this_process: bool) -> None:
-        """Any number of workers will do."""
+        """Accept any number."""
 
     def float_layout(self) -> Layout | None:
-        """The floats have no names."""
+        """``None``: the floats have no names."""
         return None
 
     def sees(self, field: str) -> bool:
-        """No field has a name."""
+        """False: the floats have no names."""
         return False
 
     def schedules(self, *, speed: float) -> dict[str, Schedule]:
-        """Nothing changes with the frames."""
+        """Empty: nothing changes with the frames."""
         return {}
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing; nothing is open."""
 
 
 def make_task(settings: Settings) -> Task:
     """The task of a configuration.
 
     Args:
-        settings: A whole configuration; ``env`` says which task.
+        settings: A complete configuration, whose ``env`` describes the task.
     """
     if settings.get("missing"):
-        raise ConfigError(f"experiment: it needs {settings['missing']}, which this version does not have yet")
+        raise ConfigError(f"experiment: needs {settings['missing']}, which this version does not have yet")
     task: Task = construct(settings["env"], name="env")
     if not isinstance(task, TaskDefaults):
         raise ConfigError(f"env._target_={settings['env']['_target_']}: must be a task, such as TrackManiaTask")

@@ -28,21 +28,21 @@ class TrackManiaTask(Driving):
     """Driving tracks in the embedded simulator.
 
     Args:
-        track: a built-in name or a ``.npz`` file.
-        tracks: several of these, drawn at each reset; one named twice is drawn twice as often.
-        generated_tracks: number of generated tracks to train on, instead.
-        blind_tracks: further ones that are only evaluated, never trained on.
-        blind_generated_tracks: number of generated ones, of the held-out seeds from 10,000 up, that are so too.
-        num_envs: cars, over all workers together.
-        pixels: whether the network sees the camera.
-        floats: whether the network sees the vector of floats, or the names of those fields of it that it sees.
-        action_block: actions per decision, 1 or 5.
-        num_previous_actions: in the observation.
-        starts: where cars begin in training.
-        limits: when an episode is cut short in training.
-        evaluation_limits: the same in evaluation.
-        reward: weights of its terms; time and progress by default.
-        randomisation: of the physics in training.
+        track: A built-in name or a ``.npz`` file.
+        tracks: Several of these instead, drawn at each reset; a track that is listed twice is drawn twice as often.
+        generated_tracks: Number of generated tracks instead.
+        blind_tracks: Further tracks that are only evaluated, never trained on.
+        blind_generated_tracks: Number of generated tracks that are only evaluated; their seeds begin at 10,000.
+        num_envs: Cars of all workers together.
+        pixels: Whether the network sees the camera image.
+        floats: Whether the network sees the vector of floats; or the names of the fields that it sees.
+        action_block: Actions per decision, 1 or 5.
+        num_previous_actions: Previous actions in the observation.
+        starts: Where cars begin in training.
+        limits: When an episode is truncated in training.
+        evaluation_limits: When an episode is truncated in evaluation.
+        reward: The weights of its terms; time and progress by default.
+        randomisation: Randomisation of the physics in training.
         transforms: Functions that make the transforms of the environment, in training and in evaluation.
 
     Examples:
@@ -71,13 +71,13 @@ class TrackManiaTask(Driving):
     def __post_init__(self) -> None:
         named = [self.track is not None, self.tracks is not None, self.generated_tracks > 0]
         if sum(named) > 1:
-            raise ValueError("track, tracks and generated_tracks exclude each other; give one of them")
+            raise ValueError("track, tracks, generated_tracks: exclude each other; set one of them")
         for name in ("tracks", "blind_tracks"):
             if isinstance(getattr(self, name), str):
                 raise ValueError(f"{name}={getattr(self, name)!r}: must be a list, such as [oval, ring]")
         if self.num_envs < 1:
             raise ValueError(f"num_envs={self.num_envs}: must be at least 1")
-        if not 0 <= self.generated_tracks <= HELD_OUT_SEEDS[0]:  # the seeds from there on are never trained on
+        if not 0 <= self.generated_tracks <= HELD_OUT_SEEDS[0]:  # seeds from there on are reserved for evaluation
             raise ValueError(f"generated_tracks={self.generated_tracks}: must be between 0 and {HELD_OUT_SEEDS[0]}")
         self._check_senses()
         if self.generated_tracks:
@@ -88,7 +88,7 @@ class TrackManiaTask(Driving):
         else:
             chosen = self.tracks if self.tracks is not None else [self.track or DEFAULT_TRACK]
             if not chosen:
-                raise ValueError("tracks=[]: at least one track is needed")
+                raise ValueError("tracks=[]: must hold at least one track")
             names = [str(name) for name in chosen]
             self._tracks = {name: load_track(name) for name in names}
         self._names = names
@@ -102,12 +102,12 @@ class TrackManiaTask(Driving):
 
     @property
     def label(self) -> str:
-        """The track's name, or how many they are."""
+        """The track's name, or the number of tracks."""
         names = [track.name for track in self._tracks.values()]
         return names[0] if len(names) == 1 else f"{len(names)}-tracks"
 
     def make_env(self, *, num_envs: int, first: int = 0, seed: int = 0, device: torch.device | str = "cpu") -> EnvBase:
-        """Cars ``first`` to ``first + num_envs - 1``; a car's races do not depend on the other cars' worker."""
+        """Cars ``first`` to ``first + num_envs - 1``; a car's races do not depend on how workers share the cars."""
         env = TrackManiaEnv(
             num_envs,
             tracks=[self._tracks[name] for name in self._names],
@@ -125,11 +125,11 @@ class TrackManiaTask(Driving):
         return transformed(env, self.transforms)
 
     def env_to_look_at(self, *, num_envs: int = 1) -> EnvBase:
-        """Some cars."""
+        """An environment of ``num_envs`` cars."""
         return self.make_env(num_envs=num_envs, seed=1)
 
     def evaluate(self, policy: TensorDictModuleBase, *, num: int, seed: int) -> list[Row]:
-        """Laps on every track, blind ones last; starts perturbed by a few centimetres and km/h."""
+        """Drive laps on every track, blind ones last; starts are perturbed by a few centimetres and km/h."""
         rows = []
         for name, track in {**self._tracks, **self._blind}.items():
             env = evaluation_env(
