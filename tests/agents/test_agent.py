@@ -1,4 +1,4 @@
-"""What a trained agent is used for: the managed face, loading, exporting, and the scripts around a run."""
+"""What a trained agent is used for: training, loading, exporting, and the scripts around a run."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tm_torchrl import FQF, IQN, QRDQN
 from tm_torchrl.agents import load_agent
 from tm_torchrl.agents.export import GreedyPolicy, disagreements, export_policy, visited_states
 from tm_torchrl.trainers.loop import INTERRUPTED
-from tm_torchrl.trainers.managed import ManagedAgent
 from tm_torchrl.trainers.summary import Summary, summary_text
+from tm_torchrl.trainers.trainable import TrainableAgent
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 ROW = {"task": "CartPole-v1", "return_mean": 1.0, "num_episodes": 2}
@@ -34,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("kind", [IQN, QRDQN, FQF])
-def test_any_of_the_family_trains_evaluates_saves_and_loads(kind: type[ManagedAgent], tmp_path: Path) -> None:
+def test_any_of_the_family_trains_evaluates_saves_and_loads(kind: type[TrainableAgent], tmp_path: Path) -> None:
     settings = [*(s for s in CARTPOLE[1:]), "replay.cut_at_exploration=false"]
     agent = kind("CartPole-v1", settings=settings, folder=tmp_path / "run")
     agent.train(frames=1024, is_quiet=True)
@@ -54,7 +54,7 @@ def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 
 def test_unknown_tasks_and_untrained_agents_are_explained(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="task='hilside': neither a track"):
+    with pytest.raises(ValueError, match="task='hilside': must be a track"):
         IQN("hilside")
     with pytest.raises(RuntimeError, match=r"call train\(\) first"):
         IQN("oval", settings=TINY).save(tmp_path / "x")

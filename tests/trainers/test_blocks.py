@@ -74,7 +74,7 @@ def test_every_exploration_has_a_draw_for_each_block(exploration: str, per_block
         (["exploration.per_block=true"], "per_block=true: the network decides single actions"),
         (
             [*BLOCKS, "exploration=epsilon", "exploration.per_block=true", "+exploration.mean_steps=4"],
-            "per_block=true, mean_steps=4: held actions fill whole blocks anyway",
+            "per_block=true, mean_steps=4: held actions always fill whole blocks",
         ),
         (
             [
@@ -84,7 +84,7 @@ def test_every_exploration_has_a_draw_for_each_block(exploration: str, per_block
                 "exploration.epsilon=null",
                 "exploration.per_block=true",
             ],
-            "per_block=true, epsilon=null: noise alone draws no actions",
+            "per_block=true: needs random actions, but epsilon=null",
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

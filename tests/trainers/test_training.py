@@ -149,7 +149,7 @@ def test_a_resumed_run_keeps_its_own_settings(tmp_path: Path) -> None:
     quiet([*DRIVE, "total_frames=256", "seed=7"], run)
     summary = quiet(["total_frames=320", f"resume='{run}'"], run)
     assert (summary.frames, summary.settings["seed"], summary.settings["env"]["track"]) == (320, 7, "oval")
-    with pytest.raises(ConfigError, match="a resumed run keeps its own settings"):
+    with pytest.raises(ConfigError, match="experiment=cartpole_iqn: a resumed run"):
         quiet(["experiment=cartpole_iqn", f"resume='{run}'"], run)
 
 
@@ -196,7 +196,7 @@ def test_a_full_disk_costs_messages_but_not_the_run(tmp_path: Path, monkeypatch:
     text = "\n".join(said)
     assert text.count("metrics could not be written") == 1
     assert "an evaluation could not be written" in text
-    assert "the checkpoints before are untouched" in text
+    assert "earlier checkpoints are untouched" in text
     assert "the replay could not be saved" in text
     assert Checkpoints(run / "checkpoints").load()[1]["frames"] == before == 256
 

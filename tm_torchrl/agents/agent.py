@@ -1,4 +1,4 @@
-"""A trained agent: acts, explains its actions, drives laps."""
+"""A trained agent: it acts, evaluates its actions and drives laps."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Observation = Tensor | np.ndarray | Mapping[str, Tensor | np.ndarray]
 
 
 class Agent:
-    """A network with the task that it was made for.
+    """An actor with the task that it was made for.
 
     Args:
         settings: Settings of the run.
-        task: What it drives.
+        task: The task.
         actor: Acts greedily.
-        facts: Facts of the checkpoint that the weights come from.
+        facts: Facts of the checkpoint with the weights.
 
     Examples:
         >>> from tm_torchrl.settings import compose_settings
@@ -78,13 +78,13 @@ class Agent:
 
         Args:
             observation: ``[*B, F]``, or a mapping with all keys that the network reads.
-            fractions: Where to look, ``[N]`` in (0, 1), for networks that take them; midpoints, or what the network
-                proposes, by default.
+            fractions: Fractions ``[N]`` in (0, 1), for networks that take them; by default midpoints, or those that the
+                network proposes.
         """
         return quantiles_of(self._quantile_actor(), self._batch(observation), fractions=fractions)
 
     def evaluate(self, *, laps: int = 16, seed: int = 0) -> list[Row]:
-        """Drive greedy laps on each track (or episodes); returns a row of results for each.
+        """Drive greedy laps on each track, or play episodes; returns a row of results for each track.
 
         Args:
             laps: Laps on each track, or episodes.
@@ -95,7 +95,7 @@ class Agent:
 
     @torch.no_grad()
     def values_of_actions(self, observations: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Along a drive: quantiles of the actions taken ``[T, N]``, and the mean value of each action ``[T, A]``.
+        """Along a drive: quantiles ``[T, N]`` of the actions taken, and the mean value of each action ``[T, A]``.
 
         Args:
             observations: ``[T, F]``.
@@ -128,7 +128,7 @@ def make_agent(settings: Settings, *, device: str = "cpu") -> Agent:
     """An untrained agent.
 
     Args:
-        settings: A whole configuration.
+        settings: A complete configuration.
         device: Device of the network.
     """
     settings = upgraded(settings)
@@ -148,10 +148,10 @@ def load_agent(
 
     Args:
         run: The run folder.
-        which: ``"best"`` by evaluation, or ``"latest"``; the best of a run without evaluations is its latest.
+        which: ``"best"`` by evaluation, or ``"latest"``; without evaluations both are the latest.
         device: Device of the network.
         env: Changes to the settings of the environment, such as ``{"track": "oval"}``.
-        trust: Packages, besides this one, whose classes the run's settings may name.
+        trust: Other packages whose classes the run's settings may name.
     """
     if which not in ("best", "latest"):
         raise ValueError(f"which={which!r}: must be 'best' or 'latest'")

@@ -1,4 +1,4 @@
-"""The greedy policy as a program of its own: ``torch.export`` or ONNX."""
+"""The greedy policy as a separate program: ``torch.export`` or ONNX."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ActsOnTensors(Protocol):
 
 
 class GreedyPolicy(nn.Module):
-    """Observations in, actions out; plain tensors.
+    """The greedy policy as a function of plain tensors.
 
     Args:
         actor: Acts greedily: a TensorDict module that reads ``in_keys`` and writes ``action``.
@@ -51,7 +51,7 @@ class GreedyPolicy(nn.Module):
 
 
 def visited_states(agent: Agent, number: int) -> list[Tensor]:
-    """Observations that random drives visit, ``[number, ...]`` for each key that the network reads."""
+    """Observations of random drives, ``[number, ...]`` for each key that the network reads."""
     env = agent.task.make_env(num_envs=min(64, number), seed=12_345)
     try:
         steps = env.rollout(-(-number // env.batch_size.numel()), break_when_any_done=False).reshape(-1)[:number]
@@ -61,12 +61,12 @@ def visited_states(agent: Agent, number: int) -> list[Tensor]:
 
 
 def export_policy(policy: GreedyPolicy, states: Sequence[Tensor], path: Path) -> ActingFunction:
-    """Write a ``.pt2`` and read it again.
+    """Write a ``.pt2`` file and load it.
 
     Args:
-        policy: to export.
-        states: examples.
-        path: of the file.
+        policy: The policy.
+        states: Example observations, one tensor per key.
+        path: The file to write.
     """
     batch = torch.export.Dim("batch", min=1, max=65_536)
     shapes = (tuple({0: batch} for _ in states),)
@@ -77,16 +77,16 @@ def export_policy(policy: GreedyPolicy, states: Sequence[Tensor], path: Path) ->
 
 
 def export_onnx(policy: GreedyPolicy, states: Sequence[Tensor], path: Path) -> ActingFunction:
-    """Write a ``.onnx`` and open it with onnxruntime.
+    """Write a ``.onnx`` file and load it with onnxruntime.
 
     Args:
-        policy: to export.
-        states: examples.
-        path: of the file.
+        policy: The policy.
+        states: Example observations, one tensor per key.
+        path: The file to write.
     """
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
-        raise ImportError(f"--onnx: {', '.join(missing)} not installed; pip install onnx onnxscript onnxruntime")
+        raise ImportError(f"--onnx: {', '.join(missing)} not installed; run pip install onnx onnxscript onnxruntime")
     onnxruntime = importlib.import_module("onnxruntime")
     batch = torch.export.Dim("batch", min=1, max=65_536)
     program = torch.onnx.export(
@@ -105,7 +105,7 @@ def export_onnx(policy: GreedyPolicy, states: Sequence[Tensor], path: Path) -> A
 
 
 def disagreements(agent: Agent, act: ActingFunction, states: Sequence[Tensor]) -> int:
-    """In how many states another program acts differently."""
+    """The number of states in which another program acts differently."""
     seen = dict(zip([str(key) for key in agent.task.in_keys], states, strict=True))
     ours, theirs = agent.predict(seen), act(states)
     return int((ours != theirs).reshape(len(ours), -1).any(-1).sum())

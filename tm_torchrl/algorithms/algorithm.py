@@ -1,4 +1,4 @@
-"""The protocol of an algorithm: what acts, what remembers, what learns.
+"""The protocol of an algorithm: its policy, its memory and its learner.
 
 The loop, the hooks, the checkpoint, the evaluation, the export and the command line know only these protocols. A new
 algorithm is a class that composes its parts, a YAML in ``configs/algorithm/``, and its tests.
@@ -41,18 +41,15 @@ class UpdatesNetworks(Protocol):
 class Algorithm(Protocol):
     """A learning algorithm.
 
-    The class of an algorithm is named by ``algorithm._target_``. Its constructor takes the task, ``device``, ``seed``
-    and ``log`` by keyword, and further those settings and groups of settings whose names its parameters have, with
-    all objects constructed (``_partial_: true`` gives functions that wait for more arguments). Its static method
-    ``make_actor`` takes the task and settings in the same way and returns an actor without the rest, which is enough
-    to evaluate a saved run.
+    ``algorithm._target_`` names its class. The constructor takes the task, ``device`` and ``log``, and the settings and
+    groups of settings that have the names of its other parameters, such as ``seed``, with all objects constructed
+    (``_partial_: true`` gives functions that wait for more arguments). The static method ``make_actor`` takes the task
+    and settings in the same way and returns only the actor, which is enough to evaluate a saved run.
 
     Attributes:
         actor: Acts greedily: reads the task's ``in_keys``, writes ``action``. It is evaluated, saved and exported.
         policy: Acts with exploration. Collectors copy it; attributes ``carried_keys`` of its modules name what it hands
             from one step to the next, such as a hidden state.
-        memory: Turns collected steps into batches.
-        learner: Learns from these batches.
     """
 
     actor: TensorDictModuleBase
@@ -60,12 +57,12 @@ class Algorithm(Protocol):
 
     @property
     def memory(self) -> Memory:
-        """What remembers."""
+        """Turns collected steps into batches."""
         ...
 
     @property
     def learner(self) -> UpdatesNetworks:
-        """What learns."""
+        """Learns from the batches."""
         ...
 
     def schedules(self) -> Schedules:
@@ -90,7 +87,7 @@ class Algorithm(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """What is not in the actor, the policy, the memory and the learner."""
+        """State beyond that of the actor, the policy, the memory and the learner."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Actors that explore as their schedules say."""
+"""Exploring policies of a quantile actor."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ScheduleLike = float | Schedule | Sequence[Any]
 
 
 class ExploringPolicy:
-    """A policy, and the schedules of its exploration.
+    """A policy with the schedules of its exploration.
 
     Args:
-        module: acts; writes ``action`` and ``is_greedy``.
-        schedules: by name, each with the module whose attribute ``epsilon`` it sets.
+        module: Acts; writes ``action`` and ``is_greedy``.
+        schedules: Schedules by name, each with the module whose attribute ``epsilon`` it sets.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ def epsilon_greedy(
     """A random action with probability epsilon.
 
     Args:
-        actor: acts.
-        epsilon: number or schedule.
-        mean_steps: for which a random action is held.
-        per_block: explore all slots of an action block or none; held actions always fill whole blocks.
-        speed: of the schedule.
+        actor: Acts greedily.
+        epsilon: A number or a schedule.
+        mean_steps: Mean number of steps for which a random action is held.
+        per_block: Whether to explore all slots of an action block or none; held actions always fill whole blocks.
+        speed: Multiplies the frames of the schedule.
     """
     _refuse_noise(actor)
     _refuse_single_actions(actor, per_block)
@@ -64,16 +64,16 @@ def epsilon_boltzmann(
     per_block: bool = False,
     speed: float = 1.0,
 ) -> ExploringPolicy:
-    """The Linesight agent's: random with probability epsilon, the best of perturbed values with another.
+    """Linesight's exploration: random actions, and the best of perturbed values.
 
     Args:
-        actor: acts.
-        epsilon: number or schedule.
-        perturbed: the other probability, of those steps that are not random.
-        scale: of the perturbation, in units of value.
-        mean_steps: for which a random action is held.
-        per_block: explore all slots of an action block or none; held actions always fill whole blocks.
-        speed: of the schedules.
+        actor: Acts greedily.
+        epsilon: A number or a schedule.
+        perturbed: Probability of perturbed values in steps without a random action; a number or a schedule.
+        scale: Scale of the perturbation, in units of value.
+        mean_steps: Mean number of steps for which a random action is held.
+        per_block: Whether to explore all slots of an action block or none; held actions always fill whole blocks.
+        speed: Multiplies the frames of the schedules.
     """
     _refuse_noise(actor)
     _refuse_single_actions(actor, per_block)
@@ -96,14 +96,14 @@ def boltzmann(
     per_block: bool = False,
     speed: float = 1.0,
 ) -> ExploringPolicy:
-    """A draw from the softmax of the values, with a probability that may follow a schedule.
+    """Actions drawn from the softmax of their values.
 
     Args:
-        actor: acts.
-        temperature: in units of value.
-        epsilon: how often; 1 always.
-        per_block: explore all slots of an action block or none.
-        speed: of the schedule.
+        actor: Acts greedily.
+        temperature: Temperature of the softmax, in units of value.
+        epsilon: Probability of a draw instead of the greedy action; a number or a schedule.
+        per_block: Whether to explore all slots of an action block or none.
+        speed: Multiplies the frames of the schedule.
     """
     _refuse_noise(actor)
     _refuse_single_actions(actor, per_block)
@@ -122,16 +122,16 @@ def noisy(
     per_block: bool = False,
     speed: float = 1.0,
 ) -> ExploringPolicy:
-    """Noisy layers, and epsilon on top, which BTR lets end.
+    """Noisy layers, with random actions on top, which end in BTR.
 
     Args:
-        actor: with noisy layers.
-        epsilon: number or schedule; ``None`` for noise alone.
-        mean_steps: for which a random action is held.
-        every: steps between draws of noise.
-        per_car: noise of its own for each car, instead of one draw for all.
-        per_block: explore all slots of an action block with a random action, or none.
-        speed: of the schedule.
+        actor: Acts greedily, with noisy layers.
+        epsilon: A number or a schedule; ``None`` for only noise.
+        mean_steps: Mean number of steps for which a random action is held.
+        every: Steps between draws of noise.
+        per_car: Whether to draw separate noise for each car.
+        per_block: Whether to explore all slots of an action block or none.
+        speed: Multiplies the frames of the schedule.
     """
     noise = NoisyExploration(actor, every=every, per_car=per_car)
     _refuse_single_actions(actor, per_block)
@@ -139,7 +139,7 @@ def noisy(
     if epsilon is None:
         if per_block or mean_steps > 1:
             given = "per_block=true" if per_block else f"mean_steps={mean_steps}"
-            raise ValueError(f"{given}, epsilon=null: noise alone draws no actions; give epsilon, or leave it out")
+            raise ValueError(f"{given}: needs random actions, but epsilon=null; set epsilon or leave it out")
         return ExploringPolicy(noise, {})
     explore = EpsilonGreedy(1.0, mean_steps=mean_steps, per_block=per_block)
     schedule = make_schedule(epsilon, name="exploration.epsilon", speed=speed)
@@ -147,25 +147,22 @@ def noisy(
 
 
 def _refuse_noise(actor: QuantileActor) -> None:
-    """Exploration by actions alone leaves noisy layers with one noise for ever."""
     if is_noisy(actor):
         raise ValueError(
-            "the network has noisy layers, but this exploration never draws their noise; give exploration=noisy (with "
-            "exploration.epsilon, if wanted), or objective.network.linear=linear"
+            "the network has noisy layers, but this exploration never draws their noise; use exploration=noisy (with "
+            "exploration.epsilon for random actions too), or objective.network.linear=linear"
         )
 
 
 def _refuse_held_blocks(mean_steps: float, per_block: bool) -> None:
-    """Two words for one thing."""
     if per_block and mean_steps > 1:
         raise ValueError(
-            f"per_block=true, mean_steps={mean_steps}: held actions fill whole blocks anyway; leave one of them out"
+            f"per_block=true, mean_steps={mean_steps}: held actions always fill whole blocks; set only one of them"
         )
 
 
 def _refuse_single_actions(actor: QuantileActor, per_block: bool) -> None:
-    """One draw for a block needs blocks."""
     if per_block and actor.quantile_module.network.num_slots is None:
         raise ValueError(
-            "per_block=true: the network decides single actions; give blocks (env.action_block=5), or per_block=false"
+            "per_block=true: the network decides single actions; use env.action_block=5 or per_block=false"
         )

@@ -15,7 +15,7 @@ from tm_torchrl.settings.targets import find_target
 from tm_torchrl.tasks.task import Task
 
 Settings = Mapping[str, Any]
-GIVEN = ("task", "device", "log")  # parameters that are not settings
+GIVEN = ("task", "device", "log")  # parameters that never come from settings
 
 
 def make_algorithm(
@@ -25,10 +25,10 @@ def make_algorithm(
     device: torch.device | str = "cpu",
     log: Callable[[str], None] = lambda message: None,
 ) -> Algorithm:
-    """The algorithm that ``algorithm._target_`` names, with the groups of settings that it has parameters for.
+    """The algorithm that ``algorithm._target_`` names, with the settings that it has parameters for.
 
     Args:
-        settings: A whole configuration.
+        settings: A complete configuration.
         task: What is trained on.
         device: Device of the networks.
         log: Takes messages.
@@ -41,10 +41,10 @@ def make_algorithm(
 
 
 def make_actor(settings: Settings, task: Task, *, device: torch.device | str = "cpu") -> TensorDictModuleBase:
-    """The actor of the algorithm, untrained.
+    """The untrained actor of the algorithm.
 
     Args:
-        settings: A whole configuration.
+        settings: A complete configuration.
         task: What is trained on.
         device: Device of the network.
     """

@@ -1,4 +1,4 @@
-"""Which precision is faster here: a short probe."""
+"""A short probe of which precision is faster on this machine."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from tensordict import TensorDictBase
 
 from tm_torchrl.algorithms.learner import Learner
 
-FASTER_BY = 1.1  # bfloat16 must be worth its rounding
+FASTER_BY = 1.1  # bfloat16 must be worth its rounding errors
 
 
 def probe_precision(
     make_learner: Callable[[str], Learner], batch: TensorDictBase, *, seconds: float = 2.0
 ) -> tuple[str, dict[str, float]]:
-    """The faster of float32 and bfloat16, and the updates per second of both, in turns.
+    """Measure alternately whether updates are faster in float32 or in bfloat16.
 
     Args:
-        make_learner: builds a throw-away learner of a given precision.
-        batch: of the size that will be learnt from.
-        seconds: for both together.
+        make_learner: Makes a learner of a given precision, which the probe trains and drops.
+        batch: A batch of the size that will be learnt from.
+        seconds: Duration of the probe.
 
     Returns:
-        ``"bfloat16"`` if it is at least 1.1 times as fast, else ``"float32"``; and the rates.
+        ``"bfloat16"`` if it is more than 1.1 times as fast, else ``"float32"``; and the updates per second of both.
     """
     with torch.random.fork_rng():
         learners = {name: make_learner(name) for name in ("float32", "bfloat16")}

@@ -1,4 +1,4 @@
-"""The quantile family: IQN, QR-DQN, FQF and non-crossing quantiles, and DQN as their one-quantile relative."""
+"""The quantile family: IQN, QR-DQN, FQF and non-crossing quantiles; and DQN, which has one quantile."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tm_torchrl.settings.construct import ConfigError, Later, named, refuse_give
 from tm_torchrl.settings.schedules import make_schedule
 from tm_torchrl.tasks.task import Task
 
-NUM_STATES = 256  # of the diagnostics
+NUM_STATES = 256  # that diagnostics are measured on
 Number = float | Sequence[Any]
 _GIVEN_TO_ESTIMATORS = ("evaluate", "num_fractions", "is_one_hot", "gamma", "device")
 
@@ -34,8 +34,8 @@ _GIVEN_TO_ESTIMATORS = ("evaluate", "num_fractions", "is_one_hot", "gamma", "dev
 class QuantileAlgorithm:
     """Off-policy learning of quantiles from a replay.
 
-    Parameters named like groups of settings take what ``construct`` makes of them: functions that wait for the
-    arguments that are only known here.
+    The parts are functions that wait for the arguments that are only known here: ``construct`` makes them from settings
+    with ``_partial_: true``, and ``functools.partial`` does too.
 
     Args:
         task: What is trained on.
@@ -148,7 +148,7 @@ class QuantileAlgorithm:
         return found
 
     def metrics(self) -> dict[str, float]:
-        """Counts of updates, the size of the replay, and the loss of held-out transitions if there are any."""
+        """Counts of updates, numbers of the replay, and the loss of held-out transitions if there are any."""
         found = {
             "updates": float(self.learner.num_updates),
             "skipped_updates": float(self.learner.num_skipped),
@@ -161,7 +161,7 @@ class QuantileAlgorithm:
         return found
 
     def measure(self) -> dict[str, float]:
-        """Diagnostics of the network on states from the replay, the same ones all through a run."""
+        """Diagnostics of the network on states from the replay, which stay the same during a run."""
         diagnostics = self.look_inside()
         return {} if diagnostics is None else diagnostics.measure()
 
@@ -174,7 +174,7 @@ class QuantileAlgorithm:
         return self.diagnostics
 
     def explain(self, observations: Tensor, actions: Tensor) -> dict[str, Tensor]:
-        """Quantiles of the actions taken ``[T, N]``, and the mean value of each action ``[T, A]``.
+        """Quantiles ``[T, N]`` of the actions taken, and the mean value of each action ``[T, A]``.
 
         Args:
             observations: ``[T, F]``.
@@ -205,7 +205,7 @@ class QuantileAlgorithm:
         self.memory.set_gamma(value)
 
     def _faster_precision(self, log: Callable[[str], None]) -> str:
-        """The faster precision in a probe of 2 s with a network of the same shape."""
+        """The faster precision for updates of a network of the same shape."""
         device = next(self.actor.parameters()).device
         with torch.random.fork_rng():
             actor = self.make_actor(self.task, objective=self._parts["objective"], device=device)
@@ -219,12 +219,12 @@ class QuantileAlgorithm:
 
 
 def explain(actor: QuantileActor, observations: Tensor, actions: Tensor) -> dict[str, Tensor]:
-    """Along a drive: quantiles of the actions taken ``[T, N]``, and the mean value of each action ``[T, A]``.
+    """Along a drive: quantiles ``[T, N]`` of the actions taken, and the mean value of each action ``[T, A]``.
 
     For action blocks the quantiles are those of the slots' sum, and the values those of the first slot.
 
     Args:
-        actor: Its network reads the floats only.
+        actor: An actor whose network reads only the floats.
         observations: ``[T, F]``.
         actions: ``[T]`` or ``[T, S]``.
     """
@@ -244,12 +244,12 @@ def quantiles_of(actor: QuantileActor, batch: TensorDict, *, fractions: Tensor |
     Args:
         actor: Holds the network.
         batch: Observations.
-        fractions: Where to look, ``[N]`` in (0, 1), for networks that take them; midpoints, or what the network
-            proposes, by default.
+        fractions: Fractions ``[N]`` in (0, 1), for networks that take them; by default midpoints, or those that the
+            network proposes.
     """
     module = actor.quantile_module
     if fractions is not None and not module.takes_fractions:
-        raise ValueError(f"fractions: a {type(module.network).__name__} has fixed fractions; leave them out")
+        raise ValueError(f"fractions: {type(module.network).__name__} has fixed fractions; leave them out")
     if fractions is None and module.takes_fractions and not isinstance(module.network.source, FractionProposal):
         fractions = midpoints(actor.num_fractions)
     device = next(actor.parameters()).device

@@ -1,4 +1,4 @@
-"""Transitions of random actions: stand-ins for real ones, to time updates with."""
+"""Transitions of random actions, to time updates with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tm_torchrl.tasks.task import Task
 
 
 def random_transitions(task: Task, *, size: int, device: torch.device) -> TensorDict:
-    """Transitions of random actions, repeated to a size: right shapes, right kinds of numbers."""
+    """A batch of ``size`` transitions of random actions; a few real ones are repeated."""
     env = task.env_to_look_at(num_envs=min(task.num_envs, size))
     try:
         steps = env.rollout(2, break_when_any_done=False).reshape(-1)

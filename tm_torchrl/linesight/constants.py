@@ -1,4 +1,4 @@
-"""The constants that a Linesight or rulka network normalises its floats with; its weights do not hold them."""
+"""The constants that normalise the floats of a Linesight or rulka network; its weights do not hold them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tm_torchrl.linesight.weights import WeightsError
 from tm_torchrl.modules import Normalize
 from tm_torchrl.world.observation import observation_constants, observation_layout
 
-RULKA_DAMPER_SCALE = 0.5  # the Linesight agent has 0.06
-NUM_OTHERS = 164  # floats that are no previous actions: 4 for each of those
+RULKA_DAMPER_SCALE = 0.5  # Linesight has 0.06
+NUM_OTHERS = 164  # floats besides those of previous actions, which are 4 per action
 _NAMES = ("float_inputs_mean", "float_inputs_std")
 _TABLES = ("waypoint_mean_40cp", "waypoint_std_40cp")
 
 
 def num_previous_actions(num_inputs: int) -> int:
-    """How many previous actions a vector of so many floats holds.
+    """The number of previous actions in a vector of so many floats.
 
     >>> num_previous_actions(184), num_previous_actions(264)
     (5, 25)
@@ -30,17 +30,17 @@ def num_previous_actions(num_inputs: int) -> int:
     num, rest = divmod(num_inputs - NUM_OTHERS, 4)
     if rest or num < 1:
         raise WeightsError(
-            f"float_feature_extractor.0.weight reads {num_inputs} floats; with 40 points ahead and n previous actions "
-            f"they are {NUM_OTHERS} + 4n: 184 or 264; other vectors cannot be read"
+            f"float_feature_extractor.0.weight: reads {num_inputs} floats; must be {NUM_OTHERS} + 4n, such as 184 or "
+            "264, for 40 points ahead and n previous actions"
         )
     return num
 
 
 def find_constants(weights: str | Path) -> Path | None:
-    """The file of constants that belongs to a weights file where Linesight and rulka have put it.
+    """The file of constants of a weights file, in the places where Linesight and rulka keep it; ``None`` if absent.
 
     Args:
-        weights: ``save/RUN/weights1.torch``.
+        weights: The weights file, ``save/RUN/weights1.torch``.
     """
     folder = Path(weights).resolve().parent
     places = [folder / "config_snapshot.yaml"]
@@ -49,12 +49,12 @@ def find_constants(weights: str | Path) -> Path | None:
 
 
 def read_constants(path: str | Path | None, *, num_inputs: int) -> Normalize:
-    """The first layer of the network.
+    """The first layer of the network, which normalises the floats.
 
     Args:
-        path: Linesight's ``state_normalization.py`` (read as text, never run) or rulka's ``config_snapshot.yaml``;
-            ``None`` for this project's own constants, whose points ahead are straight lines through theirs.
-        num_inputs: F.
+        path: Linesight's ``state_normalization.py`` (parsed, never run) or rulka's ``config_snapshot.yaml``;
+            ``None`` for this project's own constants, whose values for the points ahead are linear fits of theirs.
+        num_inputs: Number of floats F.
     """
     if path is None:
         mean, scale = observation_constants(num_previous_actions(num_inputs))
@@ -62,25 +62,25 @@ def read_constants(path: str | Path | None, *, num_inputs: int) -> Normalize:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise WeightsError(f"{path} could not be read ({error}); give state_normalization.py or its YAML") from None
+        raise WeightsError(f"{path}: cannot be read ({error}); give state_normalization.py or its YAML") from None
     is_python = Path(path).suffix == ".py"
     mean, scale = _linesight(text, path) if is_python else _rulka(text, path, num_inputs)
     for name, values in zip(_NAMES, (mean, scale), strict=True):
         if len(values) != num_inputs:
-            raise WeightsError(f"{path}: {name} has {len(values)} numbers, the network reads {num_inputs} floats")
+            raise WeightsError(f"{path}: {name} has {len(values)} numbers, but the network reads {num_inputs} floats")
         if not np.isfinite(values).all():
-            raise WeightsError(f"{path}: {name} holds numbers that are not finite")
+            raise WeightsError(f"{path}: {name} has numbers that are not finite")
     if not (scale > 0).all():
-        raise WeightsError(f"{path}: {_NAMES[1]}[{int(np.argmin(scale))}]={scale.min():g}; scales are positive")
+        raise WeightsError(f"{path}: {_NAMES[1]}[{int(np.argmin(scale))}]={scale.min():g}: must be positive")
     return Normalize(torch.from_numpy(mean), torch.from_numpy(scale))
 
 
 def _linesight(text: str, path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Two lists of numbers, out of the source's syntax tree."""
+    """The two lists of numbers, read from the syntax tree of the file."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError) as error:
-        raise WeightsError(f"{path} is no Python file ({error})") from None
+        raise WeightsError(f"{path}: is not a Python file ({error})") from None
     found: dict[str, np.ndarray] = {}
     for node in tree.body:
         if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
@@ -91,22 +91,22 @@ def _linesight(text: str, path: str | Path) -> tuple[np.ndarray, np.ndarray]:
             try:
                 found[name] = _vector(ast.literal_eval(value), f"{path}: {name}")
             except (ValueError, TypeError, SyntaxError):
-                raise WeightsError(f"{path}: {name} is no list of plain numbers; write them out") from None
+                raise WeightsError(f"{path}: {name} is not a list of plain numbers; write the numbers out") from None
     missing = [name for name in _NAMES if name not in found]
     if missing:
-        raise WeightsError(f"{path} does not set {' and '.join(missing)}; give Linesight's state_normalization.py")
+        raise WeightsError(f"{path}: does not set {' and '.join(missing)}; give Linesight's state_normalization.py")
     return found[_NAMES[0]], found[_NAMES[1]]
 
 
 def _rulka(text: str, path: str | Path, num_inputs: int) -> tuple[np.ndarray, np.ndarray]:
-    """The table of points ahead from the configuration; the rest is fixed."""
+    """The constants of the points ahead from the configuration; all others are fixed."""
     try:
         settings: Any = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise WeightsError(f"{path} is no YAML file ({' '.join(str(error).split())})") from None
+        raise WeightsError(f"{path}: is not a YAML file ({' '.join(str(error).split())})") from None
     table = settings.get("state_normalization") if isinstance(settings, dict) else None
     if not isinstance(table, dict) or any(name not in table for name in _TABLES):
-        raise WeightsError(f"{path} has no state_normalization with {' and '.join(_TABLES)}; give config_snapshot.yaml")
+        raise WeightsError(f"{path}: no state_normalization with {' and '.join(_TABLES)}; give config_snapshot.yaml")
     num = num_previous_actions(num_inputs)
     layout = observation_layout(num)
     ahead = layout["zones_ahead"]
@@ -114,7 +114,7 @@ def _rulka(text: str, path: str | Path, num_inputs: int) -> tuple[np.ndarray, np
     for values, name in zip(observation_constants(num), _TABLES, strict=True):
         found = _vector(table[name], f"{path}: {name}")
         if len(found) != ahead.stop - ahead.start:
-            raise WeightsError(f"{path}: {name} has {len(found)} numbers; {ahead.stop - ahead.start} are wanted")
+            raise WeightsError(f"{path}: {name} has {len(found)} numbers; must have {ahead.stop - ahead.start}")
         values[ahead] = found
         vectors.append(values)
     vectors[1][layout["wheel_damper"]] = RULKA_DAMPER_SCALE
@@ -125,7 +125,7 @@ def _vector(values: Sequence[float], name: str) -> np.ndarray:
     try:
         found = np.asarray(values, np.float32)
     except (ValueError, TypeError):
-        raise WeightsError(f"{name} is no list of numbers") from None
+        raise WeightsError(f"{name} is not a list of numbers") from None
     if found.ndim != 1:
-        raise WeightsError(f"{name} is no list of numbers")
+        raise WeightsError(f"{name} is not a list of numbers")
     return found

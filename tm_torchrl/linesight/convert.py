@@ -1,4 +1,4 @@
-"""From a weights file of Linesight or rulka to a run folder that can be evaluated, watched and trained on."""
+"""From a weights file of Linesight or rulka to a run folder that can be evaluated, watched and resumed."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from tm_torchrl.tasks.task import make_task
 from tm_torchrl.trainers.run import make_training
 from tm_torchrl.world.actions import NUM_ACTIONS
 
-LARGEST_DIFFERENCE = 1e-4  # of the values' spread; sums in another order differ by 1e-6
-GOING_ON = ("exploration.epsilon=0.03", "exploration.perturbed=0.03", "learning_rate=5e-5", "gamma=1.0")
+LARGEST_DIFFERENCE = 1e-4  # share of the values' spread; another order of summation differs by 1e-6
+RESUMED = ("exploration.epsilon=0.03", "exploration.perturbed=0.03", "learning_rate=5e-5", "gamma=1.0")
 _NETWORK = "quantile_module.network."
 _TARGET = "target_value_network_params."
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What came of a weights file.
+    """The result of an import.
 
     Args:
-        folder: of the run.
-        shape: sizes of the network.
-        difference: greatest one of our values from the original's, as a share of their spread.
-        constants: file that the floats are normalised with; ``None`` for this project's own constants.
+        folder: The run folder.
+        shape: Sizes of the network.
+        difference: Greatest difference of our values from the original's, as a share of their spread.
+        constants: The file of constants that normalise the floats; ``None`` for this project's own.
     """
 
     folder: Path
@@ -61,35 +61,34 @@ def import_linesight(
     image_size: tuple[int, int] | None = None,
     settings: Sequence[str] = (),
 ) -> Imported:
-    """Write a run folder whose network has the weights of a file; the file is never run.
+    """Write a run folder whose network has the weights of a file; no code in the file is run.
 
-    Training that goes on there (``resume=FOLDER``) begins with little exploration and the last learning rate of the
-    original; optimiser and replay are new.
+    Training can continue there (``resume=FOLDER``) with little exploration and the last learning rate of the original;
+    optimiser and replay are new.
 
     Args:
-        weights: ``weights1.torch``.
-        folder: to write; must not exist.
-        target: ``weights2.torch``, of the target network; ``None`` for the online network's.
-        constants: ``state_normalization.py`` or ``config_snapshot.yaml``; ``None`` to look around the weights.
-        with_own_constants: take this project's own instead.
-        image_size: (H, W) of unusual images.
-        settings: further ones of the run, such as ``["env.track=oval"]``.
+        weights: The file ``weights1.torch``.
+        folder: The run folder to write; must not exist.
+        target: The file ``weights2.torch`` of the target network; ``None`` for the weights of the online network.
+        constants: ``state_normalization.py`` or ``config_snapshot.yaml``; ``None`` to search near the weights.
+        with_own_constants: Whether to use this project's own constants instead.
+        image_size: (H, W) of images of unusual size.
+        settings: Further settings of the run, such as ``["env.track=oval"]``.
     """
     if Path(folder).exists():
-        raise WeightsError(f"{folder} exists; give a folder that does not")
+        raise WeightsError(f"{folder}: exists; give a new folder")
     found = read_linesight(weights)
     shape = linesight_shape(found, image_size=image_size)
     if shape.num_actions != NUM_ACTIONS:
-        raise WeightsError(f"A_head.2.weight has {shape.num_actions} actions; {NUM_ACTIONS} are known")
-    behind = found if target is None else read_linesight(target)
-    if target is not None and linesight_shape(behind, image_size=image_size) != shape:
-        raise WeightsError(f"{target} is of a network of other sizes than {weights}; give both of one run")
+        raise WeightsError(f"A_head.2.weight: has {shape.num_actions} actions; must have {NUM_ACTIONS}")
+    other = found if target is None else read_linesight(target)
+    if target is not None and linesight_shape(other, image_size=image_size) != shape:
+        raise WeightsError(f"{target}: has other sizes than {weights}; give two files of the same run")
     path = Path(constants) if constants is not None else None if with_own_constants else find_constants(weights)
     if path is None and not with_own_constants:
         raise WeightsError(
-            f"{weights}: no state_normalization.py (Linesight) or config_snapshot.yaml (rulka) was found around it, "
-            "and the network needs the constants in it; give --constants FILE, or --own-constants to accept this "
-            "project's, which are near"
+            f"{weights}: found no constants near it: state_normalization.py (Linesight) or config_snapshot.yaml "
+            "(rulka); give --constants FILE, or --own-constants to use this project's, which are similar"
         )
     normalize = read_constants(path, num_inputs=shape.num_inputs)
     network = make_network(shape, normalize=normalize)
@@ -97,26 +96,26 @@ def import_linesight(
     difference = greatest_difference(network, found, shape)
     if not difference < LARGEST_DIFFERENCE:
         raise WeightsError(
-            f"{weights}: our values differ from the original's by {difference:.1e} of their spread; nothing was written"
+            f"{weights}: our values differ from the original's by {difference:.1e} of their spread; no run was written"
         )
     if shape.image_size not in (None, IMAGE_SHAPE[1:]):
         raise WeightsError(
-            f"{weights}: read, and its values equal the original's ({difference:.0e}), but it sees images of "
-            f"{shape.image_size[0]} x {shape.image_size[1]} where environments here give {IMAGE_SHAPE[1]} x "
-            f"{IMAGE_SHAPE[2]}; train the original with w_downsized and h_downsized of {IMAGE_SHAPE[1]}, as rulka does"
+            f"{weights}: reads images of {shape.image_size[0]} x {shape.image_size[1]}, but environments here have "
+            f"{IMAGE_SHAPE[1]} x {IMAGE_SHAPE[2]}; train the original with w_downsized and h_downsized of "
+            f"{IMAGE_SHAPE[1]}, as rulka does (its values equal the original's, to {difference:.0e})"
         )
-    overrides = [*_settings(shape), *GOING_ON, *settings]
-    _write(Path(folder), overrides, dict(network.state_dict()), to_our_weights(behind), source=Path(weights))
+    overrides = [*_settings(shape), *RESUMED, *settings]
+    _write(Path(folder), overrides, dict(network.state_dict()), to_our_weights(other), source=Path(weights))
     return Imported(folder=Path(folder), shape=shape, difference=difference, constants=path)
 
 
 def _normalizers(shape: LinesightShape, normalize: Normalize) -> dict[str, Tensor]:
-    room = "encoder" if shape.image_size is None else "encoder.floats"
-    return {f"{room}.normalize.{name}": value for name, value in normalize.state_dict().items()}
+    part = "encoder" if shape.image_size is None else "encoder.floats"
+    return {f"{part}.normalize.{name}": value for name, value in normalize.state_dict().items()}
 
 
 def _settings(shape: LinesightShape) -> list[str]:
-    """Of the run, as the network's sizes say them."""
+    """Settings of the run for the sizes of the network."""
     image = ["network=classic"] if shape.image_size is not None else ["network=mlp", "env.pixels=false"]
     return [
         "experiment=linesight",
@@ -129,9 +128,9 @@ def _settings(shape: LinesightShape) -> list[str]:
 
 
 def _write(
-    folder: Path, overrides: Sequence[str], online: dict[str, Tensor], behind: dict[str, Tensor], *, source: Path
+    folder: Path, overrides: Sequence[str], online: dict[str, Tensor], target: dict[str, Tensor], *, source: Path
 ) -> None:
-    """Settings, a checkpoint to go on from, and the weights that evaluations take."""
+    """Write settings, a checkpoint to resume, and the best weights, which evaluations use."""
     wanted = compose_settings(overrides)
     task = make_task(wanted)
     training = make_training({**wanted, "precision": "float32"}, task)
@@ -142,13 +141,13 @@ def _write(
         if wrong or len(ours) != len(online):
             shown = ", ".join(wrong) or ", ".join(online.keys() - ours.keys())
             raise WeightsError(
-                f"the settings of the run make another network than the weights' ({shown}); leave the settings of "
-                "network, objective.network and env.pixels as they are"
+                f"settings: make another network than that of the weights ({shown}); do not change network, "
+                "objective.network and env.pixels"
             )
         training.algorithm.actor.load_state_dict({_NETWORK + name: value for name, value in online.items()})
         state = training.state_dict()
         loss = state["learner"]["loss"]
-        for name, value in {**online, **behind}.items():
+        for name, value in {**online, **target}.items():
             loss[_TARGET + _NETWORK + name] = value
         run = RunFolder(folder)
         run.write_config(yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True))

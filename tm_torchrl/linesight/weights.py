@@ -1,4 +1,4 @@
-"""Weights of the Linesight agent and of rulka: what they hold, what they compute, and as weights of our network.
+"""Weights of Linesight and rulka: their sizes, what they compute, and their conversion to weights of our network.
 
 Shapes: B batch, N fractions, F floats, E cosines, D features, A actions, H and W pixels.
 """
@@ -18,7 +18,7 @@ from tm_torchrl.modules import MLPIQNetwork, Normalize, PixelEncoder
 
 CONVOLUTIONS = {"img_head.0": 2, "img_head.2": 2, "img_head.4": 2, "img_head.6": 1}  # strides
 FLOATS = ("float_feature_extractor.0", "float_feature_extractor.2")
-LAYERS = {  # theirs, and ours
+LAYERS = {  # their names and ours
     "img_head": "encoder.pixels.layers",
     "float_feature_extractor": "encoder.floats.layers",
     "iqn_fc": "head.conditioning.projection",
@@ -26,26 +26,26 @@ LAYERS = {  # theirs, and ours
     "V_head": "head.decoder.value",
 }
 HEADS = ("iqn_fc.0", "A_head.0", "A_head.2", "V_head.0", "V_head.2")
-IMAGE_SIZES = ((64, 64), (120, 160))  # rulka's and the Linesight agent's, height and width
-LIKELY_PREFIXES = ("_orig_mod.", "module.")  # of compiled and of parallel networks
+IMAGE_SIZES = ((64, 64), (120, 160))  # height and width in rulka and in Linesight
+LIKELY_PREFIXES = ("_orig_mod.", "module.")  # prefixes of compiled and of parallel networks
 _SLOPE = 0.01  # of the leaky ReLU
 
 
 class WeightsError(ValueError):
-    """A file that does not hold the weights that it should."""
+    """A file does not hold weights or constants that can be imported."""
 
 
 @dataclass(frozen=True)
 class LinesightShape:
-    """The sizes of a network, as its weights tell them.
+    """The sizes of a network.
 
     Args:
-        num_inputs: F.
-        num_actions: A.
-        hidden_size: of the floats' layers.
-        head_size: of the two streams, half of ``dense_hidden_dimension``.
-        num_cosines: E.
-        image_size: (H, W), or ``None`` where floats are all that it sees.
+        num_inputs: Number of floats F.
+        num_actions: Number of actions A.
+        hidden_size: Size of the floats' layers.
+        head_size: Size of the two streams, half of ``dense_hidden_dimension``.
+        num_cosines: Number of cosines E.
+        image_size: (H, W), or ``None`` for a network without images.
     """
 
     num_inputs: int
@@ -57,23 +57,23 @@ class LinesightShape:
 
 
 def read_linesight(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of ``weights1.torch`` (online) or ``weights2.torch`` (target); nothing in the file is ever run.
+    """The tensors of ``weights1.torch`` (online) or ``weights2.torch`` (target); no code in the file is run.
 
     Args:
-        path: of the file.
+        path: The file.
     """
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise WeightsError(f"{path} does not exist; give weights1.torch of a folder in save/") from None
-    except Exception as error:  # torch raises whatever it stumbles over in a damaged file, IndexError among others
+        raise WeightsError(f"{path}: does not exist; give weights1.torch of a folder in save/") from None
+    except Exception as error:  # damaged files raise all kinds, IndexError among others
         reason = str(error).strip().splitlines()
         raise WeightsError(
-            f"{path} is no file of tensors alone ({reason[0] if reason else type(error).__name__}); it was not read "
-            "further, for a file with objects could run anything; give weights1.torch, a state dict"
+            f"{path}: holds more than tensors ({reason[0] if reason else type(error).__name__}) and was not loaded, "
+            "because other objects can run code; give weights1.torch, a state dict"
         ) from None
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise WeightsError(f"{path} holds no state dict, whose values are all tensors; give weights1.torch")
+        raise WeightsError(f"{path}: is not a state dict of tensors; give weights1.torch")
     weights = {}
     for name, value in found.items():
         while (prefix := next((each for each in LIKELY_PREFIXES if str(name).startswith(each)), None)) is not None:
@@ -83,11 +83,11 @@ def read_linesight(path: str | Path) -> dict[str, Tensor]:
 
 
 def linesight_shape(weights: Mapping[str, Tensor], *, image_size: tuple[int, int] | None = None) -> LinesightShape:
-    """The sizes of the network; refuses weights of another architecture, with the layers that differ.
+    """The sizes of the network; raises ``WeightsError`` for another architecture, with the layers that differ.
 
     Args:
-        weights: as ``read_linesight`` gives them.
-        image_size: (H, W) if it is neither 64 x 64 nor 120 x 160: maps of several sizes have as many features.
+        weights: Weights that ``read_linesight`` returned.
+        image_size: (H, W) if it is neither 64 x 64 nor 120 x 160; the weights alone do not determine it.
 
     Examples:
         >>> linesight_shape(linesight_like(LinesightShape(184, 12, 256, 512, 64, (64, 64)))).image_size
@@ -101,8 +101,8 @@ def linesight_shape(weights: Mapping[str, Tensor], *, image_size: tuple[int, int
         kinds = "; ".join(f"{name} {'is missing' if name in wanted else 'is unknown'}" for name in differing[:4])
         more = f" and {len(differing) - 4} more" if len(differing) > 4 else ""
         raise WeightsError(
-            f"these weights are not of the Linesight agent's network: {kinds}{more}; only its plain IQN can be read "
-            "(no IMPALA, no layer norm, no noisy layers, no fusion, no PPO)"
+            f"weights: are not those of Linesight's plain IQN: {kinds}{more}; other networks (IMPALA, layer norm, "
+            "noisy layers, fusion, PPO) cannot be imported"
         )
     num_features, num_cosines = weights["iqn_fc.0.weight"].shape
     hidden, num_inputs = weights[f"{FLOATS[0]}.weight"].shape
@@ -113,8 +113,8 @@ def linesight_shape(weights: Mapping[str, Tensor], *, image_size: tuple[int, int
         if not fitting:
             listed = " or ".join(f"{height} x {width}" for height, width in sizes)
             raise WeightsError(
-                f"iqn_fc.0.weight has {num_features} rows, which leaves {num_features - hidden} features of the image; "
-                f"images of {listed} give others; say --image HEIGHTxWIDTH"
+                f"iqn_fc.0.weight: has {num_features} rows, of which {num_features - hidden} are features of the "
+                f"image; images of {listed} have other numbers of features; give --image HEIGHTxWIDTH"
             )
         found = fitting[0]
     shape = LinesightShape(
@@ -130,8 +130,8 @@ def linesight_shape(weights: Mapping[str, Tensor], *, image_size: tuple[int, int
     if wrong:
         name = wrong[0]
         raise WeightsError(
-            f"{name} has the shape {tuple(weights[name].shape)} where the other layers ask for {expected[name]}; "
-            "is it the whole file of one network?"
+            f"{name}: has shape {tuple(weights[name].shape)}, but the other layers need {expected[name]}; give the "
+            "complete weights of one network"
         )
     return shape
 
@@ -140,8 +140,8 @@ def linesight_like(shape: LinesightShape, *, seed: int = 0) -> dict[str, Tensor]
     """Random weights with the names and shapes of the original.
 
     Args:
-        shape: sizes.
-        seed: of the numbers.
+        shape: Sizes of the network.
+        seed: Seeds the weights.
     """
     generator = torch.Generator().manual_seed(seed)
     sizes: dict[str, tuple[int, ...]] = {}
@@ -175,13 +175,13 @@ def linesight_like(shape: LinesightShape, *, seed: int = 0) -> dict[str, Tensor]
 def reference_values(
     weights: Mapping[str, Tensor], floats_BF: Tensor, fractions_BN: Tensor, *, pixels_BCHW: Tensor | None = None
 ) -> Tensor:
-    """Quantile values ``[B, N, A]`` as the original computes them, written down layer by layer.
+    """Quantile values ``[B, N, A]`` as the original network computes them, layer by layer.
 
     Args:
-        weights: of the original.
-        floats_BF: normalised already.
-        fractions_BN: where to look.
-        pixels_BCHW: uint8, if it sees images.
+        weights: Weights of the original.
+        floats_BF: Normalised floats.
+        fractions_BN: Fractions.
+        pixels_BCHW: Images, uint8, for networks that read them.
     """
 
     def linear(name: str, inputs: Tensor) -> Tensor:
@@ -206,16 +206,16 @@ def reference_values(
 
 
 def to_our_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors under the names of our classic network.
+    """The same tensors with the names of our classic network.
 
     Args:
-        weights: of the original.
+        weights: Weights of the original.
     """
     found = {}
     for name, value in weights.items():
-        room, _, rest = name.partition(".")
-        ours = LAYERS[room]
-        if room == "float_feature_extractor" and "img_head.0.weight" not in weights:
+        part, _, rest = name.partition(".")
+        ours = LAYERS[part]
+        if part == "float_feature_extractor" and "img_head.0.weight" not in weights:
             ours = "encoder.layers"
         found[f"{ours}.{rest}"] = value.clone()
     return found
@@ -225,8 +225,8 @@ def make_network(shape: LinesightShape, *, normalize: Normalize) -> MLPIQNetwork
     """Our network of the same architecture.
 
     Args:
-        shape: sizes.
-        normalize: the first layer over the floats.
+        shape: Sizes of the network.
+        normalize: Normalises the floats.
     """
     image_shape = None if shape.image_size is None else (1, *shape.image_size)
     return MLPIQNetwork(
@@ -245,14 +245,14 @@ def make_network(shape: LinesightShape, *, normalize: Normalize) -> MLPIQNetwork
 def greatest_difference(
     network: MLPIQNetwork, weights: Mapping[str, Tensor], shape: LinesightShape, *, num: int = 32, seed: int = 0
 ) -> float:
-    """How far our values are from the original's on fixed inputs, at most, as a share of the values' spread.
+    """The greatest difference between our values and the original's, as a share of the values' standard deviation.
 
     Args:
-        network: ours, with the weights.
-        weights: of the original.
-        shape: sizes.
-        num: inputs.
-        seed: of the inputs.
+        network: Our network with the weights.
+        weights: Weights of the original.
+        shape: Sizes of the network.
+        num: Number of random inputs.
+        seed: Seeds the inputs.
     """
     generator = torch.Generator().manual_seed(seed)
     normalize = network.encoder.get_submodule("normalize" if shape.image_size is None else "floats.normalize")

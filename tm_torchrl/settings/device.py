@@ -8,10 +8,10 @@ from tm_torchrl.settings.construct import ConfigError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name; ``"auto"`` is CUDA where there is a CUDA device, else the CPU.
+    """The device of that name; ``"auto"`` is CUDA if there is a CUDA device, else the CPU.
 
     Args:
-        name: ``"auto"``, ``"cpu"`` or ``"cuda"``, with a number if there are several.
+        name: ``"auto"``, ``"cpu"`` or ``"cuda"``, with a number if there are several devices.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -22,5 +22,5 @@ def choose_device(name: str) -> torch.device:
     if device is None or device.type not in ("cpu", "cuda"):
         raise ConfigError(f"device={name!r}: must be auto, cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device={name!r}: torch finds no CUDA device; use device=cpu or device=auto")
+        raise ConfigError(f"device={name!r}: torch does not find a CUDA device; use device=cpu or device=auto")
     return device

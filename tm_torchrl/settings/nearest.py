@@ -1,4 +1,4 @@
-"""What a misspelt name was meant to be."""
+"""Suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest one if any is near, and all that there are.
+    """The end of a message about an unknown name: the nearest known name, if any is near, and all known names.
 
     >>> nearest_name("liner", ["linear", "staircase"])
     '; did you mean linear? There are: linear, staircase'

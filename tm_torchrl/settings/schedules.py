@@ -14,12 +14,12 @@ Points = Sequence[tuple[float, float]]
 
 
 class Schedule:
-    """A number for every count of frames, given by points (frames, value); constant before and after them.
+    """A number that depends on the frames played, given by points (frames, value); constant before and after them.
 
     Args:
-        points: in order of frames.
-        speed: Multiplies the frames of all points: 8 makes everything take 8 times as long, as does
-            ``global_schedule_speed`` of Linesight.
+        points: Points in the order of their frames.
+        speed: Multiplies the frames of all points: 8 makes everything take 8 times as long, as
+            ``global_schedule_speed`` in rulka.
 
     Examples:
         >>> Linear([(0, 1.0), (100, 0.0)])(25)
@@ -33,13 +33,13 @@ class Schedule:
     def __init__(self, points: Points, *, speed: float = 1.0) -> None:
         self.points = [(float(at) * speed, float(value)) for at, value in points]
         if not self.points:
-            raise ValueError(f"{type(self).__name__}(points=[]): at least one point (frames, value) is needed")
+            raise ValueError(f"{type(self).__name__}(points=[]): must hold at least one point (frames, value)")
         for (before, _), (after, _) in zip(self.points[:-1], self.points[1:], strict=True):
             if after <= before:
-                raise ValueError(f"points={list(points)}: their frames must rise")
+                raise ValueError(f"points={list(points)}: frames must increase")
         for number in (number for point in self.points for number in point):
             if not math.isfinite(number):
-                raise ValueError(f"points={list(points)}: {number} is no finite number")
+                raise ValueError(f"points={list(points)}: {number} is not finite")
 
     def __call__(self, frames: int) -> float:
         """The value after a number of frames."""
@@ -60,7 +60,7 @@ class Linear(Schedule):
     """Straight lines between the points."""
 
     def between(self, left: float, right: float, share: float) -> float:
-        """On the line."""
+        """The value on the line."""
         return left + (right - left) * share
 
 
@@ -71,10 +71,10 @@ class Exponential(Schedule):
         super().__init__(points, speed=speed)
         for _, value in self.points:
             if value <= 0:
-                raise ValueError(f"points={list(points)}: exponential schedules have positive values; {value} is not")
+                raise ValueError(f"points={list(points)}: exponential schedules need positive values, not {value}")
 
     def between(self, left: float, right: float, share: float) -> float:
-        """On the exponential curve."""
+        """The value on the exponential curve."""
         return float(left * (right / left) ** share)
 
 
@@ -82,7 +82,7 @@ class Staircase(Schedule):
     """The value of the last point reached."""
 
     def between(self, left: float, right: float, share: float) -> float:
-        """The step's."""
+        """The value of the point before."""
         return left
 
 
@@ -90,12 +90,12 @@ KINDS: dict[str, type[Schedule]] = {"linear": Linear, "exponential": Exponential
 
 
 def make_schedule(value: float | Schedule | Sequence[Any], *, name: str, speed: float = 1.0) -> Schedule:
-    """A schedule from what a configuration holds: a number, or ``[linear, [0, 1.0], [150_000, 0.03]]``.
+    """A schedule from a setting: a number, or a list such as ``[linear, [0, 1.0], [150_000, 0.03]]``.
 
     Args:
-        value: the number, the list of a kind and its points, or a schedule, which stays as it is.
-        name: of the setting, for messages.
-        speed: multiplies the frames of all points.
+        value: A number, a list of a kind and points, or a schedule, which is returned unchanged.
+        name: Name of the setting, for messages.
+        speed: Multiplies the frames of all points.
 
     Examples:
         >>> make_schedule(["linear", [0, 1.0], [100, 0.0]], name="epsilon", speed=2)(100)
@@ -105,7 +105,7 @@ def make_schedule(value: float | Schedule | Sequence[Any], *, name: str, speed: 
         return value
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if not -sys.float_info.max <= value <= sys.float_info.max:
-            raise ValueError(f"{name}={value}: a finite number wanted")
+            raise ValueError(f"{name}={value}: must be a finite number")
         return Staircase([(0, value)])
     if isinstance(value, Sequence) and not isinstance(value, str) and value and isinstance(value[0], str):
         kind, points = value[0], value[1:]
@@ -116,6 +116,6 @@ def make_schedule(value: float | Schedule | Sequence[Any], *, name: str, speed: 
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{name}={list(value)}: {error}") from None
     raise ValueError(
-        f"{name}={value!r}: a number or a schedule such as [linear, [0, 1.0], [150000, 0.03]] wanted "
+        f"{name}={value!r}: must be a number or a schedule, such as [linear, [0, 1.0], [150000, 0.03]] "
         f"(kinds: {', '.join(KINDS)})"
     )

@@ -1,4 +1,4 @@
-"""The Hydra tree: composing it from anywhere, and saying what a misspelt setting was meant to be."""
+"""The Hydra tree: composed settings, and messages that suggest a correction of misspelt ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OURS = "hydra"
 
 
 def run_name(settings: Any) -> str:
-    """What a run is called: its name, or what it trains on."""
+    """The name of a run, or of its track or task."""
     env = settings["env"]
     for found in (settings["name"], env.get("track"), env.get("name")):
         if found:
@@ -37,7 +37,7 @@ OmegaConf.register_new_resolver("command", command, replace=True)
 
 
 def config_folder() -> Path:
-    """Where the YAML files lie: beside the package in a checkout, inside it when installed."""
+    """The folder of the YAML files: beside the package in a checkout, inside it when installed."""
     package = Path(__file__).resolve().parent.parent
     for folder in (package / "configs", package.parent / "configs"):
         if (folder / "train_iqn.yaml").is_file():
@@ -46,11 +46,11 @@ def config_folder() -> Path:
 
 
 def compose_settings(overrides: Sequence[str] = (), *, config_name: str = "train_iqn") -> dict[str, Any]:
-    """The settings of a configuration with overrides, as on the command line; plain nested dicts.
+    """The settings of a configuration with overrides, as plain nested dicts.
 
     Args:
-        overrides: such as ``"env.track=oval"`` or ``"objective=qrdqn"``.
-        config_name: file in ``configs/``, without ``.yaml``.
+        overrides: Overrides as on the command line, such as ``"env.track=oval"`` or ``"objective=qrdqn"``.
+        config_name: A file in ``configs/``, without ``.yaml``.
 
     Examples:
         >>> compose_settings(["objective=qrdqn", "seed=3"])["seed"]
@@ -64,10 +64,10 @@ def compose_settings(overrides: Sequence[str] = (), *, config_name: str = "train
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
-    """Plain nested dicts of Hydra's container; ``${name}`` in it is replaced by that setting.
+    """Plain nested dicts of Hydra's container, with each ``${name}`` replaced by the setting of that name.
 
     Args:
-        config: composed.
+        config: A composed configuration.
     """
     try:
         return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
@@ -77,14 +77,14 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 
 
 def without_leftovers(settings: dict[str, Any], overrides: Sequence[str], *, config_name: str) -> dict[str, Any]:
-    """Settings without those that a preset gives to one choice where another one was asked for.
+    """Settings without those of a preset for a choice that an override replaces.
 
-    ``experiment=cartpole_iqn`` sets the temperature of Munchausen targets; ``estimator=double`` beside it has none.
+    ``experiment=cartpole_iqn`` sets the temperature of Munchausen targets, which ``estimator=double`` does not have.
 
     Args:
-        settings: composed with the overrides.
-        overrides: as on the command line.
-        config_name: file in ``configs/``, without ``.yaml``.
+        settings: Settings composed with the overrides.
+        overrides: Overrides as on the command line.
+        config_name: A file in ``configs/``, without ``.yaml``.
     """
     asked = [override for override in overrides if override.partition("=")[0].lstrip("+") == "experiment"]
     chosen = [group for group in map(_group_of, overrides) if group not in (None, "experiment")]
@@ -98,35 +98,40 @@ def without_leftovers(settings: dict[str, Any], overrides: Sequence[str], *, con
 
 
 def _group_of(override: str) -> str | None:
-    """The group of files that an override chooses from, if it does."""
+    """The group of files that an override chooses from; ``None`` if it sets a value."""
     group = override.partition("=")[0].lstrip("+")
     return group if group and "." not in group and (config_folder() / group).is_dir() else None
 
 
 def compose_config(overrides: Sequence[str], *, config_name: str) -> DictConfig:
-    """The same as Hydra's own container."""
+    """The settings of a configuration with overrides, as Hydra's container."""
     if GlobalHydra.instance().is_initialized():
         GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         try:
             return compose(config_name, overrides=list(overrides))
-        except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:  # Hydra's, of estimator=[1]
+        except (
+            HydraException,
+            OmegaConfBaseException,
+            ValueError,
+            TypeError,
+        ) as error:  # TypeError: estimator=[1]
             raise ConfigError(_explained(error, overrides, config_name)) from None
 
 
 def _explained(error: Exception, overrides: Sequence[str], config_name: str) -> str:
-    """The error in the user's words, with the nearest name."""
+    """A message about the override that caused an error, with the nearest valid name."""
     text = str(error)
     if isinstance(error, OverrideParseException):
         key, _, value = error.override.partition("=")
         return (
-            f"{error.override}: this cannot be read. Brackets, commas and the like want quotes of their own, within "
-            f"the shell's: '{key}=\"{value}\"'"
+            f"{error.override}: cannot be parsed. Brackets, commas and the like need their own quotes inside those "
+            f"of the shell: '{key}=\"{value}\"'"
         )
     if isinstance(error, TypeError):
         for override in overrides:
             if (group := _group_of(override)) is not None and override.partition("=")[2].startswith(("[", "{")):
-                return f"{override}: the name of one of {group}'s choices wanted"
+                return f"{override}: must be the name of a choice of {group}"
     option = re.search(r"Could not find '([\w/]+)'", text)
     if option is not None:
         group, _, choice = option.group(1).rpartition("/")
@@ -143,7 +148,7 @@ def _explained(error: Exception, overrides: Sequence[str], config_name: str) -> 
 
 
 def _known_names(config_name: str, overrides: Sequence[str], key: str) -> list[str]:
-    """What stands at the place that a misspelt key points to."""
+    """The names of the settings beside a misspelt key."""
     try:
         node: Any = compose(config_name, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException, ValueError, TypeError):
@@ -156,12 +161,12 @@ def _known_names(config_name: str, overrides: Sequence[str], key: str) -> list[s
 
 
 def resumed_settings(wanted: Mapping[str, Any], overrides: Sequence[str], stored: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's own settings, changed only by what was asked for explicitly when it is resumed.
+    """The settings of a run that is resumed, changed only by explicit overrides.
 
     Args:
-        wanted: composed with the overrides.
-        overrides: as on the command line.
-        stored: of the run.
+        wanted: Settings composed with the overrides.
+        overrides: Overrides as on the command line.
+        stored: Settings of the run.
 
     Examples:
         >>> stored = {"env": {"track": "oval"}, "total_frames": 10, "resume": None}
@@ -172,18 +177,18 @@ def resumed_settings(wanted: Mapping[str, Any], overrides: Sequence[str], stored
     try:
         found = OmegaConf.create({**stored, "resume": wanted["resume"]})
     except OmegaConfBaseException as error:
-        raise ConfigError(f"the run's settings hold what is none: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"the settings of the run hold an invalid value: {str(error).splitlines()[0]}") from None
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~").replace("/", ".")
         if key == "experiment":
-            raise ConfigError(f"{override}: a resumed run keeps its own settings; leave it out, or change single ones")
+            raise ConfigError(f"{override}: a resumed run keeps its settings; leave it out, or change single settings")
         if key not in ("resume", "hydra") and not key.startswith("hydra."):
             OmegaConf.update(found, key, OmegaConf.select(OmegaConf.create(dict(wanted)), key), merge=False)
     return OmegaConf.to_container(found)  # type: ignore[return-value]
 
 
 def differences(ours: Any, theirs: Any, *, name: str = "") -> list[str]:
-    """Settings that differ, a line each: ``name: theirs -> ours``.
+    """Settings that differ, one line each: ``name: theirs -> ours``.
 
     >>> differences({"seed": 1, "env": {"track": "oval"}}, {"seed": 1, "env": {"track": "ring"}})
     ['env.track: ring -> oval']

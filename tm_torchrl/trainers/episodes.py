@@ -1,4 +1,4 @@
-"""What the episodes that end in collected batches were like."""
+"""Statistics of the episodes that end in collected batches."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import Tensor
 class EpisodeStatistics:
     """Returns and lengths of the last episodes, over batches ``[N, T]``.
 
-    Batches are of the same lanes, or tell theirs at ("collector", "lane"). Where ("collector", "traj_ids") changes
-    between two batches, as after a worker's failure, the lane's episode counts from there.
+    All batches have the same lanes, or name them at ("collector", "lane"). Where ("collector", "traj_ids") changes
+    between two batches, as after a worker's failure, the lane's episode begins there.
 
     Args:
-        window: number of episodes that means are taken over.
+        window: Number of last episodes in the means.
 
     Examples:
         >>> from tensordict import TensorDict
@@ -38,7 +38,7 @@ class EpisodeStatistics:
         self._trajectories = torch.zeros(0, dtype=torch.int64)
 
     def add(self, batch: TensorDictBase) -> None:
-        """Take a batch in."""
+        """Add the episodes that end in a batch."""
         after = batch["next"]
         num, steps = batch.shape
         reward, done, terminated = (
@@ -63,7 +63,7 @@ class EpisodeStatistics:
         self._returns[mine], self._lengths[mine] = returns, lengths
 
     def _lanes(self, batch: TensorDictBase) -> tuple[slice, Tensor | None]:
-        """The batch's lanes, for which there is room then, and its trajectories' numbers."""
+        """The batch's lanes, for which it makes room, and the numbers of its trajectories."""
         lane, numbers = (batch.get(("collector", name), None) for name in ("lane", "traj_ids"))
         first = 0 if lane is None else int(lane[0, 0])
         num, before = first + batch.shape[0], len(self._returns)
@@ -75,7 +75,7 @@ class EpisodeStatistics:
         return slice(first, num), None if numbers is None else numbers.reshape(batch.shape).cpu()
 
     def means(self) -> dict[str, float]:
-        """Over the window: ``return``, ``length``, ``terminated`` (share); nothing before the first end."""
+        """Means of ``return``, ``length`` and ``terminated`` (a share); empty before the first episode ends."""
         if not self.last:
             return {}
         columns = zip(*self.last, strict=True)
@@ -94,10 +94,10 @@ class EpisodeStatistics:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a saved state."""
         self.last.clear()
         self.last.extend((entry[0], entry[1], entry[2]) for entry in state["last"])
         self.num_episodes, self.num_terminated = state["num_episodes"], state["num_terminated"]
         self._returns, self._lengths = state["returns"].clone(), state["lengths"].clone()
-        none = torch.full(self._lengths.shape, -1, dtype=torch.int64)  # in older runs
+        none = torch.full(self._lengths.shape, -1, dtype=torch.int64)  # absent from older runs
         self._trajectories = state.get("trajectories", none).clone()

@@ -1,4 +1,4 @@
-"""The loop: collect, remember, learn, log."""
+"""The training loop: collect, store, learn, log."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ INTERRUPTED = "it was interrupted"
 
 
 def run_loop(training: Training) -> Training:
-    """Train until all frames are played, time is over, or somebody stops it (Ctrl-C stops after the present batch).
+    """Train until all frames are played, the time is over, or it is stopped (Ctrl-C stops after the present batch).
 
     Args:
-        training: All parts; continues from where it is.
+        training: Continues from its present state.
     """
     t, now = training, time.perf_counter
     memory, learner = t.algorithm.memory, t.algorithm.learner
@@ -49,7 +49,7 @@ def run_loop(training: Training) -> Training:
 
 @contextmanager
 def stopped_by_interrupt(training: Training) -> Iterator[None]:
-    """Ctrl-C, or the system's request to end, stops after the batch; a second one at once."""
+    """Let SIGINT (Ctrl-C) or SIGTERM stop the training after the batch, and a second one at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

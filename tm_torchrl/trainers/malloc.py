@@ -1,4 +1,4 @@
-"""Memory of this process: how much it holds, and what becomes of freed memory."""
+"""Memory of this process: its size, and the reuse of freed memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def resident_mb() -> float:
-    """Resident memory in MB; the peak so far where the system does not tell the present value; 0 if it tells none."""
+    """Resident memory in MB; the peak so far where only that is known, 0 where nothing is."""
     status = Path("/proc/self/statm")
     if status.exists():
         import os
@@ -23,22 +23,22 @@ def resident_mb() -> float:
 
 
 def keep_freed_memory(largest_mb: int = 256) -> bool:
-    """Let the C library keep what is freed for the next tensor instead of giving it back to the system.
+    """Make the C library keep freed memory for the next tensor instead of returning it to the system.
 
-    By default glibc maps each tensor of some hundred kB anew, and every page of it costs a fault on its first touch: a
-    fifth of the CPU time of an update with 256 samples (measured). Nothing happens where there is no glibc.
+    By default glibc maps new memory for each tensor of some hundred kB, and each page costs a fault at its first use:
+    a fifth of the CPU time of an update with 256 samples (measured). Without glibc nothing happens.
 
     Args:
-        largest_mb: larger tensors, such as a replay, are still mapped by themselves.
+        largest_mb: Larger tensors, such as a replay, are still mapped separately.
 
     Returns:
-        Whether the C library takes part.
+        Whether the C library supports it.
     """
-    trim_threshold, mmap_threshold = -1, -3  # the numbers of M_TRIM_THRESHOLD and M_MMAP_THRESHOLD in malloc.h
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # Windows, macOS, musl
         return False
     size = largest_mb * 2**20
-    mapped = mallopt(mmap_threshold, size) or mallopt(mmap_threshold, 32 * 2**20)  # 32 MB: the most of older ones
+    mapped = mallopt(mmap_threshold, size) or mallopt(mmap_threshold, 32 * 2**20)  # older versions allow 32 MB at most
     return bool(mapped and mallopt(trim_threshold, 2 * size))

@@ -18,18 +18,18 @@ FIXED_SETTINGS = ("env.pixels", "env.action_block", "env.num_previous", "env.tra
 
 
 def saved_state(run: RunFolder, settings: Mapping[str, Any], *, log: Callable[[str], None]) -> dict[str, Any]:
-    """The state of the last checkpoint; settings that cannot change within a run are refused.
+    """The state of the last checkpoint; raises ``ConfigError`` for settings that cannot change within a run.
 
     Args:
         run: The run folder.
-        settings: Of the resumed run.
+        settings: Settings of the resumed run.
         log: Takes messages.
     """
     before = run_settings(run.path, trust=settings.get("trust") or ())
     ignored = {"resume": None, "trust": None}
     changed = differences({**settings, **ignored}, {**before, **ignored})
     if changed:
-        log("settings that differ from the run's:\n  " + "\n  ".join(changed))
+        log("settings that differ from those of the run:\n  " + "\n  ".join(changed))
     fixed = [line for line in changed if line.split(":")[0].split(".")[0] in FIXED_GROUPS]
     fixed += [line for line in changed if line.startswith(FIXED_SETTINGS)]
     if fixed:
@@ -48,12 +48,12 @@ def continue_from(
     run: RunFolder,
     log: Callable[[str], None],
 ) -> None:
-    """Load a state and the memory's contents; what was logged after the state is cut off.
+    """Load a state and the contents of the memory; rows that were logged later are removed.
 
     Args:
-        training: All parts, new.
-        state: From ``saved_state``.
-        replay_logs: The memory's saved contents by name.
+        training: A new training.
+        state: The state that ``saved_state`` returned.
+        replay_logs: The saved contents of the memory, by name.
         run: The run folder.
         log: Takes messages.
     """
@@ -65,4 +65,4 @@ def continue_from(
         if rows:
             log(f"replay restored: {rows[0]:,} transitions")
     except (OSError, RuntimeError, ValueError) as error:
-        log(f"the replay was not restored ({error}): it fills again before learning continues")
+        log(f"the replay could not be restored ({error}): it is filled again before learning continues")

@@ -53,14 +53,14 @@ def train(
     config_name: str = "train_iqn",
     is_quiet: bool = False,
 ) -> Summary:
-    """Train an agent; everything that is worth keeping is in the run folder.
+    """Train an agent; all results are in the run folder.
 
     Args:
         settings: Composed settings, or overrides as on the command line (``["env.track=oval", "seed=1"]``).
         folder: The run folder; ``runs/TASK/TIME`` by default.
-        is_folder_fixed: Whether a folder that another run has taken is an error, or one beside it is taken instead.
+        is_folder_fixed: Whether a folder that another run uses is an error; otherwise a new one beside it is used.
         config_name: The configuration that overrides change.
-        is_quiet: Show nothing.
+        is_quiet: Whether to show nothing.
     """
     wanted = _composed(settings, config_name=config_name)
     options = RunOptions.of(wanted)
@@ -74,7 +74,7 @@ def train(
         if options.resume is not None:
             run = RunFolder(stack.enter_context(claim(Path(options.resume))))
             state = saved_state(run, wanted, log=display.say)
-            precision = state["learner"].get("precision", precision)  # as it was chosen then
+            precision = state["learner"].get("precision", precision)  # as it was chosen at the start
         training, hooks = _prepare({**wanted, "precision": precision}, options, task, display)
         stack.callback(training.source.shutdown)
         if options.resume is None:
@@ -117,7 +117,7 @@ def make_training(
     """The parts of a training, without hooks.
 
     Args:
-        settings: A whole configuration.
+        settings: A complete configuration.
         task: What is trained on.
         device: Device of the networks.
         log: Takes messages.
@@ -161,7 +161,7 @@ def _composed(settings: Settings | Sequence[str], *, config_name: str) -> dict[s
 
 
 def _prepare(wanted: Settings, options: RunOptions, task: Task, display: Display) -> tuple[Training, _Hooks]:
-    """All parts; whatever is wrong with the settings is raised here, before a folder is made."""
+    """Make all parts, so that wrong settings are found before there is a folder."""
     log = display.say
     soft_reset = None
     if wanted.get("soft_reset") is not None:
@@ -187,7 +187,7 @@ def _prepare(wanted: Settings, options: RunOptions, task: Task, display: Display
 
 
 def _run(training: Training, hooks: _Hooks, run: RunFolder, state: dict[str, Any] | None) -> None:
-    """Train, and save what was learnt whatever happens."""
+    """Train; save the result even after an error."""
     log, save = hooks.display.say, hooks.save
     try:
         for hook in training.hooks:
@@ -202,7 +202,7 @@ def _run(training: Training, hooks: _Hooks, run: RunFolder, state: dict[str, Any
                 with saved_if_interrupted(training, save):
                     hooks.evaluate.evaluate(training)
         except (WorkerError, GameError) as error:
-            save.finish(training)  # what was learnt is good; only collection is impossible
+            save.finish(training)  # only collection failed, the networks are fine
             raise type(error)(f"{error}\n{what_is_left(run)}") from error
         except NonFiniteLossError as error:
             raise NonFiniteLossError(f"{error}\n{what_is_left(run)}") from error
@@ -219,7 +219,7 @@ def _run(training: Training, hooks: _Hooks, run: RunFolder, state: dict[str, Any
 
 @contextmanager
 def saved_if_interrupted(training: Training, save: Save) -> Iterator[None]:
-    """Ctrl-C in the last evaluation ends it, but loses nothing that was learnt."""
+    """Save the training when Ctrl-C ends its last evaluation."""
     try:
         yield
     except KeyboardInterrupt:
@@ -228,7 +228,7 @@ def saved_if_interrupted(training: Training, save: Save) -> Iterator[None]:
 
 
 def what_is_left(run: RunFolder) -> str:
-    """What a person can do with a run that failed."""
+    """A message that says what remains of a run that failed."""
     if any(run.checkpoints.glob("frames_*")):
         return f"The run ended; its checkpoints are complete: resume={run.path} continues from the last one"
     return f"The run ended before its first checkpoint; its settings are in {run.path}"
@@ -237,5 +237,5 @@ def what_is_left(run: RunFolder) -> str:
 def _write_report(run: RunFolder, log: Callable[[str], None]) -> None:
     try:
         write_report(run.path)
-    except Exception as error:  # a picture must never cost the run's result
-        log(f"no report was written ({error}); {command('report')} {run.path} tries again")
+    except Exception as error:  # a report must never cost the run's result
+        log(f"the report could not be written ({error}); try again with {command('report')} {run.path}")

@@ -1,4 +1,4 @@
-"""How a run ended, as an object and as text."""
+"""The result of a run, as an object and as text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tm_torchrl.trainers.loop import INTERRUPTED
 
 @dataclass
 class Summary:
-    """How a run ended.
+    """The result of a run.
 
     Args:
         folder: The run folder.
@@ -40,7 +40,7 @@ class Summary:
 
 
 def _more(summary: Summary) -> str:
-    """What ended the run, doubled; nothing if it was interrupted."""
+    """The override that lets a resumed run train longer; empty if the run was interrupted."""
     settings = summary.settings
     if summary.frames >= settings["total_frames"]:
         return f" total_frames={2 * summary.frames}"
@@ -51,7 +51,7 @@ def _more(summary: Summary) -> str:
 
 
 def summary_text(summary: Summary) -> str:
-    """What a person reads at the end."""
+    """The text that is shown at the end."""
     minutes = summary.seconds / 60
     lines = [f"Ended after {summary.frames:,} frames in {minutes:.1f} minutes: {summary.reason}."]
     lines += [f"  last:  {describe(row)}" for row in summary.rows]
@@ -59,12 +59,12 @@ def summary_text(summary: Summary) -> str:
     whole = summary.folder.resolve()
     folder = whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole
     shown = shlex.quote(str(folder))
-    resume = f"resume={folder}" if shown == str(folder) else f"resume='{folder}'"  # Hydra has quotes of its own
+    resume = f"resume={folder}" if shown == str(folder) else f"resume='{folder}'"  # Hydra needs its own quotes
     lines += [
         f"Run folder: {whole}",
         f"  report:    {folder / 'report.html'}",
         f"  evaluate:  {command('evaluate')} {shown}",
         *([f"  watch:     {command('watch')} {shown}"] if "track" in summary.rows[0] else []),
-        f"  go on:     {command('train')} {shlex.quote(resume)}{_more(summary)}",
+        f"  continue:  {command('train')} {shlex.quote(resume)}{_more(summary)}",
     ]
     return "\n".join(lines)

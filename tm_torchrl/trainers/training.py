@@ -1,4 +1,4 @@
-"""A training: its parts, how far it is, and its state as plain values."""
+"""A training: its parts, its progress, and its state as plain values."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from tm_torchrl.trainers.episodes import EpisodeStatistics
 
 
 class Hook:
-    """Looks at a training after every batch: logs, evaluates, saves. All methods may be left out."""
+    """Called after every batch to log, evaluate or save. Subclasses override the methods that they need."""
 
     def open(self, training: Training, run: RunFolder) -> None:
         """Called before the first batch."""
 
     def after_batch(self, training: Training) -> None:
-        """Called when the updates of a batch are done."""
+        """Called after the updates of a batch."""
 
     def close(self) -> None:
         """Called at the end, also after an error."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs, as plain values."""
+        """State for a resumed run, as plain values."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -39,11 +39,11 @@ class Hook:
 
 @dataclass
 class Training:
-    """Everything that ``train`` works with.
+    """The parts and the progress of a training.
 
     Args:
         task: What is trained on.
-        algorithm: Acts, remembers and learns.
+        algorithm: Acts, stores steps and learns.
         source: Delivers batches of steps.
         total_frames: Frames after which training ends.
         max_minutes: Minutes of training after which it ends at the latest; ``None`` for no limit.
@@ -85,7 +85,7 @@ class Training:
         return self.cpu_before_s + time.process_time() - self.cpu_started_at - self.evaluation_cpu_s
 
     def set_schedules(self) -> None:
-        """Set what follows the frames played."""
+        """Set everything that follows the frames played."""
         for name, (schedule, apply) in self.algorithm.schedules().items():
             self.scheduled[name] = schedule(self.frames)
             apply(self.scheduled[name])
@@ -95,11 +95,11 @@ class Training:
         self.source.set_frames(round(self.frames / self.schedule_speed))
 
     def stop(self, reason: str) -> None:
-        """End after this batch."""
+        """End training after this batch."""
         self.is_stopped, self.stop_reason = True, reason
 
     def is_over(self) -> bool:
-        """Whether there is nothing left to do."""
+        """Whether training has ended; stops it when all frames are played or the time is over."""
         if not self.is_stopped and self.frames >= self.total_frames:
             self.stop(f"all {self.total_frames:,} frames were played")
         if not self.is_stopped and self.max_minutes is not None and self.seconds >= 60 * self.max_minutes:
@@ -107,7 +107,7 @@ class Training:
         return self.is_stopped
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the memory's contents, as plain values."""
+        """Everything except the contents of the memory, as plain values."""
         algorithm = self.algorithm
         return {
             "frames": self.frames,
@@ -137,9 +137,9 @@ class Training:
         algorithm.actor.load_state_dict(state["actor"])
         algorithm.learner.load_state_dict(state["learner"])
         algorithm.policy.load_state_dict(state["policy"])
-        algorithm.memory.load_state_dict(state["memory"] if "memory" in state else state["replay"])  # in older runs
+        algorithm.memory.load_state_dict(state["memory"] if "memory" in state else state["replay"])  # of older runs
         self.episodes.load_state_dict(state["episodes"])
-        for hook, saved in zip(self.hooks, state["hooks"] or [{}] * len(self.hooks), strict=True):  # imported: none
+        for hook, saved in zip(self.hooks, state["hooks"] or [{}] * len(self.hooks), strict=True):  # imports: none
             if saved:
                 hook.load_state_dict(saved)
         older = {"diagnostics": state.get("diagnostics", {})}

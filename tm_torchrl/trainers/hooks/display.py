@@ -1,4 +1,4 @@
-"""What a person sees while it trains: a live panel in a terminal, lines elsewhere."""
+"""The display of a training: a live panel in a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Display(Hook):
     """Shows a training.
 
     Args:
-        title: of the panel.
-        console: where to; standard output by default.
-        every_s: seconds between lines where there is no terminal.
-        is_quiet: show nothing.
+        title: Title of the panel.
+        console: Where to show it; standard output by default.
+        every_s: Seconds between lines where there is no terminal.
+        is_quiet: Whether to show nothing.
     """
 
     def __init__(
@@ -54,16 +54,16 @@ class Display(Hook):
             self._live = None
 
     def say(self, message: str) -> None:
-        """A message above the panel."""
+        """Show a message above the panel."""
         if not self.is_quiet:
             self.console.print(Text(message))
 
     def write(self, *, frames: int, seconds: float, values: Mapping[str, float]) -> None:
-        """Take a row of metrics."""
+        """Receive a row of metrics."""
         self.values.update(values)
 
     def evaluated(self, training: Training, rows: list[Row], is_best: bool) -> None:
-        """Take the rows of an evaluation; in a terminal without a panel each is a line."""
+        """Receive the rows of an evaluation; without a panel each is shown as a line."""
         self.rows = rows
         for row in rows:
             lap, track = row.get("best_lap_s"), str(row.get("track", ""))
@@ -78,7 +78,7 @@ class Display(Hook):
                 )
 
     def after_batch(self, training: Training) -> None:
-        """Redraw."""
+        """Redraw when it is time."""
         if self.is_quiet:
             return
         now = time.perf_counter()
@@ -121,12 +121,12 @@ class Display(Hook):
         if self.rows:
             parts.append(self._results())
         else:
-            parts.append(Text("the first greedy evaluation comes soon", style="dim"))
+            parts.append(Text("no evaluation yet", style="dim"))
         parts += [Text(), Text("Ctrl-C stops and saves", style="dim")]
         return Panel(Group(*parts), title=self.title, border_style="cyan", width=min(self.console.width, 92))
 
     def _numbers(self, training: Training) -> list[tuple[str, str]]:
-        """What was logged last; where an episode that terminates has no goal, that share is not shown."""
+        """The last metrics as text; the share of finished episodes only for tasks with a goal."""
         has_goal = training.task.has_goal
         return [
             (label, f"{self.values[key]:{form}}")
@@ -184,7 +184,7 @@ _NUMBERS = (
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds, and hours if there are any.
+    """A duration as minutes and seconds, with hours if there are any.
 
     >>> clock(75), clock(3700)
     ('1:15', '1:01:40')

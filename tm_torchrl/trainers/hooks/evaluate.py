@@ -1,4 +1,4 @@
-"""Greedy laps or episodes every so many frames; remembers the best."""
+"""Greedy laps or episodes at regular intervals, and which were the best."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Listener = Callable[[Training, list[Row], bool], None]
 
 
 class Evaluate(Hook):
-    """Evaluates the actor every ``every_frames`` frames and hands the rows on.
+    """Evaluates the actor every ``every_frames`` frames and passes the rows on.
 
-    Training does not notice: no random generator is moved.
+    Evaluations do not change the training, since they use no random numbers of it.
 
     Args:
         every_frames: Frames between evaluations.
         num: Laps on each track, or episodes.
         seed: Seeds the perturbed starts, the same ones every time.
-        target_score: Training stops when the task's score (its first number) reaches it; ``None`` to go on.
+        target_score: Training stops when the task's score (its first number) reaches it; ``None`` for no target.
         listeners: Called with the training, the rows, and whether they are the best so far.
     """
 
@@ -53,7 +53,7 @@ class Evaluate(Hook):
         self._next = every_frames
 
     def after_batch(self, training: Training) -> None:
-        """Evaluate if it is due, or if training is over."""
+        """Evaluate if it is due."""
         if training.frames >= self._next:
             while self._next <= training.frames:
                 self._next += self.every_frames
@@ -64,7 +64,7 @@ class Evaluate(Hook):
         begin = time.process_time()
         with torch.random.fork_rng(devices=[]):
             rows = training.task.evaluate(training.algorithm.actor, num=self.num, seed=self.seed)
-        gc.collect()  # an environment refers to itself: several of them, with their megabytes, would wait for this
+        gc.collect()  # environments are in reference cycles and would keep megabytes until the next collection
         training.evaluation_cpu_s += time.process_time() - begin
         for row in rows:
             row.update(
@@ -85,10 +85,10 @@ class Evaluate(Hook):
         return rows
 
     def state_dict(self) -> dict[str, Any]:
-        """When the next one is due, and the best score."""
+        """The frame of the next evaluation, and the best score."""
         return {"next": self._next, "best": None if self.best is None else list(self.best)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a saved state."""
         self._next = state["next"]
         self.best = None if state["best"] is None else (state["best"][0], state["best"][1])

@@ -1,4 +1,4 @@
-"""Evaluations for loggers: numbers for all of them, pictures and a video for TensorBoard."""
+"""Evaluations for loggers: numbers for all loggers, images and a video for TensorBoard."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ VIDEO_PICTURES, VIDEO_FPS, VIDEO_SIZE = 120, 12, (320, 180)
 
 
 class EvaluationLog:
-    """Listens to ``Evaluate``: a number each, and pictures of a few tracks in turn; a video of the last best lap.
+    """A listener of ``Evaluate`` that writes numbers, images of a few tracks in turn, and a video at the end.
 
     Args:
-        loggers: where they go.
-        num_pictured: tracks with pictures at one evaluation; two figures take about 0.3 s.
-        log: for messages.
+        loggers: Receive the results.
+        num_pictured: Tracks with images per evaluation; the two figures of a track take about 0.3 s.
+        log: Takes messages.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class EvaluationLog:
         self._next = 0
 
     def __call__(self, training: Training, rows: list[Row], is_best: bool) -> None:
-        """Write what an evaluation found."""
+        """Write the results of an evaluation."""
         values = {name: value for row in rows for name, value in evaluation_values(row).items()}
         pictured = [(row["track"], row["laps"]) for row in rows if "laps" in row]
         count = min(self.num_pictured, len(pictured))
@@ -54,10 +54,10 @@ class EvaluationLog:
                     for track, laps in chosen:
                         write_pictures(logger, track, laps, frames=training.frames)
         except OSError as error:
-            self.log(f"an evaluation could not be logged: {error}; training goes on")
+            self.log(f"an evaluation could not be logged: {error}; training continues")
 
     def write_video(self, training: Training, rows: Sequence[Row]) -> None:
-        """A time-lapse of the best lap of the last evaluation, on the first track; takes a few seconds."""
+        """Write a time-lapse of the best lap of an evaluation on the first track; this takes a few seconds."""
         for logger in self.loggers:
             if isinstance(logger, TensorBoard) and rows and "laps" in rows[0]:
                 try:
@@ -68,7 +68,7 @@ class EvaluationLog:
 
 
 def evaluation_values(row: Row) -> dict[str, float]:
-    """The numbers of a row by tag; a medal is 0 for none, 1 for bronze to 4 for author.
+    """The numbers of a row by tag; medals are 0 (none) and 1 (bronze) to 4 (author).
 
     >>> evaluation_values({"track": "oval", "median_lap_s": 22.5, "medal_of_median": "silver", "frames": 10})
     {'evaluation/oval/median_lap_s': 22.5, 'evaluation/oval/medal_of_median': 2.0}
@@ -83,13 +83,13 @@ def evaluation_values(row: Row) -> dict[str, float]:
 
 
 def write_pictures(logger: TensorBoard, track: str, laps: Laps, *, frames: int) -> None:
-    """The best lap's line over the track, coloured by speed, and the times of all laps.
+    """Write the line of the best lap over the track, coloured by speed, and the times of all laps.
 
     Args:
-        logger: takes them.
-        track: its name.
-        laps: of one evaluation.
-        frames: played.
+        logger: Receives the figures.
+        track: Name of the track.
+        laps: Laps of one evaluation.
+        frames: Frames played.
     """
     speed = np.linalg.norm(laps.rows[:, CAR_ROW["velocity"]], axis=1)
     time = laps.best_lap_s
@@ -102,10 +102,10 @@ def write_pictures(logger: TensorBoard, track: str, laps: Laps, *, frames: int) 
 
 
 def lap_pictures(laps: Laps) -> Iterator[np.ndarray]:
-    """The chase view along the best lap, at most ``VIDEO_PICTURES`` of them.
+    """At most ``VIDEO_PICTURES`` images of the chase view along the best lap.
 
     Args:
-        laps: of one evaluation.
+        laps: Laps of one evaluation.
     """
     width, height = VIDEO_SIZE
     for row in laps.rows[:: -(-len(laps.rows) // VIDEO_PICTURES)]:

@@ -1,4 +1,4 @@
-"""Evaluations into the run folder, and the fastest lap of each track with what the algorithm says of it."""
+"""Evaluations in the run folder, and the fastest lap of each track with the algorithm's values along it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tm_torchrl.world.input_scripts import script_of
 
 
 def keep_results(run: RunFolder, log: Callable[[str], None]) -> Callable[[Training, list[Row], bool], None]:
-    """A listener to ``Evaluate`` that writes its rows and its fastest laps into a run folder.
+    """A listener of ``Evaluate`` that writes its rows and the fastest laps into a run folder.
 
     Args:
         run: The run folder.
@@ -26,7 +26,7 @@ def keep_results(run: RunFolder, log: Callable[[str], None]) -> Callable[[Traini
         try:
             write(training, rows)
         except OSError as error:
-            log(f"an evaluation could not be written: {error}; training goes on")
+            log(f"an evaluation could not be written: {error}; training continues")
 
     def write(training: Training, rows: list[Row]) -> None:
         fastest = {track: load_time(path) for track, path in best_laps(run.path).items()}
@@ -36,7 +36,7 @@ def keep_results(run: RunFolder, log: Callable[[str], None]) -> Callable[[Traini
             if laps is None or laps.best_lap_s is None or laps.best_lap_s >= fastest.get(row["track"], math.inf):
                 continue
             arrays = {"rows": laps.rows, "actions": laps.actions, "start": laps.start}
-            if "pixels" not in training.task.in_keys:  # laps keep the floats only
+            if "pixels" not in training.task.in_keys:  # laps store only the floats
                 observations, actions = torch.as_tensor(laps.observations), torch.as_tensor(laps.actions)
                 explained = training.algorithm.explain(observations, actions)
                 arrays |= {name: values.cpu().numpy() for name, values in explained.items()}

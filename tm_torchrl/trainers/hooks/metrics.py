@@ -1,4 +1,4 @@
-"""A row of numbers every so many frames, to files, loggers and the screen."""
+"""Rows of metrics for files, loggers and the display."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from tm_torchrl.trainers.training import Hook, Training
 
 
 class MetricsSink(Protocol):
-    """Takes rows: the run folder's files, TensorBoard, the screen."""
+    """Receives rows: the files of the run folder, TensorBoard, the display."""
 
     def write(self, *, frames: int, seconds: float, values: Mapping[str, float]) -> None:
-        """A row."""
+        """Write a row."""
         ...
 
 
 class LogMetrics(Hook):
-    """Writes a row of metrics every ``every_frames`` frames: into the run folder, to loggers and to the screen.
+    """Writes a row of metrics every ``every_frames`` frames: to the run folder, to loggers and to the display.
 
     Args:
         every_frames: Frames between rows.
         diagnostics_every: Rows between diagnostics of the network.
         tensorboard: Whether to write TensorBoard files.
-        wandb: A project's name; ``None`` for none.
-        mlflow: An experiment's name; ``None`` for none.
-        sinks: Further places where rows go.
+        wandb: Name of a Weights & Biases project; ``None`` for none.
+        mlflow: Name of an MLflow experiment; ``None`` for none.
+        sinks: Further receivers of rows.
         log: Takes messages.
     """
 
@@ -85,7 +85,7 @@ class LogMetrics(Hook):
                 self._failed.discard(number)
             except OSError as error:
                 if number not in self._failed:
-                    self.log(f"metrics could not be written: {error}; training goes on without them")
+                    self.log(f"metrics could not be written: {error}; training continues without them")
                 self._failed.add(number)
 
     def _measure(self, training: Training) -> dict[str, float]:
@@ -120,9 +120,9 @@ class LogMetrics(Hook):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """When the next row is due."""
+        """The frame of the next row, and the number of rows."""
         return {"next": self._next, "num_rows": self.num_rows}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a saved state."""
         self._next, self.num_rows = state["next"], state["num_rows"]

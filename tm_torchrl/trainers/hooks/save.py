@@ -1,4 +1,4 @@
-"""Checkpoints and the saved replay, by the clock; the best network apart."""
+"""Checkpoints and the saved replay at regular times, and the best network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tm_torchrl.trainers.training import Hook, Training
 
 
 class Save(Hook):
-    """Saves a training by its clock, and the best network whenever there is one.
+    """Saves a training at regular times, and the best network after each evaluation.
 
     Saving changes nothing in the training, so a run does not depend on when it was saved.
 
@@ -20,7 +20,7 @@ class Save(Hook):
         first_minutes: Minutes until the first checkpoint.
         every_minutes: Minutes between checkpoints.
         keep: Number of checkpoints that are kept.
-        replay_every_minutes: Minutes between savings of the replay; ``None`` for none before the end.
+        replay_every_minutes: Minutes between saves of the replay; ``None`` to save it only at the end.
         log: Takes messages.
     """
 
@@ -51,7 +51,7 @@ class Save(Hook):
         self._next_replay_s: float | None = None
 
     def open(self, training: Training, run: RunFolder) -> None:
-        """Find the folders to save into."""
+        """Open the checkpoints and the replay logs of the run folder."""
         self.checkpoints = Checkpoints(run.checkpoints, keep=self.keep)
         self.replay_logs = {name: ReplayLog(run.replay / name) for name in training.algorithm.memory.contents()}
 
@@ -69,20 +69,20 @@ class Save(Hook):
             self.save_replay(training)
 
     def save(self, training: Training) -> bool:
-        """Write a checkpoint now; says so, and returns False, where that is impossible."""
+        """Write a checkpoint now; after an error, log it and return False."""
         before = training.seconds
         try:
             self.checkpoints.save(
                 training.state_dict(), frames=training.frames, facts={"seconds": before, "frames": training.frames}
             )
         except CheckpointError as error:
-            self.log(f"{error}; training goes on, the checkpoints before are untouched")
+            self.log(f"{error}; training continues, earlier checkpoints are untouched")
             return False
         self.pause_s = training.seconds - before
         return True
 
     def save_replay(self, training: Training, *, in_background: bool = True) -> bool:
-        """Write what the replay gained; a thread waits for the disk."""
+        """Save the new part of the replay; a thread waits for the disk."""
         if not self.replay_logs:
             return True
         written, seconds = 0, 0.0
@@ -95,13 +95,13 @@ class Save(Hook):
                 )
                 written, seconds = written + facts["bytes"], seconds + facts["seconds"]
         except OSError as error:
-            self.log(f"the replay could not be saved: {error}; training goes on")
+            self.log(f"the replay could not be saved: {error}; training continues")
             return False
         self.log(f"replay saved: {written / 1e6:.0f} MB, a pause of {seconds:.2f} s")
         return True
 
     def save_best(self, training: Training, rows: list[Row], is_best: bool) -> None:
-        """After an evaluation: keep the network if it was the best."""
+        """Save the network after its best evaluation so far."""
         if not is_best:
             return
         shown = {key: value for key, value in rows[0].items() if isinstance(value, (int, float, str, type(None)))}
@@ -110,9 +110,9 @@ class Save(Hook):
                 dict(training.algorithm.actor.state_dict()), facts={"frames": training.frames, **shown}
             )
         except CheckpointError as error:
-            self.log(f"{error}; training goes on")
+            self.log(f"{error}; training continues")
 
     def finish(self, training: Training) -> None:
-        """At the end, or when it was stopped: a checkpoint and the replay."""
+        """Save a checkpoint and the replay at the end of training."""
         self.save(training)
         self.save_replay(training, in_background=False)

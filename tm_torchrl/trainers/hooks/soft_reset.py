@@ -1,4 +1,4 @@
-"""Soft resets: pull the weights a little towards fresh ones, the last layers more."""
+"""Soft resets: move the weights a little towards new random ones, those of the last layers more."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tm_torchrl.trainers.training import Hook, Training
 
 
 class SoftReset(Hook):
-    """Every so many frames each weight becomes a mixture of itself and a fresh one (shrink and perturb, Ash 2020).
+    """At regular intervals each weight becomes a mixture of itself and a new one (shrink and perturb, Ash 2020).
 
-    The optimiser's moments stay, the target network follows by itself, and the replay pays for extra updates.
+    The optimiser keeps its moments, the target network follows as always, and the replay allows extra updates.
 
     Args:
-        make_network: a fresh network of the same shape.
-        every_frames: between resets.
-        share: of the fresh weights; 0.01 in Linesight.
-        last_layer_share: of the fresh weights in the last layers of the head's streams; 0.8 in Linesight.
-        extra_transitions: transitions that are learnt from additionally after a reset; 1.6 million in Linesight.
+        make_network: Makes a new network of the same shape.
+        every_frames: Frames between resets.
+        share: Share of the new weights; 0.01 in Linesight.
+        last_layer_share: Share of the new weights in the last layers of the head's streams; 0.8 in Linesight.
+        extra_transitions: Uses of transitions that a reset adds to the replay's budget; 1.6 million in Linesight.
     """
 
     def __init__(
@@ -38,10 +38,10 @@ class SoftReset(Hook):
         extra_transitions: int = 0,
     ) -> None:
         if every_frames < 1:
-            raise ValueError(f"every_frames={every_frames}: at least one frame lies between resets")
+            raise ValueError(f"every_frames={every_frames}: must be at least 1")
         for name, value in (("share", share), ("last_layer_share", last_layer_share)):
             if not 0.0 <= value <= 1.0:
-                raise ValueError(f"{name}={value}: a share lies in [0, 1]")
+                raise ValueError(f"{name}={value}: must be between 0 and 1")
         self.make_network = make_network
         self.every_frames = every_frames
         self.share = share
@@ -50,7 +50,7 @@ class SoftReset(Hook):
         self.num_resets = 0
 
     def open(self, training: Training, run: RunFolder) -> None:
-        """Refuse an algorithm that it does not know."""
+        """Raise ``ConfigError`` for an algorithm without a quantile network."""
         _quantile(training)
 
     def after_batch(self, training: Training) -> None:
@@ -60,14 +60,14 @@ class SoftReset(Hook):
             self.reset_in(training)
 
     def reset_in(self, training: Training) -> None:
-        """Reset now, and let the replay pay for further updates."""
+        """Reset now, and add to the replay's budget."""
         algorithm = _quantile(training)
         self.reset(algorithm.actor.quantile_module.network)
         algorithm.memory.budget.num_uses_left += self.extra_transitions
 
     @torch.no_grad()
     def reset(self, network: QuantileNetwork) -> None:
-        """Mix now."""
+        """Mix the weights of a network with new ones."""
         fresh = dict(self.make_network().named_parameters())
         last = last_layers(network)
         for name, parameter in network.named_parameters():
@@ -75,24 +75,24 @@ class SoftReset(Hook):
             parameter.lerp_(fresh[name].to(parameter.device), share)
 
     def state_dict(self) -> dict[str, Any]:
-        """How many there were."""
+        """The number of resets."""
         return {"num_resets": self.num_resets}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a saved state."""
         self.num_resets = state["num_resets"]
 
 
 class DormantReset(SoftReset):
-    """A soft reset when too many units are dormant (Sokar et al. 2023) on the states of the diagnostics.
+    """A soft reset when too many units are dormant (Sokar et al. 2023) for the states of the diagnostics.
 
     Args:
-        make_network: a fresh network of the same shape.
-        above_share: of dormant units, from which on the network is reset.
-        every_frames: between looks at them.
-        share: of the fresh weights.
-        last_layer_share: of the fresh weights in the last layers of the head's streams.
-        extra_transitions: transitions that are learnt from additionally after a reset.
+        make_network: Makes a new network of the same shape.
+        above_share: Share of dormant units above which the network is reset.
+        every_frames: Frames between checks.
+        share: Share of the new weights.
+        last_layer_share: Share of the new weights in the last layers of the head's streams.
+        extra_transitions: Uses of transitions that a reset adds to the replay's budget.
     """
 
     def __init__(
@@ -113,14 +113,12 @@ class DormantReset(SoftReset):
             extra_transitions=extra_transitions,
         )
         if not 0.0 <= above_share < 1.0:
-            raise ValueError(
-                f"above_share={above_share}: a share below 1 wanted, since no more than all can be dormant"
-            )
+            raise ValueError(f"above_share={above_share}: must be at least 0 and below 1")
         self.above_share = above_share
         self.num_looks = 0
 
     def after_batch(self, training: Training) -> None:
-        """Look if it is time, and reset if need be."""
+        """Check the dormant units if it is time, and reset if there are too many."""
         if training.frames // self.every_frames <= self.num_looks:
             return
         self.num_looks = training.frames // self.every_frames
@@ -131,11 +129,11 @@ class DormantReset(SoftReset):
             self.reset_in(training)
 
     def state_dict(self) -> dict[str, Any]:
-        """How many resets and looks there were."""
+        """The numbers of resets and of checks."""
         return {**super().state_dict(), "num_looks": self.num_looks}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a saved state."""
         super().load_state_dict(state)
         self.num_looks = state["num_looks"]
 

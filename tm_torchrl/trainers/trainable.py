@@ -1,4 +1,4 @@
-"""The family in five lines: an object that trains, evaluates, predicts, saves and loads."""
+"""The algorithms as objects that train, evaluate, predict, save and load."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tm_torchrl.tasks.task import Row
 from tm_torchrl.trainers.run import train
 from tm_torchrl.trainers.summary import Summary
 
-Self = TypeVar("Self", bound="ManagedAgent")
+Self = TypeVar("Self", bound="TrainableAgent")
 
 
-class ManagedAgent:
-    """An agent with its training.
+class TrainableAgent:
+    """An agent that trains itself.
 
     Args:
-        task: a track (``"hillside"``, a ``.npz`` file) or a gymnasium id (``"CartPole-v1"``); the default track if
-            nothing is given.
-        settings: overrides as on the command line, such as ``["learning_rate=1e-3", "seed=1"]``.
-        experiment: a preset of ``configs/experiment``, such as ``"cartpole_iqn"``.
-        folder: of the run; ``runs/TASK/TIME`` by default.
+        task: A track (``"hillside"``, a ``.npz`` file) or a gymnasium id (``"CartPole-v1"``); ``None`` for the default
+            track.
+        settings: Overrides as on the command line, such as ``["learning_rate=1e-3", "seed=1"]``.
+        experiment: A preset of ``configs/experiment``, such as ``"cartpole_iqn"``.
+        folder: The run folder; ``runs/TASK/TIME`` by default.
 
     Examples:
         >>> from tm_torchrl import IQN
@@ -56,12 +56,12 @@ class ManagedAgent:
         self.summary: Summary | None = None
 
     def train(self: Self, *, frames: int | None = None, minutes: float | None = None, is_quiet: bool = False) -> Self:
-        """Train, or go on training, until a number of frames is played or minutes are over.
+        """Train, or continue training, until a number of frames is played or the time is over.
 
         Args:
-            frames: in all, of this agent; the preset's number by default.
-            minutes: in all, of this agent; no limit by default.
-            is_quiet: show nothing.
+            frames: Total frames of this agent; the preset's number by default.
+            minutes: Total minutes of this agent; ``None`` for no limit.
+            is_quiet: Whether to show nothing.
         """
         settings = {**self.settings, "max_minutes": minutes}
         if frames is not None:
@@ -76,8 +76,8 @@ class ManagedAgent:
         """The result of greedy laps (or episodes) on the first track: ``finish_rate``, ``best_lap_s``, ...
 
         Args:
-            laps: or episodes.
-            seed: of the perturbed starts.
+            laps: Number of laps, or of episodes.
+            seed: Seeds the perturbed starts.
         """
         return self.agent.evaluate(laps=laps, seed=seed)[0]
 
@@ -85,7 +85,7 @@ class ManagedAgent:
         """The greedy actions for one observation or a batch of them.
 
         Args:
-            observation: ``[*B, F]``, or a mapping with all keys that the network reads.
+            observation: Floats ``[*B, F]``, or a mapping with all keys that the network reads.
         """
         if not isinstance(observation, (Tensor, np.ndarray, Mapping)):
             observation = np.asarray(observation, np.float32)
@@ -95,15 +95,15 @@ class ManagedAgent:
         """Quantile values ``[*B, N, A]``.
 
         Args:
-            observation: ``[*B, F]``, or a mapping with all keys that the network reads.
+            observation: Floats ``[*B, F]``, or a mapping with all keys that the network reads.
         """
         return self.agent.quantiles(observation)
 
     def save(self, folder: str | Path) -> Path:
-        """Copy the run folder; ``load`` reads it again.
+        """Copy the run folder, which ``load`` reads.
 
         Args:
-            folder: to be written; must not exist.
+            folder: The copy; must not exist.
         """
         if self.summary is None:
             raise RuntimeError("save(): this agent has not been trained; call train() first")
@@ -111,10 +111,10 @@ class ManagedAgent:
 
     @classmethod
     def load(cls: type[Self], folder: str | Path) -> Self:
-        """The agent of a run folder, as it was best.
+        """The best agent of a run folder.
 
         Args:
-            folder: of a run of this algorithm.
+            folder: The folder of a run of this algorithm.
         """
         agent = load_agent(folder)
         found = cls.__new__(cls)
@@ -123,17 +123,17 @@ class ManagedAgent:
         return found
 
 
-class IQN(ManagedAgent):
+class IQN(TrainableAgent):
     """Implicit quantile networks."""
 
 
-class QRDQN(ManagedAgent):
+class QRDQN(TrainableAgent):
     """Quantile regression DQN."""
 
     objective = "qrdqn"
 
 
-class FQF(ManagedAgent):
+class FQF(TrainableAgent):
     """Fully parameterized quantile functions."""
 
     objective = "fqf"
@@ -148,6 +148,4 @@ def _task_overrides(task: str) -> list[str]:
         return ["env=trackmania", f"env.track={task}"]
     if task in gymnasium.registry or ":" in task:
         return ["env=gym", f"env.name={task}"]
-    raise ValueError(
-        f"task={task!r}: neither a track ({', '.join(BUILTIN_TRACKS)}), nor a .npz file, nor a gymnasium id"
-    )
+    raise ValueError(f"task={task!r}: must be a track ({', '.join(BUILTIN_TRACKS)}), a .npz file or a gymnasium id")
