@@ -28,13 +28,20 @@ class ResumableCountdown(Countdown):
 
 
 class Remembers(TensorDictModuleBase):
-    """Counts the steps of an episode."""
+    """Counts the steps of an episode in two ways.
 
-    in_keys, out_keys, carried_keys = ["observation"], ["action", "count"], ["count"]
+    ``count`` is replaced at the root, as held actions are. ``hidden`` is read at the root and its next value written
+    under "next", as recurrent modules do.
+    """
+
+    in_keys, out_keys, carried_keys = ["observation"], ["action", "count", ("next", "hidden")], ["count", "hidden"]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        count = tensordict.get("count", torch.zeros(*tensordict.batch_size, 1)) + 1
-        return tensordict.update({"count": count, "action": torch.zeros(tensordict.batch_size, dtype=torch.int64)})
+        count, hidden = (tensordict.get(key, torch.zeros(*tensordict.batch_size, 1)) for key in self.carried_keys)
+        action = torch.zeros(tensordict.batch_size, dtype=torch.int64)
+        return tensordict.update(
+            {"count": count + 1, "hidden": hidden, "next": {"hidden": hidden + 1}, "action": action}
+        )
 
 
 def collector(lengths: tuple[int, ...]) -> Any:
@@ -45,7 +52,7 @@ def collector(lengths: tuple[int, ...]) -> Any:
 
 @pytest.mark.parametrize("lengths", [(3, 4), (3, 3), (5, 7)], ids=["one ends with the batch", "both", "none"])
 def test_it_counts_the_steps_of_each_episode_also_after_a_resume(lengths: tuple[int, ...]) -> None:
-    """The observation tells the steps before; the count is one more."""
+    """The observation is the number of steps before; the count is one more."""
     whole = collector(lengths)
     batches = [next(whole) for _ in range(3)]
     first = collector(lengths)
@@ -55,9 +62,12 @@ def test_it_counts_the_steps_of_each_episode_also_after_a_resume(lengths: tuple[
     resumed.load_state_dict(state)
     again = [next(resumed) for _ in range(2)]
     for batch in (*batches, *again):
-        assert torch.equal(batch["count"], batch["observation"][..., :1] + 1)
+        steps_before = batch["observation"][..., :1]
+        assert torch.equal(batch["count"], steps_before + 1)
+        assert torch.equal(batch["hidden"], steps_before)
+        assert torch.equal(batch["next", "hidden"], steps_before + 1)
     for one, other in zip(batches[1:], again, strict=True):
-        assert torch.equal(one["observation"], other["observation"])
+        assert all(torch.equal(one[key], other[key]) for key in ("observation", "count", "hidden"))
     for each in (whole, first, resumed):
         each.shutdown()
 

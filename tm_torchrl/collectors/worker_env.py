@@ -134,6 +134,8 @@ class WorkerEnv(EnvBase):
         self.frames = np.memmap(self.channel.frames, np.int64, mode="r", shape=(1,))
         self._continued = None if function.state is None else load_bytes(function.state)
         self._carried = TensorDict()  # what the policy hands to its next step
+        if function.carried_keys:
+            self._post_step_mdp_hooks = self._hand_on
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         with _reported(self.channel):
@@ -144,6 +146,10 @@ class WorkerEnv(EnvBase):
         self.beat[0] += 1
         self._write_state()
         return after
+
+    def _hand_on(self, step: TensorDictBase, following: TensorDictBase) -> tuple[TensorDictBase, TensorDictBase]:
+        """Hand on what the policy wrote under "next"; TorchRL hands on only keys that the environment's specs have."""
+        return step, following.update(self._carried)
 
     def _reset(self, tensordict: TensorDictBase | None = None, **options: Any) -> TensorDictBase:
         with _reported(self.channel):
