@@ -72,5 +72,5 @@ def test_noisy_layers_with_held_actions() -> None:
     settings = compose_settings(["exploration=noisy", "objective.network.linear=noisy", "exploration.mean_steps=4"])
     assert {"held_action", "held_steps"} <= set(algorithm_of(settings).policy.out_keys)
     settings["exploration"]["epsilon"] = None
-    with pytest.raises(ConfigError, match="mean_steps=4: .*epsilon=null"):
+    with pytest.raises(ConfigError, match=r"mean_steps=4: .*epsilon=null"):
         algorithm_of(settings)

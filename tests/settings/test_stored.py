@@ -12,7 +12,6 @@ import yaml
 from tests.mutated_bytes import mutated
 from tm_torchrl.settings import ConfigError, compose_settings, run_settings
 from tm_torchrl.settings.stored import upgraded
-from tm_torchrl.settings.targets import RENAMED, find_target, refuse_foreign_targets
 from tm_torchrl.settings.tree import differences, resumed_settings, run_name
 
 PAYLOADS: dict[str, Any] = {
@@ -63,22 +62,11 @@ def test_a_gymnasium_id_imports_no_foreign_module(tmp_path: Path) -> None:
     assert run_settings(tmp_path, trust=["evil"])["env"]["name"] == "evil:CartPole-v1"
 
 
-def test_a_trusted_package_may_be_named() -> None:
-    refuse_foreign_targets({"part": {"_target_": "collections.Counter"}}, trust=["collections"])
-    with pytest.raises(ValueError, match=r"part\._target_=collections\.Counter"):
-        refuse_foreign_targets({"part": {"_target_": "collections.Counter"}})
-
-
 @pytest.mark.parametrize("preset", [[], ["env=gym"], ["env=game", "game=emulator2"], ["experiment=btr"]], ids=str)
 def test_our_own_settings_come_back_as_they_were(preset: list[str], tmp_path: Path) -> None:
     settings = compose_settings(preset)
     write(tmp_path, settings)
     assert run_settings(tmp_path) == settings
-
-
-@pytest.mark.parametrize("target", sorted(set(RENAMED.values())))
-def test_renamed_targets_exist(target: str) -> None:
-    assert callable(find_target(target))
 
 
 def test_sections_of_older_runs_get_their_targets() -> None:

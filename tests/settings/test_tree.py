@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tm_torchrl.settings.construct import ConfigError, construct
+from tm_torchrl.settings.construct import ConfigError
 from tm_torchrl.settings.nearest import nearest_name
 from tm_torchrl.settings.tree import compose_settings, config_folder, run_name
 
@@ -75,51 +75,8 @@ def test_run_names(overrides: list[str], name: str) -> None:
     assert run_name(compose_settings(overrides)) == name
 
 
-def test_construct_checks_before_it_builds() -> None:
-    built: list[int] = []
-    settings = {
-        "_target_": "tests.settings.test_tree.Outer",
-        "inner": {"_target_": "tests.settings.test_tree.Inner", "sise": 3},
-    }
-    Inner.built = built
-    with pytest.raises(ConfigError, match=r"^env\.inner\.sise: .*did you mean size"):
-        construct(settings, name="env")
-    assert built == []
-    settings["inner"] = {"_target_": "tests.settings.test_tree.Inner", "size": -1}
-    with pytest.raises(ConfigError, match=r"^env\.inner\.size=-1: must be positive$"):
-        construct(settings, name="env")
-    settings["inner"] = {"_target_": "tests.settings.test_tree.Inner", "size": 2}
-    assert construct(settings, name="env").inner.size == 2
-
-
-def test_unknown_targets_are_named() -> None:
-    with pytest.raises(ConfigError, match=r"tm_torchrl\.data has no ReuseBudge; did you mean ReuseBudget"):
-        construct({"_target_": "tm_torchrl.data.ReuseBudge"}, name="x")
-    with pytest.raises(ConfigError, match=r"^x: .*_target_"):
-        construct({}, name="x")
-
-
 def test_nearest_name_lists_what_there_is() -> None:
     assert nearest_name("gold", ["silver", "golden"]) == "; did you mean golden? There are: golden, silver"
-
-
-class Inner:
-    """A part with a checked number."""
-
-    built: list[int] = []  # noqa: RUF012
-
-    def __init__(self, size: int) -> None:
-        if size < 0:
-            raise ValueError(f"size={size}: must be positive")
-        self.size = size
-        self.built.append(size)
-
-
-class Outer:
-    """Holds a part."""
-
-    def __init__(self, inner: Inner) -> None:
-        self.inner = inner
 
 
 def test_a_presets_settings_of_another_choice_fall_away() -> None:

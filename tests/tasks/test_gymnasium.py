@@ -8,9 +8,8 @@ import pytest
 
 from tests.trainers.test_training import quiet
 from tm_torchrl.modules import SmallPixelEncoder
-from tm_torchrl.settings import ConfigError, compose_settings
+from tm_torchrl.settings import ConfigError
 from tm_torchrl.tasks.gymnasium import GymnasiumTask
-from tm_torchrl.tasks.task import make_task
 
 LIGHT = "tests.tasks.light_task:Light-v0"
 
@@ -69,11 +68,3 @@ def test_it_learns_which_button_is_lit(tmp_path: Path) -> None:
     )
     assert isinstance(summary.agent.actor.quantile_module.network.encoder, SmallPixelEncoder)
     assert summary.rows[0]["return_mean"] == 16.0
-
-
-def test_held_out_tracks_are_none_of_the_training_ones() -> None:
-    task = make_task(compose_settings(["env.generated_tracks=2", "env.blind_generated_tracks=2"]))
-    assert sorted(task._tracks) == ["generated-0", "generated-1"]
-    assert sorted(task._blind) == ["generated-10000", "generated-10001"]
-    with pytest.raises(ConfigError, match=r"env\.blind_generated_tracks=-1"):
-        make_task(compose_settings(["env.blind_generated_tracks=-1"]))
