@@ -6,7 +6,9 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,6 +18,8 @@ from tests.trainers.test_training import CARTPOLE, DRIVE, quiet
 from tm_torchrl import FQF, IQN, QRDQN
 from tm_torchrl.agents import load_agent
 from tm_torchrl.agents.export import GreedyPolicy, disagreements, export_policy, visited_states
+from tm_torchrl.commands import compare, evaluate
+from tm_torchrl.trainers import train
 from tm_torchrl.trainers.loop import INTERRUPTED
 from tm_torchrl.trainers.summary import Summary, summary_text
 from tm_torchrl.trainers.trainable import TrainableAgent
@@ -28,8 +32,8 @@ TINY = ["objective.network.hidden_sizes=[8,8]", "objective.network.head_size=8"]
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("a run")
-    quiet([*DRIVE, "total_frames=512"], folder / "drive")
-    quiet([*CARTPOLE, "total_frames=1024"], folder / "cartpole")
+    train([*DRIVE, "total_frames=512"], folder=folder / "drive", is_quiet=True)
+    train([*CARTPOLE, "total_frames=1024"], folder=folder / "cartpole", is_quiet=True)
     return folder
 
 
@@ -37,7 +41,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_any_of_the_family_trains_evaluates_saves_and_loads(kind: type[TrainableAgent], tmp_path: Path) -> None:
     settings = [*(s for s in CARTPOLE[1:]), "replay.cut_at_exploration=false"]
     agent = kind("CartPole-v1", settings=settings, folder=tmp_path / "run")
-    agent.train(frames=1024, is_quiet=True)
+    agent.train(frames=512, is_quiet=True)
     assert agent.evaluate(laps=2)["num_episodes"] == 2
     again = kind.load(agent.save(tmp_path / "saved"))
     state = [0.01, -0.02, 0.03, 0.04]
@@ -87,28 +91,41 @@ def test_the_next_commands_are_quoted_for_the_shell_and_for_hydra(tmp_path: Path
     assert quiet(words[-2:], tmp_path / "ignored").frames == 512
 
 
-def call(script: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPTS / script), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Calls a command in this process."""
+
+    def call(command: ModuleType, *words: str | Path) -> None:
+        monkeypatch.setattr(sys, "argv", ["tm-torchrl", *map(str, words)])
+        command.main()
+
+    return call
 
 
-def test_evaluate_prints_json_and_nothing_else(run: Path) -> None:
-    found = call("evaluate.py", run / "drive", "--laps", "3", "--json")
+def test_evaluate_prints_json_and_nothing_else(
+    run: Path, call: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = [sys.executable, str(SCRIPTS / "evaluate.py"), str(run / "drive"), "--laps", "3", "--json"]
+    found = subprocess.run(script, capture_output=True, text=True, check=False, timeout=120)
     assert found.returncode == 0, found.stderr
     row = json.loads(found.stdout)
     assert (row["track"], row["num_laps"]) == ("oval", 3)
     assert {"return_mean", "finish_rate", "best_lap_s", "median_lap_s", "medal"} <= set(row)
-    row = json.loads(call("evaluate.py", run / "cartpole", "--laps", "2", "--json").stdout)
-    assert len(row["returns"]) == 2
+    capsys.readouterr()
+    call(evaluate, run / "cartpole", "--laps", "2", "--json")
+    assert len(json.loads(capsys.readouterr().out)["returns"]) == 2
 
 
-def test_evaluate_says_what_is_wrong(run: Path, tmp_path: Path) -> None:
-    assert "is not a run folder" in call("evaluate.py", tmp_path).stderr
-    assert "did you mean oval" in call("evaluate.py", run / "drive", "track=ovall").stderr
-    assert "--laps 0" in call("evaluate.py", run / "drive", "--laps", "0").stderr
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["."], "is not a run folder"), (["track=ovall"], "did you mean oval"), (["--laps", "0"], "--laps 0")],
+)
+def test_evaluate_says_what_is_wrong(words: list[str], message: str, run: Path, call: Callable[..., None]) -> None:
+    with pytest.raises(SystemExit, match=message):
+        call(evaluate, *([run] if words == ["."] else [run / "drive", *words]))
 
 
-def test_reports_and_comparisons_are_written(run: Path, tmp_path: Path) -> None:
+def test_reports_and_comparisons_are_written(run: Path, call: Callable[..., None], tmp_path: Path) -> None:
     for name in ("drive", "cartpole"):
         page = run / name / "report.html"
         text = page.read_text(encoding="utf-8")
@@ -116,9 +133,10 @@ def test_reports_and_comparisons_are_written(run: Path, tmp_path: Path) -> None:
         assert 'src="http' not in text
         assert 'href="http' not in text
     out = tmp_path / "compare.png"
-    assert call("compare.py", run / "drive", run / "drive", "--out", out).returncode == 0
+    call(compare, run / "drive", run / "drive", "--out", out)
     assert out.stat().st_size > 10_000
-    assert "no evaluations" in call("compare.py", tmp_path).stderr
+    with pytest.raises(SystemExit, match="no evaluations"):
+        call(compare, tmp_path)
 
 
 @pytest.mark.parametrize(

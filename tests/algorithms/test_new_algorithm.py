@@ -18,14 +18,13 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 from torchrl.data import ReplayBuffer
 
-from tests.trainers.test_training import numbers, weights
+from tests.trainers.test_training import numbers, quiet, weights
 from tm_torchrl.agents import load_agent
 from tm_torchrl.agents.export import GreedyPolicy, disagreements, export_policy, visited_states
 from tm_torchrl.algorithms.algorithm import Schedules
 from tm_torchrl.record.run_folder import read_metrics
 from tm_torchrl.settings import ConfigError, make_schedule
 from tm_torchrl.tasks import Task
-from tm_torchrl.trainers import train
 
 TOY = [
     f"hydra.searchpath=['file://{Path(__file__).parent / 'toy'}']",
@@ -177,10 +176,6 @@ class ToyAlgorithm:
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
-
-
-def quiet(settings: list[str], folder: Path) -> Any:
-    return train(settings, folder=folder, is_quiet=True)
 
 
 def test_it_trains_evaluates_and_exports(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Processes come and go as they should: at the start, when somebody interrupts it, and when the trainer is killed."""
+"""Worker processes at their start, at an interrupt, and when the trainer is killed."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Training:
         self.is_stopped = True
 
 def show(collector):
-    while len(collector._processes()) < 2:
+    while len(collector._processes()) < int(sys.argv[2]):
         time.sleep(0.01)
     print("processes", *(process.pid for process in collector._processes()), flush=True)
 
 if __name__ == "__main__":
-    functions = [partial(CountingBatch, num_envs=2)] * 2
+    functions = [partial(CountingBatch, num_envs=2)] * int(sys.argv[2])
     collector = SupervisedCollector(functions, make_policy(), kind=sys.argv[1], frames_per_batch=16)
     threading.Thread(target=show, args=(collector,), daemon=True).start()
     training = Training()
@@ -89,7 +89,7 @@ def never(num_envs: int) -> CountingBatch:
     return CountingBatch(num_envs)
 
 
-@pytest.mark.parametrize("kind", ["multi_sync", "multi_async"])
+@pytest.mark.parametrize("kind", ["multi_sync", pytest.param("multi_async", marks=slow)])
 def test_a_start_that_never_ends_is_an_error_and_leaves_no_process(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group, "START_TIMEOUT_S", 3.0)
     collector = SupervisedCollector([partial(never, num_envs=2)], make_policy(), kind=kind)
@@ -101,7 +101,7 @@ def test_a_start_that_never_ends_is_an_error_and_leaves_no_process(kind: str, mo
     assert not any(process.is_alive() for process in processes if not getattr(process, "_closed", False))
 
 
-@pytest.mark.parametrize("kind", ["multi_sync", "multi_async"])
+@pytest.mark.parametrize("kind", [pytest.param("multi_sync", marks=slow), "multi_async"])
 def test_workers_that_are_just_being_started_are_ended_too(kind: str) -> None:
     collector = SupervisedCollector([partial(CountingBatch, num_envs=2)] * 2, make_policy(), kind=kind)
     collector._prepare()
@@ -151,11 +151,12 @@ def test_other_errors_are_printed_as_before(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def run(kind: str, folder: Path) -> subprocess.Popen[str]:
+    """The program with two asynchronous workers, or one of the other kind, which is quicker."""
     program = folder / "program.py"
     program.write_text(PROGRAM)
     places = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
-        [sys.executable, str(program), kind],
+        [sys.executable, str(program), kind, "2" if kind == "multi_async" else "1"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -187,7 +188,7 @@ def read_until(process: subprocess.Popen[str], word: str) -> list[str]:
 def test_ending_the_whole_group_while_workers_start_ends_in_order(
     kind: str, number: signal.Signals, wait_s: float, tmp_path: Path
 ) -> None:
-    """As a terminal or a service manager does; young workers live on, the first batch comes, and all is over."""
+    """As a terminal or a service manager does: workers go on starting, the first batch comes, and all end."""
     process = run(kind, tmp_path)
     read_until(process, "processes")
     time.sleep(wait_s)
@@ -225,7 +226,7 @@ def test_a_killed_trainer_leaves_neither_workers_nor_files(kind: str, when: str,
 
 
 def is_running(pid: int) -> bool:
-    """Whether it lives; one that nobody has asked for its exit code does not."""
+    """Whether the process runs; a zombie does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

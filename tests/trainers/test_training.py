@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -70,24 +71,27 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def quiet(settings: list[str], folder: Path) -> Any:
-    return train(settings, folder=folder, is_quiet=True)
+    """Train without a report, which takes longer than these runs."""
+    with mock.patch("tm_torchrl.trainers.run.write_report"):
+        return train(settings, folder=folder, is_quiet=True)
 
 
 @pytest.mark.parametrize("task", [DRIVE, CARTPOLE], ids=["drive", "cartpole"])
 def test_the_same_seed_gives_the_same_metrics(task: list[str], tmp_path: Path) -> None:
     for name in ("one", "two"):
         quiet([*task, "total_frames=512"], tmp_path / name)
-    quiet([*task, "total_frames=512", "seed=1"], tmp_path / "other")
+    quiet([*task, "total_frames=256", "seed=1"], tmp_path / "other")
     assert numbers(tmp_path / "one") == numbers(tmp_path / "two")
-    assert numbers(tmp_path / "one") != numbers(tmp_path / "other")
+    other = numbers(tmp_path / "other")
+    assert numbers(tmp_path / "one")[: len(other)] != other
 
 
 @pytest.mark.parametrize("further", [[], ["replay=prioritized"], ["replay.held_out_share=0.2"]], ids=str)
 def test_stop_and_resume_equals_an_uninterrupted_run(further: list[str], tmp_path: Path) -> None:
     settings = [*DRIVE, *further]
-    quiet([*settings, "total_frames=768"], tmp_path / "whole")
-    quiet([*settings, "total_frames=384"], tmp_path / "parts")
-    quiet([*settings, "total_frames=768", f"resume='{tmp_path / 'parts'}'"], tmp_path / "ignored")
+    quiet([*settings, "total_frames=512"], tmp_path / "whole")
+    quiet([*settings, "total_frames=320"], tmp_path / "parts")
+    quiet([*settings, "total_frames=512", f"resume='{tmp_path / 'parts'}'"], tmp_path / "ignored")
     assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     for name, value in whole.items():
@@ -105,9 +109,10 @@ def test_a_held_action_ends_with_its_episode_after_a_resume_too(limits: list[str
 
 
 def test_the_run_folder_tells_everything(tmp_path: Path) -> None:
-    summary = quiet([*DRIVE, "total_frames=512"], tmp_path / "run")
+    summary = train([*DRIVE, "total_frames=512"], folder=tmp_path / "run", is_quiet=True)
     assert summary.frames == 512
     run = summary.folder
+    assert (run / "report.html").stat().st_size > 10_000
     facts = json.loads((run / "run.json").read_text())
     assert facts["seed"] == 0
     assert facts["packages"]["torch"] == torch.__version__
@@ -245,7 +250,7 @@ def kill_and_resume(tmp_path: Path, *, times: int, seed: int) -> None:
             while max((run / "checkpoints").glob("frames_*")) == manifest and time.monotonic() < end:
                 assert process.poll() is None, process.communicate()[0]
                 time.sleep(0.02)
-        time.sleep(draws.uniform(0.0, 1.0))
+        time.sleep(draws.uniform(0.0, 0.5))
         process.kill()
         process.communicate()
         _, manifest_found = Checkpoints(run / "checkpoints").load()
@@ -259,7 +264,7 @@ def kill_and_resume(tmp_path: Path, *, times: int, seed: int) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
 def test_kills_at_random_moments_leave_a_run_that_resumes(tmp_path: Path) -> None:
-    kill_and_resume(tmp_path, times=3, seed=0)
+    kill_and_resume(tmp_path, times=2, seed=0)
 
 
 @pytest.mark.slow
