@@ -106,7 +106,7 @@ def test_workers_that_are_just_being_started_are_ended_too(kind: str) -> None:
     collector = SupervisedCollector([partial(CountingBatch, num_envs=2)] * 2, make_policy(), kind=kind)
     collector._prepare()
     for one in collector._groups:
-        one.ask(collector._staged)
+        one.request(collector._staged)
     while len(processes := collector._processes()) < 2:
         time.sleep(0.01)
     begin = time.monotonic()

@@ -36,7 +36,7 @@ def make_collector(
         kind: ``"single"`` (in this process), ``"multi_sync"`` or ``"multi_async"``.
         num_workers: Worker processes; ``"auto"`` for one on each core but the learner's.
         frames_per_batch: Steps of all environments together in a batch.
-        overlap: With ``"multi_sync"``: drive the next batch while learning from this one.
+        overlap: With ``"multi_sync"``: collect the next batch while learning from this one.
         push_every: Batches between pushes of the weights to the workers.
         hang_timeout_s: How long a worker may take for a step.
         max_restarts: Failures within ten minutes after which collection ends.
@@ -46,7 +46,7 @@ def make_collector(
     """
     kind = collector_kind(kind)
     if kind == "multi_async" and not overlap:
-        raise ValueError("overlap=false: workers of multi_async always drive on; use collector=multi_sync")
+        raise ValueError("overlap=false: workers of multi_async never wait; use collector=multi_sync")
     workers = 1
     if kind != "single":
         if num_workers == "auto" and env_maker.num_workers is not None:

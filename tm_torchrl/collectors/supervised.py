@@ -164,7 +164,7 @@ class SupervisedCollector:
             else:
                 break
         if self.overlap or self.kind == "multi_async":
-            group.ask(self._staged, num_frames=self.num_frames)
+            group.request(self._staged, num_frames=self.num_frames)
         self.wait_s += time.perf_counter() - begin
         self._num_batches += 1
         return self._numbered(group, outcome)
@@ -204,7 +204,7 @@ class SupervisedCollector:
         workers, in_flight = None, None
         if self.kind != "multi_async":
             group = self._groups[0]
-            if group.is_asked:
+            if group.is_requested:
                 self._held.append(self._take())
             outcome = self._held[0][1] if self._held else None
             if not isinstance(outcome, Exception):
@@ -287,12 +287,12 @@ class SupervisedCollector:
         if self.kind == "single":
             group = self._groups[0]
             try:
-                return group, group.drive(num_frames=self.num_frames)
+                return group, group.collect(num_frames=self.num_frames)
             except WorkerFailed as failure:
                 return group, failure
         for group in self._groups:
-            if not group.is_asked:
-                group.ask(self._staged, num_frames=self.num_frames)
+            if not group.is_requested:
+                group.request(self._staged, num_frames=self.num_frames)
         return self._take()
 
     def _take(self) -> tuple[WorkerGroup, Outcome]:
@@ -302,7 +302,7 @@ class SupervisedCollector:
                 group, outcome = self._finished.get(timeout=POLL_S)
             except Empty:  # so that Ctrl-C is noticed on every system
                 continue
-            group.is_asked = False
+            group.is_requested = False
             return group, outcome
 
     def _processes(self) -> list[Any]:

@@ -120,7 +120,7 @@ class WorkerEnv(EnvBase):
     """An environment that counts its steps for the watchdog, reports its errors, and can be continued.
 
     Args:
-        env: The environment that is driven.
+        env: The environment.
         function: What made it.
     """
 

@@ -45,7 +45,7 @@ class WorkerGroup:
         make_env: Makes the environment of each worker.
         channels: Files shared with the workers.
         policy: Acts; workers get copies.
-        in_workers: Whether there are worker processes; without them ``drive`` collects in the caller's thread.
+        in_workers: Whether there are worker processes; without them ``collect`` works in the caller's thread.
         lanes: This group's lanes among those of the whole collection.
         num_steps: Steps in a batch.
         device: Device of the policy and the batches.
@@ -81,7 +81,7 @@ class WorkerGroup:
         self.collector: Any = None
         self.num_batches = 0
         self.num_restarts = 0
-        self.is_asked = False  # whether an outcome is to come, or is in ``finished``
+        self.is_requested = False  # whether an outcome is to come, or is in ``finished``
         self._iterator: Iterator[TensorDictBase] | None = None
         self._acting: TensorDictModuleBase | None = None
         self._has_failed = False
@@ -89,16 +89,16 @@ class WorkerGroup:
         self._is_closed = False
         self._num_threads = torch.get_num_threads()
 
-    def ask(self, weights: Mapping[str, Tensor], *, num_frames: int = 0) -> None:
+    def request(self, weights: Mapping[str, Tensor], *, num_frames: int = 0) -> None:
         """Request a batch, collected in the background with these weights; ``num_frames`` sets rewards on schedules."""
         self._tell_frames(num_frames)
         if self._acting is None or self._has_failed:
             self._acting = copy.deepcopy(self.policy)
         self._acting.load_state_dict(weights)
-        self.is_asked = True
+        self.is_requested = True
         threading.Thread(target=self._answer, daemon=True).start()
 
-    def drive(self, *, num_frames: int = 0) -> TensorDictBase:
+    def collect(self, *, num_frames: int = 0) -> TensorDictBase:
         """Collect a batch in this thread; raises ``WorkerFailed``."""
         self._tell_frames(num_frames)
         if self._has_failed:
