@@ -59,9 +59,7 @@ class GameTask(Driving):
 
     def __post_init__(self) -> None:
         if not isinstance(self.game, Instances):
-            raise ValueError(
-                f"game={self.game!r}: choose game instances, such as game=emulator2 or game=tmi2"
-            )
+            raise ValueError(f"game={self.game!r}: choose game instances, such as game=emulator2 or game=tmi2")
         if not 0.0 <= self.past_starts <= 1.0:
             raise ValueError(f"past_starts={self.past_starts}: must be between 0 and 1")
         if self.evaluation_laps < 1:
