@@ -39,6 +39,7 @@ from tm_torchrl.world.observation import observation_constants, observation_layo
 RULKA = LinesightShape(184, 12, 256, 512, 128, (64, 64))
 LINESIGHT = LinesightShape(184, 12, 256, 512, 64, (120, 160))
 BLIND = LinesightShape(264, 12, 256, 512, 64, None)
+SEEING = LinesightShape(184, 12, 32, 32, 16, (64, 64))
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "import_linesight.py"
 QUICK = [
     "env.track=oval",
@@ -208,7 +209,7 @@ def test_files_without_constants_are_explained(name: str, text: str, message: st
 
 
 def test_an_imported_run_is_evaluated_and_trained_on(tmp_path: Path) -> None:
-    online, target = linesight_like(RULKA), linesight_like(RULKA, seed=1)
+    online, target = linesight_like(SEEING), linesight_like(SEEING, seed=1)
     for name, weights in (("weights1", online), ("weights2", target)):
         torch.save(weights, tmp_path / f"{name}.torch")
     run = tmp_path / "run"
