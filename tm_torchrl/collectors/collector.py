@@ -54,7 +54,7 @@ class Source(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Environments and steps that were begun, as plain values and tensors."""
+        """Environments and steps in progress, as plain values and tensors."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -135,7 +135,7 @@ class WorkerEnv(EnvBase):
         self._continued = None if function.state is None else load_bytes(function.state)
         self._carried = TensorDict()  # what the policy hands to its next step
         if function.carried_keys:
-            self._post_step_mdp_hooks = self._hand_on
+            self._post_step_mdp_hooks = self._pass_on
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         with _reported(self.channel):
@@ -147,8 +147,8 @@ class WorkerEnv(EnvBase):
         self._write_state()
         return after
 
-    def _hand_on(self, step: TensorDictBase, following: TensorDictBase) -> tuple[TensorDictBase, TensorDictBase]:
-        """Hand on what the policy wrote under "next"; TorchRL hands on only keys that the environment's specs have."""
+    def _pass_on(self, step: TensorDictBase, following: TensorDictBase) -> tuple[TensorDictBase, TensorDictBase]:
+        """Pass on what the policy wrote under "next"; TorchRL passes on only keys of the environment's specs."""
         return step, following.update(self._carried)
 
     def _reset(self, tensordict: TensorDictBase | None = None, **options: Any) -> TensorDictBase:

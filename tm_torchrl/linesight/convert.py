@@ -131,9 +131,9 @@ def _write(
     folder: Path, overrides: Sequence[str], online: dict[str, Tensor], target: dict[str, Tensor], *, source: Path
 ) -> None:
     """Write settings, a checkpoint to resume, and the best weights, which evaluations use."""
-    wanted = compose_settings(overrides)
-    task = make_task(wanted)
-    training = make_training({**wanted, "precision": "float32"}, task)
+    composed = compose_settings(overrides)
+    task = make_task(composed)
+    training = make_training({**composed, "precision": "float32"}, task)
     try:
         weights = training.algorithm.actor.state_dict()
         ours = {name.removeprefix(_NETWORK): value.shape for name, value in weights.items()}
@@ -150,9 +150,9 @@ def _write(
         for name, value in {**online, **target}.items():
             loss[_TARGET + _NETWORK + name] = value
         run = RunFolder(folder)
-        run.write_config(yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True))
-        run.write_facts({"seed": wanted["seed"], "imported_from": str(source), "precision": "float32"})
-        checkpoints = Checkpoints(run.checkpoints, keep=wanted["checkpoint"]["keep"])
+        run.write_config(yaml.safe_dump(composed, sort_keys=False, allow_unicode=True))
+        run.write_facts({"seed": composed["seed"], "imported_from": str(source), "precision": "float32"})
+        checkpoints = Checkpoints(run.checkpoints, keep=composed["checkpoint"]["keep"])
         facts = {"frames": 0, "imported_from": source.name}
         checkpoints.save(state, frames=0, facts={**facts, "seconds": 0.0})
         checkpoints.save_best(dict(training.algorithm.actor.state_dict()), facts=facts)

@@ -95,10 +95,10 @@ def linesight_shape(weights: Mapping[str, Tensor], *, image_size: tuple[int, int
     """
     sees_images = any(name.startswith("img_head.") for name in weights)
     layers = [*(CONVOLUTIONS if sees_images else ()), *FLOATS, *HEADS]
-    wanted = {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")}
-    differing = sorted(wanted - weights.keys()) + sorted(weights.keys() - wanted)
+    names = {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")}
+    differing = sorted(names - weights.keys()) + sorted(weights.keys() - names)
     if differing:
-        kinds = "; ".join(f"{name} {'is missing' if name in wanted else 'is unknown'}" for name in differing[:4])
+        kinds = "; ".join(f"{name} {'is missing' if name in names else 'is unknown'}" for name in differing[:4])
         more = f" and {len(differing) - 4} more" if len(differing) > 4 else ""
         raise WeightsError(
             f"weights: are not those of Linesight's plain IQN: {kinds}{more}; other networks (IMPALA, layer norm, "

@@ -81,7 +81,7 @@ class Later:
 
 
 def refuse_given(part: Later | partial, names: Iterable[str], *, name: str) -> None:
-    """Raise ``ConfigError`` if a part has an argument that whoever calls it gives.
+    """Raise ``ConfigError`` if a part has an argument that its caller gives.
 
     Args:
         part: Waits for more arguments.

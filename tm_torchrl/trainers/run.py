@@ -62,27 +62,27 @@ def train(
         config_name: The configuration that overrides change.
         is_quiet: Whether to show nothing.
     """
-    wanted = _composed(settings, config_name=config_name)
-    options = RunOptions.of(wanted)
+    composed = _composed(settings, config_name=config_name)
+    options = RunOptions.of(composed)
     torch.set_num_threads(options.num_threads)
     keep_freed_memory()
-    task = make_task(wanted)
+    task = make_task(composed)
     display = Display(f"tm_torchrl: {task.label}", is_quiet=is_quiet)
     with ExitStack() as stack:
         stack.callback(task.close)
-        state, precision = None, wanted["precision"]
+        state, precision = None, composed["precision"]
         if options.resume is not None:
             run = RunFolder(stack.enter_context(claim(Path(options.resume))))
-            state = saved_state(run, wanted, log=display.say)
+            state = saved_state(run, composed, log=display.say)
             precision = state["learner"].get("precision", precision)  # as it was chosen at the start
-        training, hooks = _prepare({**wanted, "precision": precision}, options, task, display)
+        training, hooks = _prepare({**composed, "precision": precision}, options, task, display)
         stack.callback(training.source.shutdown)
         if options.resume is None:
-            path = default_folder(run_name(wanted)) if folder is None else Path(folder)
+            path = default_folder(run_name(composed)) if folder is None else Path(folder)
             may_rename = folder is None or not is_folder_fixed
             run = RunFolder(stack.enter_context(claim_new(path, may_rename=may_rename)))
         stack.callback(run.close)
-        run.write_config(yaml.safe_dump({**wanted, "resume": None}, sort_keys=False, allow_unicode=True))
+        run.write_config(yaml.safe_dump({**composed, "resume": None}, sort_keys=False, allow_unicode=True))
         if state is None:
             run.write_facts(
                 {
@@ -97,13 +97,13 @@ def train(
         _write_report(run, display.say)
         return Summary(
             folder=run.path,
-            agent=Agent(wanted, task, training.algorithm.actor, facts={"frames": training.frames}),
+            agent=Agent(composed, task, training.algorithm.actor, facts={"frames": training.frames}),
             frames=training.frames,
             seconds=training.seconds,
             reason=training.stop_reason,
             rows=hooks.evaluate.rows,
             best_rows=hooks.evaluate.best_rows,
-            settings=wanted,
+            settings=composed,
         )
 
 
@@ -154,31 +154,31 @@ class _Hooks:
 def _composed(settings: Settings | Sequence[str], *, config_name: str) -> dict[str, Any]:
     if isinstance(settings, Mapping):
         return upgraded(renamed(settings))
-    wanted = compose_settings(list(settings), config_name=config_name)
-    if wanted["resume"] is not None:
-        wanted = resumed_settings(wanted, list(settings), run_settings(wanted["resume"], trust=wanted["trust"]))
-    return wanted
+    composed = compose_settings(list(settings), config_name=config_name)
+    if composed["resume"] is not None:
+        composed = resumed_settings(composed, list(settings), run_settings(composed["resume"], trust=composed["trust"]))
+    return composed
 
 
-def _prepare(wanted: Settings, options: RunOptions, task: Task, display: Display) -> tuple[Training, _Hooks]:
+def _prepare(composed: Settings, options: RunOptions, task: Task, display: Display) -> tuple[Training, _Hooks]:
     """Make all parts, so that wrong settings are found before there is a folder."""
     log = display.say
     soft_reset = None
-    if wanted.get("soft_reset") is not None:
-        network = construct_later(wanted["objective"]["network"], name="objective.network")
+    if composed.get("soft_reset") is not None:
+        network = construct_later(composed["objective"]["network"], name="objective.network")
         make_network = partial(network, **task.network_arguments())
-        soft_reset = construct(wanted["soft_reset"], name="soft_reset", make_network=make_network)
+        soft_reset = construct(composed["soft_reset"], name="soft_reset", make_network=make_network)
     try:
         hooks = _Hooks(
-            metrics=construct_as(LogMetrics, wanted.get("log"), name="log", sinks=[display], log=log),
-            evaluate=construct_as(Evaluate, wanted.get("evaluation"), name="evaluation"),
-            save=construct_as(Save, wanted.get("checkpoint"), name="checkpoint", log=log),
+            metrics=construct_as(LogMetrics, composed.get("log"), name="log", sinks=[display], log=log),
+            evaluate=construct_as(Evaluate, composed.get("evaluation"), name="evaluation"),
+            save=construct_as(Save, composed.get("checkpoint"), name="checkpoint", log=log),
             display=display,
         )
     except ImportError as error:  # a logger that is not installed
         raise ConfigError(str(error)) from error
     training = make_training(
-        {**wanted, "total_frames": options.total_frames}, task, device=choose_device(options.device), log=log
+        {**composed, "total_frames": options.total_frames}, task, device=choose_device(options.device), log=log
     )
     training.hooks = [hooks.metrics, hooks.evaluate, hooks.save, hooks.display]
     if soft_reset is not None:
