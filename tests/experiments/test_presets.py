@@ -50,7 +50,7 @@ CHANGES = {  # the only settings that an experiment may change against the basel
     "exp_gru_latent_v1": ["missing"],
 }
 MISSING = {
-    "exp_gru_latent_v1": "experiment: it needs recurrent layers, and a replay of sequences for them, which this",
+    "exp_gru_latent_v1": "experiment: needs recurrent layers, and a replay of sequences for them, which this",
 }
 LAYERS = {  # how many of them
     BASELINE: {PixelEncoder: 1, SpectralConv2d: 0, nn.LayerNorm: 0, NoisyLinear: 0},
