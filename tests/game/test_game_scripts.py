@@ -43,7 +43,7 @@ def test_invalid_ports_are_refused(port: int, tmp_path: Path, monkeypatch: pytes
     script = tmp_path / "a.inputs"
     script.write_text("0 press up\n")
     words = error_of(monkeypatch, "replay_inputs.py", script, "--track", "oval", "--port", port)
-    assert words == f"error: --port {port}: 1 to 65535 wanted"
+    assert words == f"error: --port {port}: must be between 1 and 65535"
 
 
 def test_points_are_not_converted_to_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchrl.envs import ExplorationType, set_exploration_type
 
 from tm_torchrl.algorithms.make import make_actor
-from tm_torchrl.algorithms.quantile import explain, quantiles_of
+from tm_torchrl.algorithms.quantile import quantiles_of
 from tm_torchrl.data.saving.architecture import refuse_other_architecture
 from tm_torchrl.data.saving.checkpoint import CheckpointError, Checkpoints
 from tm_torchrl.modules import QuantileActor
@@ -92,17 +92,6 @@ class Agent:
         """
         with torch.random.fork_rng(devices=[]):
             return self.task.evaluate(self.actor, num=laps, seed=seed)
-
-    @torch.no_grad()
-    def values_of_actions(self, observations: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Along a drive: quantiles ``[T, N]`` of the actions taken, and the mean value of each action ``[T, A]``.
-
-        Args:
-            observations: ``[T, F]``.
-            actions: ``[T]`` or ``[T, S]``.
-        """
-        found = explain(self._quantile_actor(), torch.as_tensor(observations), torch.as_tensor(actions))
-        return found["quantiles"].numpy(), found["action_values"].numpy()
 
     def _quantile_actor(self) -> QuantileActor:
         if not isinstance(self.actor, QuantileActor):

@@ -135,7 +135,6 @@ class SupervisedCollector:
         self.max_restarts = max_restarts
         self.log = log
         self.num_restarts = 0
-        self.wait_s = 0.0
         self._restart_times: deque[float] = deque()
         self._folder = Path(tempfile.mkdtemp(prefix="tm_torchrl_"))
         self._groups: list[WorkerGroup] = []
@@ -152,7 +151,6 @@ class SupervisedCollector:
 
     def __next__(self) -> TensorDictBase:
         """The next batch; waits for workers, and restarts them if they fail."""
-        begin = time.perf_counter()
         if not self._groups:
             self._prepare()
         while True:
@@ -165,7 +163,6 @@ class SupervisedCollector:
                 break
         if self.overlap or self.kind == "multi_async":
             group.request(self._staged, num_frames=self.num_frames)
-        self.wait_s += time.perf_counter() - begin
         self._num_batches += 1
         return self._numbered(group, outcome)
 

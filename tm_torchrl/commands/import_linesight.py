@@ -21,7 +21,7 @@ def image_size(text: str) -> tuple[int, int]:
     """``120x160``: height and width."""
     height, _, width = text.partition("x")
     if not height.isdigit() or not width.isdigit():
-        raise argparse.ArgumentTypeError(f"{text}: HEIGHTxWIDTH wanted, such as 120x160")
+        raise argparse.ArgumentTypeError(f"{text}: must be HEIGHTxWIDTH, such as 120x160")
     return int(height), int(width)
 
 

@@ -75,9 +75,9 @@ def main() -> None:
     )
     args = parser.parse_args()
     if not args.out.endswith((".npz", ".npy")):
-        raise SystemExit(f"error: --out {args.out}: .npz (a track) or .npy (points) wanted")
+        raise SystemExit(f"error: --out {args.out}: must end in .npz (a track) or .npy (points)")
     if args.checkpoints < 0:
-        raise SystemExit(f"error: --checkpoints {args.checkpoints}: 0 or more wanted")
+        raise SystemExit(f"error: --checkpoints {args.checkpoints}: must be at least 0")
     try:
         print(import_track(args))
     except (ValueError, OSError, ImportError) as error:

@@ -76,7 +76,7 @@ def main() -> None:
     where.add_argument("--channel", help="of a game that runs with TMInterface 1.x")
     args = parser.parse_args()
     if args.port is not None and not 1 <= args.port <= 65535:
-        raise SystemExit(f"error: --port {args.port}: 1 to 65535 wanted")
+        raise SystemExit(f"error: --port {args.port}: must be between 1 and 65535")
     try:
         if args.source.suffix in (".inputs", ".txt"):
             if args.track is None:

@@ -42,7 +42,7 @@ def replay(world: World, actions: np.ndarray, *, start: np.ndarray | None = None
         4
     """
     if world.num_cars != 1:
-        raise ValueError(f"world has {world.num_cars} cars; one is wanted")
+        raise ValueError(f"world has {world.num_cars} cars; must have one")
     world.reset()
     if start is not None:
         world.restore(torch.from_numpy(start).unsqueeze(0))

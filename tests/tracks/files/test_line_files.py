@@ -151,7 +151,7 @@ def test_the_script_converts_both_ways(tmp_path: Path) -> None:
     assert "2 checkpoints and the finish, 18 m wide" in done.stdout
     assert load_track(tmp_path / "oval.npz").name == "oval_0.5m"
     for words, text in (
-        (("oval", "--out", "a.txt"), ".npz (a track) or .npy (points) wanted"),
+        (("oval", "--out", "a.txt"), "--out a.txt: must end in .npz"),
         (("oval", "--out", "a.npz"), "give a .npy of points or a .Replay.Gbx"),
         (("absent.npy", "--out", "a.npz"), "absent.npy"),
         (("ovel", "--out", "a.npy"), "did you mean oval"),
