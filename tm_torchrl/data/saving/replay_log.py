@@ -55,7 +55,7 @@ class ReplayLog:
     Rows go into segment files that never change. Priorities, generators, pending n-step steps and prefetched batches go
     into one small file. A manifest with checksums names all files and is replaced last, so a process that is killed at
     any moment leaves the previous state or the new one. Segments whose rows have all been overwritten in the buffer
-    are deleted. Nothing in the folder is ever executed. ``benchmarks/speeds/bench_saving.py`` measures times and sizes.
+    are deleted. Nothing in the folder is ever executed.
 
     The log assumes that rows stay as they were written and does not notice changes in place. A buffer that it does not
     know (a new or emptied one, or one of another capacity) is written completely. No other process may write into the
