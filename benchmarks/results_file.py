@@ -25,6 +25,7 @@ MOVED = {
     "benchmarks/pixel_proof.py": "benchmarks/studies/pixel_proof.py",
     "benchmarks/parity.py": "benchmarks/speeds/parity.py",
     "benchmarks/bench_": "benchmarks/speeds/bench_",
+    "bench_game1.py": "bench_game.py --protocol 1",
 }
 
 

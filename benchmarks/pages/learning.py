@@ -11,8 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.results_file import describe_run, write_results
@@ -30,13 +28,6 @@ def first_minutes(rows: list[dict[str, Any]], at_most_s: float) -> float | None:
         if row["best_lap_s"] is not None and row["best_lap_s"] <= at_most_s:
             return float(row["seconds"]) / 60.0
     return None
-
-
-def memory_growth(run: Path) -> float | None:
-    """MB per minute over the second half of the run: the slope of a straight line through resident memory."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    points = [(row["seconds"] / 60, row["memory/rss_mb"]) for row in rows if row["seconds"] > rows[-1]["seconds"] / 2]
-    return float(np.polyfit(*zip(*points, strict=True), 1)[0]) if len(points) > 2 else None
 
 
 def summarise(run: Path) -> dict[str, Any]:
@@ -62,7 +53,6 @@ def summarise(run: Path) -> dict[str, Any]:
         "last_median_lap_s": rows[-1]["median_lap_s"],
         "last_quarter_finish_rate": sum(row["finish_rate"] for row in last) / len(last),
         "last_quarter_laps": sum(row["num_laps"] for row in last),
-        "memory_growth_mb_per_min": memory_growth(run),
         "git": facts["git"],
         "command": " ".join(Path(word).name if i == 0 else word for i, word in enumerate(facts["command"])),
     }

@@ -7,6 +7,7 @@ return of 195; its repository has no others of these three for tasks of the suit
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -44,31 +45,6 @@ PUBLISHED = {
         learning_rate=Linear([(0, 3e-3)]), num_fractions=32, hidden_sizes=(64, 64, 64, 64, 64), **_EXAMPLE
     ),
 }
-
-
-def qrdqn(task: PeerTask) -> None:
-    """Train for the frames of the cell with its example's settings; where it has none, with ours."""
-    train(task, "qrdqn", PUBLISHED.get(("qrdqn", task.name)))
-
-
-def qrdqn_equal(task: PeerTask) -> None:
-    """Train for the frames of the cell with the settings of our QR-DQN there, as far as it takes them."""
-    train(task, "qrdqn")
-
-
-def iqn(task: PeerTask) -> None:
-    """Train for the frames of the cell with its example's settings; where it has none, with ours."""
-    train(task, "iqn", PUBLISHED.get(("iqn", task.name)))
-
-
-def iqn_equal(task: PeerTask) -> None:
-    """Train for the frames of the cell with the settings of our IQN there, as far as it takes them."""
-    train(task, "iqn")
-
-
-def fqf(task: PeerTask) -> None:
-    """Train for the frames of the cell with its example's settings; where it has none, with ours."""
-    train(task, "fqf", PUBLISHED.get(("fqf", task.name)))
 
 
 def quantile_algorithm(
@@ -195,3 +171,13 @@ def train(task: PeerTask, kind: str, published: Pace | None = None) -> None:
             updates += 1
         goes_on = task.after_step(steps, updates=updates, act=act)
     task.finish(network)
+
+
+def train_as_published(task: PeerTask, kind: str) -> None:
+    """Train with the settings of its example; where it has none, with those of our algorithm."""
+    train(task, kind, PUBLISHED.get((kind, task.name)))
+
+
+# What ``suite.yaml`` names; each trains for the frames of the cell.
+qrdqn, iqn, fqf = (functools.partial(train_as_published, kind=kind) for kind in ("qrdqn", "iqn", "fqf"))
+qrdqn_equal, iqn_equal = (functools.partial(train, kind=kind) for kind in ("qrdqn", "iqn"))

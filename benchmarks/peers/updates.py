@@ -171,11 +171,11 @@ class _ForTianshou(nn.Module):
         return ((values, fractions), state) if sample_size is not None else (values, state)
 
 
-def of_tianshou(task: Task, *, prioritized: bool = False) -> Callable[[], None]:
+def of_tianshou(task: Task) -> Callable[[], None]:
     """tianshou 2: double targets; online, target and choosing passes with the same number of fractions."""
     with tianshou.quiet():
         from tianshou.algorithm.algorithm_base import policy_within_training_step
-        from tianshou.data import Batch, PrioritizedReplayBuffer, ReplayBuffer
+        from tianshou.data import Batch, ReplayBuffer
     algorithm = tianshou.quantile_algorithm(
         task.loss,
         _ForTianshou(make_network(task, shared=False), task),
@@ -186,8 +186,7 @@ def of_tianshou(task: Task, *, prioritized: bool = False) -> Callable[[], None]:
         target_update_freq=PERIOD,
     )
     arrays = transitions(task)
-    kind: Any = PrioritizedReplayBuffer if prioritized else ReplayBuffer
-    buffer = kind(NUM_TRANSITIONS[task.kind], **({"alpha": 0.6, "beta": 0.4} if prioritized else {}))
+    buffer = ReplayBuffer(NUM_TRANSITIONS[task.kind])
     for i in range(NUM_TRANSITIONS[task.kind]):
         before, after = arrays["observation"][i], arrays["next_observation"][i]
         if task.kind == "pixels":

@@ -1,6 +1,6 @@
 """How fast the quantile losses learn: whole updates beside tianshou's and sb3-contrib's, and the loss alone over N.
 
-    python benchmarks/speeds/bench_loss.py    # prints a table; --write keeps it, --device cuda, --compile, --quick
+    python benchmarks/speeds/bench_loss.py    # prints a table; --write keeps it, --device cuda, --compile
 
 Learners are built by ``benchmarks/peers/updates.py``: equal networks, batches, numbers of fractions and kinds of target
 (double beside tianshou, greedy beside sb3-contrib). They are run in turn in one process on one thread, several rounds
@@ -32,16 +32,15 @@ from tm_torchrl.objectives.functional import quantile_huber_loss
 
 IMAGE = Path(__file__).resolve().parents[2] / "docs" / "images" / "loss_cost.png"
 
-# What is asked: ratio in fp32, ratio in the fastest mode of equal quality.
 TASKS = {
-    "QR-DQN N=32, B=32": (updates.Task("mlp", "qrdqn", 32, 32), 1.0, 1.3),
-    "QR-DQN N=32, B=256": (updates.Task("mlp", "qrdqn", 32, 256), 1.15, 1.8),
-    "QR-DQN N=200, B=256": (updates.Task("mlp", "qrdqn", 200, 256), 10.0, None),
-    "IQN N=8, B=32": (updates.Task("mlp", "iqn", 8, 32), 1.0, 1.3),
-    "IQN N=8, B=256": (updates.Task("mlp", "iqn", 8, 256), 1.15, 1.8),
-    "IQN N=32, B=32": (updates.Task("mlp", "iqn", 32, 32), 1.0, 1.3),
-    "IQN N=32, B=256": (updates.Task("mlp", "iqn", 32, 256), 1.15, 1.8),
-    "pixels IQN N=8, B=512": (updates.Task("pixels", "iqn", 8, 512), 1.3, 2.5),
+    "QR-DQN N=32, B=32": updates.Task("mlp", "qrdqn", 32, 32),
+    "QR-DQN N=32, B=256": updates.Task("mlp", "qrdqn", 32, 256),
+    "QR-DQN N=200, B=256": updates.Task("mlp", "qrdqn", 200, 256),
+    "IQN N=8, B=32": updates.Task("mlp", "iqn", 8, 32),
+    "IQN N=8, B=256": updates.Task("mlp", "iqn", 8, 256),
+    "IQN N=32, B=32": updates.Task("mlp", "iqn", 32, 32),
+    "IQN N=32, B=256": updates.Task("mlp", "iqn", 32, 256),
+    "pixels IQN N=8, B=512": updates.Task("pixels", "iqn", 8, 512),
 }
 
 
@@ -87,24 +86,6 @@ def learners_of(task: updates.Task, *, device: str, compiled: bool) -> dict[str,
             learners["sb3-contrib"] = updates.of_sb3(task)
             learners["ours, greedy"] = updates.ours(task, target="greedy")
     return learners
-
-
-def ratios(speeds: dict[str, float]) -> dict[str, float]:
-    """Ours over the faster peer, each beside the target of its kind."""
-    if "tianshou" not in speeds:
-        return {}
-    equal = [name for name in speeds if name.startswith("ours") and "prioritised" not in name and "shared" not in name]
-    fastest = max(speeds[name] for name in equal)
-    found = {"tianshou": speeds["ours"] / speeds["tianshou"]}
-    peer = speeds["tianshou"]
-    if "sb3-contrib" in speeds:
-        found["sb3-contrib"] = speeds["ours, greedy"] / speeds["sb3-contrib"]
-        peer = max(peer, speeds["sb3-contrib"])
-    found["fp32"] = min(found.values())
-    found["fastest mode"] = fastest / peer
-    if "ours, shared fractions" in speeds:
-        found["shared fractions"] = speeds["ours, shared fractions"] / peer
-    return found
 
 
 def plain_loss(value: torch.Tensor, fractions: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -165,8 +146,6 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="keep results and plot")
     parser.add_argument("--fresh", action="store_true", help="measure rows again that are in the results")
     parser.add_argument("--compile", action="store_true", help="also measure with torch.compile; takes minutes")
-    parser.add_argument("--tasks", nargs="*", default=[], help="measure these again, such as 'IQN N=8, B=32'")
-    parser.add_argument("--quick", action="store_true", help="one short round")
     add_results_argument(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -174,28 +153,18 @@ def main() -> None:
     name = f"loss_{arguments.device.split(':')[0]}"
     path = arguments.results / f"{name}.json"
     old: dict[str, Any] = json.loads(path.read_text()) if path.exists() and not arguments.fresh else {}
-    results: dict[str, Any] = {**describe_run(device=arguments.device), "updates_per_cpu_s": {}, "ratios": {}}
-    unknown = set(arguments.tasks) - set(TASKS)
-    if unknown:
-        parser.error(f"--tasks {' '.join(map(repr, unknown))}: choose from {', '.join(map(repr, TASKS))}")
+    results: dict[str, Any] = {**describe_run(device=arguments.device), "updates_per_cpu_s": {}}
     console = Console()
     table = Table("task", "learner", "updates / CPU s", title="Whole updates, one thread")
-    for title, (task, *asked) in TASKS.items():
-        speeds = None if title in arguments.tasks else old.get("updates_per_cpu_s", {}).get(title)
+    for title, task in TASKS.items():
+        speeds = old.get("updates_per_cpu_s", {}).get(title)
         if speeds is None:
             torch.compiler.reset()  # beyond eight versions of a function torch.compile gives up
             learners = learners_of(task, device=arguments.device, compiled=arguments.compile)
-            rounds, round_s = (1, 0.3) if arguments.quick else (5, 2.0 if task.kind == "pixels" else 0.6)
-            speeds = updates_per_s(learners, rounds=rounds, round_s=round_s)
-        found = ratios(speeds)
+            speeds = updates_per_s(learners, rounds=5, round_s=2.0 if task.kind == "pixels" else 0.6)
         results["updates_per_cpu_s"][title] = {key: round(value, 2) for key, value in speeds.items()}
-        results["ratios"][title] = {
-            **{key: round(value, 2) for key, value in found.items()},
-            "asked": dict(zip(("fp32", "fastest mode"), asked, strict=True)),
-        }
         for learner, speed in speeds.items():
             table.add_row(title, learner, f"{speed:.1f}")
-        table.add_row(title, "[b]ratios[/b]", ", ".join(f"{key} {value:.2f}" for key, value in found.items()))
         table.add_section()
         if arguments.write:
             write_results(name, results, folder=arguments.results)

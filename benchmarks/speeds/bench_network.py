@@ -1,6 +1,6 @@
 """Duration of one BTR update, and the share of spectral norm, noisy layers and Munchausen targets in it.
 
-    python benchmarks/speeds/bench_network.py            # prints tables; --write keeps them, --device cuda, --quick
+    python benchmarks/speeds/bench_network.py            # prints tables; --write keeps them, --device cuda
 
 Networks, loss and optimiser are built from ``experiment=btr`` by the trainer's own builders; an update is the
 trainer's: passes through the network, loss, backward pass, clipping, Adam's step, target network. Batches are steps of
@@ -127,15 +127,11 @@ def ways(device: str, *, batch_size: int) -> dict[str, dict[str, Any]]:
     return both
 
 
-def bench_updates(
-    batch_size: int, *, rounds: int, device: str, is_quick: bool, is_eager: bool
-) -> dict[str, dict[str, float]]:
+def bench_updates(batch_size: int, *, rounds: int, device: str, is_eager: bool) -> dict[str, dict[str, float]]:
     """Milliseconds of one update in each way; on CUDA also the most memory that it took."""
     torch.compiler.reset()
     chosen = {
-        name: way
-        for name, way in ways(device, batch_size=batch_size).items()
-        if (not is_quick or name == "bf16") and not (is_eager and way.get("compiled"))
+        name: way for name, way in ways(device, batch_size=batch_size).items() if not (is_eager and way.get("compiled"))
     }
     updates, memory = {}, {}
     for name, way in chosen.items():
@@ -175,7 +171,6 @@ def main() -> None:
     """Measure, print, and keep if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--quick", action="store_true", help="one small batch, eager, one round")
     parser.add_argument("--rounds", type=int, default=5, help="of updates in turn (5)")
     parser.add_argument("--write", action="store_true", help="keep benchmarks/results/network_DEVICE.json")
     parser.add_argument("--eager", action="store_true", help="leave out what is compiled, which takes minutes")
@@ -183,18 +178,15 @@ def main() -> None:
     args = parser.parse_args()
     if args.device != "cpu" and not torch.cuda.is_available():
         parser.error(f"--device {args.device}: this torch sees no CUDA device")
-    if args.quick and args.write:
-        parser.error("--quick --write: a quick look is not kept; leave one of them out")
     torch.set_num_threads(1)
     keep_freed_memory()  # as train() does
     warnings.simplefilter("ignore")
-    device, rounds = args.device.split(":")[0], 1 if args.quick else args.rounds
-    sizes = (16,) if args.quick else (256, 512)
+    device, sizes = args.device.split(":")[0], (256, 512)
     results: dict[str, Any] = {**describe_run(device=args.device), "updates": {}, "costs": {}}
     console = Console()
     table = Table("batch", "way", "ms", "peak MB", title=f"One update of BTR, {results['machine']}")
     for size in sizes:
-        found = bench_updates(size, rounds=rounds, device=device, is_quick=args.quick, is_eager=args.eager)
+        found = bench_updates(size, rounds=args.rounds, device=device, is_eager=args.eager)
         results["updates"][f"B={size}"] = found
         for way, row in found.items():
             table.add_row(str(size), way, f"{row['ms']:.0f}", f"{row.get('peak_mb', '-')}")
@@ -202,7 +194,7 @@ def main() -> None:
     table = Table("part", "precision", "times as long", "range", "at most", title=f"With it and without, B={sizes[0]}")
     for name in COSTS:
         for label, precision in (("fp32", "float32"), ("bf16", "bfloat16")):
-            cost = bench_cost(name, batch_size=sizes[0], precision=precision, rounds=rounds, device=device)
+            cost = bench_cost(name, batch_size=sizes[0], precision=precision, rounds=args.rounds, device=device)
             results["costs"].setdefault(name, {})[label] = cost
             table.add_row(name, label, f"{cost['ratio']}", f"{cost['range']}", f"{cost['asked']}")
     console.print(table)
