@@ -7,23 +7,22 @@ else
 PYTHON ?= python3
 BIN := $(VENV)/bin
 endif
-STAMP := $(VENV)/installed
 
 .PHONY: train test install
 
-train: install
+train: $(VENV)/installed-all
 	$(BIN)/python scripts/train_iqn.py
 
 test: export OMP_NUM_THREADS = 1
-test: install
+test: $(VENV)/installed-dev
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-install: $(STAMP)
+install: $(VENV)/installed-all
 
-$(STAMP): pyproject.toml setup.py constraints.txt
+$(VENV)/installed-%: pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -e ".[dev]" -c constraints.txt
+	$(BIN)/python -m pip install -q -e ".[$*]" -c constraints.txt
 	$(BIN)/python -c "open('$@', 'w').close()"

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import ast
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+EXTRAS = {  # modules outside the core, and the extra of pyproject.toml that installs them
+    "warp": "sim",
+    "gymnasium": "sim",
+    "filelock": "train",
+    "hydra": "train",
+    "omegaconf": "train",
+    "rich": "train",
+    "tensorboard": "train",
+    "yaml": "train",
+    "imageio_ffmpeg": "report",
+    "matplotlib": "report",
+    "PIL": "report",
+}
 
 
 def attach(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
@@ -41,6 +56,28 @@ def attach(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], 
             raise AttributeError(
                 f"module {package!r} has no attribute {name!r}; its public names are {', '.join(names)}"
             )
-        return getattr(importlib.import_module(homes[name]), name)
+        with extras_named():
+            return getattr(importlib.import_module(homes[name]), name)
 
     return get, lambda: names, names
+
+
+@contextmanager
+def extras_named() -> Iterator[None]:
+    """Let a ``ModuleNotFoundError`` for a package of an extra say how to install it.
+
+    Examples:
+        >>> with extras_named():
+        ...     raise ModuleNotFoundError("No module named 'warp'", name="warp")
+        Traceback (most recent call last):
+        ModuleNotFoundError: warp is not installed: pip install "tm_torchrl[sim]"
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        extra = EXTRAS[error.name]
+        raise ModuleNotFoundError(
+            f'{error.name} is not installed: pip install "tm_torchrl[{extra}]"', name=error.name
+        ) from None

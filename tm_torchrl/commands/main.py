@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import sys
 
+from tm_torchrl.lazy import EXTRAS, extras_named
 from tm_torchrl.settings.nearest import nearest_name
 
 COMMANDS = {
@@ -41,7 +42,13 @@ def main() -> None:
         sys.stderr.write(f"error: tm-torchrl {name}: no such command{nearest_name(name, COMMANDS)}\n")
         raise SystemExit(2)
     del sys.argv[1]
-    importlib.import_module(f"tm_torchrl.commands.{name.replace('-', '_')}").main()
+    try:
+        with extras_named():
+            importlib.import_module(f"tm_torchrl.commands.{name.replace('-', '_')}").main()
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        raise SystemExit(f"error: {error}") from None
 
 
 def _help() -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 ENV_ID = "tm_torchrl/TrackMania-v0"
 
 
 def register() -> None:
-    """Make ``gymnasium.make("tm_torchrl/TrackMania-v0")`` and ``make_vec`` work."""
+    """Make ``gymnasium.make("tm_torchrl/TrackMania-v0")`` and ``make_vec`` work, where gymnasium is installed."""
+    if importlib.util.find_spec("gymnasium") is None:
+        return
     import gymnasium
 
     if ENV_ID in gymnasium.registry:

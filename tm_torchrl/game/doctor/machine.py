@@ -16,7 +16,7 @@ from tm_torchrl.game.doctor.check import Check, CheckResult, Level
 OLDEST_PYTHON, FIRST_TOO_NEW = (3, 10), (3, 14)
 OLDEST_TORCH = (2, 11)
 _PYTORCH_INDEX = "pip install torch --index-url URL, with the URL for your CUDA from pytorch.org/get-started/locally"
-_REINSTALL = "run pip install -e . -c constraints.txt in the project's folder"
+_REINSTALL = 'run pip install -e ".[all]" -c constraints.txt in the folder of the project'
 
 
 def check_python(
