@@ -1,15 +1,21 @@
-"""The gymnasium environments: gymnasium's own checks, driving, rendering and bad actions."""
+"""The gymnasium environments: gymnasium's own checks, parity with its vector environments, bad input."""
 
 from __future__ import annotations
 
+import copy
 import warnings
+from functools import partial
+from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from torchrl.envs import GymWrapper
 
-from tm_torchrl.envs import TrackManiaGymEnv
+from tests.envs.faces import OPTIONS
+from tm_torchrl.envs import TrackManiaGymEnv, TrackManiaVectorEnv
 from tm_torchrl.envs.registration import ENV_ID, register
 
 register()
@@ -34,19 +40,66 @@ def test_one_car_drives():
     assert isinstance(reward, float) and not terminated and not truncated
 
 
-def test_many_cars_and_reset_by_the_next_step():
-    envs = gymnasium.make_vec(ENV_ID, num_envs=3, track="oval")
-    assert type(envs.unwrapped).__name__ == "TrackManiaVectorEnv"
-    envs.reset(seed=0)
-    actions = np.array([0, 3, 0])
-    for _ in range(40):
-        _, _, _, truncated, info = envs.step(actions)
-    assert truncated.tolist() == [False, True, False], "the car that stands is cut short after 2 s"
-    observation, reward, _, truncated, info = envs.step(actions)
-    assert info["race_time_ms"].tolist() == [2050, 0, 2050]
-    assert reward[1] == 0 and not truncated[1]
-    assert envs.observation_space.contains(observation)
-    envs.step(actions)
+def assert_same(ours: Any, control: Any) -> None:
+    """Equal values; infos only where gymnasium's masks say that they are valid."""
+    if isinstance(control, tuple):
+        for mine, expected in zip(ours, control, strict=True):
+            assert_same(mine, expected)
+        return
+    if not isinstance(control, dict):
+        np.testing.assert_array_equal(ours, control)
+        return
+    assert set(ours) == set(control)
+    for key, value in control.items():
+        mask = control.get(f"_{key}")
+        if mask is None or isinstance(value, dict):
+            assert_same(ours[key], value)
+        else:
+            for car in np.flatnonzero(mask):
+                assert_same(ours[key][car], value[car])
+
+
+@pytest.mark.parametrize("pixels", [False, True], ids=["floats", "pixels"])
+@pytest.mark.parametrize("mode", AutoresetMode, ids=lambda mode: mode.name)
+def test_many_cars_are_gymnasiums_vector_of_single_cars(mode: AutoresetMode, pixels: bool):
+    options = {**OPTIONS, "pixels": pixels}
+    ours = gymnasium.make_vec(ENV_ID, num_envs=3, autoreset_mode=mode, **options)
+    assert isinstance(ours, TrackManiaVectorEnv)
+    control = SyncVectorEnv([partial(TrackManiaGymEnv, **options)] * 3, autoreset_mode=mode)
+    assert ours.metadata == control.metadata and ours.autoreset_mode == mode
+    rng = np.random.default_rng(0)
+    num_ends = 0
+    for seed in (7, [5, None, 5], None):
+        assert_same(ours.reset(seed=seed), control.reset(seed=seed))
+        for _ in range(25):
+            actions = rng.integers(0, 12, 3)
+            step, expected = ours.step(actions), control.step(actions)
+            assert_same(step, expected)
+            assert ours.observation_space.contains(step[0])
+            done = step[2] | step[3]
+            num_ends += done.sum()
+            if mode == AutoresetMode.DISABLED and done.any():
+                seeds = [1, 2, 3]
+                assert_same(
+                    ours.reset(seed=seeds, options={"reset_mask": done}),
+                    control.reset(seed=seeds, options={"reset_mask": done}),
+                )
+    assert num_ends >= 9
+
+
+def test_torchrl_takes_the_modes_that_it_knows():
+    """``tests/envs/test_contract.py`` drives with SAME_STEP and DISABLED."""
+    with pytest.raises(RuntimeError, match="autoreset_mode=AutoresetMode"):
+        GymWrapper(gymnasium.make_vec(ENV_ID, num_envs=2, track="oval"))
+
+
+def test_a_copy_of_bare_environments_continues():
+    for env, action in ((TrackManiaGymEnv(**OPTIONS), 0), (TrackManiaVectorEnv(2, **OPTIONS), np.array([0, 1]))):
+        env.reset(seed=1)
+        env.step(action)
+        same = copy.deepcopy(env)
+        for _ in range(10):
+            assert_same(same.step(action), env.step(action))
 
 
 def test_render():
@@ -59,7 +112,7 @@ def test_render():
         TrackManiaGymEnv(track="oval", render_mode="human")
 
 
-def test_bad_actions():
+def test_bad_input():
     env = TrackManiaGymEnv(track="oval")
     env.reset()
     with pytest.raises(TypeError, match="action has dtype float64"):
@@ -68,3 +121,12 @@ def test_bad_actions():
         env.step(np.array([0, 1]))
     with pytest.raises(ValueError, match="action holds 12"):
         env.step(12)
+    cars = TrackManiaVectorEnv(2, autoreset_mode="Disabled", track="oval", limits=OPTIONS["limits"])
+    with pytest.raises(ValueError, match="seed has 3 entries"):
+        cars.reset(seed=[1, 2, 3])
+    with pytest.raises(ValueError, match=r"reset_mask is bool \(3,\)"):
+        cars.reset(options={"reset_mask": np.ones(3, bool)})
+    for _ in range(6):  # 0.3 s without progress
+        cars.step(np.array([3, 3]))
+    with pytest.raises(RuntimeError, match=r"cars \[0, 1\] are done"):
+        cars.step(np.array([3, 3]))

@@ -6,9 +6,8 @@ import functools
 
 import pytest
 import torch
-from torchrl.collectors import Collector, MultiAsyncCollector, MultiSyncCollector
-from torchrl.envs import ParallelEnv, SerialEnv, StepCounter, TransformedEnv
-from torchrl.envs.utils import RandomPolicy, check_env_specs
+from torchrl.envs import SerialEnv
+from torchrl.envs.utils import check_env_specs
 
 from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.sim import Simulator, Starts
@@ -19,58 +18,39 @@ make = functools.partial(TrackManiaEnv, 4, track="oval", starts=Starts(zone=0.5)
 SHORT = Limits(no_progress_s=0.3)
 
 
-@pytest.mark.parametrize("num_envs", [1, 5])
+@pytest.mark.parametrize("num_envs", [None, 1, 5])
 @pytest.mark.parametrize(
     "options",
     [{}, {"pixels": True, "image_size": 32}, {"action_block": 5, "num_previous_actions": 25}],
     ids=["floats", "pixels", "blocks"],
 )
-def test_specs(num_envs: int, options: dict):
-    check_env_specs(TrackManiaEnv(num_envs, track="oval", **options), seed=0)
+def test_specs(num_envs: int | None, options: dict):
+    env = TrackManiaEnv(num_envs, track="oval", **options)
+    check_env_specs(env, seed=0)
+    assert env.batch_size == (() if num_envs is None else (num_envs,))
 
 
-def test_specs_of_several_tracks():
-    env = TrackManiaEnv(16, tracks=["oval", load_track("oval")], seed=1)
+def test_several_tracks():
+    env = TrackManiaEnv(16, tracks=["oval", generate_track(3, length_m=600.0)], seed=1)
     check_env_specs(env)
+    assert [track.name for track in env.world.tracks] == ["oval", "circuit-3"]
     assert set(env.world.track_index.tolist()) == {0, 1}
 
 
-def test_generated_tracks():
-    env = TrackManiaEnv(8, generator=lambda seed: generate_track(seed, length_m=600.0), generator_seeds=range(3))
-    assert [track.name for track in env.world.tracks] == ["circuit-0", "circuit-1", "circuit-2"]
-    assert env.rollout(3).shape == (8, 3)
-
-
-def test_inside_transformed_serial_and_parallel_env():
-    for env in (TransformedEnv(make(), StepCounter()), SerialEnv(2, make), ParallelEnv(2, make)):
-        rollout = env.rollout(5, break_when_any_done=False)
-        assert rollout.shape[-1] == 5
-        assert rollout["next", "observation"].shape[-1] == 184
-        env.close()
-
-
-def test_collectors_deliver():
-    single = Collector(make, RandomPolicy(make().action_spec), frames_per_batch=40, total_frames=80)
-    assert [batch.numel() for batch in single] == [40, 40]
-    for kind in (MultiSyncCollector, MultiAsyncCollector):
-        collector = kind([make, make], RandomPolicy(make().action_spec), frames_per_batch=80, total_frames=160)
-        batches = 0
-        for batch in collector:
-            assert batch["next", "observation"].shape[-1] == 184
-            batches += 1
-        assert batches == 2
-        collector.shutdown()
+def test_inside_serial_env():
+    rollout = SerialEnv(2, make).rollout(5, break_when_any_done=False)
+    assert rollout["next", "observation"].shape == (2, 4, 5, 184)
+    assert not torch.equal(*rollout["observation"]), "each has a seed of its own"
 
 
 def test_same_seed_same_rollout():
     env = make()
-    rollouts = []
-    for seed in (5, 5, 6):
+    starts = []
+    for seed in (5, 5, 6, None, None):
         env.set_seed(seed)
-        torch.manual_seed(0)
-        rollouts.append(env.rollout(20, break_when_any_done=False))
-    assert (rollouts[0]["next", "observation"] == rollouts[1]["next", "observation"]).all()
-    assert (rollouts[0]["next", "observation"] != rollouts[2]["next", "observation"]).any()
+        starts.append(env.reset()["observation"])
+    assert torch.equal(starts[0], starts[1])
+    assert not any(torch.equal(starts[i], starts[i + 1]) for i in (1, 2, 3))
 
 
 def test_partial_reset_touches_only_the_masked_cars():

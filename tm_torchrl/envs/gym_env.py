@@ -17,9 +17,9 @@ from tm_torchrl.envs.race import Race
 from tm_torchrl.envs.rewards import RewardTerm
 from tm_torchrl.envs.trackmania import choose_tracks
 from tm_torchrl.sim import Randomisation, Simulator, Starts
-from tm_torchrl.sim.camera.views import chase_view
 from tm_torchrl.tracks import Track
 from tm_torchrl.world.actions import NUM_ACTIONS
+from tm_torchrl.world.observation import observation_constants
 from tm_torchrl.world.tracker import EndCause, Limits
 
 METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}
@@ -48,8 +48,9 @@ class _Cars:
             raise ValueError(f"render_mode={render_mode!r}: must be None or 'rgb_array'")
         self.pixels = pixels
         self.simulator = Simulator(
-            choose_tracks(track, tracks, None, ()),
+            choose_tracks(track, tracks),
             num_cars=num_cars,
+            seed=None,
             starts=starts,
             randomisation=randomisation,
             image_size=image_size if pixels else None,
@@ -61,6 +62,7 @@ class _Cars:
             reward=reward,
             limits=limits,
         )
+        self.observation_mean, self.observation_scale = observation_constants(num_previous_actions)
         floats = spaces.Box(-np.inf, np.inf, (self.race.sensors.layout.size,), np.float32)
         self.observation_space: spaces.Space[Any] = floats
         if pixels:
@@ -95,17 +97,12 @@ class _Cars:
         outcome = self.race.step(torch.from_numpy(chosen.astype(np.int64)).reshape(shape))
         return outcome.reward.numpy().copy(), outcome.terminated.numpy(), outcome.truncated.numpy()
 
-    def views(self) -> list[np.ndarray]:
-        """A coloured picture from behind each car, uint8 ``[H, W, 3]``."""
-        tracks = [self.simulator.tracks[i] for i in self.simulator.track_index.tolist()]
-        return [chase_view(track, row) for track, row in zip(tracks, self.simulator.rows(), strict=True)]
-
 
 class TrackManiaGymEnv(gymnasium.Env[Any, Any]):
     """One car on a track; ``gymnasium.make("tm_torchrl/TrackMania-v0", track=..., pixels=...)``.
 
     Observations are 184 raw floats (264 with 25 previous actions), or with ``pixels`` a dict of ``observation`` and
-    ``pixels``.
+    ``pixels``. ``observation_mean`` and ``observation_scale`` normalise the floats: ``(observation - mean) / scale``.
 
     Args:
         render_mode: ``"rgb_array"`` for a coloured chase view.
@@ -119,6 +116,7 @@ class TrackManiaGymEnv(gymnasium.Env[Any, Any]):
         self._cars = _Cars(1, render_mode=render_mode, **cars)
         self.observation_space = self._cars.observation_space
         self.action_space = self._cars.action_space
+        self.observation_mean, self.observation_scale = self._cars.observation_mean, self._cars.observation_scale
 
     def _observation(self) -> Any:
         batch = self._cars.observe()
@@ -142,26 +140,37 @@ class TrackManiaGymEnv(gymnasium.Env[Any, Any]):
 
     def render(self) -> Any:
         """A coloured picture from behind the car, uint8 ``[H, W, 3]``; None without a ``render_mode``."""
-        return None if self.render_mode is None else self._cars.views()[0]
+        return None if self.render_mode is None else self._cars.race.render()[0]
 
 
 class TrackManiaVectorEnv(VectorEnv[Any, Any, np.ndarray]):
     """Many cars in one process; ``gymnasium.make_vec("tm_torchrl/TrackMania-v0", num_envs=64)``.
 
-    A car that is done is reset by its next step (gymnasium's next-step mode).
+    It returns what gymnasium's ``SyncVectorEnv`` of :class:`TrackManiaGymEnv` returns, also for the same seeds.
 
     Args:
         num_envs: Number of cars.
+        autoreset_mode: When a car that is done begins a new episode, as gymnasium defines it: ``NEXT_STEP``, the step
+            after, whose action is ignored; ``SAME_STEP``, at once, with the last observation in ``info["final_obs"]``;
+            ``DISABLED``, when ``reset(options={"reset_mask": ...})`` says so.
         render_mode: ``"rgb_array"`` for a coloured chase view of each car.
         cars: Arguments of :class:`TrackManiaEnv` for the simulator and the race.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {**METADATA, "autoreset_mode": AutoresetMode.NEXT_STEP}  # type: ignore[misc]
-
-    def __init__(self, num_envs: int = 1, *, render_mode: str | None = None, **cars: Any) -> None:
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+        **cars: Any,
+    ) -> None:
         self.num_envs = num_envs
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**METADATA, "autoreset_mode": self.autoreset_mode}
         self.render_mode = render_mode
         self._cars = _Cars(num_envs, render_mode=render_mode, **cars)
+        self.observation_mean, self.observation_scale = self._cars.observation_mean, self._cars.observation_scale
         self.single_observation_space = self._cars.observation_space
         self.single_action_space = self._cars.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -169,37 +178,65 @@ class TrackManiaVectorEnv(VectorEnv[Any, Any, np.ndarray]):
         self._is_done = np.zeros(num_envs, bool)
 
     def reset(
-        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin new episodes, of the cars in ``options["reset_mask"]`` only if it is given."""
-        single = seed[0] if isinstance(seed, list) else seed
-        super().reset(seed=single)
-        if single is not None:
-            self._cars.simulator.set_seed(single)
-        mask = None if options is None else options.get("reset_mask")
-        self._cars.race.reset(None if mask is None else torch.from_numpy(np.asarray(mask, bool)))
-        if mask is None:
-            self._is_done[:] = False
-        else:
-            self._is_done[mask] = False
-        return self._cars.observe(), self._infos()
+        """Begin new episodes.
 
-    def _infos(self) -> dict[str, Any]:
-        infos: dict[str, Any] = dict(self._cars.infos())
-        infos.update({f"_{key}": np.ones(self.num_envs, bool) for key in tuple(infos)})
-        return infos
+        Args:
+            seed: A seed for each car, or the first car's; the others take the following numbers.
+            options: ``{"reset_mask": bool [num_envs]}`` resets, and seeds, these cars only.
+        """
+        mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
+        if mask.shape != (self.num_envs,) or mask.dtype != bool:
+            raise ValueError(f"reset_mask is {mask.dtype} {mask.shape}: must be bool ({self.num_envs},)")
+        if seed is not None:
+            seeds: list[int | None]
+            seeds = list(seed) if isinstance(seed, Sequence) else [int(seed) + i for i in range(self.num_envs)]
+            super().reset(seed=seeds[0])
+            for car in np.flatnonzero(~mask):
+                seeds[car] = None
+            self._cars.simulator.set_seed(seeds)
+        self._reset(mask)
+        return self._cars.observe(), self._infos(mask)
+
+    def _reset(self, mask: np.ndarray) -> None:
+        self._cars.race.reset(torch.from_numpy(mask))
+        self._is_done = self._is_done & ~mask
+
+    def _infos(self, mask: np.ndarray) -> dict[str, Any]:
+        """Infos of all cars, which are valid for the masked cars."""
+        infos = self._cars.infos()
+        return {**infos, **{f"_{key}": mask.copy() for key in infos}}
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Play 50 ms; cars that were done begin a new episode instead, with reward 0."""
+        """Play 50 ms."""
+        was_done = self._is_done
+        if self.autoreset_mode == AutoresetMode.DISABLED and was_done.any():
+            raise RuntimeError(
+                f"cars {np.flatnonzero(was_done).tolist()} are done; call reset(options={{'reset_mask': mask}}) first"
+            )
         reward, terminated, truncated = self._cars.step(actions)
-        if self._is_done.any():
-            self._cars.race.reset(torch.from_numpy(self._is_done))
-            reward = np.where(self._is_done, np.float32(0.0), reward)
-            terminated = terminated & ~self._is_done
-            truncated = truncated & ~self._is_done
+        if was_done.any():
+            self._reset(was_done)
+            reward[was_done] = 0.0
+            terminated, truncated = terminated & ~was_done, truncated & ~was_done
         self._is_done = terminated | truncated
-        return self._cars.observe(), reward, terminated, truncated, self._infos()
+        final = {}
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and self._is_done.any():
+            final = self._final()
+            self._reset(self._is_done)
+        infos = self._infos(np.ones(self.num_envs, bool))
+        return self._cars.observe(), reward, terminated, truncated, {**infos, **final}
+
+    def _final(self) -> dict[str, Any]:
+        """Last observations and infos of the cars that are done, as gymnasium names and stores them."""
+        done, last = self._is_done, self._cars.observe()
+        observations = np.full(self.num_envs, None, object)
+        for car in np.flatnonzero(done):
+            observations[car] = {key: x[car] for key, x in last.items()} if self._cars.pixels else last[car]
+        infos = {"final_obs": observations, "final_info": self._infos(done)}
+        return {**infos, **{f"_{key}": done.copy() for key in infos}}
 
     def render(self) -> Any:
         """A coloured picture from behind each car; None without a ``render_mode``."""
-        return None if self.render_mode is None else tuple(self._cars.views())
+        return None if self.render_mode is None else tuple(self._cars.race.render())

@@ -26,7 +26,7 @@ class GymnasiumBatch(EnvBase):
         name: A gymnasium id; ``"package:id"`` imports the package first.
         num_envs: Number of copies.
         options: Keyword arguments of ``gymnasium.make``.
-        seed: Seeds the first copy; the others use the following numbers.
+        seed: Seeds the first copy; the others use the following numbers. By default all are seeded from entropy.
         device: The device of all tensors.
 
     Examples:
@@ -43,7 +43,7 @@ class GymnasiumBatch(EnvBase):
         *,
         num_envs: int = 1,
         options: Mapping[str, Any] | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         if num_envs < 1:
@@ -54,7 +54,7 @@ class GymnasiumBatch(EnvBase):
             raise ValueError(f"name={name!r}: gymnasium cannot make this environment: {error}") from error
         super().__init__(device=torch.device(device), batch_size=(num_envs,))
         self.name = name
-        self._seeds: list[int | None] = [seed + i for i in range(num_envs)]
+        self._seeds: list[int | None] = [None if seed is None else seed + i for i in range(num_envs)]
         self._make_specs(num_envs)
 
     def _make_specs(self, num: int) -> None:

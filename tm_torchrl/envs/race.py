@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,6 +50,12 @@ class Race:
         if action_block not in (1, TICKS_PER_ACTION):
             raise ValueError(f"action_block={action_block}: must be 1 (held 50 ms) or {TICKS_PER_ACTION} (10 ms each)")
         self.world = world
+        self._options = {
+            "action_block": action_block,
+            "num_previous_actions": num_previous_actions,
+            "reward": reward,
+            "limits": limits,
+        }
         self.action_shape = (world.num_cars,) if action_block == 1 else (world.num_cars, action_block)
         self.tracker = Tracker(world, num_previous_actions=num_previous_actions, limits=limits)
         self.sensors = Sensors(world, self.tracker)
@@ -109,6 +117,13 @@ class Race:
         self.num_frames += self.world.num_cars
         return Outcome(sum_terms(self.terms, step), is_finished, (cause != EndCause.NONE) & ~is_finished)
 
+    def render(self) -> np.ndarray:
+        """Coloured pictures from behind the cars, uint8 ``[B, H, W, 3]``; each takes some 10 ms."""
+        from tm_torchrl.sim.camera.views import chase_view  # needs Pillow
+
+        tracks = [self.world.tracks[i] for i in self.world.track_index.tolist()]
+        return np.stack([chase_view(track, row) for track, row in zip(tracks, self.world.rows().cpu(), strict=True)])
+
     def save(self) -> dict[str, Tensor]:
         """A copy of the state that the future depends on."""
         return {
@@ -124,3 +139,14 @@ class Race:
         self.num_frames = int(saved["num_frames"])
         self.observation = self.sensors.write().clone()
         self._remember()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the constructor's arguments and the state; Warp's arrays are made anew."""
+        return _make_race, (self.world, self._options), self.save()
+
+    def __setstate__(self, saved: dict[str, Tensor]) -> None:
+        self.restore(saved)
+
+
+def _make_race(world: World, options: dict[str, Any]) -> Race:
+    return Race(world, **options)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Binary, Bounded, Categorical, Composite, Unbounded
@@ -15,6 +16,7 @@ from tm_torchrl.envs.rewards import RewardTerm
 from tm_torchrl.sim import Randomisation, Simulator, Starts
 from tm_torchrl.tracks import DEFAULT_TRACK, Track, load_track
 from tm_torchrl.world.actions import NUM_ACTIONS
+from tm_torchrl.world.observation import observation_constants
 from tm_torchrl.world.protocol import World
 from tm_torchrl.world.tracker import EndCause, Limits
 
@@ -27,12 +29,14 @@ class TrackManiaEnv(EnvBase):
     ``checkpoint_times_ms``, ``is_finished`` and ``end_cause`` (an ``EndCause``). A finish terminates an episode, any
     other end truncates it.
 
+    ``observation_mean`` and ``observation_scale`` (each float32 ``[F]``) bring the floats near zero mean and unit
+    deviation: ``(observation - mean) / scale``. Pixels are channels first, as networks take them, so that TorchRL's
+    ``ToTensorImage``, which moves the channels of ``[H, W, C]``, needs ``shape_tolerant=True`` here.
+
     Args:
-        num_envs: Number of cars, which is the batch size.
+        num_envs: Number of cars, which is the batch size; ``None`` for one car without a batch dimension.
         track: A built-in track's name, a ``.npz`` file or a ``Track``; the default track if nothing is given.
-        tracks: Several of these; each reset draws one per car.
-        generator: Makes a ``Track`` from a seed; it is called for each of ``generator_seeds``.
-        generator_seeds: Seeds of the tracks to generate.
+        tracks: Several of these, such as ``[generate_track(seed) for seed in range(8)]``; each reset draws one per car.
         world: The world to drive in instead of the simulator, such as a game client.
         pixels: Whether steps include camera images.
         image_size: Height and width of the images in pixels.
@@ -43,7 +47,7 @@ class TrackManiaEnv(EnvBase):
         starts: Where the simulator's cars begin; on the start line by default.
         randomisation: How much the simulator's physics differs between cars; not at all by default.
         first_car: Number of the first car, so that several workers share one numbering.
-        seed: Seeds everything that the simulator draws at resets.
+        seed: Seeds everything that the simulator draws at resets; from the system's entropy by default.
         device: The device of the simulator and of all tensors.
 
     Examples:
@@ -56,12 +60,10 @@ class TrackManiaEnv(EnvBase):
 
     def __init__(
         self,
-        num_envs: int = 1,
+        num_envs: int | None = 1,
         *,
         track: str | Path | Track | None = None,
         tracks: Sequence[str | Path | Track] | None = None,
-        generator: Callable[[int], Track] | None = None,
-        generator_seeds: Sequence[int] = range(8),
         world: World | None = None,
         pixels: bool = False,
         image_size: int = 64,
@@ -72,15 +74,16 @@ class TrackManiaEnv(EnvBase):
         starts: Starts | None = None,
         randomisation: Randomisation | None = None,
         first_car: int = 0,
-        seed: int = 0,
+        seed: int | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        if num_envs < 1:
+        num_cars = 1 if num_envs is None else num_envs
+        if num_cars < 1:
             raise ValueError(f"num_envs={num_envs}: must be at least 1")
         if world is None:
             world = Simulator(
-                choose_tracks(track, tracks, generator, generator_seeds),
-                num_cars=num_envs,
+                choose_tracks(track, tracks),
+                num_cars=num_cars,
                 seed=seed,
                 starts=starts,
                 randomisation=randomisation,
@@ -88,13 +91,13 @@ class TrackManiaEnv(EnvBase):
                 first_car=first_car,
                 device=device,
             )
-        elif any(given is not None for given in (track, tracks, generator, starts, randomisation)):
-            raise ValueError("world: has its own tracks: leave out track, tracks, generator, starts and randomisation")
-        elif world.num_cars != num_envs:
+        elif any(given is not None for given in (track, tracks, starts, randomisation)):
+            raise ValueError("world: has its own tracks: leave out track, tracks, starts and randomisation")
+        elif world.num_cars != num_cars:
             raise ValueError(f"num_envs={num_envs}: must be {world.num_cars}, the number of cars in the world")
         elif pixels and world.image_size is None:
             raise ValueError(f"pixels=True: {type(world).__name__} was made without a camera")
-        super().__init__(device=world.device, batch_size=(num_envs,))
+        super().__init__(device=world.device, batch_size=() if num_envs is None else (num_envs,))
         self.world = world
         self.pixels = pixels
         self.race = Race(
@@ -104,32 +107,32 @@ class TrackManiaEnv(EnvBase):
             reward=reward,
             limits=limits,
         )
-        self._make_specs(num_envs)
+        mean, scale = (torch.from_numpy(x).to(self.device) for x in observation_constants(num_previous_actions))
+        self.observation_mean, self.observation_scale = mean, scale
+        self._make_specs()
 
-    def _make_specs(self, num: int) -> None:
-        device = self.device
+    def _make_specs(self) -> None:
+        device, batch = self.device, self.batch_size
         race = self.race
-        num_gates = race.tracker.num_gates
         info = Composite(
-            race_time_ms=Unbounded((num,), dtype=torch.int32, device=device),
-            checkpoint_times_ms=Unbounded((num, num_gates), dtype=torch.int32, device=device),
-            is_finished=Binary(shape=(num,), dtype=torch.bool, device=device),
-            end_cause=Unbounded((num,), dtype=torch.int32, device=device),
-            shape=(num,),
+            race_time_ms=Unbounded(batch, dtype=torch.int32, device=device),
+            checkpoint_times_ms=Unbounded((*batch, race.tracker.num_gates), dtype=torch.int32, device=device),
+            is_finished=Binary(shape=batch, dtype=torch.bool, device=device),
+            end_cause=Unbounded(batch, dtype=torch.int32, device=device),
+            shape=batch,
         )
         observation = Composite(
-            observation=Unbounded((num, race.sensors.layout.size), device=device), info=info, shape=(num,)
+            observation=Unbounded((*batch, race.sensors.layout.size), device=device), info=info, shape=batch
         )
         if self.pixels:
             size = self.world.image_size
-            observation["pixels"] = Bounded(0, 255, shape=(num, 1, size, size), dtype=torch.uint8, device=device)
+            observation["pixels"] = Bounded(0, 255, shape=(*batch, 1, size, size), dtype=torch.uint8, device=device)
         self.observation_spec = observation
-        self.action_spec = Categorical(NUM_ACTIONS, shape=race.action_shape, dtype=torch.int64, device=device)
-        self.reward_spec = Unbounded((num, 1), device=device)
-        flag = Binary(shape=(num, 1), dtype=torch.bool, device=device)
-        self.full_done_spec = Composite(
-            done=flag.clone(), terminated=flag.clone(), truncated=flag.clone(), shape=(num,)
-        )
+        action_shape = (*batch, *race.action_shape[1:])
+        self.action_spec = Categorical(NUM_ACTIONS, shape=action_shape, dtype=torch.int64, device=device)
+        self.reward_spec = Unbounded((*batch, 1), device=device)
+        flag = Binary(shape=(*batch, 1), dtype=torch.bool, device=device)
+        self.full_done_spec = Composite(done=flag.clone(), terminated=flag.clone(), truncated=flag.clone(), shape=batch)
 
     def _observe(self) -> dict[str, torch.Tensor | dict[str, torch.Tensor]]:
         tracker = self.race.tracker
@@ -153,28 +156,29 @@ class TrackManiaEnv(EnvBase):
 
     def present(self) -> TensorDictBase:
         """The current observations of all cars, as a reset returns them; use it after ``restore``."""
-        nobody = torch.zeros(*self.batch_size, 1, dtype=torch.bool, device=self.device)
-        flags = {"done": nobody, "terminated": nobody.clone(), "truncated": nobody.clone()}
-        return TensorDict({**self._observe(), **flags}, batch_size=self.batch_size, device=self.device)
+        nobody = torch.zeros(self.world.num_cars, 1, dtype=torch.bool, device=self.device)
+        return self._batched({"done": nobody, "terminated": nobody.clone(), "truncated": nobody.clone()})
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        outcome = self.race.step(tensordict["action"])
+        action = tensordict["action"]
+        outcome = self.race.step(action if self.batch_size else action.unsqueeze(0))
         terminated = outcome.terminated.unsqueeze(-1)
         truncated = outcome.truncated.unsqueeze(-1)
-        return TensorDict(
-            {
-                **self._observe(),
-                "reward": outcome.reward.unsqueeze(-1),
-                "done": terminated | truncated,
-                "terminated": terminated,
-                "truncated": truncated,
-            },
-            batch_size=self.batch_size,
-            device=self.device,
-        )
+        flags = {"done": terminated | truncated, "terminated": terminated, "truncated": truncated}
+        return self._batched({"reward": outcome.reward.unsqueeze(-1), **flags})
+
+    def _batched(self, more: dict[str, torch.Tensor]) -> TensorDictBase:
+        """Observations and more with this environment's batch size; both come with one row per car."""
+        out = TensorDict({**self._observe(), **more}, batch_size=[self.world.num_cars], device=self.device)
+        return out if self.batch_size else out[0]
 
     def _set_seed(self, seed: int | None) -> None:
-        self.world.set_seed(int(torch.randint(2**31 - 1, ())) if seed is None else seed)
+        self.world.set_seed(seed)
+
+    def render(self) -> np.ndarray:
+        """Coloured pictures from behind the cars, uint8 ``[*B, H, W, 3]``; each takes some 10 ms."""
+        pictures = self.race.render()
+        return pictures if self.batch_size else pictures[0]
 
     def set_frames(self, num_frames: int) -> None:
         """Set how many frames have been played; rewards whose weights are schedules depend on it."""
@@ -189,18 +193,9 @@ class TrackManiaEnv(EnvBase):
         self.race.restore(saved)
 
 
-def choose_tracks(
-    track: str | Path | Track | None,
-    tracks: Sequence[str | Path | Track] | None,
-    generator: Callable[[int], Track] | None,
-    generator_seeds: Sequence[int],
-) -> list[Track]:
-    """The tracks given by one of ``track``, ``tracks`` and ``generator``; the default track if none is given."""
-    options = {"track": track, "tracks": tracks, "generator": generator}
-    given = [name for name, value in options.items() if value is not None]
-    if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)}: only one of them can be given")
-    if generator is not None:
-        return [generator(seed) for seed in generator_seeds]
+def choose_tracks(track: str | Path | Track | None, tracks: Sequence[str | Path | Track] | None) -> list[Track]:
+    """The tracks given by ``track`` or ``tracks``; the default track if neither is given."""
+    if track is not None and tracks is not None:
+        raise ValueError("track and tracks: only one of them can be given")
     chosen = tracks if tracks is not None else [DEFAULT_TRACK if track is None else track]
     return [item if isinstance(item, Track) else load_track(item) for item in chosen]

@@ -120,7 +120,7 @@ class GameWorld:
         self._frames[0, 0] = torch.from_numpy(picture)
         return self._frames
 
-    def set_seed(self, seed: int) -> None:
+    def set_seed(self, seed: int | None) -> None:
         """Seed the draws of past starts; the game itself has no randomness."""
         self._random.seed(seed)
 

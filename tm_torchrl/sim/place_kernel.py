@@ -156,15 +156,14 @@ def place_cars(
     course: Course,
     shares: StartShares,
     num_tracks: int,
-    seed: int,
-    first_car: int,
+    seeds: wp.array2d(dtype=wp.int32),  # seed and number of each car
 ):
     """Reset the masked cars; each draws from (seed, car, episode) alone."""
     b = wp.tid()
     if not mask[b]:
         return
     episode = state[b, s.EPISODE] + 1.0
-    draws = draw_start(seed, first_car + b, int(episode), num_tracks)
+    draws = draw_start(seeds[b, 0], seeds[b, 1], int(episode), num_tracks)
     track = draws.track
     points = course.num_points[track]
     base = course.offset[track]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from secrets import randbits
 
 import torch
 import warp as wp
@@ -29,7 +31,7 @@ class Simulator:
     Args:
         tracks: One or more tracks; each reset draws one per car.
         num_cars: How many cars this process simulates.
-        seed: Seeds everything that is drawn at resets.
+        seed: Seeds everything that is drawn at resets; ``None`` takes a seed from the system's entropy.
         starts: Where cars begin; on the start line by default.
         randomisation: How much the physics differs between cars; not at all by default.
         image_size: Height and width of the greyscale camera image in pixels; ``None`` for no camera.
@@ -42,7 +44,7 @@ class Simulator:
         tracks: Sequence[Track] | Track,
         *,
         num_cars: int,
-        seed: int = 0,
+        seed: int | None = 0,
         starts: Starts | None = None,
         randomisation: Randomisation | None = None,
         image_size: int | None = None,
@@ -55,9 +57,18 @@ class Simulator:
         if num_cars < 1:
             raise ValueError(f"num_cars={num_cars}: must be at least 1")
         self.num_cars = num_cars
-        self.seed = seed
         self.device = torch.device(device)
         self.image_size = image_size
+        self._make_fresh: Callable[[], Simulator] = partial(
+            type(self),
+            self.tracks,
+            num_cars=num_cars,
+            starts=starts,
+            randomisation=randomisation,
+            image_size=image_size,
+            first_car=first_car,
+            device=device,
+        )
         wp_device = warp_device(self.device)
         self.camera = None if image_size is None else Camera(self.tracks, image_size=image_size, device=self.device)
         self._ground = build_ground(self.tracks, device=wp_device)
@@ -69,6 +80,9 @@ class Simulator:
         self.track_index = torch.zeros(num_cars, dtype=torch.int32, device=self.device)
         self._start_zone = torch.zeros(num_cars, dtype=torch.int32, device=self.device)
         self._mask = torch.ones(num_cars, dtype=torch.bool, device=self.device)
+        self._first_car = first_car
+        self._seeds = torch.zeros(num_cars, 2, dtype=torch.int32, device=self.device)  # seed, car number
+        self.set_seed(seed)
         size = image_size or 0
         self._frames = torch.zeros(num_cars, 1, size, size, dtype=torch.uint8, device=self.device)
         self._actions: dict[tuple[int, int], torch.Tensor] = {}
@@ -88,8 +102,7 @@ class Simulator:
                 self._course,
                 start_shares(starts or Starts(), randomisation or Randomisation()),
                 len(self.tracks),
-                seed,
-                first_car,
+                as_warp(self._seeds),
             ],
             device=wp_device,
             record_cmd=True,
@@ -102,7 +115,6 @@ class Simulator:
             self._mask.fill_(True)
         else:
             self._mask.copy_(mask)
-        self._place.set_param_by_name("seed", self.seed)
         self._place.launch()
         return self._start_zone
 
@@ -156,10 +168,26 @@ class Simulator:
             raise RuntimeError("the simulator has no camera; construct it with image_size=64")
         return self.camera.render(self._state, self.track_index, self._frames)
 
-    def set_seed(self, seed: int) -> None:
-        """Seed the resets that follow and count episodes from 0 again."""
-        self.seed = seed
-        self._state[:, STATE.start("episode")] = 0.0
+    def set_seed(self, seed: int | Sequence[int | None] | None) -> None:
+        """Seed the resets that follow and count episodes from 0 again.
+
+        Args:
+            seed: One seed, from which each car draws by its number; ``None`` for one from the system's entropy. A
+                sequence seeds each car as if it were alone, except where it holds ``None``.
+        """
+        episodes = self._state[:, STATE.start("episode")]
+        if not isinstance(seed, Sequence):
+            self._seeds[:, 0] = _int32(randbits(31) if seed is None else seed)
+            self._seeds[:, 1] = torch.arange(self._first_car, self._first_car + self.num_cars)
+            episodes.zero_()
+            return
+        if len(seed) != self.num_cars:
+            raise ValueError(f"seed has {len(seed)} entries; expected {self.num_cars}, one per car")
+        for car, own in enumerate(seed):
+            if own is not None:
+                self._seeds[car, 0] = _int32(own)
+                self._seeds[car, 1] = 0
+                episodes[car] = 0.0
 
     def save(self) -> torch.Tensor:
         """A copy of the state that the future depends on, ``[B, STATE.size]``."""
@@ -177,3 +205,16 @@ class Simulator:
             )
         self._state.copy_(blob)
         self.track_index.copy_(self._state[:, STATE.start("track")])
+
+    def __reduce__(self) -> tuple[Callable[[], Simulator], tuple[()], dict[str, torch.Tensor]]:
+        """Pickle the constructor's arguments and the state; Warp's arrays are made anew. Copies share the tracks."""
+        return self._make_fresh, (), {"state": self.save(), "seeds": self._seeds}
+
+    def __setstate__(self, saved: dict[str, torch.Tensor]) -> None:
+        self._seeds.copy_(saved["seeds"])
+        self.restore(saved["state"])
+
+
+def _int32(seed: int) -> int:
+    """The seed's lowest 32 bits as the signed number that the kernel takes."""
+    return (int(seed) + 2**31) % 2**32 - 2**31

@@ -62,6 +62,6 @@ class World(Protocol):
         """Return to a saved state."""
         ...
 
-    def set_seed(self, seed: int) -> None:
-        """Seed the resets that follow."""
+    def set_seed(self, seed: int | None) -> None:
+        """Seed the resets that follow; ``None`` takes a seed from the system's entropy."""
         ...
