@@ -15,9 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from tm_torchrl import lazy
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "tm_torchrl"
 MAX_LINES = 400
+EXTRAS_OF_ALL = ("sim", "train", "report")
 MAX_IMPORT_S = 0.3
 
 FLOORS = {
@@ -45,7 +48,8 @@ FLOORS = {
 }
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-PROGRAMS = sorted(path for folder in ("scripts", "benchmarks", "configs") for path in (ROOT / folder).rglob("*.py"))
+PROGRAM_FOLDERS = ("scripts", "examples", "benchmarks", "configs")
+PROGRAMS = sorted(path for folder in PROGRAM_FOLDERS for path in (ROOT / folder).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file())
 
@@ -113,8 +117,8 @@ def third_party(source: str) -> set[str]:
     return tops - set(sys.stdlib_module_names) - {"tm_torchrl", "tests", "benchmarks", "scripts", "configs"}
 
 
-def declared(*, extra: str | None = None) -> set[str]:
-    """Names of the modules that the declared dependencies bring; one that is not installed brings its own name."""
+def declared(*extras: str) -> set[str]:
+    """Names of the modules that the dependencies, and those of extras, bring; one not installed brings its own name."""
 
     def plain(name: str) -> str:
         return re.sub(r"[-_.]+", "-", name).lower()
@@ -122,7 +126,8 @@ def declared(*, extra: str | None = None) -> set[str]:
     wanted = set()
     for line in importlib.metadata.requires("tm_torchrl") or []:
         requirement, _, marker = line.partition(";")
-        if "extra" not in marker or (extra is not None and re.search(rf"""extra == ['"]{extra}['"]""", marker)):
+        extra = re.search(r"""extra == ['"](\w+)['"]""", marker)
+        if extra is None or extra.group(1) in extras:
             match = re.match(r"[\w.-]+", requirement)
             assert match is not None, line
             wanted.add(plain(match.group()))
@@ -257,7 +262,7 @@ def test_lazy_import_check_can_fail(source: str, is_at_load: bool) -> None:
 @pytest.mark.parametrize("kind", ["package", "programs", "tests"])
 def test_imports_are_declared(kind: str) -> None:
     paths = {"package": SOURCES, "programs": PROGRAMS, "tests": TESTS}[kind]
-    allowed = declared(extra={"package": "tmi1", "programs": "bench", "tests": "dev"}[kind])
+    allowed = declared(*EXTRAS_OF_ALL, {"package": "tmi1", "programs": "bench", "tests": "dev"}[kind])
     found = {
         name_of(path): undeclared
         for path in paths
@@ -271,10 +276,17 @@ def test_imports_are_declared(kind: str) -> None:
 
 
 def test_declaration_check_can_fail() -> None:
-    allowed = declared()
+    allowed = declared("train")
     assert third_party("import os, numpy\nfrom PIL import Image") <= allowed
     assert third_party("def f():\n    import pytest") - allowed == {"pytest"}
-    assert "pytest" in declared(extra="dev")
+    assert "pytest" in declared("dev")
+
+
+def test_a_missing_package_names_its_extra() -> None:
+    core = declared()
+    assert {module for module, extra in lazy.EXTRAS.items() if module not in declared(extra) - core} == set()
+    imported = set().union(*(third_party(path.read_text("utf-8")) for path in SOURCES))
+    assert imported & (declared(*EXTRAS_OF_ALL) - core) <= set(lazy.EXTRAS)
 
 
 @pytest.mark.parametrize("path", [*SOURCES, *PROGRAMS, *TESTS], ids=name_of)

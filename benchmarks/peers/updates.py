@@ -117,7 +117,10 @@ def ours(
     updater = HardUpdate(loss, period=PERIOD)
     optimizer = torch.optim.Adam(loss.parameters(), lr=LEARNING_RATE, fused=True)
     buffer = make_replay_buffer(
-        capacity=NUM_TRANSITIONS[task.kind], batch_size=task.batch_size, prioritized=prioritized, seed=0
+        capacity=NUM_TRANSITIONS[task.kind],
+        batch_size=task.batch_size,
+        sampler="prioritized" if prioritized else "uniform",
+        seed=0,
     )
     arrays = {name: torch.from_numpy(array) for name, array in transitions(task).items()}
     end = arrays["terminated"].unsqueeze(-1)

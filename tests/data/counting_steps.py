@@ -29,10 +29,11 @@ def steps(num: int, *, start: int = 0, lanes: int = LANES, episode_steps: int = 
 
 
 def build(*, storage: str = "memory", capacity: int = 50, prioritized: bool = True, race: bool = False, **options):
-    n_step = NStep(3, gamma=0.99, frame_ids=storage == "frames")
-    mini_race = MiniRace(seed=3, clock_index=0) if race else None
-    settings = {"batch_size": 8, "n_step": n_step, "mini_race": mini_race, "seed": 0, **options}
-    return make_replay_buffer(capacity=capacity, prioritized=prioritized, storage=storage, **settings)
+    transforms = [NStep(3, gamma=0.99, frame_ids=storage == "frames")]
+    transforms += [MiniRace(seed=3, clock_index=0)] if race else []
+    sampler = "prioritized" if prioritized else "uniform"
+    settings = {"batch_size": 8, "sampler": sampler, "transforms": transforms, "seed": 0, **options}
+    return make_replay_buffer(capacity=capacity, storage=storage, **settings)
 
 
 def learn(buffer) -> None:

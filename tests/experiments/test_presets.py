@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tm_torchrl.algorithms import make_algorithm
 from tm_torchrl.algorithms.learner import Learner
-from tm_torchrl.data import TensorDictPrioritizedReplayBuffer
+from tm_torchrl.data import PrioritizedSampler
 from tm_torchrl.data.replay import Replay
 from tm_torchrl.envs.transforms import RandomShift
 from tm_torchrl.modules import (
@@ -165,7 +165,7 @@ def test_btr_on_a_cpu_has_all_but_noisy_layers() -> None:
     assert built.count(nn.LayerNorm) == 4
     assert built.count(NoisyLinear) == 0
     assert isinstance(built.learner.loss.value_estimator, MunchausenEstimator)
-    assert isinstance(built.replay.buffer, TensorDictPrioritizedReplayBuffer)
+    assert isinstance(built.replay.buffer.sampler, PrioritizedSampler)
     assert built.replay.buffer.sampler.alpha == 0.2
 
 

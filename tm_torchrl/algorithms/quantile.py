@@ -98,12 +98,7 @@ class QuantileAlgorithm:
         explorer = exploration(self.actor, speed=schedule_speed)
         self.policy = explorer.module.to(device)
         self._exploration = explorer.schedules
-        self.memory = replay(
-            gamma=self.gamma(0),
-            has_images="pixels" in task.in_keys,
-            stored_keys=self.actor.in_keys,
-            seed=seed,
-        )
+        self.memory = replay(gamma=self.gamma(0), stored_keys=self.actor.in_keys, seed=seed)
         if self.memory.mini_race is not None:
             _fit_mini_race(self.memory.mini_race, task)
         self.diagnostics: Diagnostics | None = None

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from tensordict import NestedKey, TensorDictBase
 from torchrl.data import TensorDictReplayBuffer
@@ -15,13 +14,12 @@ from torchrl.envs.transforms import Transform
 from tm_torchrl.data.reuse_budget import ReuseBudget
 from tm_torchrl.data.steps.held_out import HeldOut
 from tm_torchrl.data.steps.mini_race import MiniRace
-from tm_torchrl.data.steps.n_step import NStep
+from tm_torchrl.data.steps.n_step import TRAJECTORY, NStep
 from tm_torchrl.data.storage.capacity import CapacitySchedule, move_contents
-from tm_torchrl.data.storage.prioritized import TensorDictPrioritizedReplayBuffer
+from tm_torchrl.data.storage.prioritized_sampler import PrioritizedSampler
 from tm_torchrl.data.storage.replay_buffer import make_replay_buffer
 from tm_torchrl.settings.schedules import make_schedule
 
-Buffer: TypeAlias = "TensorDictReplayBuffer | TensorDictPrioritizedReplayBuffer"
 STORAGES = ("auto", "frames", "memmap", "memory")
 
 
@@ -61,10 +59,8 @@ class Replay:
         mini_race: Draws a horizon for each sample.
         augmentation: Changes sampled images.
         prioritized: ``None`` samples uniformly.
-        has_images: Whether steps hold images at ``"pixels"``.
         stored_keys: Keys that the network reads, stored at both ends of a transition.
         seed: Seeds the sampler.
-        scratch_dir: Folder for the files of ``"memmap"``.
     """
 
     def __init__(
@@ -82,12 +78,11 @@ class Replay:
         mini_race: MiniRace | None = None,
         augmentation: Transform | None = None,
         prioritized: Priorities | None = None,
-        has_images: bool = False,
         stored_keys: Sequence[NestedKey] = (),
         seed: int = 0,
-        scratch_dir: str | Path | None = None,
     ) -> None:
         _check(capacity, learning_starts=learning_starts, batch_size=batch_size, storage=storage)
+        has_images = "pixels" in stored_keys
         if augmentation is not None and not isinstance(augmentation, Transform):
             raise ValueError(f"augmentation={augmentation!r}: must be a transform, or null")
         if augmentation is not None and not has_images:
@@ -102,8 +97,7 @@ class Replay:
             gamma=gamma,
             cut_at_exploration=cut_at_exploration,
             frame_ids=storage == "frames",
-            further_keys=stored_keys,
-            extra_keys=[("collector", "traj_ids")] if held_out_share else [],
+            extra_keys=[*stored_keys, *([TRAJECTORY] if held_out_share else [])],
         )
         self.writers: dict[range, NStep] = {}  # by the lanes that they write
         self.budget = ReuseBudget(uses_per_transition=uses_per_transition)
@@ -119,7 +113,6 @@ class Replay:
             storage=storage,
             mini_race=mini_race,
             augmentation=augmentation,
-            scratch_dir=scratch_dir if storage == "memmap" else None,
             seed=seed,
         )
         stage = self.capacity(0)
@@ -130,7 +123,7 @@ class Replay:
     def __len__(self) -> int:
         return len(self.buffer)
 
-    def contents(self) -> dict[str, Buffer]:
+    def contents(self) -> dict[str, TensorDictReplayBuffer]:
         """The buffers whose contents are saved apart, by name."""
         return {"train": self.buffer} | ({} if self.test_buffer is None else {"test": self.test_buffer})
 
@@ -192,8 +185,7 @@ class Replay:
 
     def seen(self, batch: TensorDictBase) -> None:
         """Give a prioritised buffer the priorities that the loss wrote into the batch."""
-        if isinstance(self.buffer, TensorDictPrioritizedReplayBuffer):
-            self.buffer.update_tensordict_priority(batch)
+        self.buffer.update_tensordict_priority(batch)  # a uniform one has none to update
 
     def metrics(self) -> dict[str, float]:
         """The number of stored transitions."""
@@ -206,7 +198,7 @@ class Replay:
 
     def set_beta(self, beta: float) -> None:
         """Exponent of the importance weights of a prioritised buffer."""
-        if isinstance(self.buffer, TensorDictPrioritizedReplayBuffer):
+        if self.prioritized is not None:
             self.buffer.sampler.beta = beta
 
     def state_dict(self) -> dict[str, Any]:
@@ -261,13 +253,16 @@ def _check(capacity: Any, *, learning_starts: int, batch_size: int, storage: str
 
 def _buffer_maker(
     *, prioritized: Priorities | None, mini_race: Transform | None, augmentation: Transform | None, **options: Any
-) -> Callable[[int], Buffer]:
-    def make_buffer(capacity: int) -> Buffer:
+) -> Callable[[int], TensorDictReplayBuffer]:
+    def sampler(capacity: int) -> PrioritizedSampler | str:
+        if prioritized is None:
+            return "uniform"
+        return PrioritizedSampler(capacity, prioritized.alpha, make_schedule(prioritized.beta, name="beta")(0))
+
+    def make_buffer(capacity: int) -> TensorDictReplayBuffer:
         return make_replay_buffer(
             capacity=capacity,
-            prioritized=prioritized is not None,
-            alpha=0.6 if prioritized is None else prioritized.alpha,
-            beta=0.4 if prioritized is None else make_schedule(prioritized.beta, name="beta")(0),
+            sampler=sampler(capacity),
             transforms=[
                 *([] if mini_race is None else [mini_race]),  # one for all buffers: its generator goes on
                 *([] if augmentation is None else [copy.deepcopy(augmentation)]),

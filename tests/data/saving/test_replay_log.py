@@ -202,10 +202,10 @@ def test_prefetched_batches_are_kept(tmp_path: Path) -> None:
 def test_a_scheduled_beta_is_restored(tmp_path: Path) -> None:
     whole, again = build(), build()
     whole.extend(steps(10))
-    LinearScheduler(whole, param_name="beta", final_value=1.0, num_steps=3).step()
+    LinearScheduler(whole.sampler, param_name="beta", final_value=1.0, num_steps=3).step()
     ReplayLog(tmp_path).append(whole)
     ReplayLog(tmp_path).restore(again)
-    assert again.beta == whole.beta == pytest.approx(0.6)
+    assert again.sampler.beta == whole.sampler.beta == pytest.approx(0.6)
 
 
 def test_frames_are_kept_once(tmp_path: Path) -> None:

@@ -40,8 +40,7 @@ def test_equals_the_rules_for_every_clock_and_length() -> None:
         finish,
         torch.tensor([rewards] * len(cases)),
         torch.tensor([gammas] * len(cases)),
-        phis[:, :1],
-        phis[:, 1:],
+        (phis[:, :1], phis[:, 1:]),
         num_actions=H,
     )
     assert race["num_used"].flatten().tolist() == [case[0] for case in expected]
@@ -181,7 +180,7 @@ def test_errors_say_what_to_do() -> None:
         MiniRace(oversample_long_term_steps=200)
     with pytest.raises(ValueError, match=r"\['step_rewards'\] missing.*append NStep\(\.\.\.\) to the buffer"):
         MiniRace()(make_sample().exclude("step_rewards"))
-    with pytest.raises(ValueError, match="potential_key='potential'"):
+    with pytest.raises(ValueError, match="'potential': must"):
         MiniRace()(make_sample().exclude("potential"))
     with pytest.raises(ValueError, match="num_actions=2: must be at least 3"):
         MiniRace(2, oversample_long_term_steps=0, oversample_maximum_term_steps=0)(make_sample())

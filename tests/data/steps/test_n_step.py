@@ -134,13 +134,38 @@ def test_only_what_is_named_is_stored() -> None:
     }
 
 
-def test_potential_is_kept_at_both_ends() -> None:
-    batch = to_batch(make_lanes(0, num_lanes=1, num_steps=4, end_share=0.0))
-    batch["potential"] = batch["observation"][..., :1] / 8
-    batch["next", "potential"] = batch["next", "observation"][..., :1] / 8
-    stored = NStep(3, gamma=GAMMA).transitions(batch)
-    assert torch.equal(stored["potential"], stored["observation"][:, :1] / 8)
-    assert torch.equal(stored["next", "potential"], stored["next", "observation"][:, :1] / 8)
+def test_extra_keys_are_kept_at_the_ends_that_have_them() -> None:
+    """Of the first step, and under "next" of the last used one: step 3 of lane 1 ends its episode."""
+    lane = [Step(10 * k, 10 * k + 10, 1.0, TERMINATED if k == 2 else CONTINUES, True) for k in range(6)]
+    batch = to_batch([lane], ids=True)
+    batch["is_init"] = torch.tensor([[True, False, False, True, False, False]]).unsqueeze(-1)
+    for part in (batch, batch["next"]):
+        part["potential"] = part["observation"][..., :1] / 5
+        part["hidden"] = part["observation"][..., :1].expand(1, 6, 3) + 0.5
+    keys = ["is_init", "hidden", ("collector", "traj_ids")]
+    stored = NStep(2, gamma=GAMMA, extra_keys=keys, end_key="end").transitions(batch)
+    assert stored["potential"].flatten().tolist() == [0, 2, 4, 6, 8]
+    assert stored["next", "potential"].flatten().tolist() == [4, 6, 6, 10, 12]
+    assert stored["hidden"][:, 0].tolist() == [0.5, 10.5, 20.5, 30.5, 40.5]
+    assert stored["next", "hidden"][:, 2].tolist() == [20.5, 30.5, 30.5, 50.5, 60.5]
+    assert stored["is_init"].flatten().tolist() == [True, False, False, True, False]
+    assert ("next", "is_init") not in stored.keys(True)
+    assert stored["next", "done"].flatten().tolist() == [False, True, True, False, False]
+    assert stored["end"].flatten().tolist() == [False, False, True, False, False]  # once for each episode
+
+
+def test_ends_of_sequences() -> None:
+    """Each lane's part of a batch is an end if there are several lanes; a gap always is."""
+    lanes = make_lanes(0, num_lanes=2, num_steps=6, end_share=0.0)
+    two = NStep(1, gamma=GAMMA, end_key="end")
+    found = torch.cat([two.transitions(to_batch(batch)) for batch in cut_into_batches(lanes, [4, 2])])
+    assert found["end"].flatten().nonzero().flatten().tolist() == [3, 7, 9, 11]
+    one = NStep(2, gamma=GAMMA, end_key="end")
+    first, second = (to_batch(batch) for batch in cut_into_batches(lanes[:1], [4, 2]))
+    found = [one.transitions(first)]
+    one.reset_lanes()
+    found = torch.cat([*found, one.transitions(second)])
+    assert found["end"].flatten().nonzero().flatten().tolist() == [3]
 
 
 def test_in_a_replay_buffer() -> None:
@@ -209,7 +234,7 @@ def test_errors_say_what_to_do() -> None:
         NStep(2, gamma=GAMMA, cut_at_exploration=True).transitions(batch.exclude("is_greedy"))
     with pytest.raises(ValueError, match=r"\[\('next', 'reward'\)\] missing"):
         NStep(2, gamma=GAMMA).transitions(batch.exclude(("next", "reward")))
-    with pytest.raises(ValueError, match="observation_keys"):
+    with pytest.raises(ValueError, match="extra_keys"):
         NStep(2, gamma=GAMMA).transitions(batch.exclude("observation"))
     n_step = NStep(2, gamma=GAMMA)
     n_step.transitions(batch)

@@ -5,14 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 from tensordict import TensorDict
+from torchrl.data import TensorDictReplayBuffer
 
 from tests.data.counting_steps import steps
-from tm_torchrl.data import CapacitySchedule, NStep, make_replay_buffer, move_contents
+from tm_torchrl.data import CapacitySchedule, NStep, PrioritizedSampler, make_replay_buffer, move_contents
 from tm_torchrl.data.storage import capacity as module
 
 
+def prioritized(capacity: int) -> TensorDictReplayBuffer:
+    sampler = PrioritizedSampler(capacity, alpha=1.0, beta=0.4, eps=0.0)
+    return make_replay_buffer(capacity=capacity, batch_size=4, sampler=sampler)
+
+
 def test_growing_keeps_contents_and_priorities() -> None:
-    small, large = (make_replay_buffer(capacity=n, batch_size=4, prioritized=True, alpha=1.0, eps=0.0) for n in (6, 10))
+    small, large = (prioritized(n) for n in (6, 10))
     small.extend(TensorDict({"x": torch.arange(6)}, [6]))
     small.extend(TensorDict({"x": torch.arange(6, 8)}, [2]))  # over 0 and 1
     small.update_priority(torch.arange(6), torch.tensor([6.0, 7.0, 2.0, 3.0, 4.0, 5.0]))
@@ -32,7 +38,7 @@ def test_a_grown_buffer_behaves_as_if_it_had_always_been_large(storage: str) -> 
     def make(capacity: int) -> object:
         n_step = NStep(3, gamma=0.99, frame_ids=storage == "frames")
         return make_replay_buffer(
-            capacity=capacity, batch_size=8, prioritized=True, storage=storage, n_step=n_step, seed=0
+            capacity=capacity, batch_size=8, sampler="prioritized", storage=storage, transforms=[n_step], seed=0
         )
 
     small, large, always_large = make(40), make(90), make(90)
@@ -61,7 +67,7 @@ def test_a_buffer_that_has_wrapped_around_grows_in_order(storage: str, monkeypat
 
     def make(capacity: int) -> object:
         n_step = NStep(3, gamma=0.99, frame_ids=storage == "frames")
-        return make_replay_buffer(capacity=capacity, batch_size=8, storage=storage, n_step=n_step)
+        return make_replay_buffer(capacity=capacity, batch_size=8, storage=storage, transforms=[n_step])
 
     small, large, always_large = make(20), make(50), make(50)
     for buffer in (small, always_large):
@@ -77,9 +83,9 @@ def test_growing_a_buffer_that_was_built_otherwise() -> None:
     small = make_replay_buffer(capacity=4, batch_size=2)
     small.extend(TensorDict({"x": torch.arange(4)}, [4]))
     with pytest.raises(ValueError, match="sampler='PrioritizedSampler': the source has"):
-        move_contents(small, make_replay_buffer(capacity=8, batch_size=2, prioritized=True))
+        move_contents(small, make_replay_buffer(capacity=8, batch_size=2, sampler="prioritized"))
     with pytest.raises(ValueError, match=r"transforms=\['NStep'\]: the source has"):
-        move_contents(small, make_replay_buffer(capacity=8, batch_size=2, n_step=NStep(3, gamma=0.9)))
+        move_contents(small, make_replay_buffer(capacity=8, batch_size=2, transforms=[NStep(3, gamma=0.9)]))
 
 
 @pytest.mark.parametrize("storage", ["memory", "frames"])

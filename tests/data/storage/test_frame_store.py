@@ -13,7 +13,7 @@ from torchrl.data import LazyTensorStorage, SamplerWithoutReplacement, TensorDic
 from torchrl.data.replay_buffers.samplers import Sampler
 
 from tests.data.episodes import image_of, make_lanes, to_batch
-from tm_torchrl.data import FrameStorage, NStep
+from tm_torchrl.data import FrameStorage, NStep, RowStorage
 
 SIZE = 4  # pixels along an image's edge
 
@@ -287,6 +287,20 @@ def test_threads_write_while_another_samples() -> None:
     check(buffer)
 
 
+@pytest.mark.parametrize("storage", [FrameStorage, RowStorage])
+def test_batches_of_lanes_become_single_transitions(storage: type) -> None:
+    """Ordered by lane, then by time; a collector that writes into a buffer hands over such batches."""
+    buffer = TensorDictReplayBuffer(storage=storage(20), batch_size=5)
+    buffer.append_transform(NStep(1, gamma=0.5, frame_ids=storage is FrameStorage))
+    batch = to_batch(make_lanes(3, num_lanes=2, num_steps=8, end_share=0.0), image_size=SIZE)
+    buffer.extend(batch)
+    assert len(buffer) == 16
+    check_images(buffer[:])
+    assert torch.equal(buffer[:]["observation"], batch["observation"].flatten(0, 1))
+    if storage is FrameStorage:
+        assert buffer.storage.num_frames == 2 * 9
+
+
 def test_errors_say_what_to_do() -> None:
     rows = to_batch(make_lanes(0, num_lanes=1, num_steps=6), image_size=SIZE)
     with pytest.raises(ValueError, match="max_size=0"):
@@ -297,6 +311,8 @@ def test_errors_say_what_to_do() -> None:
         FrameStorage(9, frame_keys=("pixels",)).set(range(6), rows[0].exclude(("next", "pixels")))
     with pytest.raises(ValueError, match=r"frame_ids=True"):
         FrameStorage(9).set(range(4), NStep(3, gamma=0.5).transitions(rows))
+    with pytest.raises(ValueError, match=r"batch size \[1, 6\]; must be one dimension.*NStep"):
+        TensorDictReplayBuffer(storage=FrameStorage(9), batch_size=5).extend(rows)
     storage = FrameStorage(9)
     storage.set(range(6), rows[0])
     with pytest.raises(ValueError, match=r"differ.*'action'"):

@@ -6,17 +6,11 @@ import pytest
 import torch
 from tensordict import TensorDict
 from torchrl.collectors import Collector
-from torchrl.data import LazyMemmapStorage, LazyTensorStorage, TensorDictReplayBuffer
+from torchrl.data import LazyMemmapStorage, LazyTensorStorage
+from torchrl.data.replay_buffers.samplers import RandomSampler
 from torchrl.modules import RandomPolicy
 
-from tm_torchrl.data import (
-    FrameStorage,
-    MiniRace,
-    NStep,
-    RowStorage,
-    TensorDictPrioritizedReplayBuffer,
-    make_replay_buffer,
-)
+from tm_torchrl.data import MiniRace, NStep, PrioritizedSampler, RowStorage, make_replay_buffer
 from tm_torchrl.envs import TrackManiaEnv
 
 
@@ -24,42 +18,37 @@ def rows(num: int) -> TensorDict:
     return TensorDict({"x": torch.arange(num)}, [num])
 
 
-def test_kinds(tmp_path) -> None:
+def test_kinds() -> None:
     uniform = make_replay_buffer(capacity=10, batch_size=2)
-    assert type(uniform) is TensorDictReplayBuffer
-    assert type(uniform.storage) is RowStorage
-    prioritized = make_replay_buffer(
-        capacity=10, batch_size=2, prioritized=True, storage="memmap", scratch_dir=tmp_path / "replay"
-    )
-    assert type(prioritized) is TensorDictPrioritizedReplayBuffer
-    assert type(prioritized.storage) is LazyMemmapStorage
-    prioritized.extend(rows(5))
-    assert list((tmp_path / "replay").rglob("x.memmap"))
-    own = LazyTensorStorage(10)
-    assert make_replay_buffer(capacity=10, batch_size=2, storage=own).storage is own
+    assert type(uniform.storage) is RowStorage and type(uniform.sampler) is RandomSampler
+    made = make_replay_buffer(capacity=10, batch_size=2, sampler="prioritized", storage="memmap")
+    assert type(made.storage) is LazyMemmapStorage
+    assert (made.sampler.alpha, made.sampler.beta) == (0.6, 0.4)  # Schaul et al. 2016
+    own, sampler = LazyTensorStorage(10), PrioritizedSampler(10, alpha=0.2, beta=0.3, priority_key="loss")
+    made = make_replay_buffer(capacity=10, batch_size=2, storage=own, sampler=sampler)
+    assert made.storage is own and made.sampler is sampler and made.priority_key == "loss"
 
 
-@pytest.mark.parametrize("prioritized", [False, True])
-def test_seeds_decide_what_is_drawn(prioritized: bool) -> None:
+@pytest.mark.parametrize("sampler", ["uniform", "prioritized"])
+def test_seeds_decide_what_is_drawn(sampler: str) -> None:
     drawn = []
     for seed in (0, 0, 1):
-        buffer = make_replay_buffer(capacity=1000, batch_size=32, prioritized=prioritized, seed=seed)
+        buffer = make_replay_buffer(capacity=1000, batch_size=32, sampler=sampler, seed=seed)
         buffer.extend(rows(1000))
         drawn.append(buffer.sample()["x"].tolist())
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-@pytest.mark.parametrize("prioritized", [False, True])
+@pytest.mark.parametrize("sampler", ["uniform", "prioritized"])
 @pytest.mark.parametrize("storage", ["memory", "frames"])
-def test_from_cars_to_priorities(prioritized: bool, storage: str) -> None:
+def test_from_cars_to_priorities(sampler: str, storage: str) -> None:
     env = TrackManiaEnv(4, track="oval", pixels=True)
     buffer = make_replay_buffer(
         capacity=500,
         batch_size=16,
-        prioritized=prioritized,
+        sampler=sampler,
         storage=storage,
-        n_step=NStep(3, gamma=0.99, frame_ids=storage == "frames"),
-        mini_race=MiniRace(seed=0),
+        transforms=[NStep(3, gamma=0.99, frame_ids=storage == "frames"), MiniRace(seed=0)],
         seed=0,
     )
     collector = Collector(env, RandomPolicy(env.action_spec), frames_per_batch=80, total_frames=160)
@@ -68,25 +57,19 @@ def test_from_cars_to_priorities(prioritized: bool, storage: str) -> None:
     collector.shutdown()
     sample = buffer.sample()
     assert sample["pixels"].shape == sample["next", "pixels"].shape == (16, 1, 64, 64)
-    assert "steps_to_next_obs" in sample and ("priority_weight" in sample) == prioritized
-    if prioritized:
-        priority = torch.linspace(1, 2, 16).unsqueeze(-1)
-        buffer.update_tensordict_priority(sample.set("td_error", priority))
+    assert "steps_to_next_obs" in sample and ("priority_weight" in sample) == (sampler == "prioritized")
+    buffer.update_tensordict_priority(sample.set("td_error", torch.linspace(1, 2, 16).unsqueeze(-1)))
+    if sampler == "prioritized":
         tree = buffer.sampler.state_dict()["tree"]
         assert tree[sample["index"][-1]] == pytest.approx((2 + 1e-8) ** 0.6)
 
 
-def test_errors(tmp_path) -> None:
+def test_errors() -> None:
     with pytest.raises(ValueError, match="capacity=0"):
         make_replay_buffer(capacity=0, batch_size=1)
     with pytest.raises(ValueError, match="storage='disk'"):
         make_replay_buffer(capacity=1, batch_size=1, storage="disk")
     with pytest.raises(ValueError, match="capacity=10: the storage has max_size=5"):
         make_replay_buffer(capacity=10, batch_size=1, storage=LazyTensorStorage(5))
-    with pytest.raises(ValueError, match="scratch_dir"):
-        make_replay_buffer(capacity=10, batch_size=1, scratch_dir=tmp_path)
-    with pytest.raises(ValueError, match="mini_race"):
-        make_replay_buffer(capacity=10, batch_size=1, mini_race=MiniRace())
-    with pytest.raises(ValueError, match="frame_ids=True"):
-        make_replay_buffer(capacity=10, batch_size=1, storage="frames", n_step=NStep(3, gamma=0.99))
-    assert isinstance(make_replay_buffer(capacity=10, batch_size=1, storage="frames").storage, FrameStorage)
+    with pytest.raises(ValueError, match="sampler='slices'"):
+        make_replay_buffer(capacity=1, batch_size=1, sampler="slices")

@@ -69,7 +69,7 @@ class ReplayLog:
         >>> import tempfile, torch
         >>> from tensordict import TensorDict
         >>> from tm_torchrl.data import make_replay_buffer
-        >>> one, two = (make_replay_buffer(capacity=9, batch_size=2, prioritized=True, seed=0) for _ in range(2))
+        >>> one, two = (make_replay_buffer(capacity=9, batch_size=2, sampler="prioritized", seed=0) for _ in range(2))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     log = ReplayLog(folder)
         ...     for start in (0, 5):

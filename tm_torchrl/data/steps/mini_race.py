@@ -12,7 +12,10 @@ from torchrl.envs.transforms import Transform
 
 from tm_torchrl.world.observation import MINI_RACE_STEPS, observation_layout
 
-NEEDED = ("step_rewards", "step_discounts", "num_steps", "steps_to_finish")
+NEEDED = (
+    *("step_rewards", "step_discounts", "num_steps", "steps_to_finish"),
+    *("observation", ("next", "observation"), ("next", "done")),
+)
 
 
 class MiniRace(Transform):
@@ -39,9 +42,8 @@ class MiniRace(Transform):
         oversample_maximum_term_steps: Number of further draws from either side that become t = 0, as in rollouts.
         seed: Seeds the transform's own random generator.
         clock_index: Index of the clock in the observation.
-        observation_key: Key of the observation that holds the clock.
-        potential: Potential of observations ``[B, F]``, such as ``Potential.potential``; ``None`` uses the stored one.
-        potential_key: Key of a potential that is stored at both ends; without one, the potential is 0.
+        potential: Potential of observations ``[B, F]``, such as ``Potential.potential``; ``None`` uses
+            what is stored at ``"potential"``, or else 0.
 
     Examples:
         >>> from tensordict import TensorDict
@@ -62,9 +64,7 @@ class MiniRace(Transform):
         oversample_maximum_term_steps: int = 5,
         seed: int | None = None,
         clock_index: int | None = None,
-        observation_key: str = "observation",
         potential: Callable[[Tensor], Tensor] | None = None,
-        potential_key: str = "potential",
     ) -> None:
         if num_actions < 1:
             raise ValueError(f"num_actions={num_actions}: must be at least 1")
@@ -79,9 +79,7 @@ class MiniRace(Transform):
         self.oversample_long_term_steps = oversample_long_term_steps
         self.oversample_maximum_term_steps = oversample_maximum_term_steps
         self.clock_index = observation_layout()["clock"].start if clock_index is None else clock_index
-        self.observation_key = observation_key
         self.potential = potential
-        self.potential_key = potential_key
         self.seed = seed
         self.generator = torch.Generator()
         if seed is None:
@@ -94,15 +92,13 @@ class MiniRace(Transform):
         self._check(tensordict)
         num_steps = tensordict["num_steps"]
         clock = self.draw_clocks(num_steps.numel()).view(num_steps.shape).to(num_steps.device)
-        potential, next_potential = self._potentials(tensordict, like=tensordict["step_rewards"][..., :1])
         race = mini_race(
             clock,
             num_steps,
             tensordict["steps_to_finish"],
             tensordict["step_rewards"],
             tensordict["step_discounts"],
-            potential,
-            next_potential,
+            self._potentials(tensordict, like=tensordict["step_rewards"][..., :1]),
             num_actions=self.num_actions,
         )
         out = tensordict.copy()
@@ -114,9 +110,9 @@ class MiniRace(Transform):
         if ("next", "truncated") in tensordict.keys(True):
             out["next", "truncated"] = truncated
         for part, time in ((out, clock), (out["next"], clock + num_steps)):
-            observation = part[self.observation_key].clone()
+            observation = part["observation"].clone()
             observation[..., self.clock_index] = time.squeeze(-1).to(observation.dtype)
-            part[self.observation_key] = observation
+            part["observation"] = observation
         return out
 
     def draw_clocks(self, num: int) -> Tensor:
@@ -144,19 +140,18 @@ class MiniRace(Transform):
 
     def _potentials(self, sample: TensorDictBase, *, like: Tensor) -> tuple[Tensor, Tensor]:
         if self.potential is not None:
-            here, there = (self.potential(part[self.observation_key]) for part in (sample, sample["next"]))
+            here, there = (self.potential(part["observation"]) for part in (sample, sample["next"]))
             return here.view_as(like), there.view_as(like)
-        found = [sample.get(key, None) for key in (self.potential_key, ("next", self.potential_key))]
+        found = [sample.get(key, None) for key in ("potential", ("next", "potential"))]
         if found[0] is None and found[1] is None:
             return torch.zeros_like(like), torch.zeros_like(like)
         if found[0] is None or found[1] is None:
-            raise ValueError(f"potential_key={self.potential_key!r}: must be stored at both ends of the transitions")
+            raise ValueError("'potential': must be stored at both ends of the transitions")
         return found[0].view_as(like), found[1].view_as(like)
 
     def _check(self, sample: TensorDictBase) -> None:
         keys = set(sample.keys(True, True))
-        ends = (self.observation_key, ("next", self.observation_key), ("next", "done"))
-        missing = [key for key in (*NEEDED, *ends) if key not in keys]
+        missing = [key for key in NEEDED if key not in keys]
         if missing:
             raise ValueError(
                 f"samples: {missing} missing among {sorted(keys, key=str)}; append NStep(...) to the buffer before "
@@ -173,24 +168,24 @@ def mini_race(
     steps_to_finish: Tensor,
     step_rewards: Tensor,
     step_discounts: Tensor,
-    potential: Tensor,
-    next_potential: Tensor,
+    potentials: tuple[Tensor, Tensor],
     *,
     num_actions: int,
 ) -> dict[str, Tensor]:
-    """Reward and end of transitions that start at the given clocks of a mini-race.
+    """Reward and end of transitions that start at the given clocks of a mini-race; potentials are those at both ends.
 
     Shapes: all are ``[B, 1]`` except step_rewards and step_discounts, which are ``[B, n]``; clocks and steps are int64.
 
     Examples:
         >>> one = torch.ones(1, 1).long()
         >>> race = mini_race(138 * one, 3 * one, 4 * one, torch.tensor([[1.0, 2.0, 3.0]]), torch.ones(1, 3),
-        ...     torch.zeros(1, 1), torch.zeros(1, 1), num_actions=140)
+        ...     (torch.zeros(1, 1), torch.zeros(1, 1)), num_actions=140)
         >>> {name: value.item() for name, value in race.items()}
         {'num_used': 2, 'is_terminal': True, 'reward': 2.0}
     """
     num_used = num_steps - (clock + num_steps - num_actions).clamp(min=0)
     is_terminal = (num_used >= steps_to_finish) | (clock + num_steps >= num_actions)
+    potential, next_potential = potentials
     discount = step_discounts.gather(-1, num_used - 1)
     shaping = torch.where(is_terminal, 0.0, discount * next_potential) - potential
     return {

@@ -19,11 +19,8 @@ from tm_torchrl.data.steps.windows import sum_windows
 
 Key = str | tuple[str, ...]
 
-OBSERVATION_KEYS: tuple[Key, ...] = (
-    "observation",
-    "pixels",
-    "potential",
-)  # default: those that a batch has
+OBSERVATION_KEYS = ("observation", "pixels", "potential")
+TRAJECTORY = ("collector", "traj_ids")
 FRAMES_PER_STREAM = 2**32
 
 _stream_lock = threading.Lock()
@@ -48,8 +45,10 @@ class NStep(Transform):
     ``MultiStepTransform`` leaves ``terminated`` False for the n - 1 steps before an end, so that targets bootstrap
     through it.
 
-    Stored are the observations at both ends, the action, the flags, and ``extra_keys``. Everything else in the batch
-    (``info``, ``step_count``, action values, what the collector adds) is left out. The transform writes
+    Stored are the action, ``is_greedy`` if the batch has it, ``extra_keys``, and at both ends what the batch has
+    of ``"observation"``, ``"pixels"`` and ``"potential"``. Everything else in the batch (``info``,
+    ``step_count``, action values, what the collector adds) is left out. A change of ("collector", "traj_ids") without
+    an end of an episode is a gap. The transform writes
 
     - ("next", "reward") ``[K, 1]``: the discounted sum; ("next", "done" | "terminated" | "truncated") ``[K, 1]``;
     - ``steps_to_next_obs`` int64 ``[K, 1]``: used steps; estimators discount by ``gamma ** steps_to_next_obs``;
@@ -57,6 +56,8 @@ class NStep(Transform):
       repeats after the used steps), ``step_discounts`` ``[K, n]`` (gamma, gamma^2, ...), ``num_steps`` int64 ``[K, 1]``
       (used steps) and ``steps_to_finish`` int64 ``[K, 1]``: actions until the episode terminates, or n + 1 if it does
       not within the n steps;
+    - with ``end_key``: bool ``[K, 1]``, whether the next row belongs to another episode or lane, as sequences need it;
+      ("next", "done") is True for all rows whose sum reaches the end;
     - with ``frame_ids=True``: ``frame_id`` and ("next", "frame_id") int64 ``[K]``, equal where the observation is the
       same, for :class:`~tm_torchrl.data.FrameStorage`.
 
@@ -65,13 +66,9 @@ class NStep(Transform):
         gamma: Discount of one step; may be set at any time.
         cut_at_exploration: Ends the sum before the first later action with ``is_greedy`` False.
         frame_ids: Whether to write ``frame_id``.
-        observation_keys: What to store at both ends; by default those of ``OBSERVATION_KEYS`` that the batch has.
-        further_keys: What else to store at both ends, such as a recurrent policy's hidden state.
-        extra_keys: What else to store of the transition's first step.
-        action_key: Key of the action.
-        is_greedy_key: Key of a bool, whether the action was greedy; stored if the batch has it.
-        reward_key: Key of the reward under "next".
-        trajectory_key: Key of the trajectory number, if there is one: a change without an end of an episode is a gap.
+        extra_keys: What else to store of the first step, and under "next" of the last where the batch has it: a hidden
+            state, ``is_init``, trajectory numbers.
+        end_key: Where to mark the ends of sequences, for ``SliceSampler(end_key=...)`` and ``Sequence(done_key=...)``.
 
     Examples:
         >>> steps = TensorDict({"observation": torch.arange(4.0).view(1, 4, 1), "action": torch.zeros(1, 4).long(),
@@ -90,13 +87,8 @@ class NStep(Transform):
         gamma: float,
         cut_at_exploration: bool = False,
         frame_ids: bool = False,
-        observation_keys: Sequence[Key] | None = None,
-        further_keys: Sequence[Key] = (),
         extra_keys: Sequence[Key] = (),
-        action_key: Key = "action",
-        is_greedy_key: Key = "is_greedy",
-        reward_key: Key = "reward",
-        trajectory_key: Key = ("collector", "traj_ids"),
+        end_key: Key | None = None,
     ) -> None:
         if num_steps < 1:
             raise ValueError(f"num_steps={num_steps}: must be at least 1")
@@ -107,13 +99,8 @@ class NStep(Transform):
         self.gamma = gamma
         self.cut_at_exploration = cut_at_exploration
         self.frame_ids = frame_ids
-        self.observation_keys = None if observation_keys is None else tuple(observation_keys)
-        self.further_keys = tuple(further_keys)
         self.extra_keys = tuple(extra_keys)
-        self.action_key = action_key
-        self.is_greedy_key = is_greedy_key
-        self.reward_key = reward_key
-        self.trajectory_key = trajectory_key
+        self.end_key = end_key
         self._pending: TensorDictBase | None = None  # [N, P], P < n
         self._last: TensorDictBase | None = None  # [N, 1]: small tensors of the step before the next batch
         self._is_restarted = False
@@ -161,7 +148,7 @@ class NStep(Transform):
         """Mark that all lanes start again, because a collector was restarted: no sum continues across this gap.
 
         Pending steps are written with the next batch; their sums end at the gap and bootstrap from the observation
-        there (terminated False). Batches that hold ``trajectory_key`` do not need this call.
+        there (terminated False). Batches with trajectory numbers do not need this call.
         """
         self._is_restarted = True
 
@@ -191,30 +178,26 @@ class NStep(Transform):
         if batch.ndim != 2:
             batch = batch.unsqueeze(0) if batch.ndim == 1 else batch.flatten(0, batch.ndim - 2)
         present = {unravel_key(key) for key in batch.keys(include_nested=True, leaves_only=True)}
-        observations: list[Key] = list(
-            self.observation_keys or [key for key in OBSERVATION_KEYS if key in present and _under_next(key) in present]
-        )
-        observations += [key for key in self.further_keys if key not in observations]
-        has_greedy = self.is_greedy_key in present
-        needed: list[Key] = [self.action_key, *self.extra_keys, *observations]
-        needed += [_under_next(key) for key in (*observations, self.reward_key, "done", "terminated")]
-        needed += [self.is_greedy_key] if has_greedy or self.cut_at_exploration else []
-        missing = [key for key in needed if key not in present]
-        if missing or not observations:
+        named = dict.fromkeys([*(key for key in OBSERVATION_KEYS if {key, ("next", key)} <= present), *self.extra_keys])
+        ends = [key for key in named if _under_next(key) in present]
+        needed: list[Key] = ["action", *named, *(("next", key) for key in ("reward", "done", "terminated"))]
+        needed += ["is_greedy"] if self.cut_at_exploration else []
+        missing = [key for key in needed if key not in present] if ends else ["an observation"]
+        if missing:
             raise ValueError(
-                f"batch: {missing or 'observation_keys'} missing among {sorted(present, key=str)}; name keys that "
-                "exist, and let the actor write is_greedy for cut_at_exploration"
+                f"batch: {missing} missing among {sorted(present, key=str)}; extra_keys names other "
+                "observations, and cut_at_exploration needs an actor that writes is_greedy"
             )
         shape = batch.shape
-        reward = batch[_under_next(self.reward_key)]
+        reward = batch["next", "reward"]
         if reward.numel() != shape.numel():
             raise ValueError(
                 f"reward: its shape is {tuple(reward.shape)}; must have one number for each of {tuple(shape)}"
             )
         steps = TensorDict(
             {
-                "first": batch.select(self.action_key, *self.extra_keys, *observations),
-                "last": batch.get("next").select(*observations),
+                "first": batch.select("action", *named),
+                "last": batch.get("next").select(*ends),
                 "reward": reward.reshape(shape),
                 "done": batch["next", "done"].reshape(shape),
                 "terminated": batch["next", "terminated"].reshape(shape),
@@ -222,12 +205,12 @@ class NStep(Transform):
             },
             batch_size=shape,
         )
-        if has_greedy:
-            steps["is_greedy"] = batch[self.is_greedy_key].reshape(shape)
+        if "is_greedy" in present:
+            steps["is_greedy"] = batch["is_greedy"].reshape(shape)
         if ("next", "truncated") in present:
             steps["truncated"] = batch["next", "truncated"].reshape(shape)
-        if unravel_key(self.trajectory_key) in present:
-            steps["trajectory"] = batch[self.trajectory_key].reshape(shape)
+        if TRAJECTORY in present:
+            steps["trajectory"] = batch[TRAJECTORY].reshape(shape)
             changes = steps["trajectory"][:, 1:] != steps["trajectory"][:, :-1]
             steps["seam"][:, :-1] = changes & ~steps["done"][:, :-1]
         return steps
@@ -270,9 +253,12 @@ class NStep(Transform):
             if name in line:
                 out["next", name] = line[name][lane, last].unsqueeze(-1)
         if "is_greedy" in line:
-            out[self.is_greedy_key] = line["is_greedy"][lane, first]
+            out["is_greedy"] = line["is_greedy"][lane, first]
+        if self.end_key is not None:
+            is_last_of_lane = (first == num - 1) & (num_lanes > 1)  # one lane goes on in the next batch
+            out[self.end_key] = (is_over[lane, first] | is_last_of_lane).unsqueeze(-1)
         sums = windows.sums.flatten(0, 1)
-        out[_under_next(self.reward_key)] = sums[:, -1:].clone()
+        out["next", "reward"] = sums[:, -1:].clone()
         out["steps_to_next_obs"] = num_used.unsqueeze(-1)
         out["num_steps"] = num_used.unsqueeze(-1).clone()
         out["steps_to_finish"] = windows.steps_to_finish.reshape(-1, 1)

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torchrl.data import ReplayBuffer
+from torchrl.data.replay_buffers.samplers import PrioritizedSampler
 
-_LEFT_OUT = ("seed", "generator", "further_keys")  # their effects are restored, or compared as entries
+_LEFT_OUT = ("seed", "generator", "extra_keys")  # their effects are restored, or compared as entries
 
 
 def settings_of(buffer: ReplayBuffer) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def settings_of(buffer: ReplayBuffer) -> dict[str, Any]:
 
     Examples:
         >>> from tm_torchrl.data import NStep, make_replay_buffer
-        >>> settings = settings_of(make_replay_buffer(capacity=9, batch_size=2, n_step=NStep(3, gamma=0.99)))
+        >>> settings = settings_of(make_replay_buffer(capacity=9, batch_size=2, transforms=[NStep(3, gamma=0.99)]))
         >>> settings["capacity"], settings["transforms"], settings["NStep.num_steps"]
         (9, ['NStep'], 3)
     """
@@ -36,10 +37,10 @@ def settings_of(buffer: ReplayBuffer) -> dict[str, Any]:
         "prefetch": buffer._prefetch_cap,
         "transforms": [type(transform).__name__ for transform in transforms],
     }
-    if hasattr(buffer, "prioritized_sampler"):
+    if isinstance(sampler, PrioritizedSampler):
         settings["alpha"], settings["eps"] = sampler.alpha, sampler._eps
         settings["reduction"], settings["priority_key"] = sampler.reduction, buffer.priority_key
-        settings["sync"] = buffer._sync
+        settings["sync"] = getattr(buffer, "_sync", True)
     for transform in transforms:
         for name in inspect.signature(type(transform).__init__).parameters:
             value = getattr(transform, name, inspect.Parameter.empty)

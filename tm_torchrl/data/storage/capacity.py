@@ -11,7 +11,7 @@ from torchrl.data import ReplayBuffer, Storage
 
 from tm_torchrl.data.storage.buffer_settings import check_settings, settings_of
 from tm_torchrl.data.storage.frame_store import FrameStorage
-from tm_torchrl.data.storage.prioritized import TensorDictPrioritizedReplayBuffer
+from tm_torchrl.data.storage.prioritized_sampler import PrioritizedSampler
 
 _ROWS_AT_ONCE = 4096
 
@@ -89,8 +89,8 @@ def move_contents(source: ReplayBuffer, target: ReplayBuffer) -> None:
     target.writer._write_count = num
     if source.transform is not None and target.transform is not None:
         target.transform.load_state_dict(source.transform.state_dict())
-    if isinstance(source, TensorDictPrioritizedReplayBuffer):
-        _copy_priorities(source, target, order)
+    if isinstance(source.sampler, PrioritizedSampler):
+        _copy_priorities(source.sampler, target.sampler, order, room=room)
     if source._rng is not None:
         target.set_rng(torch.Generator(source._rng.device).set_state(source._rng.get_state()))
 
@@ -106,10 +106,8 @@ def _copy_rows(source: Storage, target: Storage, order: Tensor) -> None:
         target.set(torch.arange(start, start + len(rows)), source.get(rows))
 
 
-def _copy_priorities(
-    source: TensorDictPrioritizedReplayBuffer, target: TensorDictPrioritizedReplayBuffer, order: Tensor
-) -> None:
-    state = source.sampler.state_dict()
-    tree = torch.zeros(target.storage.max_size, dtype=torch.float64)
+def _copy_priorities(source: PrioritizedSampler, target: PrioritizedSampler, order: Tensor, *, room: int) -> None:
+    state = source.state_dict()
+    tree = torch.zeros(room, dtype=torch.float64)
     tree[: len(order)] = state["tree"][order]
-    target.sampler.load_state_dict({**state, "tree": tree})
+    target.load_state_dict({**state, "tree": tree})

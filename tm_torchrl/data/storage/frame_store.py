@@ -126,7 +126,9 @@ class FrameStorage(RowStorage):
         super().set(index, record, set_cursor=set_cursor)
 
     def get(self, index: Any) -> Any:
-        """Transitions with their frames."""
+        """Transitions with their frames; one entry of all transitions for its key."""
+        if isinstance(index, str) or (isinstance(index, tuple) and all(isinstance(part, str) for part in index)):
+            return super().get(index)
         record = super().get(index).copy()
         slot = record.pop(SLOTS)
         for key, frames in self._frames.items():
@@ -194,6 +196,11 @@ class FrameStorage(RowStorage):
 
     def _check(self, data: TensorDictBase) -> tuple[str, ...]:
         """Names of the frames; raises a ``ValueError`` if the data do not match what is stored."""
+        if data.ndim != 1:
+            raise ValueError(
+                f"data: batch size {list(data.shape)}; must be one dimension of transitions: give the buffer the "
+                "transform NStep(..., frame_ids=True), or extend it with batch.reshape(-1)"
+            )
         keys = set(data.keys(True, True))
         names = tuple(self._frames) or self.frame_keys
         names = names or tuple(key for key in DEFAULT_FRAME_KEYS if key in keys and ("next", key) in keys)

@@ -39,7 +39,7 @@ class PrioritizedSampler(_TorchRLPrioritizedSampler):
         eps: Added to priorities.
         reduction: How a priority of several numbers becomes one.
         compiled: Whether to use TorchRL's trees; ``None`` uses them if they load.
-        priority_key: Name of the priorities in error messages.
+        priority_key: Key at which losses write priorities.
 
     Examples:
         >>> from torchrl.data import LazyTensorStorage
@@ -57,7 +57,7 @@ class PrioritizedSampler(_TorchRLPrioritizedSampler):
         *,
         reduction: str = "max",
         compiled: bool | None = None,
-        priority_key: NestedKey = "priority",
+        priority_key: NestedKey = "td_error",
     ) -> None:
         if max_capacity < 1:
             raise ValueError(f"max_capacity={max_capacity}: must be at least 1")

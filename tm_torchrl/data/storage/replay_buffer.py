@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import torch
-from tensordict import NestedKey
 from torchrl.data import LazyMemmapStorage, Storage, TensorDictReplayBuffer
+from torchrl.data.replay_buffers.sample_units import SampleUnit
+from torchrl.data.replay_buffers.samplers import RandomSampler, Sampler
 from torchrl.envs.transforms import Compose, Transform
 
-from tm_torchrl.data.steps.mini_race import MiniRace
-from tm_torchrl.data.steps.n_step import NStep
 from tm_torchrl.data.storage.frame_store import FrameStorage
-from tm_torchrl.data.storage.prioritized import TensorDictPrioritizedReplayBuffer
+from tm_torchrl.data.storage.prioritized_sampler import PrioritizedSampler
 from tm_torchrl.data.storage.row_storage import RowStorage
 
 
@@ -22,39 +20,35 @@ def make_replay_buffer(
     *,
     capacity: int,
     batch_size: int,
-    prioritized: bool = False,
-    alpha: float = 0.6,
-    beta: float = 0.4,
-    eps: float = 1e-8,
-    priority_key: NestedKey = "td_error",
+    sampler: Literal["uniform", "prioritized"] | Sampler = "uniform",
+    sample_unit: SampleUnit | None = None,
     storage: Literal["memory", "memmap", "frames"] | Storage = "memory",
-    scratch_dir: str | Path | None = None,
-    n_step: NStep | None = None,
-    mini_race: MiniRace | None = None,
     transforms: Sequence[Transform] = (),
     seed: int | None = None,
-) -> TensorDictReplayBuffer | TensorDictPrioritizedReplayBuffer:
-    """A buffer of transitions, uniform or prioritised.
+) -> TensorDictReplayBuffer:
+    """TorchRL's ``TensorDictReplayBuffer`` with parts by name.
+
+    Rows are single transitions; ``NStep(n, ...)`` makes them, also with n = 1, from a collector's batches ``[N, T]``.
+    For sequences, let it mark where they end:
+
+    - uniform: ``sampler=SliceSampler(slice_len=80, end_key="end")``, a sampler of TorchRL;
+    - prioritised: ``sampler="prioritized"`` and ``sample_unit=Sequence(80, burn_in=40, done_key="end")``, also
+      TorchRL's. Priorities belong to the first step after the burn-in.
 
     Args:
         capacity: Number of transitions.
-        batch_size: Number of transitions in a sample.
-        prioritized: Whether transitions are sampled by priority.
-        alpha: 0 samples uniformly, 1 in proportion to priority; the default is Schaul et al.'s (2016).
-        beta: Exponent of the importance weights, with a default of the same source.
-        eps: Added to priorities.
-        priority_key: Key at which losses write priorities.
+        batch_size: Number of transitions in a sample; of sequences if there is a ``sample_unit``.
+        sampler: ``"uniform"``, ``"prioritized"`` (with the exponents of Schaul et al. 2016), or a sampler, such as
+            ``PrioritizedSampler(capacity, alpha=0.5, beta=0.4)`` of this package.
+        sample_unit: What is gathered around a sampled transition.
         storage: ``"memory"``, ``"memmap"`` (files, for buffers larger than memory), ``"frames"`` (each frame once: half
             the memory of images; n-step data need ``NStep(..., frame_ids=True)``), or a TorchRL storage.
-        scratch_dir: Folder for the files of ``"memmap"`` and the frames of ``"frames"``.
-        n_step: Turns the collector's steps into transitions when they are written.
-        mini_race: Draws a horizon for each sampled transition; needs ``n_step``.
-        transforms: Further transforms, applied after these two.
+        transforms: Change what is written, such as ``NStep``, or what is sampled, such as ``MiniRace``.
         seed: Seeds the sampler; ``None`` uses torch's global generator.
 
     Examples:
         >>> from tensordict import TensorDict
-        >>> rb = make_replay_buffer(capacity=100, batch_size=4, prioritized=True, seed=0)
+        >>> rb = make_replay_buffer(capacity=100, batch_size=4, sampler="prioritized", seed=0)
         >>> _ = rb.extend(TensorDict({"x": torch.arange(10)}, [10]))
         >>> rb.sample()["x"].shape
         torch.Size([4])
@@ -62,39 +56,37 @@ def make_replay_buffer(
     for name, count in (("capacity", capacity), ("batch_size", batch_size)):
         if count < 1:
             raise ValueError(f"{name}={count}: must be at least 1")
-    if mini_race is not None and n_step is None:
-        raise ValueError("mini_race: needs n-step sums; give n_step=NStep(...) too")
-    built = _storage(storage, capacity, scratch_dir=scratch_dir)
-    if isinstance(built, FrameStorage) and n_step is not None and not n_step.frame_ids:
-        raise ValueError("n_step: storage='frames' needs numbered frames; use NStep(..., frame_ids=True)")
-    chain = [transform for transform in (n_step, mini_race, *transforms) if transform is not None]
-    transform = Compose(*chain) if chain else None
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
-    if not prioritized:
-        return TensorDictReplayBuffer(storage=built, batch_size=batch_size, transform=transform, generator=generator)
-    return TensorDictPrioritizedReplayBuffer(
-        alpha=alpha,
-        beta=beta,
-        eps=eps,
-        priority_key=priority_key,
-        storage=built,
+    chosen = _sampler(sampler, capacity)
+    return TensorDictReplayBuffer(
+        storage=_storage(storage, capacity),
+        sampler=chosen,
+        sample_unit=sample_unit,
         batch_size=batch_size,
-        transform=transform,
-        generator=generator,
+        transform=Compose(*transforms) if transforms else None,
+        priority_key=getattr(chosen, "priority_key", "td_error"),
+        generator=None if seed is None else torch.Generator().manual_seed(seed),
     )
 
 
-def _storage(kind: str | Storage, capacity: int, *, scratch_dir: str | Path | None) -> Storage:
+def _sampler(kind: str | Sampler, capacity: int) -> Sampler:
+    if isinstance(kind, Sampler):
+        return kind
+    if kind == "uniform":
+        return RandomSampler()
+    if kind == "prioritized":
+        return PrioritizedSampler(capacity, alpha=0.6, beta=0.4)
+    raise ValueError(f"sampler={kind!r}: must be 'uniform', 'prioritized' or a TorchRL sampler")
+
+
+def _storage(kind: str | Storage, capacity: int) -> Storage:
     if isinstance(kind, Storage):
         if kind.max_size != capacity:
             raise ValueError(f"capacity={capacity}: the storage has max_size={kind.max_size}")
         return kind
-    if scratch_dir is not None and kind == "memory":
-        raise ValueError("scratch_dir: storage='memory' writes no files; use 'memmap' or 'frames'")
     if kind == "memory":
         return RowStorage(capacity)
     if kind == "memmap":
-        return LazyMemmapStorage(capacity, scratch_dir=scratch_dir)
+        return LazyMemmapStorage(capacity)
     if kind == "frames":
-        return FrameStorage(capacity, scratch_dir=scratch_dir)
+        return FrameStorage(capacity)
     raise ValueError(f"storage={kind!r}: must be 'memory', 'memmap', 'frames' or a TorchRL storage")
