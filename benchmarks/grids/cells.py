@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import hashlib
 import importlib.util
 import json
@@ -69,7 +71,6 @@ class Suite:
             self.tuned = yaml.safe_load(tuned.read_text(encoding="utf-8")) or {}
         self.grids: dict[str, list[dict[str, Any]]] = found["grids"]
         self._environments: dict[str, dict[str, Any]] = found["environments"]
-        self._composed: dict[tuple[str, str, tuple[str, ...]], dict[str, Any]] = {}
 
     def environment(self, name: str) -> dict[str, Any]:
         """The description of an environment; what it leaves out is taken from the one that it is ``like``."""
@@ -134,20 +135,20 @@ class Suite:
 
     def settings(self, cell: Cell) -> dict[str, Any]:
         """Settings of a cell's run; for another library those of our algorithm beside it, and its ``peer``."""
-        key = (cell.algorithm, cell.environment, cell.overrides)
-        if key not in self._composed:
-            self._composed[key] = self._compose(cell)
-        return {**self._composed[key], "seed": cell.seed}
-
-    def _compose(self, cell: Cell) -> dict[str, Any]:
         arm = self.algorithms[cell.algorithm]
         name = arm.get("settings_of", cell.algorithm)
         environment, algorithm = self.environment(cell.environment), known(name, self.algorithms, kind="algorithm")
         own = [*_own(algorithm, environment), *self.tuned.get(cell.environment, {}).get(name, [])]
         own += _own(arm, environment) if arm is not algorithm else []
-        settings = compose_settings(merged([*self.all, *environment["overrides"], *own, *cell.overrides]))
+        overrides = merged([*self.all, *environment["overrides"], *own, *cell.overrides])
+        settings = {**copy.deepcopy(_composed(tuple(overrides))), "seed": cell.seed}
         peer = self.peer(cell)
         return settings if peer is None else {**settings, "peer": peer, "environment": cell.environment}
+
+
+@functools.cache
+def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
+    return compose_settings(overrides)
 
 
 def _own(algorithm: Mapping[str, Any], environment: Mapping[str, Any]) -> list[str]:

@@ -75,11 +75,11 @@ def areas(curves: Curves, algorithm: str) -> list[float]:
     return [sum(row["score"] for row in rows) / len(rows) for rows in runs_of(curves, algorithm).values()]
 
 
-def estimate(values: Sequence[float], *, num_resamples: int = RESAMPLES) -> Estimate:
+def estimate(values: Sequence[float], *, num_resamples: int | None = None) -> Estimate:
     """The interquartile mean."""
     if len(values) == 1:
         return Estimate(values[0], math.nan, math.nan)
-    return Estimate(interquartile_mean(values), *bootstrap_interval(values, num_resamples=num_resamples))
+    return Estimate(interquartile_mean(values), *bootstrap_interval(values, num_resamples=num_resamples or RESAMPLES))
 
 
 def over_environments(scores: Sequence[Sequence[float]]) -> Estimate:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +12,14 @@ import pytest
 from benchmarks import speed
 from benchmarks.results_file import RESULTS
 from benchmarks.speeds.ratios import ratios, read, worse
+from tests.conftest import Script
 
 BEFORE: dict[str, dict[str, Any]] = {
     "env": {
         "steps_per_s": {
             "physics + 264 floats 64": 400.0,
-            "TrackManiaEnv.step floats 64": 100.0,
-            "TrackManiaEnv.step pixels 64": 50.0,
             "CarRacing-v3": 2.0,
+            **{f"TrackManiaEnv.step {kind} 64": speed for kind, speed in (("floats", 100.0), ("pixels", 50.0))},
         }
     },
     "loss": {
@@ -117,6 +115,7 @@ def test_damaged_results_are_named(way: str, tmp_path: Path, monkeypatch: pytest
         speed.main()
 
 
-def test_help_of_the_command() -> None:
-    done = subprocess.run([sys.executable, speed.__file__, "--help"], capture_output=True, text=True, check=True)
-    assert "--guard" in done.stdout
+@pytest.mark.parametrize("name", ["speed", "tune", "report", "update_readme", "same_results"])
+def test_help_of_the_commands(name: str, script: Script) -> None:
+    done = script(f"benchmarks/{name}.py", "--help")
+    assert done.returncode == 0 and f"python benchmarks/{name}.py" in done.stdout

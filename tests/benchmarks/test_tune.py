@@ -21,8 +21,8 @@ PLAIN = Suite(tuned=None)
 @pytest.mark.parametrize("environment", PLAIN.tuning)
 def test_every_trial_has_settings(environment: str) -> None:
     search = Search(PLAIN, environment)
-    for cell in search.cells(["dqn", "btr_floats"]):
-        if cell.seed % 10 == 0:
+    for cell in search.cells(["btr_floats"]):
+        if cell.seed % 20 == 0:
             settings = PLAIN.settings(cell)
             assert settings["seed"] == cell.seed and settings["max_minutes"] is None
 

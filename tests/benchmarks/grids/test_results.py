@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +20,9 @@ ABOUT = {"worst": -100.0, "best": 100.0}
 
 def lap_row(track: str, times: list[float | None], *, is_blind: bool = False, frames: int = 10) -> dict[str, Any]:
     finished = [time for time in times if time is not None]
-    return {
-        "track": track,
-        "is_blind": is_blind,
-        "frames": frames,
-        "updates": 3,
-        "cpu_s": 1.5,
-        "seconds": 2.0,
-        "lap_times_s": times,
-        "progress_m": [500.0] * len(times),
-        "finish_rate": len(finished) / len(times),
-        "return_mean": 1.0,
-        "median_lap_s": None,
-        "best_lap_s": None,
-        "medal_of_median": "gold",
-    }
+    facts = {"track": track, "is_blind": is_blind, "frames": frames, "updates": 3, "cpu_s": 1.5, "seconds": 2.0}
+    laps = {"lap_times_s": times, "progress_m": [500.0] * len(times), "finish_rate": len(finished) / len(times)}
+    return {**facts, **laps, "return_mean": 1.0, "median_lap_s": None, "best_lap_s": None, "medal_of_median": "gold"}
 
 
 def write(run: Path, rows: list[dict[str, Any]]) -> None:
@@ -46,12 +33,8 @@ def write(run: Path, rows: list[dict[str, Any]]) -> None:
 def test_a_task_s_score_lies_between_worst_and_best(tmp_path: Path) -> None:
     row = {"task": "x", "frames": 10, "updates": 1, "cpu_s": 0.5, "seconds": 1.0, "return_mean": 50.0}
     write(tmp_path, [row, {**row, "frames": 20, "return_mean": -100.0}])
-    assert [
-        (point["frames"], point["score"], point["which"]) for point in curve_of(tmp_path, ABOUT, every_frames=10)
-    ] == [
-        (10, 0.75, SEEN),
-        (20, 0.0, SEEN),
-    ]
+    curve = curve_of(tmp_path, ABOUT, every_frames=10)
+    assert [(at["frames"], at["score"], at["which"]) for at in curve] == [(10, 0.75, SEEN), (20, 0.0, SEEN)]
 
 
 def test_laps_count_by_the_author_s_time() -> None:
@@ -89,38 +72,21 @@ def test_costs_of_a_run(tmp_path: Path) -> None:
     ]
     (tmp_path / "run" / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in metrics))
     (tmp_path / "result.json").write_text('{"parameters": 7}')
-    assert costs_of(tmp_path) == {
-        "frames": 20,
-        "updates": 3,
-        "cpu_s": 1.5,
-        "seconds": 2.0,
-        "parameters": 7,
-        "num_kills": None,
-        "memory_mb": 300.0,
-        "action_gap": 3.0,
-        "crossing_rate": 0.5,
-        "policy_churn": 0.375,
-    }
+    run = {"frames": 20, "updates": 3, "cpu_s": 1.5, "seconds": 2.0, "parameters": 7, "num_kills": None}
+    measures = {"memory_mb": 300.0, "action_gap": 3.0, "crossing_rate": 0.5, "policy_churn": 0.375}
+    assert costs_of(tmp_path) == {**run, **measures}
 
 
 def test_tables_come_back_as_they_were(tmp_path: Path) -> None:
     """A git hash of digits is a text; what is absent is None; a cell that is put again is exchanged."""
     results = Results(tmp_path / "new")
-    cell = {
-        "algorithm": "iqn",
-        "seed": 1,
-        "status": "done",
-        "cpu_s": 1.25,
-        "git": "1234567",
-        "settings": "12e4",
-        "why": "",
-    }
+    cell = {"algorithm": "iqn", "seed": 1, "status": "done", "cpu_s": 1.25, "git": "1234567", "settings": "12e4"}
+    cell["why"] = ""
     points = [{"which": SEEN, "frames": 10, "score": 0.125}, {"which": SEEN, "frames": 20, "score": 0.5}]
     results.put("cartpole", cell, points)
     results.put("cartpole", {**cell, "algorithm": "fqf"}, points[:1])
     results.put("cartpole", {**cell, "cpu_s": 2.0}, points[1:])
     found = results.cell("cartpole", "iqn", 1)
-    assert found is not None
     assert (found["git"], found["settings"], found["why"], found["cpu_s"]) == ("1234567", "12e4", None, 2.0)
     assert [(row["algorithm"], row["seed"], row["frames"], row["score"]) for row in results.curves("cartpole")] == [
         ("fqf", 1, 10, 0.125),
@@ -131,36 +97,15 @@ def test_tables_come_back_as_they_were(tmp_path: Path) -> None:
     assert left in ([*TABLES], [".lock", *TABLES])
 
 
-FILLER = """
-import sys
-from pathlib import Path
-from benchmarks.grids.results import Results
-results = Results(Path(sys.argv[1]))
-print("ready", flush=True)
-sys.stdin.read()
-for seed in range(25):
-    results.put("x", {"algorithm": sys.argv[2], "seed": seed, "status": "done"}, [])
-"""
-
-
 def test_two_suites_may_fill_one_folder(tmp_path: Path) -> None:
-    home = Path(__file__).resolve().parents[3]
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", FILLER, str(tmp_path), name], cwd=home, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        for name in ("a", "b")
-    ]
-    for each in both:
-        assert each.stdout is not None and each.stdout.readline() == b"ready\n"
-    for each in both:
-        assert each.stdin is not None
-        each.stdin.close()
-    statuses = [each.wait(60) for each in both]
-    for each in both:
-        assert each.stdout is not None
-        each.stdout.close()
-    assert statuses == [0, 0]
+    """Each has its own lock on the folder, as two processes have."""
+
+    def fill(name: str) -> None:
+        for seed in range(25):
+            Results(tmp_path).put("x", {"algorithm": name, "seed": seed, "status": "done"}, [])
+
+    with ThreadPoolExecutor(2) as both:
+        list(both.map(fill, "ab"))
     assert len(Results(tmp_path).cells("x")) == 50
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from benchmarks.grids.cells import SUITE, Suite
 from benchmarks.grids.display import SuiteDisplay
 from benchmarks.grids.results import Results
 from benchmarks.grids.runner import PEER_COMMAND, Runner, start
-from benchmarks.suite import main
+from tests.conftest import Script
 from tm_torchrl.experiments.run_process import STOPPED
 from tm_torchrl.settings import ConfigError
 
@@ -26,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[3]
 FACTS = {"versions": {"torch": "1"}, "python": "3", "machine": "here", "git": "abc", "date": "today", "command": "me"}
 GRID = {
     "quick": [
-        {"environments": ["cartpole"], "algorithms": ["qrdqn", "iqn"], "seeds": 2, "overrides": ["total_frames=7"]},
+        {"environments": ["cartpole"], "algorithms": ["qrdqn", "iqn"], "seeds": 2, "overrides": ["total_frames=7"]}
     ],
     "peers": [{"environments": ["cartpole"], "algorithms": ["sb3_qrdqn"], "seeds": 1}],
 }
@@ -125,12 +123,8 @@ def test_all_cells_run_once_and_leave_rows(suite: Suite, tmp_path: Path) -> None
     assert world.started == ["qrdqn/seed_0", "iqn/seed_0", "qrdqn/seed_1", "iqn/seed_1"]
     assert world.most == 2
     rows = Results(tmp_path / "results").cells("cartpole")
-    assert [(row["algorithm"], row["seed"], row["status"], row["parameters"]) for row in rows] == [
-        ("iqn", 0, "done", 5),
-        ("iqn", 1, "done", 5),
-        ("qrdqn", 0, "done", 5),
-        ("qrdqn", 1, "done", 5),
-    ]
+    found = [(row["algorithm"], row["seed"], row["status"], row["parameters"]) for row in rows]
+    assert found == [(name, seed, "done", 5) for name in ("iqn", "qrdqn") for seed in (0, 1)]
     assert rows[0]["versions"] == "torch 1" and rows[0]["machine"] == "here" and rows[0]["git"] == "abc"
     assert [row["score"] for row in Results(tmp_path / "results").curves("cartpole")] == [0.5] * 4
     again = World()
@@ -245,7 +239,6 @@ def test_results_of_a_library_that_is_not_here_stay(
 def test_results_of_other_settings_are_refused(suite: Suite, tmp_path: Path) -> None:
     runner(suite, tmp_path, World()).run()
     suite.tuned = {"cartpole": {"iqn": ["learning_rate=1.0e-3"]}}
-    suite._composed.clear()
     with pytest.raises(ConfigError, match="iqn/cartpole/0: other settings\n  iqn/cartpole/1: other settings\n--mixed"):
         runner(suite, tmp_path, World()).run()
     for path in (tmp_path / "results").iterdir():
@@ -313,22 +306,16 @@ def test_results_that_cannot_be_read_are_a_failure(
     assert failed["iqn/cartpole/0"] == f"its results cannot be read, remove {folder}: line 3 is no row"
 
 
-def test_no_workers_are_refused(suite: Suite, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="workers=0"):
-        runner(suite, tmp_path, World()).run(workers=0)
-
-
-def test_the_command_lists_cells_and_looks_for_those_of_the_shortened_grid_in_a_place_of_their_own(
-    tmp_path: Path,
+def test_the_command_lists_cells_and_has_a_place_of_its_own_for_a_shortened_grid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: Script
 ) -> None:
-    program = [sys.executable, str(ROOT / "benchmarks" / "suite.py"), "grid=quick", "--list"]
-    listed = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=600)
-    assert listed.returncode == 0, listed.stderr
-    assert "open (8): qrdqn/cartpole/0 iqn/cartpole/0" in listed.stdout
+    monkeypatch.chdir(tmp_path)
+    listed = script("benchmarks/suite.py", "grid=quick", "--list")
+    assert listed.returncode == 0 and "open (8): qrdqn/cartpole/0 iqn/cartpole/0" in listed.stdout
     assert list(tmp_path.iterdir()) == []
     row = {"algorithm": "qrdqn", "seed": 0, "status": "done", "versions": "none", "settings": "others"}
     Results(tmp_path / "runs" / "suite_quick" / "tables").put("cartpole", row, [{"which": "seen", "score": 0.5}])
-    refused = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    refused = script("benchmarks/suite.py", "grid=quick", "--list")
     assert refused.returncode == 2 and "suite_quick/tables holds results that were measured otherwise" in refused.stderr
 
 
@@ -340,14 +327,9 @@ def test_the_command_lists_cells_and_looks_for_those_of_the_shortened_grid_in_a_
         (["quick", "--workers", "0"], "error: workers=0"),
     ],
 )
-def test_the_command_refuses_mistakes(
-    words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.argv", ["suite.py", *words])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    assert capsys.readouterr().err.startswith(message)
+def test_the_command_refuses_mistakes(words: list[str], message: str, script: Script) -> None:
+    done = script("benchmarks/suite.py", *words)
+    assert done.returncode == 2 and done.stderr.startswith(message)
 
 
 @pytest.mark.slow

@@ -20,22 +20,10 @@ def test_of_cartpole() -> None:
     found = pace_of("tianshou_iqn_equal", "cartpole")
     assert [found.learning_rate(at) for at in (0, 50_000)] == [2e-3, 2e-3]
     assert [found.epsilon(at) for at in (0, 4_000, 8_000)] == pytest.approx([1.0, 0.52, 0.04])
-    expected: dict[str, Any] = {
-        "gamma": 0.99,
-        "num_fractions": 8,
-        "hidden_sizes": (128, 128, 128),
-        "num_envs": 8,
-        "capacity": 50_000,
-        "learning_starts": 1_000,
-        "batch_size": 64,
-        "steps_per_update": 4,  # 64 / 16
-        "steps_per_batch": 256,
-        "num_steps": 1,
-        "target_period": 10,  # 1 / 0.1
-        "adam_epsilon": 1e-4,
-        "clip_norm": None,
-    }
-    assert {name: getattr(found, name) for name in expected} == expected
+    assert (found.gamma, found.num_fractions, found.hidden_sizes) == (0.99, 8, (128, 128, 128))
+    assert (found.num_envs, found.capacity, found.learning_starts, found.batch_size) == (8, 50_000, 1_000, 64)
+    assert (found.steps_per_update, found.steps_per_batch, found.num_steps) == (64 // 16, 256, 1)
+    assert (found.target_period, found.adam_epsilon, found.clip_norm) == (1 / 0.1, 1e-4, None)
 
 
 def test_of_the_default_track() -> None:
