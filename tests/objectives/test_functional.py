@@ -155,6 +155,50 @@ def test_the_gradient_is_that_of_the_loss(form: str) -> None:
     )
 
 
+def random_problem(*, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Values ``[3, 5]``, fractions and targets ``[3, 7]`` in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    value, target = (torch.randn(3, n, generator=generator).double() for n in (5, 7))
+    return value.requires_grad_(), torch.rand(3, 5, generator=generator).double(), target
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kappa", [0.0, 0.3, 1.0])
+def test_second_derivatives(form: str, kappa: float) -> None:
+    value, *constants = random_problem()
+    assert torch.autograd.gradgradcheck(lambda v: quantile_huber_loss(v, *constants, kappa=kappa, form=form), value)
+
+
+def test_second_derivative_by_hand() -> None:
+    # u = 1/2 and 3 with kappa 2: the first lies in the square part, whose second derivative is 1 / kappa. Of the masked
+    # sample comes nothing, though it is broken.
+    value = torch.tensor([[0.0], [float("nan")]], requires_grad=True)
+    target = torch.tensor([[0.5, 3.0]]).expand(2, 2)
+    loss = quantile_huber_loss(value, torch.full((2, 1), 0.25), target, kappa=2.0)
+    (first,) = torch.autograd.grad(torch.where(torch.tensor([True, False]), loss, 0.0).sum(), value, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), value)
+    assert first.tolist() == [[-0.25 * (0.25 + 1) / 2], [0.0]]
+    assert second.tolist() == [[0.25 * 0.5 / 2], [0.0]]
+
+
+@pytest.mark.parametrize("kappa", [0.0, 0.3])
+def test_transforms_of_torch_func(kappa: float) -> None:
+    value, *constants = random_problem()
+    value = value.detach()
+
+    def loss(value: Tensor, fractions: Tensor, target: Tensor) -> Tensor:
+        return quantile_huber_loss(value, fractions, target, kappa=kappa).sum()
+
+    expected = value.clone().requires_grad_()
+    loss(expected, *constants).backward()
+    torch.testing.assert_close(torch.func.grad(loss)(value, *constants), expected.grad)
+    each = torch.func.vmap(lambda *row: loss(*(part.unsqueeze(0) for part in row)))(value, *constants)
+    torch.testing.assert_close(each, quantile_huber_loss(value, *constants, kappa=kappa))
+    torch.testing.assert_close(torch.func.jacrev(loss)(value, *constants), expected.grad)
+    hessian = torch.autograd.functional.hessian(lambda v: loss(v, *constants), value)
+    torch.testing.assert_close(torch.func.hessian(loss)(value, *constants), hessian)
+
+
 def test_targets_and_fractions_get_no_gradient() -> None:
     value, fractions, target = (torch.full((2, 3), 0.5, requires_grad=True) for _ in range(3))
     quantile_huber_loss(value, fractions, target + 1).sum().backward()

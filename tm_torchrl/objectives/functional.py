@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tm_torchrl.objectives.huber import PairwiseHuber, SortedHuber, sorted_is_faster
+from tm_torchrl.objectives.huber import PairwiseHuber, SortedHuber, huber_by_autograd, sorted_is_faster
 
 
 def quantile_huber_loss(
@@ -52,6 +52,8 @@ def quantile_huber_loss(
     value_BN, fractions_BN, target_BM = _in_one_precision(value_BN, fractions_BN, target_BM)
     if form not in ("auto", "pairs", "sorted"):
         raise ValueError(f"form={form!r}: must be 'auto', 'pairs' or 'sorted'")
+    if torch._C._are_functorch_transforms_active():
+        return huber_by_autograd(value_BN, fractions_BN, target_BM, float(kappa))
     is_sorted = form == "sorted" or (form == "auto" and sorted_is_faster(value_BN, target_BM))
     loss: Tensor = (SortedHuber if is_sorted else PairwiseHuber).apply(  # type: ignore[no-untyped-call]
         value_BN, fractions_BN, target_BM, float(kappa)

@@ -1,8 +1,8 @@
 """Two ways to compute the quantile Huber loss and its gradient: pair by pair, and from sorted targets.
 
-Both compute the gradient in closed form together with the loss and keep nothing else. Shapes: B batch, N online
-values, M targets. With u = target - value and c = u clamped to +-kappa, the Huber loss is c * (u - c / 2) and its
-derivative in the value is -c.
+Both compute the gradient in closed form together with the loss. A third way, of operations that autograd knows, is for
+second derivatives and ``torch.func``. Shapes: B batch, N online values, M targets. With u = target - value and c = u
+clamped to +-kappa, the Huber loss is c * (u - c / 2) and its derivative in the value is -c.
 """
 
 from __future__ import annotations
@@ -24,15 +24,35 @@ def sorted_is_faster(value_BN: Tensor, target_BM: Tensor) -> bool:
     return is_worth_it and value_BN.numel() * num_targets >= NUM_PAIRS_WORTH_SORTING and value_BN.device.type != "mps"
 
 
+def huber_by_autograd(value_BN: Tensor, fractions_BN: Tensor, target_BM: Tensor, kappa: float) -> Tensor:
+    """The loss ``[B]`` from operations that autograd and ``torch.func`` know."""
+    u_BNM, slope_BNM, weight_BNM = _slopes(value_BN, fractions_BN, target_BM, kappa)
+    distance_BNM = slope_BNM * (u_BNM - slope_BNM * (kappa / 2))
+    return (weight_BNM * distance_BNM).sum((-2, -1)) / target_BM.shape[-1]
+
+
+def _slopes(value_BN: Tensor, fractions_BN: Tensor, target_BM: Tensor, kappa: float) -> tuple[Tensor, Tensor, Tensor]:
+    """``[B, N, M]``: u, c / kappa, and the weight of each pair. Targets and fractions are constants."""
+    u_BNM = target_BM.detach().unsqueeze(-2) - value_BN.unsqueeze(-1)
+    slope_BNM = (u_BNM / kappa).clamp(-1, 1) if kappa > 0 else u_BNM.sign()
+    return u_BNM, slope_BNM, (fractions_BN.detach().unsqueeze(-1) - (u_BNM < 0).to(u_BNM.dtype)).abs()
+
+
 class _ClosedForm(torch.autograd.Function):
     """Multiplies with the gradient that was saved when the loss was computed."""
 
     @staticmethod
     def backward(ctx: Any, grad_B: Tensor) -> tuple[Tensor, None, None, None]:
-        (gradient_BN,) = ctx.saved_tensors
+        gradient_BN, *inputs = ctx.saved_tensors
         grad_B1 = grad_B.unsqueeze(-1)
         # Not 0 * nan: a masked sample may hold NaN.
-        return torch.where(grad_B1 == 0, grad_B1, grad_B1 * gradient_BN), None, None, None
+        if not torch.is_grad_enabled():
+            return torch.where(grad_B1 == 0, grad_B1, grad_B1 * gradient_BN), None, None, None
+        # This pass is differentiated too, so the gradient must depend on the values.
+        _, slope_BNM, weight_BNM = _slopes(*inputs, ctx.kappa)
+        gradient_BN = -(weight_BNM * slope_BNM).mean(-1)
+        is_broken_BN = (grad_B1 == 0) & ~gradient_BN.isfinite()
+        return grad_B1 * torch.where(is_broken_BN, 0.0, gradient_BN), None, None, None
 
 
 class PairwiseHuber(_ClosedForm):
@@ -50,7 +70,8 @@ class PairwiseHuber(_ClosedForm):
         gradient_BNM = slope_BNM.mul_(fractions_BN1).addcmul_(slope_below_BNM, 1 - 2 * fractions_BN1)
         loss_BNM = distance_BNM.mul_(gradient_BNM)
         scale = 1 / (target_BM.shape[-1] * (kappa or 1))
-        ctx.save_for_backward(gradient_BNM.sum(-1) * -scale)
+        ctx.kappa = kappa
+        ctx.save_for_backward(gradient_BNM.sum(-1) * -scale, value_BN, fractions_BN, target_BM)
         return loss_BNM.sum((-2, -1)) * scale
 
 
@@ -91,7 +112,8 @@ class SortedHuber(_ClosedForm):
         scale = 1 / num_targets
         gradient = (1 - fractions) * slope_below - fractions * slope_above
         loss = (1 - fractions) * loss_below + fractions * loss_above
-        ctx.save_for_backward((gradient * scale).to(value_BN.dtype))
+        ctx.kappa = kappa
+        ctx.save_for_backward((gradient * scale).to(value_BN.dtype), value_BN, fractions_BN, target_BM)
         return (loss.sum(-1) * scale).to(value_BN.dtype)
 
 
