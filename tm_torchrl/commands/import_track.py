@@ -42,7 +42,7 @@ def import_track(args: argparse.Namespace) -> str:
             raise ValueError(f"{source} holds points already; to write a .npy, give a track or a .Replay.Gbx")
         np.save(out, line.round(4))
         return "\n".join([*notes, f"wrote {out.resolve()}"])
-    checkpoints = None
+    checkpoints: int | np.ndarray = args.checkpoints
     if args.map is not None:
         facts = read_map(args.map)
         checkpoints, name = facts.checkpoints, facts.name
@@ -51,7 +51,6 @@ def import_track(args: argparse.Namespace) -> str:
         line,
         width=args.width,
         name=args.name or name,
-        num_checkpoints=args.checkpoints,
         checkpoints=checkpoints,
         is_drivable=not args.game_only,
     )

@@ -22,8 +22,7 @@ def from_centreline(
     name: str | None = None,
     wall_offset: float = 4.0,
     is_circuit: bool = False,
-    num_checkpoints: int = 3,
-    checkpoints: np.ndarray | None = None,
+    checkpoints: int | np.ndarray = 3,
     is_drivable: bool = True,
 ) -> Track:
     """Lay a road of one width along a line of points.
@@ -34,8 +33,8 @@ def from_centreline(
         name: Name of the track; the file's name by default.
         wall_offset: Metres from the road's edge to the wall.
         is_circuit: Whether the line ends where it began.
-        num_checkpoints: How many checkpoints are spread evenly between start and finish.
-        checkpoints: Places ``[K, 3]`` to use instead; there is a gate wherever the line passes within 12 m of one.
+        checkpoints: How many are spread evenly between start and finish; or places ``[K, 3]``, with a gate wherever the
+            line passes within 12 m of one.
         is_drivable: ``False`` for a line that is only a reference in the game, where a road may cross itself.
 
     Raises:
@@ -56,9 +55,10 @@ def from_centreline(
     start = 0 if is_circuit else LEAD_M
     finish = 0 if is_circuit else len(smooth) - 1 - LEAD_M
     lap = len(smooth) if is_circuit else finish - start
-    gates = start + np.arange(1, num_checkpoints + 1) * lap // (num_checkpoints + 1)
-    if checkpoints is not None:
+    if isinstance(checkpoints, np.ndarray):
         gates = _passes(smooth, checkpoints, first=start + 1, last=start + lap - 1)
+    else:
+        gates = start + np.arange(1, checkpoints + 1) * lap // (checkpoints + 1)
     track = Track(
         label if name is None else name,
         smooth,

@@ -33,13 +33,13 @@ _COURSES: Mapping[str, str] = MappingProxyType(
 def _oval() -> Track:
     """Flat: two straights, two half turns."""
     half = (straight(400.0), arc(60.0, 180.0))
-    return lay("oval", half + half, is_circuit=True)
+    return lay("oval", half + half, num_laps=1)
 
 
 def _bowl() -> Track:
     """Two laps of banked half turns and straights: the car may keep its speed."""
     pieces = (straight(160.0), arc(80.0, 180.0, bank=0.25), straight(160.0), arc(80.0, 180.0, bank=0.25))
-    return lay("bowl", pieces, is_circuit=True, num_laps=2, half_width_m=11.0)
+    return lay("bowl", pieces, num_laps=2, half_width_m=11.0)
 
 
 def _ring() -> Track:
@@ -48,7 +48,7 @@ def _ring() -> Track:
         straight(90.0), arc(30.0, 90.0), straight(50.0, rise_m=3.0), arc(30.0, 90.0),
         straight(90.0), arc(30.0, 90.0), straight(50.0, rise_m=-3.0), arc(30.0, 90.0),
     )  # fmt: skip
-    return lay("ring", pieces, is_circuit=True, num_laps=3)
+    return lay("ring", pieces, num_laps=3)
 
 
 _MAKERS: Mapping[str, Callable[[], Track]] = MappingProxyType(
@@ -58,7 +58,7 @@ _MAKERS: Mapping[str, Callable[[], Track]] = MappingProxyType(
         "ring": _ring,
         **{name: partial(blocks, spec, name=name) for name, spec in _COURSES.items()},
         "valley": lambda: generate_track(3, name="valley", length_m=1500.0),
-        "meadow": lambda: generate_track(12, name="meadow", length_m=1900.0, kind="course", dirt=1, jumps=1),
+        "meadow": lambda: generate_track(12, name="meadow", length_m=1900.0, kind="course", features=["jump", "dirt"]),
     }
 )
 BUILTIN_TRACKS: tuple[str, ...] = (DEFAULT_TRACK, *(name for name in _MAKERS if name != DEFAULT_TRACK))

@@ -10,11 +10,11 @@ from tm_torchrl.tracks import Track, generate_track, load_track
 
 @pytest.fixture
 def saved(tmp_path):
-    return generate_track(4, dirt=1).save(tmp_path / "four.npz")
+    return generate_track(4, features=["dirt"]).save(tmp_path / "four.npz")
 
 
 def test_round_trip_is_exact(saved):
-    track, again = generate_track(4, dirt=1), load_track(saved)
+    track, again = generate_track(4, features=["dirt"]), load_track(saved)
     for name in ("centreline", "half_width", "bank", "surface", "checkpoints"):
         assert (getattr(track, name) == getattr(again, name)).all()
     assert (track.raster.height == again.raster.height).all()

@@ -65,7 +65,7 @@ BLOCKS: Mapping[str, Block] = MappingProxyType({
 })  # fmt: skip
 
 
-def blocks(spec: str, *, name: str | None = None, num_laps: int = 1, num_checkpoints: int = 3) -> Track:
+def blocks(spec: str, *, name: str | None = None, num_laps: int = 1) -> Track:
     """Build a course from letters; the first block lies at x 0..32 m, z 0..32 m and looks along +z.
 
     The start line is in the middle of the first block, the finish in the middle of the last. A course that comes back
@@ -75,7 +75,6 @@ def blocks(spec: str, *, name: str | None = None, num_laps: int = 1, num_checkpo
         spec: The letters; spaces are skipped.
         name: Name of the track; the letters by default.
         num_laps: Laps of a circuit.
-        num_checkpoints: How many checkpoints are spread evenly between start and finish.
 
     Raises:
         ValueError: A letter is unknown, or a block lies on an earlier one.
@@ -99,11 +98,8 @@ def blocks(spec: str, *, name: str | None = None, num_laps: int = 1, num_checkpo
         [piece for letter in letters for piece in BLOCKS[letter].pieces],
         half_width_m=HALF_WIDTH_M,
         wall_offset_m=WALL_OFFSET_M,
-        is_circuit=is_circuit,
-        num_laps=num_laps,
+        num_laps=num_laps if is_circuit else None,
         start_m=BLOCK_M / 2,
-        run_out_m=BLOCK_M / 2,
-        num_checkpoints=num_checkpoints,
         origin=(BLOCK_M / 2, 0.0, 0.0),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,7 +16,10 @@ HELD_OUT_SEEDS = range(10_000, 20_000)
 
 MAX_REDRAWS = 200
 RUN_UP_M, RUN_OUT_M = 16, 30  # of an open course, before its start and after its finish
+FEATURES = ("jump", "chicane", "narrow", "dirt", "turbo")
 FEATURE_M = 60  # length of a jump, chicane, narrow part or stretch of another surface
+WALL_OFFSET_M, BANK = 5.0, 0.08  # to the wall beside the road; largest cross slope in bends
+NUM_CHECKPOINTS = 3
 JUMP_RAMP_M, JUMP_BACK_M, JUMP_KICK = 16, 4, 0.16
 
 
@@ -25,17 +29,9 @@ def generate_track(
     name: str | None = None,
     length_m: float = 1000.0,
     kind: Literal["circuit", "course"] = "circuit",
-    num_laps: int = 1,
     half_width_m: float = 9.0,
-    wall_offset_m: float = 5.0,
     hills_m: float = 5.0,
-    bank: float = 0.08,
-    jumps: int = 0,
-    chicanes: int = 0,
-    narrows: int = 0,
-    dirt: int = 0,
-    turbos: int = 0,
-    num_checkpoints: int = 3,
+    features: Sequence[str] = (),
 ) -> Track:
     """A reproducible track: the same arguments give the same track everywhere.
 
@@ -47,17 +43,10 @@ def generate_track(
         name: Name of the track; ``"KIND-SEED"`` by default.
         length_m: Length of a lap or course, within 2 %.
         kind: A closed circuit or an open course.
-        num_laps: Laps of a circuit.
         half_width_m: Metres from the centreline to the road's edge.
-        wall_offset_m: Metres from the road's edge to the wall.
         hills_m: Typical height of hills; 0 is flat.
-        bank: Largest cross slope in bends.
-        jumps: Number of ramps that break off.
-        chicanes: Number of weaves of 4 m to both sides.
-        narrows: Number of stretches of half the width.
-        dirt: Number of stretches of dirt, two features long.
-        turbos: Number of turbo pads.
-        num_checkpoints: How many checkpoints are spread evenly between start and finish.
+        features: What lies along it, each as often as it is named: ``"jump"`` (a ramp that breaks off), ``"chicane"``
+            (4 m to both sides), ``"narrow"`` (half the width), ``"dirt"`` (two features long), ``"turbo"`` (a pad).
 
     Raises:
         ValueError: An argument is out of range, or no curve fits within ``MAX_REDRAWS`` draws.
@@ -65,30 +54,26 @@ def generate_track(
     >>> generate_track(1).is_circuit, len(generate_track(1, kind="course").checkpoints)
     (True, 3)
     """
-    counts = {"jumps": jumps, "chicanes": chicanes, "narrows": narrows, "dirt": dirt, "turbos": turbos}
-    _check_arguments(seed, length_m, kind, hills_m, bank, counts)
-    features = [feature for feature, count in counts.items() for _ in range(count)]
+    _check_arguments(seed, length_m, kind, hills_m, features)
+    features = sorted(features, key=FEATURES.index)
     for attempt in range(MAX_REDRAWS):
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, attempt])))
         plan = _closed_curve(rng, length_m)
         if kind == "course":
             plan = plan[: int(0.88 * len(plan))]
-        line, half_width, cross_slope, surface = _dress(
-            rng, plan, features, kind == "circuit", half_width_m, hills_m, bank
-        )
+        line, half_width, cross_slope, surface = _dress(rng, plan, features, kind == "circuit", half_width_m, hills_m)
         start = 0 if kind == "circuit" else RUN_UP_M
         finish = 0 if kind == "circuit" else len(line) - 1 - RUN_OUT_M
         lap = len(line) if kind == "circuit" else finish - start
-        gates = start + np.arange(1, num_checkpoints + 1) * lap // (num_checkpoints + 1)
+        gates = start + np.arange(1, NUM_CHECKPOINTS + 1) * lap // (NUM_CHECKPOINTS + 1)
         track = Track(
             f"{kind}-{seed}" if name is None else name,
             line,
             half_width=half_width,
             bank=cross_slope,
             surface=surface,
-            wall_offset=wall_offset_m,
+            wall_offset=WALL_OFFSET_M,
             is_circuit=kind == "circuit",
-            num_laps=num_laps,
             start=start,
             finish=finish,
             checkpoints=gates,
@@ -97,13 +82,11 @@ def generate_track(
             return track
     raise ValueError(
         f"generate_track: none of {MAX_REDRAWS} draws of seed={seed} keeps clear of itself with length_m={length_m:g}, "
-        f"half_width_m={half_width_m:g}, wall_offset_m={wall_offset_m:g}: choose a longer or narrower track"
+        f"half_width_m={half_width_m:g}: choose a longer or narrower track"
     )
 
 
-def _check_arguments(
-    seed: int, length_m: float, kind: str, hills_m: float, bank: float, counts: dict[str, int]
-) -> None:
+def _check_arguments(seed: int, length_m: float, kind: str, hills_m: float, features: Sequence[str]) -> None:
     if seed < 0:
         raise ValueError(f"seed={seed}: must be at least 0")
     if kind not in ("circuit", "course"):
@@ -112,15 +95,12 @@ def _check_arguments(
         raise ValueError(f"length_m={length_m!r}: must be between 300 and 6000 metres")
     if not 0.0 <= hills_m <= 20.0:
         raise ValueError(f"hills_m={hills_m!r}: must be between 0 (flat) and 20 metres")
-    if not 0.0 <= bank <= 0.3:
-        raise ValueError(f"bank={bank!r}: must be between 0 and 0.3")
-    for name, count in counts.items():
-        if count < 0:
-            raise ValueError(f"{name}={count}: must be at least 0")
-    num_features = sum(counts.values())
-    if num_features * 2.5 * FEATURE_M > length_m:
-        needed_m = num_features * 2.5 * FEATURE_M
-        raise ValueError(f"length_m={length_m:g}: must be at least {needed_m:g} for {num_features} features")
+    unknown = [feature for feature in features if feature not in FEATURES]
+    if unknown:
+        raise ValueError(f"features={list(features)}: {unknown[0]!r} must be one of {', '.join(FEATURES)}")
+    needed_m = len(features) * 2.5 * FEATURE_M
+    if needed_m > length_m:
+        raise ValueError(f"length_m={length_m:g}: must be at least {needed_m:g} for {len(features)} features")
 
 
 def _closed_curve(rng: np.random.Generator, length_m: float) -> np.ndarray:
@@ -146,7 +126,6 @@ def _dress(
     is_circuit: bool,
     half_width_m: float,
     hills_m: float,
-    bank: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Centreline, half widths, banks and surfaces of a road along a plan, with its features."""
     num = len(plan)
@@ -165,17 +144,17 @@ def _dress(
         inside = (span >= 0) & (span < FEATURE_M)
         wave = np.where(inside, np.sin(2.0 * np.pi * span / FEATURE_M), 0.0)
         swell = np.where(inside, np.sin(np.pi * span / FEATURE_M) ** 2, 0.0)
-        if feature == "jumps":
+        if feature == "jump":
             height = height + _kicker(span)
-        elif feature == "chicanes":
+        elif feature == "chicane":
             plan = plan + 4.0 * (wave * swell)[:, None] * _left(plan)
-        elif feature == "narrows":
+        elif feature == "narrow":
             half_width = half_width * (1.0 - 0.5 * np.minimum(2.0 * swell, 1.0))
         elif feature == "dirt":
             surface[(span >= 0) & (span < 2 * FEATURE_M)] = int(Surface.DIRT)
         else:
             surface[(span >= 0) & (span < 8)] = int(Surface.TURBO)
-    lean = -np.clip(turn * 20.0, -1.0, 1.0) * bank  # the outside of a left bend is on the right
+    lean = -np.clip(turn * 20.0, -1.0, 1.0) * BANK  # the outside of a left bend is on the right
     return np.stack([plan[:, 0], height, plan[:, 1]], axis=1), half_width, _smooth(lean, 8), surface
 
 

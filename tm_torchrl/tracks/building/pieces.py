@@ -13,6 +13,7 @@ from tm_torchrl.tracks.track import Track
 
 BACK_FACE_M = 4.0  # length of a jump's far side: short enough to fly off, flat enough not to stop a car driving back
 MAX_KICK = 0.25
+NUM_CHECKPOINTS = 3
 CLOSING_M = 0.05  # how far apart a circuit's ends may be
 
 
@@ -77,33 +78,26 @@ def lay(
     *,
     half_width_m: float = 9.0,
     wall_offset_m: float = 5.0,
-    is_circuit: bool = False,
-    num_laps: int = 1,
+    num_laps: int | None = None,
     start_m: float = 16.0,
-    run_out_m: float = 24.0,
-    num_checkpoints: int = 3,
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0),
-    heading_deg: float = 0.0,
 ) -> Track:
-    """Lay pieces end to end and make a track of them.
+    """Lay pieces end to end, at first along +z, and make a track of them.
 
     Args:
         name: Name of the track.
         pieces: The pieces, at least one.
         half_width_m: Half the road's width where a piece does not set its own.
         wall_offset_m: Metres from the road's edge to the wall.
-        is_circuit: Whether the pieces end where they begin, which is then checked.
-        num_laps: Laps of a circuit.
-        start_m: Metres from the beginning to the start line.
-        run_out_m: Metres from the finish line to the end of an open course.
-        num_checkpoints: How many checkpoints are spread evenly between start and finish.
+        num_laps: Laps of a circuit, which must end where it begins; ``None`` for an open course.
+        start_m: Metres from the beginning to the start line, and from the finish line to the end of an open course.
         origin: Where the road begins.
-        heading_deg: Direction in which it begins: 0 is +z, 90 is +x.
     """
     if not pieces:
         raise ValueError("pieces=[]: must have at least one piece")
-    poses = _poses(pieces, (origin[0], origin[2], math.radians(heading_deg)))
+    poses = _poses(pieces, (origin[0], origin[2], 0.0))
     ends = np.concatenate([[0.0], np.cumsum([piece.length_m for piece in pieces])])
+    is_circuit = num_laps is not None
     if is_circuit:
         _require_closed(name, pieces, poses)
     total = float(ends[-1])
@@ -115,9 +109,9 @@ def lay(
     widths = [half_width_m if piece.half_width_m is None else piece.half_width_m for piece in pieces]
     banks = [-piece.bank if piece.turn_deg > 0.0 else piece.bank * (piece.turn_deg < 0.0) for piece in pieces]
     start = round(start_m / total * num_steps)
-    finish = start if is_circuit else num_steps - round(run_out_m)
+    finish = start if is_circuit else num_steps - round(start_m)
     race = num_steps if is_circuit else finish - start
-    gates = start + np.round(np.arange(1, num_checkpoints + 1) * race / (num_checkpoints + 1)).astype(np.int64)
+    gates = start + np.round(np.arange(1, NUM_CHECKPOINTS + 1) * race / (NUM_CHECKPOINTS + 1)).astype(np.int64)
     return Track(
         name,
         np.stack([x, height, z], axis=1),
@@ -126,7 +120,7 @@ def lay(
         surface=np.array([int(piece.surface) for piece in pieces])[which],
         wall_offset=wall_offset_m,
         is_circuit=is_circuit,
-        num_laps=num_laps,
+        num_laps=num_laps or 1,
         start=start,
         finish=finish,
         checkpoints=gates % num_steps if is_circuit else gates,
@@ -142,11 +136,8 @@ def _poses(pieces: Sequence[Piece], first: tuple[float, float, float]) -> np.nda
         # the chord of an arc looks half the turn off its beginning
         half = 0.5 * turn
         chord = piece.length_m * (math.sin(half) / half if half else 1.0)
-        x, z, heading = (
-            x + chord * math.sin(heading + half),
-            z + chord * math.cos(heading + half),
-            heading + turn,
-        )
+        x, z = x + chord * math.sin(heading + half), z + chord * math.cos(heading + half)
+        heading = heading + turn
         poses.append((x, z, heading))
     return np.array(poses)
 
@@ -162,12 +153,7 @@ def _places(
 
 
 def _heights(
-    pieces: Sequence[Piece],
-    ends: np.ndarray,
-    run: np.ndarray,
-    which: np.ndarray,
-    *,
-    is_circuit: bool,
+    pieces: Sequence[Piece], ends: np.ndarray, run: np.ndarray, which: np.ndarray, *, is_circuit: bool
 ) -> np.ndarray:
     """Monotone cubic between the pieces' ends (no piece overshoots), softened; jumps stay sharp."""
     lengths = np.diff(ends)
