@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tm_torchrl.commands.export import main
+from tm_torchrl.commands.main import run
 
 if __name__ == "__main__":
-    main()
+    run("export")

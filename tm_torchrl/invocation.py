@@ -1,29 +1,43 @@
-"""How the user calls the commands: as ``tm-torchrl NAME`` or as ``python scripts/FILE.py``."""
+"""Commands as the user can type them."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
-SCRIPTS = {  # scripts whose name is not that of the command
-    "train": "train_iqn",
-    "tracks": "show_tracks",
-    "replay": "replay_inputs",
-    "optimize": "optimize_lap",
-    "medals": "make_medals",
-}
 
-
-def command(name: str) -> str:
-    """A command as the user can type it, in the way that this program was started.
+def command(name: str = "") -> str:
+    """A command that can be copied: ``tm-torchrl NAME`` where that is on the path, else with its folder.
 
     Args:
         name: Name of the command, such as ``evaluate``.
 
     Examples:
-        >>> command("evaluate") in ("python scripts/evaluate.py", "tm-torchrl evaluate")
+        >>> command("evaluate").endswith("evaluate")
         True
     """
-    if Path(sys.argv[0]).name.partition(".")[0] == "tm-torchrl":
-        return f"tm-torchrl {name}"
-    return f"python scripts/{SCRIPTS.get(name, name.replace('-', '_'))}.py"
+    python = Path(sys.executable)
+    program = python.with_name("tm-torchrl.exe" if os.name == "nt" else "tm-torchrl")
+    on_path = shutil.which("tm-torchrl")
+    if on_path is not None and Path(on_path).resolve() == program.resolve():
+        words = ["tm-torchrl"]
+    elif program.is_file():
+        words = [_shown(program)]
+    else:
+        words = [_shown(python), "-m", "tm_torchrl"]
+    return quoted(*words, *name.split())
+
+
+def quoted(*words: str | Path) -> str:
+    """Words of a command line, quoted for the shell of this system where that is needed."""
+    texts = [str(word) for word in words]
+    return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)
+
+
+def _shown(program: Path) -> str:
+    """Relative to the working folder if it is below it."""
+    return str(program.relative_to(Path.cwd())) if program.is_relative_to(Path.cwd()) else str(program)

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,11 +19,14 @@ from tests.trainers.test_training import CARTPOLE, DRIVE, quiet
 from tm_torchrl import FQF, IQN, QRDQN
 from tm_torchrl.agents import load_agent
 from tm_torchrl.agents.export import GreedyPolicy, disagreements, export_policy, visited_states
-from tm_torchrl.commands import compare, evaluate
+from tm_torchrl.commands import compare, evaluate, watch
+from tm_torchrl.record.run_folder import save_lap
+from tm_torchrl.settings.stored import find_run
 from tm_torchrl.trainers import train
-from tm_torchrl.trainers.loop import INTERRUPTED
-from tm_torchrl.trainers.summary import Summary, summary_text
+from tm_torchrl.trainers.summary import Summary
 from tm_torchrl.trainers.trainable import TrainableAgent
+from tm_torchrl.trainers.training import INTERRUPTED
+from tm_torchrl.world.car_row import CAR_ROW
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 ROW = {"task": "CartPole-v1", "return_mean": 1.0, "num_episodes": 2}
@@ -86,8 +90,8 @@ def test_exported_policies_act_alike(run: Path, tmp_path: Path) -> None:
 
 def test_the_next_commands_are_quoted_for_the_shell_and_for_hydra(tmp_path: Path) -> None:
     summary = quiet([*CARTPOLE, "total_frames=256"], tmp_path / "two words")
-    words = shlex.split(summary_text(summary).splitlines()[-1])
-    assert words[-2] == f"resume='{tmp_path / 'two words'}'"
+    words = shlex.split(str(summary).splitlines()[-1])
+    assert words[-2] == f"resume={tmp_path / 'two words'}"
     assert quiet(words[-2:], tmp_path / "ignored").frames == 512
 
 
@@ -118,11 +122,41 @@ def test_evaluate_prints_json_and_nothing_else(
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["."], "is not a run folder"), (["track=ovall"], "did you mean oval"), (["--laps", "0"], "--laps 0")],
+    [
+        (["EMPTY"], "is not a run folder"),
+        (["RUN", "track=ovall"], "did you mean oval"),
+        (["RUN", "--laps", "0"], "--laps 0"),
+    ],
 )
-def test_evaluate_says_what_is_wrong(words: list[str], message: str, run: Path, call: Callable[..., None]) -> None:
+def test_evaluate_says_what_is_wrong(
+    words: list[str], message: str, run: Path, call: Callable[..., None], tmp_path: Path
+) -> None:
+    folders = {"EMPTY": str(tmp_path), "RUN": str(run / "drive")}
     with pytest.raises(SystemExit, match=message):
-        call(evaluate, *([run] if words == ["."] else [run / "drive", *words]))
+        call(evaluate, *(folders.get(word, word) for word in words))
+
+
+def test_the_newest_run_is_found(
+    run: Path, call: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert find_run(run) == run / "cartpole"
+    monkeypatch.chdir(run.parent)
+    for name, words in (("of a folder", ["a run0"]), ("named", ["a run0/drive", "--track", "ring"])):
+        call(evaluate, *words, "--laps", "1", "--json")
+        shown = capsys.readouterr()
+        assert json.loads(shown.out).get("track") == ("ring" if name == "named" else None)
+        assert shown.err == ("" if name == "named" else "run: a run0/cartpole\n")
+    (run.parent / "runs").symlink_to(run)
+    assert find_run("latest") == Path("runs/cartpole")
+
+
+def test_the_kept_record_is_filmed(run: Path, call: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.zeros((3, CAR_ROW.size), np.float32)
+    save_lap(run / "drive", "oval", 21.5, rows=rows, actions=np.zeros(2, np.int64))
+    lap = watch.kept_lap(run / "drive", None, trust=[])
+    assert lap is not None
+    assert (lap.track.name, len(lap.rows), lap.result) == ("oval", 3, "21.50 s, silver medal")
+    assert watch.kept_lap(run / "drive", "ring", trust=[]) is None
 
 
 def test_reports_and_comparisons_are_written(run: Path, call: Callable[..., None], tmp_path: Path) -> None:
@@ -151,4 +185,4 @@ def test_reports_and_comparisons_are_written(run: Path, call: Callable[..., None
 def test_the_last_line_tells_how_to_go_on(ended: dict[str, Any], advice: str) -> None:
     settings = {"total_frames": 512, "max_minutes": 2.0, "evaluation": {"target_score": 475}}
     summary = Summary(folder=Path("run"), agent=None, settings=settings, rows=[ROW], **ended)  # type: ignore[arg-type]
-    assert summary_text(summary).split()[-1] == advice
+    assert str(summary).split()[-1] == advice

@@ -9,15 +9,12 @@ from pathlib import Path
 import pytest
 
 from tm_torchrl.commands.main import COMMANDS, main
-from tm_torchrl.invocation import SCRIPTS, command
-
-ROOT = Path(__file__).resolve().parents[2]
+from tm_torchrl.invocation import command
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_a_main_and_a_script(name: str) -> None:
+def test_every_command_has_a_main(name: str) -> None:
     assert callable(importlib.import_module(f"tm_torchrl.commands.{name.replace('-', '_')}").main)
-    assert (ROOT / "scripts" / f"{SCRIPTS.get(name, name.replace('-', '_'))}.py").is_file()
 
 
 def test_a_misspelt_command_is_told_the_nearest(
@@ -39,9 +36,18 @@ def test_a_command_gets_its_own_words(
     assert sys.argv == ["/usr/bin/tm-torchrl", str(tmp_path / "nothing")]
 
 
-def test_commands_are_shown_as_they_were_called(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["scripts/train_iqn.py"])
-    assert command("train") == "python scripts/train_iqn.py"
-    assert command("import-track") == "python scripts/import_track.py"
-    monkeypatch.setattr(sys, "argv", ["/usr/bin/tm-torchrl"])
-    assert command("train") == "tm-torchrl train"
+@pytest.mark.parametrize("where", ["on the path", "in a folder below", "nowhere"])
+def test_shown_commands_can_be_copied(where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    programs = tmp_path / "a venv" / "bin"
+    programs.mkdir(parents=True)
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    monkeypatch.setenv("PATH", str(programs) if where == "on the path" else "")
+    monkeypatch.chdir(tmp_path)
+    if where != "nowhere":
+        (programs / "tm-torchrl").touch(0o755)
+    shown = {
+        "on the path": "tm-torchrl import-track",
+        "in a folder below": "'a venv/bin/tm-torchrl' import-track",
+        "nowhere": "'a venv/bin/python' -m tm_torchrl import-track",
+    }
+    assert command("import-track") == shown[where]

@@ -30,6 +30,7 @@ SMALL = [
     "collector=single",
     "precision=float32",
     "log.tensorboard=false",
+    "checkpoint.keep_replay=true",  # tests stop runs by their number of frames, and resume them
 ]
 DRIVE = [
     *SMALL,

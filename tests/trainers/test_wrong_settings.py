@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tm_torchrl.commands.train import run_command
+from tm_torchrl.commands.main import run
 from tm_torchrl.settings import ConfigError, compose_settings
 from tm_torchrl.trainers import train
 from tm_torchrl.trainers.options import RunOptions
@@ -186,13 +186,12 @@ def test_a_value_that_cannot_be_read_is_told_with_its_quotes() -> None:
 def test_the_command_leaves_no_empty_folder(
     named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Hydra makes the folder before the settings are looked at; one that was named may have existed before."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run").mkdir()
     names = ["hydra.run.dir=run"] if named else []
     monkeypatch.setattr(sys, "argv", ["train_iqn.py", "env.action_block=3", *names])
     with pytest.raises(SystemExit) as ended:
-        run_command("train_iqn")
+        run("train")
     assert ended.value.code == 2
     message = capsys.readouterr().err
     assert message.startswith("error: env.action_block=3: ") and message.count("\n") == 1
@@ -210,7 +209,7 @@ def test_an_interrupt_before_anything_is_written_leaves_no_folder(
     monkeypatch.setattr("tm_torchrl.trainers.run.train", interrupted)
     monkeypatch.setattr(sys, "argv", ["train_iqn.py"])
     with pytest.raises(SystemExit) as ended:
-        run_command("train_iqn")
+        run("train")
     assert ended.value.code == 130
     assert capsys.readouterr().err == "interrupted\n"
     assert not list(tmp_path.glob("runs/*"))
@@ -224,7 +223,7 @@ def test_a_game_that_nobody_started_is_one_line(
     small = ["precision=float32", "objective.network.hidden_sizes=[16]"]
     monkeypatch.setattr(sys, "argv", ["train_iqn.py", "env=game", "game=tmi2", *alone, *small])
     with pytest.raises(SystemExit) as ended:
-        run_command("train_iqn")
+        run("train")
     assert ended.value.code == 2
     message = capsys.readouterr().err
     assert message.startswith("error: ") and "127.0.0.1:2" in message

@@ -25,6 +25,7 @@ from torch import Tensor
 from torchrl.collectors import Collector, MultiSyncCollector
 from torchrl.envs import EnvBase
 
+from tm_torchrl.collectors.main_module import main_module_left_out
 from tm_torchrl.collectors.watchdog import POLL_S, WatchedFuture, WorkerFailed
 from tm_torchrl.collectors.worker_env import ENDING_SIGNALS, Channel, WorkerEnvFunction, to_bytes
 from tm_torchrl.modules.carried import carried_keys
@@ -233,16 +234,17 @@ class WorkerGroup:
         if hasattr(signal, "pthread_sigmask"):  # not on Windows; workers inherit it, so Ctrl-C spares them
             resource_tracker.ensure_running()  # otherwise it unblocks them in this thread
             signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
-        _Workers(
-            functions,
-            self._acting,
-            show=self._show,
-            num_threads=self._num_threads,  # of this process; TorchRL changes it
-            num_sub_threads=1,
-            cat_results="stack",
-            update_at_each_batch=False,
-            **options,
-        )
+        with main_module_left_out(self.policy):
+            _Workers(
+                functions,
+                self._acting,
+                show=self._show,
+                num_threads=self._num_threads,  # of this process; TorchRL changes it
+                num_sub_threads=1,
+                cat_results="stack",
+                update_at_each_batch=False,
+                **options,
+            )
         self._iterator = iter(self.collector)
 
     def _show(self, collector: MultiSyncCollector) -> None:

@@ -1,6 +1,6 @@
 """Drive greedy laps with a trained agent and tell how good they are.
 
-tm-torchrl evaluate RUN                       # 50 laps; starts perturbed by 5 cm and 3.6 km/h
+tm-torchrl evaluate                           # the newest run: 50 laps; starts perturbed by 5 cm and 3.6 km/h
 tm-torchrl evaluate RUN track=oval --laps 100
 tm-torchrl evaluate RUN --json                # numbers for programs, on standard output
 """
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tm_torchrl.agents import load_agent
-from tm_torchrl.commands.parser import parser_for
+from tm_torchrl.commands.parser import add_track, run_parser
 from tm_torchrl.data.saving.checkpoint import CheckpointError
 from tm_torchrl.evaluation import bootstrap_interval, interquartile_mean
 
@@ -86,23 +86,17 @@ def return_table(rows: list[dict[str, Any]]) -> Table:
 
 def main() -> None:
     """Evaluate and print."""
-    parser = parser_for("evaluate", __doc__)
-    parser.add_argument("run", type=Path, help="a run folder")
-    parser.add_argument("track", nargs="?", help="track=NAME: another track than the run's")
+    parser = run_parser("evaluate", __doc__)
+    add_track(parser)
     parser.add_argument("--laps", type=int, default=50, help="on each track, or episodes (50)")
     parser.add_argument("--seed", type=int, default=1, help="of the perturbed starts")
-    parser.add_argument("--which", choices=("best", "latest"), default="best", help="weights")
-    parser.add_argument(
-        "--trust", action="append", default=[], metavar="PACKAGE", help="a package whose classes the run may name"
-    )
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     args = parser.parse_args()
     if args.laps < 1:
         raise SystemExit(f"--laps {args.laps}: at least one lap is needed")
-    track = args.track.removeprefix("track=") if args.track else None
     torch.set_num_threads(1)
     try:
-        rows = evaluate(args.run, track=track, laps=args.laps, seed=args.seed, which=args.which, trust=args.trust)
+        rows = evaluate(args.run, track=args.track, laps=args.laps, seed=args.seed, which=args.which, trust=args.trust)
     except (ValueError, OSError, CheckpointError) as error:
         raise SystemExit(f"error: {error}") from None
     if args.json:

@@ -13,20 +13,15 @@ import torch
 from tm_torchrl.agents import load_agent
 from tm_torchrl.agents.agent import Agent
 from tm_torchrl.agents.export import GreedyPolicy, disagreements, export_onnx, export_policy, visited_states
-from tm_torchrl.commands.parser import parser_for
+from tm_torchrl.commands.parser import run_parser
 from tm_torchrl.data.saving.checkpoint import CheckpointError
 
 
 def main() -> None:
     """Export and verify."""
-    parser = parser_for("export", __doc__)
-    parser.add_argument("run", type=Path, help="a run folder")
+    parser = run_parser("export", __doc__)
     parser.add_argument("--out", type=Path, help="file to write (RUN/policy.pt2 or RUN/policy.onnx)")
     parser.add_argument("--onnx", action="store_true", help="ONNX instead of torch.export")
-    parser.add_argument("--which", choices=("best", "latest"), default="best", help="weights")
-    parser.add_argument(
-        "--trust", action="append", default=[], metavar="PACKAGE", help="a package whose classes the run may name"
-    )
     parser.add_argument("--states", type=int, default=1000, help="number of states to compare on")
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
+import os
 import sys
 
 from tm_torchrl.lazy import EXTRAS, extras_named
@@ -42,13 +44,33 @@ def main() -> None:
         sys.stderr.write(f"error: tm-torchrl {name}: no such command{nearest_name(name, COMMANDS)}\n")
         raise SystemExit(2)
     del sys.argv[1]
+    run(name)
+
+
+def run(name: str) -> None:
+    """Run a command with the words of ``sys.argv``.
+
+    Args:
+        name: One of ``COMMANDS``, or ``medals``.
+    """
     try:
         with extras_named():
             importlib.import_module(f"tm_torchrl.commands.{name.replace('-', '_')}").main()
     except ModuleNotFoundError as error:
-        if error.name not in EXTRAS:
+        missing = str(error.name).partition(".")[0]
+        if missing == "tm_torchrl":
             raise
-        raise SystemExit(f"error: {error}") from None
+        if missing in EXTRAS and importlib.util.find_spec("torch") is not None:
+            raise SystemExit(f"error: {error}") from None
+        raise SystemExit(
+            f"error: {missing} is not installed for {sys.executable}. In a checkout: make install, then "
+            f".venv/bin/tm-torchrl {name}; elsewhere: pip install 'tm_torchrl[all]'"
+        ) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        raise SystemExit(130) from None  # as shells say it
+    except BrokenPipeError:  # the reader of the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _help() -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
+from pathlib import Path
 
 from tm_torchrl.invocation import command
+from tm_torchrl.settings.stored import find_run
 
 
 def parser_for(name: str, description: str | None) -> argparse.ArgumentParser:
@@ -19,3 +22,57 @@ def parser_for(name: str, description: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=command(name), description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+
+
+def run_parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """A parser of a command about a run, with the run and which of its weights.
+
+    Args:
+        name: Name of the command.
+        description: Text in which commands are written ``tm-torchrl NAME``.
+    """
+    parser = parser_for(name, description)
+    add_run(parser)
+    parser.add_argument("--which", choices=("best", "latest"), default="best", help="weights")
+    parser.add_argument(
+        "--trust", action="append", default=[], metavar="PACKAGE", help="a package whose classes the run may name"
+    )
+    return parser
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Add the run folder; without it, the newest run is meant."""
+    parser.add_argument(
+        "run",
+        type=_run_folder,
+        nargs="?",
+        default="latest",
+        help="a run folder, or a folder of runs: its newest; by default the newest of runs/",
+    )
+
+
+def add_track(parser: argparse.ArgumentParser) -> None:
+    """Add another track than the run's, as ``track=NAME`` or ``--track NAME``."""
+    text = "drive another track than the run's: a built-in name or a .npz file"
+    parser.add_argument(
+        "track", nargs="?", type=_track, default=argparse.SUPPRESS, metavar="track=NAME", help=argparse.SUPPRESS
+    )
+    parser.add_argument("--track", metavar="NAME", help=text)
+
+
+def _run_folder(text: str) -> Path:
+    if text.startswith("track="):
+        raise argparse.ArgumentTypeError(f"{text}: the run comes first, such as: latest {text}")
+    run = find_run(text)
+    if run != Path(text):
+        sys.stderr.write(f"run: {run}\n")
+    return run
+
+
+def _track(text: str) -> str:
+    if text == argparse.SUPPRESS:  # argparse converts defaults too
+        return argparse.SUPPRESS
+    key, _, value = text.partition("=")
+    if key not in ("track", "env.track") or not value:
+        raise argparse.ArgumentTypeError(f"{text}: must be track=NAME")
+    return value

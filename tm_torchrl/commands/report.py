@@ -5,16 +5,14 @@ tm-torchrl report RUN
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from tm_torchrl.commands.parser import parser_for
+from tm_torchrl.commands.parser import add_run, parser_for
 from tm_torchrl.record.report import write_report
 
 
 def main() -> None:
     """Write and say where."""
     parser = parser_for("report", __doc__)
-    parser.add_argument("run", type=Path, help="a run folder")
+    add_run(parser)
     args = parser.parse_args()
     try:
         print(f"wrote {write_report(args.run).resolve()}")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,82 +12,81 @@ import hydra
 from omegaconf import DictConfig
 
 from tm_torchrl.settings.construct import ConfigError
+from tm_torchrl.settings.stored import run_settings
 from tm_torchrl.settings.tree import (
     compose_config,
     config_folder,
     resolved,
     resumed_settings,
+    typed_overrides,
     without_leftovers,
 )
 
-
-def main() -> None:
-    """``tm-torchrl train``."""
-    run_command("train_iqn")
+HYDRA_OPTIONS = ("-h", "--help", "--hydra-help", "-m", "--multirun", "-c", "--cfg", "-i", "--info", "-p", "--package")
 
 
-def run_command(config_name: str) -> None:
-    """Check the overrides of the command line, then hand over to Hydra (help, multirun, sweeps).
+def main(config_name: str = "train_iqn") -> None:
+    """Train with the overrides of the command line; Hydra's own options and settings are left to Hydra."""
+    words = typed_overrides(sys.argv[1:])
+    if any(word.startswith(("-", "hydra", "+hydra")) for word in words):
+        _by_hydra(words, config_name)
+        return
+    from tm_torchrl.trainers.run import train
 
-    Args:
-        config_name: File in ``configs/``, without ``.yaml``.
-    """
-    overrides = [word for word in sys.argv[1:] if not word.startswith("-")]
-    is_sweep = any(word in ("-m", "--multirun") for word in sys.argv[1:])
-    asks = any(word in ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i") for word in sys.argv[1:])
-    if not is_sweep and not asks:
-        try:
-            compose_config(overrides, config_name=config_name)
-        except ConfigError as error:
-            fail(str(error))
-    try:
+    with _explained():
+        train(words, config_name=config_name)
+
+
+def _by_hydra(words: Sequence[str], config_name: str) -> None:
+    options = [word.partition("=")[0] for word in words if word.startswith("-")]
+    strange = [option for option in options if option not in HYDRA_OPTIONS and not option.startswith("--config")]
+    if strange:
+        fail(f"{strange[0]}: no such option; settings are written name=value, such as seed=1 or env.track=oval")
+    if not options:
+        with _explained():
+            compose_config(words, config_name=config_name)
+    sys.argv[1:] = words
+    with _explained():
         hydra.main(config_path=str(config_folder()), config_name=config_name, version_base="1.3")(_run)()
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        raise SystemExit(130) from None  # as shells say it
-    except BrokenPipeError:  # whoever read the help has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(config: DictConfig) -> None:
+    """One run of Hydra, which has made the folder."""
     from hydra.core.hydra_config import HydraConfig
 
-    from tm_torchrl.algorithms.learner import NonFiniteLossError
-    from tm_torchrl.collectors.supervised import WorkerError
-    from tm_torchrl.game.errors import GameError
-    from tm_torchrl.record.folder_claim import FolderTakenError
-    from tm_torchrl.settings.stored import run_settings
     from tm_torchrl.trainers.run import train
-    from tm_torchrl.trainers.summary import summary_text
 
-    logging.getLogger("torchrl").setLevel(logging.WARNING)  # torchrl sets its level when it is imported
     hydra_config = HydraConfig.get()
     asked, folder = list(hydra_config.overrides.task), Path(hydra_config.runtime.output_dir)
     is_named = any(word.startswith(("hydra.run.dir=", "hydra.sweep.")) for word in hydra_config.overrides.hydra)
     try:
-        settings = without_leftovers(resolved(config), asked, config_name=str(hydra_config.job.config_name))
-        if settings["resume"] is not None:
-            settings = resumed_settings(settings, asked, run_settings(settings["resume"], trust=settings["trust"]))
-        summary = train(settings, folder=folder, is_folder_fixed=is_named)
-    except (ConfigError, FolderTakenError, GameError, NonFiniteLossError, WorkerError, OSError) as error:
+        with _explained():
+            settings = without_leftovers(resolved(config), asked, config_name=str(hydra_config.job.config_name))
+            if settings["resume"] is not None:
+                settings = resumed_settings(settings, asked, run_settings(settings["resume"], trust=settings["trust"]))
+            train(settings, folder=folder, is_folder_fixed=is_named)
+    finally:
         if not is_named:
-            _remove_empty(folder)
-        fail(str(error))  # of OSError: a folder that is missing, unwritable or full
-    except KeyboardInterrupt:
-        if not is_named:
-            _remove_empty(folder)
+            with contextlib.suppress(OSError):  # unless there is something in it; a resumed run has its own folder
+                folder.rmdir()
+                folder.parent.rmdir()
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Errors that a user can mend, as one line instead of a traceback."""
+    from tm_torchrl.algorithms.learner import NonFiniteLossError
+    from tm_torchrl.collectors.supervised import WorkerError
+    from tm_torchrl.game.errors import GameError
+    from tm_torchrl.record.folder_claim import FolderTakenError
+
+    try:
+        yield
+    except BrokenPipeError:
         raise
-    if not is_named:
-        _remove_empty(folder)  # of a resumed run, which has its own
-    sys.stdout.write(summary_text(summary) + "\n")
-
-
-def _remove_empty(folder: Path) -> None:
-    """A folder that Hydra has made and nobody has used; one that the user named stays."""
-    with contextlib.suppress(OSError):  # there is something in it
-        folder.rmdir()
-        folder.parent.rmdir()
+    except (ConfigError, FolderTakenError, GameError, NonFiniteLossError, WorkerError, OSError) as error:
+        fail(str(error))  # of OSError: a folder that is missing, unwritable or full
 
 
 def fail(message: str) -> NoReturn:

@@ -1,12 +1,14 @@
-"""Write a video of a trained agent's lap: chase view, map, readings; and the line coloured by speed.
+"""Write a video of a run's best lap: chase view, map, readings; and the line coloured by speed.
 
-tm-torchrl watch RUN                          # RUN/lap_TRACK.mp4
+tm-torchrl watch                              # the newest run: its record, into RUN/lap_TRACK.mp4
 tm-torchrl watch RUN track=oval --out oval.gif
+tm-torchrl watch RUN --fresh                  # drives some laps now and films the best of them
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,46 +16,81 @@ import torch
 from rich.progress import track as progress
 
 from tm_torchrl.agents import load_agent
-from tm_torchrl.commands.parser import parser_for
+from tm_torchrl.commands.parser import add_track, run_parser
 from tm_torchrl.data.saving.checkpoint import CheckpointError
 from tm_torchrl.record import driven_line, write_video
 from tm_torchrl.record.dashboard import Dashboard
+from tm_torchrl.record.run_folder import best_laps, load_lap, load_time
+from tm_torchrl.settings.stored import run_settings
+from tm_torchrl.tracks import DEFAULT_TRACK, Track, load_track
+from tm_torchrl.tracks.medals import medals_of
 from tm_torchrl.world.car_row import CAR_ROW
 
 
+@dataclass
+class Driven:
+    """A lap to film.
+
+    Args:
+        track: Its track.
+        rows: Car rows ``[T + 1, row]``.
+        result: Its result as text.
+    """
+
+    track: Track
+    rows: np.ndarray
+    result: str
+
+
+def kept_lap(run: Path, track: str | None, *, trust: list[str]) -> Driven | None:
+    """The fastest lap that the run has kept, of its first track or of the named one; ``None`` if there is none."""
+    env = run_settings(run, trust=trust)["env"]
+    names = [track] if track is not None else [env.get("track") or DEFAULT_TRACK, *(env.get("tracks") or [])]
+    laps = best_laps(run)
+    chosen = next((str(name) for name in names if Path(str(name)).stem in laps), None)
+    if chosen is None:
+        return None
+    found = load_track(chosen)
+    time_s = load_time(laps[found.name])
+    medals = medals_of(found.name)
+    medal = None if medals is None else medals.won_by(time_s)
+    return Driven(found, load_lap(laps[found.name])["rows"], f"{time_s:.2f} s" + (f", {medal} medal" if medal else ""))
+
+
+def fresh_lap(run: Path, track: str | None, *, num_laps: int, which: str, trust: list[str]) -> Driven:
+    """The best of some laps that are driven now."""
+    env = None if track is None else {"track": track, "tracks": None, "generated_tracks": None}
+    row = load_agent(run, which=which, trust=trust, env=env).evaluate(laps=num_laps)[0]
+    if "laps" not in row:
+        raise ValueError(f"{row['task']} has no video yet; only TrackMania runs have")
+    laps = row["laps"]
+    time_s = laps.best_lap_s
+    medal = f", {laps.medal} medal" if laps.medal else ""
+    result = f"{time_s:.2f} s{medal}" if time_s is not None else f"not finished, {laps.progress_m.max():.0f} m"
+    return Driven(laps.track, laps.rows, f"{result} (best of {num_laps} laps, {laps.finish_rate:.0%} finished)")
+
+
 def main() -> None:
-    """Drive some laps, film the best."""
-    parser = parser_for("watch", __doc__)
-    parser.add_argument("run", type=Path, help="a run folder")
-    parser.add_argument("track", nargs="?", help="track=NAME: another track than the run's")
+    """Choose a lap and film it."""
+    parser = run_parser("watch", __doc__)
+    add_track(parser)
     parser.add_argument("--out", type=Path, help=".mp4 or .gif (RUN/lap_TRACK.mp4)")
-    parser.add_argument("--laps", type=int, default=8, help="to choose the best from")
-    parser.add_argument("--which", choices=("best", "latest"), default="best", help="weights")
-    parser.add_argument(
-        "--trust", action="append", default=[], metavar="PACKAGE", help="a package whose classes the run may name"
-    )
+    parser.add_argument("--fresh", action="store_true", help="drive laps now instead of the record")
+    parser.add_argument("--laps", type=int, default=8, help="with --fresh: how many to choose the best from (8)")
     args = parser.parse_args()
     if args.out is not None and args.out.suffix not in (".mp4", ".gif"):
         raise SystemExit(f"--out {args.out}: videos end in .mp4 or .gif")
     torch.set_num_threads(1)
-    wanted = args.track.removeprefix("track=") if args.track else None
     try:
-        agent = load_agent(
-            args.run, which=args.which, trust=args.trust, env=None if wanted is None else {"track": wanted}
-        )
-        row = agent.evaluate(laps=args.laps)[0]
+        lap = None if args.fresh else kept_lap(args.run, args.track, trust=args.trust)
+        if lap is None:
+            lap = fresh_lap(args.run, args.track, num_laps=args.laps, which=args.which, trust=args.trust)
     except (ValueError, OSError, CheckpointError) as error:
         raise SystemExit(f"error: {error}") from None
-    if "laps" not in row:
-        raise SystemExit(f"error: {row['task']} has no video yet; only TrackMania runs have")
-    laps = row["laps"]
-    time = laps.best_lap_s
-    medal = f", {laps.medal} medal" if laps.medal else ""
-    result = f"{time:.2f} s{medal}" if time is not None else f"not finished, {laps.progress_m.max():.0f} m"
-    print(f"{laps.track.name}: {result} (best of {args.laps} laps, {laps.finish_rate:.0%} finished)")
-    out: Path = args.out or args.run / f"lap_{laps.track.name}.mp4"
-    dashboard = Dashboard(laps.track)
-    rows = list(laps.rows)
+    print(f"{lap.track.name}: {lap.result}")
+    out: Path = args.out or args.run / f"lap_{lap.track.name}.mp4"
+    dashboard = Dashboard(lap.track)
+    rows = list(lap.rows)
 
     def frames() -> Iterator[np.ndarray]:
         for step in progress(range(len(rows)), description="drawing"):
@@ -61,8 +98,9 @@ def main() -> None:
 
     try:
         video = write_video(frames(), out)
-        speed = np.linalg.norm(laps.rows[:, CAR_ROW["velocity"]], axis=1)
-        figure = driven_line(laps.track, laps.rows[:, CAR_ROW["position"]], speed, title=f"{laps.track.name}: {result}")
+        speed = np.linalg.norm(lap.rows[:, CAR_ROW["velocity"]], axis=1)
+        title = f"{lap.track.name}: {lap.result}"
+        figure = driven_line(lap.track, lap.rows[:, CAR_ROW["position"]], speed, title=title)
         figure.savefig(out.with_suffix(".png"), dpi=90)
     except (RuntimeError, OSError) as error:
         raise SystemExit(f"error: {error}") from None

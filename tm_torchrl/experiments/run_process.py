@@ -126,9 +126,8 @@ def run_in(folder: Path) -> int:
     Args:
         folder: Folder with ``settings.yaml``; a run that has a checkpoint there goes on from it.
     """
-    from tm_torchrl.trainers.loop import INTERRUPTED
+    from tm_torchrl.trainers.training import INTERRUPTED
     from tm_torchrl.trainers.run import train
-    from tm_torchrl.trainers.summary import summary_text
 
     settings: dict[str, Any] = yaml.safe_load((folder / SETTINGS).read_text(encoding="utf-8"))
     run, num_kills = folder / RUN, count_kills(folder)
@@ -143,7 +142,7 @@ def run_in(folder: Path) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     note_kills(folder, num_kills, is_under_way=False)
-    sys.stdout.write(summary_text(summary) + "\n")
+    sys.stdout.write(f"{summary}\n")
     if summary.reason == INTERRUPTED:
         return STOPPED
     parameters = sum(parameter.numel() for parameter in summary.agent.actor.parameters())

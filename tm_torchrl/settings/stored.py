@@ -21,6 +21,24 @@ _ESTIMATORS = {
 }
 
 
+def find_run(run: str | Path) -> Path:
+    """The run folder that is meant: the folder itself, the newest run below it, or with ``latest`` that below ``runs``.
+
+    A folder without runs is returned as it is.
+
+    Args:
+        run: A run folder, a folder with runs, or ``latest``.
+    """
+    path = Path(run)
+    if str(run) == "latest" and not path.exists():
+        path = Path("runs")
+    if (path / "config.yaml").is_file():
+        return path
+    found = [config for pattern in ("*", "*/*", "*/*/*") for config in path.glob(f"{pattern}/config.yaml")]
+    newest = max(found, key=lambda config: config.stat().st_mtime, default=None)
+    return Path(run) if newest is None else newest.parent
+
+
 def run_settings(folder: str | Path, *, trust: Sequence[str] = ()) -> dict[str, Any]:
     """The settings that a run was made with.
 

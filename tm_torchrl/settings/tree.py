@@ -16,9 +16,11 @@ from omegaconf.errors import OmegaConfBaseException
 from tm_torchrl.invocation import command
 from tm_torchrl.settings.construct import ConfigError
 from tm_torchrl.settings.nearest import nearest_name
+from tm_torchrl.settings.stored import find_run
 from tm_torchrl.tracks import DEFAULT_TRACK
 
 _OURS = "hydra"
+ABBREVIATIONS = {"lr": "learning_rate", "frames": "total_frames", "minutes": "max_minutes", "steps": "total_frames"}
 
 
 def run_name(settings: Any) -> str:
@@ -103,6 +105,24 @@ def _group_of(override: str) -> str | None:
     return group if group and "." not in group and (config_folder() / group).is_dir() else None
 
 
+def typed_overrides(words: Sequence[str]) -> list[str]:
+    """Overrides as they are typed: values with blanks are quoted for Hydra, and ``resume=latest`` names the newest run.
+
+    >>> typed_overrides(["resume=my runs/a", "seed=1", "-m"])
+    ['resume="my runs/a"', 'seed=1', '-m']
+    """
+    found = []
+    for word in words:
+        key, sign, value = word.partition("=")
+        is_path = key == "resume" and value not in ("", "null")
+        if is_path:
+            value = str(find_run(value.strip("'\"")))
+        if re.search(r"[^\w./\\:~+-]" if is_path else r"\s", value) and value[0] not in "'\"[{":
+            value = f'"{value}"'
+        found.append(f"{key}{sign}{value}")
+    return found
+
+
 def compose_config(overrides: Sequence[str], *, config_name: str) -> DictConfig:
     """The settings of a configuration with overrides, as Hydra's container."""
     if GlobalHydra.instance().is_initialized():
@@ -141,10 +161,32 @@ def _explained(error: Exception, overrides: Sequence[str], config_name: str) -> 
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~")
         if f"'{key}'" in text or f"Could not override '{key}'" in text or f"key: {key}" in text:
-            known = _known_names(config_name, [other for other in overrides if other is not override], key)
+            others = [other for other in overrides if other is not override]
             last = key.rpartition(".")[2]
-            return f"{override}: no such setting{nearest_name(last, known)}"
+            if elsewhere := _same_name(config_name, others, last):
+                return f"{override}: no such setting; did you mean {' or '.join(elsewhere)}?"
+            return f"{override}: no such setting{nearest_name(last, _known_names(config_name, others, key))}"
     return text.splitlines()[0]
+
+
+def _same_name(config_name: str, overrides: Sequence[str], name: str) -> list[str]:
+    """The full names of settings that end in a name, or in what it abbreviates."""
+    name = ABBREVIATIONS.get(name, name)
+    try:
+        config = compose(config_name, overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError):
+        config = compose(config_name)
+    return [each for each in _dotted(OmegaConf.to_container(config)) if each.rpartition(".")[2] == name][:3]
+
+
+def _dotted(settings: Any, prefix: str = "") -> list[str]:
+    """The full names of all settings."""
+    if not isinstance(settings, dict):
+        return []
+    names = []
+    for key, value in settings.items():
+        names += [f"{prefix}{key}", *_dotted(value, f"{prefix}{key}.")]
+    return names
 
 
 def _known_names(config_name: str, overrides: Sequence[str], key: str) -> list[str]:

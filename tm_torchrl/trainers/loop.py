@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from tm_torchrl.trainers.training import Training
-
-INTERRUPTED = "it was interrupted"
+from tm_torchrl.trainers.training import INTERRUPTED, Training
 
 
 def run_loop(training: Training) -> Training:

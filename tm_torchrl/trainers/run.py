@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from tm_torchrl.settings.construct import ConfigError, construct, construct_as, 
 from tm_torchrl.settings.device import choose_device
 from tm_torchrl.settings.stored import run_settings, upgraded
 from tm_torchrl.settings.targets import renamed
-from tm_torchrl.settings.tree import compose_settings, resumed_settings, run_name
+from tm_torchrl.settings.tree import compose_settings, resumed_settings, run_name, typed_overrides
 from tm_torchrl.tasks.task import Task, make_task
 from tm_torchrl.trainers.hooks.display import Display
 from tm_torchrl.trainers.hooks.evaluate import Evaluate
@@ -62,6 +63,7 @@ def train(
         config_name: The configuration that overrides change.
         is_quiet: Whether to show nothing.
     """
+    logging.getLogger("torchrl").setLevel(logging.WARNING)  # torchrl sets its level when it is imported
     composed = _composed(settings, config_name=config_name)
     options = RunOptions.of(composed)
     torch.set_num_threads(options.num_threads)
@@ -92,10 +94,10 @@ def train(
                     "device": str(choose_device(options.device)),
                 }
             )
-        with display:
-            _run(training, hooks, run, state)
+        with display, _recorded(training, hooks, run, state):
+            run_loop(training)
         _write_report(run, display.say)
-        return Summary(
+        summary = Summary(
             folder=run.path,
             agent=Agent(composed, task, training.algorithm.actor, facts={"frames": training.frames}),
             frames=training.frames,
@@ -105,6 +107,8 @@ def train(
             best_rows=hooks.evaluate.best_rows,
             settings=composed,
         )
+        display.say(str(summary))
+        return summary
 
 
 def make_training(
@@ -154,9 +158,10 @@ class _Hooks:
 def _composed(settings: Settings | Sequence[str], *, config_name: str) -> dict[str, Any]:
     if isinstance(settings, Mapping):
         return upgraded(renamed(settings))
-    composed = compose_settings(list(settings), config_name=config_name)
+    overrides = typed_overrides(settings)
+    composed = compose_settings(overrides, config_name=config_name)
     if composed["resume"] is not None:
-        composed = resumed_settings(composed, list(settings), run_settings(composed["resume"], trust=composed["trust"]))
+        composed = resumed_settings(composed, overrides, run_settings(composed["resume"], trust=composed["trust"]))
     return composed
 
 
@@ -186,8 +191,9 @@ def _prepare(composed: Settings, options: RunOptions, task: Task, display: Displ
     return training, hooks
 
 
-def _run(training: Training, hooks: _Hooks, run: RunFolder, state: dict[str, Any] | None) -> None:
-    """Train; save the result even after an error."""
+@contextmanager
+def _recorded(training: Training, hooks: _Hooks, run: RunFolder, state: dict[str, Any] | None) -> Iterator[None]:
+    """Open the hooks for a training; evaluate and save at its end, also after an error."""
     log, save = hooks.display.say, hooks.save
     try:
         for hook in training.hooks:
@@ -197,7 +203,8 @@ def _run(training: Training, hooks: _Hooks, run: RunFolder, state: dict[str, Any
         if state is not None:
             continue_from(training, state, replay_logs=save.replay_logs, run=run, log=log)
         try:
-            run_loop(training)
+            yield
+            hooks.display.refresh(training)
             if not hooks.evaluate.rows or hooks.evaluate.rows[0]["frames"] != training.frames:
                 with saved_if_interrupted(training, save):
                     hooks.evaluate.evaluate(training)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tm_torchrl.agents.agent import Agent
-from tm_torchrl.invocation import command
+from tm_torchrl.invocation import command, quoted
 from tm_torchrl.tasks.task import Row
 from tm_torchrl.trainers.hooks.display import describe
-from tm_torchrl.trainers.loop import INTERRUPTED
+from tm_torchrl.trainers.training import INTERRUPTED
 
 
-@dataclass
+@dataclass(repr=False)
 class Summary:
     """The result of a run.
 
@@ -38,6 +37,36 @@ class Summary:
     best_rows: list[Row] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"Summary(folder={str(self.folder)!r}, frames={self.frames}, reason={self.reason!r})"
+
+    def __str__(self) -> str:
+        """The text that is shown at the end of a run, with commands that can be copied."""
+        lines = [f"Ended after {self.frames:,} frames in {self.seconds / 60:.1f} minutes: {self.reason}."]
+        lines += [f"  last:  {describe(row)}" for row in self.rows]
+        lines += [f"  best:  {describe(row)} (frame {row['frames']:,})" for row in self.best_rows]
+        whole = self.folder.resolve()
+        folder = whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole
+        has_track = bool(self.rows) and "track" in self.rows[0]
+        lines += [
+            f"Run folder: {whole} ({size_text(whole)})",
+            f"  report:    {folder / 'report.html'}",
+            f"  evaluate:  {command('evaluate')} {quoted(folder)}",
+            *([f"  watch:     {command('watch')} {quoted(folder)}"] if has_track else []),
+            f"  continue:  {command('train')} {quoted(f'resume={folder}')}{_more(self)}",
+        ]
+        return "\n".join(lines)
+
+
+def size_text(folder: Path) -> str:
+    """What a run folder takes on the disk, and how much of it is the replay."""
+
+    def megabytes(path: Path) -> float:
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 1e6
+
+    replay = megabytes(folder / "replay")
+    return f"{megabytes(folder):.0f} MB" + (f", {replay:.0f} MB of it the replay" if replay >= 1 else "")
+
 
 def _more(summary: Summary) -> str:
     """The override that lets a resumed run train longer; empty if the run was interrupted."""
@@ -48,23 +77,3 @@ def _more(summary: Summary) -> str:
     if minutes is not None and summary.seconds >= 60 * minutes:
         return f" max_minutes={2 * minutes:g}"
     return "" if target is None or summary.reason == INTERRUPTED else " evaluation.target_score=null"
-
-
-def summary_text(summary: Summary) -> str:
-    """The text that is shown at the end."""
-    minutes = summary.seconds / 60
-    lines = [f"Ended after {summary.frames:,} frames in {minutes:.1f} minutes: {summary.reason}."]
-    lines += [f"  last:  {describe(row)}" for row in summary.rows]
-    lines += [f"  best:  {describe(row)} (frame {row['frames']:,})" for row in summary.best_rows]
-    whole = summary.folder.resolve()
-    folder = whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole
-    shown = shlex.quote(str(folder))
-    resume = f"resume={folder}" if shown == str(folder) else f"resume='{folder}'"  # Hydra needs its own quotes
-    lines += [
-        f"Run folder: {whole}",
-        f"  report:    {folder / 'report.html'}",
-        f"  evaluate:  {command('evaluate')} {shown}",
-        *([f"  watch:     {command('watch')} {shown}"] if "track" in summary.rows[0] else []),
-        f"  continue:  {command('train')} {shlex.quote(resume)}{_more(summary)}",
-    ]
-    return "\n".join(lines)

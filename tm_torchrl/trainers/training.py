@@ -16,6 +16,8 @@ from tm_torchrl.record.run_folder import RunFolder
 from tm_torchrl.tasks.task import Task
 from tm_torchrl.trainers.episodes import EpisodeStatistics
 
+INTERRUPTED = "it was interrupted"
+
 
 class Hook:
     """Called after every batch to log, evaluate or save. Subclasses override the methods that they need."""
@@ -97,6 +99,17 @@ class Training:
     def stop(self, reason: str) -> None:
         """End training after this batch."""
         self.is_stopped, self.stop_reason = True, reason
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether training has ended by its own limits, not by an interrupt."""
+        return self.is_stopped and self.stop_reason != INTERRUPTED
+
+    @property
+    def share_done(self) -> float:
+        """The share of the frames, or of ``max_minutes``, that is done, whichever is larger."""
+        of_time = 0.0 if self.max_minutes is None else self.seconds / (60.0 * self.max_minutes)
+        return min(1.0, max(self.frames / max(self.total_frames, 1), of_time))
 
     def is_over(self) -> bool:
         """Whether training has ended; stops it when all frames are played or the time is over."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from types import SimpleNamespace
+import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -12,13 +13,26 @@ from tm_torchrl.tasks.gymnasium import GymnasiumTask
 from tm_torchrl.tasks.task import Task
 from tm_torchrl.tasks.trackmania import TrackManiaTask
 from tm_torchrl.trainers.hooks.display import Display
+from tm_torchrl.trainers.training import Training
 
+LAPS = (
+    (None, None, "furthest 96 m"),
+    (24.0, 26.0, "bronze"),
+    (23.0, 23.5, "23.50 s █▁"),
+)  # best, median, what is shown
 VALUES = {"episode/return": -1.234, "episode/terminated": 0.25, "speed/updates_per_s": 88.0}
 
 
-def state(task: Task) -> SimpleNamespace:
-    counts = {"frames": 512, "total_frames": 1024, "frames_before": 0, "seconds": 75.0, "seconds_before": 0.0}
-    return SimpleNamespace(task=task, max_minutes=None, **counts)
+def state(task: Task, **changes: object) -> Training:
+    numbers = {"total_frames": 1024, "frames": 512, "started_at": time.perf_counter() - 75.0, **changes}
+    return Training(task=task, algorithm=None, source=None, **numbers)  # type: ignore[arg-type]
+
+
+def shown(display: Display, training: Training) -> str:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(display.panel(training))
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text
 
 
 @pytest.mark.parametrize(
@@ -31,7 +45,27 @@ def state(task: Task) -> SimpleNamespace:
 def test_only_tracks_are_finished(task: Task, numbers: str) -> None:
     display = Display("run", console=Console(file=io.StringIO(), width=100))
     display.values = dict(VALUES)
-    assert display.line(state(task)) == f"1:15        512 frames  {numbers}  1:15 left"  # type: ignore[arg-type]
-    console = Console(file=io.StringIO(), width=100)
-    console.print(display.panel(state(task)))  # type: ignore[arg-type]
-    assert ("finished" in console.file.getvalue()) == isinstance(task, TrackManiaTask)  # type: ignore[attr-defined]
+    assert display.line(state(task)) == f"1:15        512 frames  {numbers}  1:15 left"
+    assert ("finished" in shown(display, state(task))) == isinstance(task, TrackManiaTask)
+
+
+def test_the_panel_tells_the_next_medal_the_folder_and_why_it_stops() -> None:
+    display = Display("run", console=Console(file=io.StringIO(), width=100), is_quiet=True)
+    display.folder = Path("runs/oval/a")
+    row = {"track": "oval", "finish_rate": 0.5, "num_laps": 2, "progress_m": [12.0, 96.0]}
+    training = state(TrackManiaTask(track="oval"))
+    for best_s, median_s, expected in LAPS:
+        new = {"best_lap_s": best_s, "median_lap_s": median_s, "medal": "bronze"}
+        display.evaluated(training, [{**row, **new}], True)
+        assert expected in shown(display, training)
+    assert "silver in 0.11 s" in shown(display, training)
+    assert "runs/oval/a" in shown(display, training)
+    assert "Ctrl-C stops and saves" in shown(display, training)
+    training.stop("it was interrupted")
+    assert "stopping, it was interrupted: one more evaluation" in shown(display, training)
+
+
+def test_the_bar_knows_the_time_limit() -> None:
+    training = state(TrackManiaTask(track="oval"), frames=10, max_minutes=2.5)
+    assert training.share_done == pytest.approx(0.5, abs=0.01)
+    assert state(TrackManiaTask(track="oval"), max_minutes=25.0).share_done == 0.5

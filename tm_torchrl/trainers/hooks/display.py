@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group
@@ -13,7 +14,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tm_torchrl.record.run_folder import RunFolder
 from tm_torchrl.tasks.task import Row
+from tm_torchrl.tracks.medals import medals_of
 from tm_torchrl.trainers.training import Hook, Training
 
 MEDAL_STYLES = {"author": "bold green", "gold": "bold yellow", "silver": "bold white", "bronze": "bold dark_orange3"}
@@ -39,6 +42,8 @@ class Display(Hook):
         self.values: dict[str, float] = {}
         self.rows: list[Row] = []
         self.best: dict[str, tuple[float, str | None]] = {}
+        self.medians: dict[str, list[float]] = {}
+        self.folder: Path | None = None
         self._live: Live | None = None
         self._last = 0.0
 
@@ -56,7 +61,13 @@ class Display(Hook):
     def say(self, message: str) -> None:
         """Show a message above the panel."""
         if not self.is_quiet:
-            self.console.print(Text(message))
+            self.console.print(Text(message), soft_wrap=True)
+
+    def open(self, training: Training, run: RunFolder) -> None:
+        """Show the run folder from the start."""
+        self.folder = run.path
+        if self._live is None:
+            self.say(f"run folder: {run.path}")
 
     def write(self, *, frames: int, seconds: float, values: Mapping[str, float]) -> None:
         """Receive a row of metrics."""
@@ -69,6 +80,8 @@ class Display(Hook):
             lap, track = row.get("best_lap_s"), str(row.get("track", ""))
             if lap is not None and (track not in self.best or lap < self.best[track][0]):
                 self.best[track] = (lap, row.get("medal"))
+            if row.get("median_lap_s") is not None:
+                self.medians.setdefault(track, []).append(row["median_lap_s"])
         if self._live is None and not self.is_quiet:
             for row in rows:
                 self.console.print(
@@ -114,16 +127,20 @@ class Display(Hook):
         for start in range(0, len(cells), 2):
             pair = cells[start : start + 2]
             numbers.add_row(*(part for label, text in pair for part in (Text(label, style="dim"), Text(text))))
-        share = min(1.0, training.frames / max(training.total_frames, 1))
         bar = Table.grid(expand=True)
-        bar.add_row(ProgressBar(total=1.0, completed=share))
+        bar.add_row(ProgressBar(total=1.0, completed=training.share_done))
         parts: list[Any] = [bar, numbers, Text()]
         if self.rows:
             parts.append(self._results())
         else:
             parts.append(Text("no evaluation yet", style="dim"))
-        parts += [Text(), Text("Ctrl-C stops and saves", style="dim")]
-        return Panel(Group(*parts), title=self.title, border_style="cyan", width=min(self.console.width, 92))
+        footer = "Ctrl-C stops and saves"
+        if training.is_stopped:
+            footer = f"stopping, {training.stop_reason}: one more evaluation, then everything is saved"
+        parts += [Text(), Text(footer, style="dim")]
+        subtitle = None if self.folder is None else Text(str(self.folder), style="dim")
+        width = min(self.console.width, 92)
+        return Panel(Group(*parts), title=self.title, subtitle=subtitle, border_style="cyan", width=width)
 
     def _numbers(self, training: Training) -> list[tuple[str, str]]:
         """The last metrics as text; the share of finished episodes only for tasks with a goal."""
@@ -137,18 +154,19 @@ class Display(Hook):
     def _results(self) -> Table:
         table = Table(box=None, padding=(0, 3, 0, 0), pad_edge=False)
         if "track" in self.rows[0]:
-            for name in ("track", "finished", "median lap", "last best", "best so far", "medal"):
+            for name in ("track", "finished", "median lap", "best lap", "medal", "next"):
                 table.add_column(name, header_style="dim", justify="left")
             for row in self.rows:
-                best, medal = self.best.get(str(row["track"]), (None, None))
+                track = str(row["track"])
+                best, medal = self.best.get(track, (None, None))
                 style = MEDAL_STYLES.get(medal or "", "")
                 table.add_row(
-                    str(row["track"]),
+                    track,
                     f"{row['finish_rate']:.0%} of {row['num_laps']}",
-                    lap_text(row["median_lap_s"]),
-                    lap_text(row["best_lap_s"]),
+                    f"{lap_text(row['median_lap_s'])} {sparkline(self.medians.get(track, ()))}".rstrip(),
                     Text(lap_text(best), style=style),
                     Text(medal or "-", style=style),
+                    next_goal(row, best),
                 )
         else:
             for name in ("task", "mean return", "least", "episodes"):
@@ -192,6 +210,39 @@ def clock(seconds: float) -> str:
     whole = int(seconds)
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def next_goal(row: Row, best_s: float | None) -> str:
+    """The time to the next medal, or the metres driven as long as no lap has finished.
+
+    >>> next_goal({"track": "oval", "progress_m": [12.4, 96.2]}, None)
+    'furthest 96 m'
+    >>> next_goal({"track": "oval"}, 21.60), next_goal({"track": "oval"}, 20.0), next_goal({"track": "mine"}, 20.0)
+    ('gold in 0.12 s', '', '')
+    """
+    if best_s is None:
+        return f"furthest {max(row['progress_m']):.0f} m" if row.get("progress_m") else ""
+    medals = medals_of(row["track"])
+    if medals is None:
+        return ""
+    times = {"bronze": medals.bronze_s, "silver": medals.silver_s, "gold": medals.gold_s, "author": medals.author_s}
+    ahead = [(best_s - time_s, name) for name, time_s in times.items() if time_s < best_s]
+    return "{1} in {0:.2f} s".format(*min(ahead)) if ahead else ""
+
+
+def sparkline(values: Sequence[float], *, width: int = 12) -> str:
+    """The last values as a small curve.
+
+    >>> sparkline([3.0, 2.0, 1.0])
+    '█▅▁'
+    >>> sparkline([1.0])
+    ''
+    """
+    last = list(values)[-width:]
+    low, high = min(last, default=0.0), max(last, default=0.0)
+    if low == high:
+        return ""
+    return "".join("▁▂▃▄▅▆▇█"[round(7 * (value - low) / (high - low))] for value in last)
 
 
 def lap_text(seconds: float | None) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Callable
 
 from tm_torchrl.data import ReplayLog
@@ -21,6 +23,8 @@ class Save(Hook):
         every_minutes: Minutes between checkpoints.
         keep: Number of checkpoints that are kept.
         replay_every_minutes: Minutes between saves of the replay; ``None`` to save it only at the end.
+        keep_replay: Whether a run that is complete keeps its replay, so that it can be continued as if it had not
+            ended. Without it, a longer run fills its memory again first. Interrupted runs always keep it.
         log: Takes messages.
     """
 
@@ -31,6 +35,7 @@ class Save(Hook):
         every_minutes: float,
         keep: int = 3,
         replay_every_minutes: float | None = None,
+        keep_replay: bool = False,
         log: Callable[[str], None] = lambda message: None,
     ) -> None:
         minutes = {"first_minutes": first_minutes, "every_minutes": every_minutes}
@@ -42,6 +47,7 @@ class Save(Hook):
         if keep < 1:
             raise ValueError(f"keep={keep}: must be at least 1")
         self.keep = keep
+        self.keep_replay = keep_replay
         self.every_s = 60 * every_minutes
         self.replay_every_s = None if replay_every_minutes is None else 60 * replay_every_minutes
         self.log = log
@@ -53,6 +59,7 @@ class Save(Hook):
     def open(self, training: Training, run: RunFolder) -> None:
         """Open the checkpoints and the replay logs of the run folder."""
         self.checkpoints = Checkpoints(run.checkpoints, keep=self.keep)
+        self.folder = run.replay
         self.replay_logs = {name: ReplayLog(run.replay / name) for name in training.algorithm.memory.contents()}
 
     def after_batch(self, training: Training) -> None:
@@ -113,6 +120,12 @@ class Save(Hook):
             self.log(f"{error}; training continues")
 
     def finish(self, training: Training) -> None:
-        """Save a checkpoint and the replay at the end of training."""
+        """Save a checkpoint at the end of training, and the replay if it is kept."""
         self.save(training)
-        self.save_replay(training, in_background=False)
+        if self.keep_replay or not training.is_complete:
+            self.save_replay(training, in_background=False)
+            return
+        for log in self.replay_logs.values():
+            with contextlib.suppress(OSError):
+                log.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
