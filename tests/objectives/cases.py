@@ -10,10 +10,20 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 from torch.nn.functional import one_hot
+from torchrl.data import Categorical, OneHot
 
-from tm_torchrl.modules import MLPFQFNetwork, MLPIQNetwork, MLPNQNetwork, MLPQRNetwork, QuantileNetwork
-from tm_torchrl.objectives import FQFLoss, IQNLoss, QRDQNLoss
+from tm_torchrl.modules import (
+    MLPFQFNetwork,
+    MLPIQNetwork,
+    MLPNQNetwork,
+    MLPQRNetwork,
+    QuantileActor,
+    QuantileNetwork,
+)
+from tm_torchrl.objectives import DQNLoss, FQFLoss, IQNLoss, QRDQNLoss
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
+
+Loss = QuantileLoss | DQNLoss
 
 NUM_INPUTS, NUM_ACTIONS, NUM_FRACTIONS, GAMMA = 4, 3, 6, 0.9
 
@@ -36,6 +46,13 @@ every_network = pytest.mark.parametrize(
     ("loss_class", "network_class"), COMBINATIONS, ids=[f"{a.__name__}-{b.__name__}" for a, b in COMBINATIONS]
 )
 every_estimator = pytest.mark.parametrize("estimator", ESTIMATORS)
+WITH_ESTIMATOR = [(*pair, estimator) for pair in COMBINATIONS for estimator in ESTIMATORS]
+WITH_ESTIMATOR += [(DQNLoss, MLPQRNetwork, estimator) for estimator in ("greedy", "double")]
+every_loss = pytest.mark.parametrize(  # with every network and estimator, and DQN
+    ("loss_class", "network_class", "estimator"),
+    WITH_ESTIMATOR,
+    ids=[f"{loss.__name__}-{network.__name__}-{estimator}" for loss, network, estimator in WITH_ESTIMATOR],
+)
 
 
 def small(network_class: type[QuantileNetwork], **options: Any) -> QuantileNetwork:
@@ -44,20 +61,24 @@ def small(network_class: type[QuantileNetwork], **options: Any) -> QuantileNetwo
 
 
 def make_loss(
-    loss_class: type[QuantileLoss],
+    loss_class: type[Loss],
     network_class: type[QuantileNetwork],
     estimator: str = "greedy",
     *,
     network_options: dict[str, Any] | None = None,
     seed: int = 0,
     **options: Any,
-) -> QuantileLoss:
+) -> Any:
     """A loss whose target network differs from its online network."""
     torch.manual_seed(seed)
     options.setdefault("action_space", "categorical")
+    network: Any = small(network_class, **(network_options or {}))
     if loss_class is IQNLoss:
         options = {"num_fractions": NUM_FRACTIONS, "num_target_fractions": 4} | options
-    loss = loss_class(small(network_class, **(network_options or {})), **options)
+    if loss_class is DQNLoss:
+        spec = OneHot(NUM_ACTIONS) if options["action_space"] == "one_hot" else Categorical(NUM_ACTIONS)
+        network = QuantileActor(network, spec=spec)
+    loss = loss_class(network, **options)
     if options.get("delay_value", True):
         for key, value in loss.target_value_network_params.items(True, True):
             if key[-1].startswith(("weight", "bias")) and not key[-1].endswith("epsilon"):
@@ -85,7 +106,7 @@ def make_batch(*shape: int, num_slots: int | None = None, is_one_hot: bool = Fal
     )
 
 
-def losses_of(loss: QuantileLoss, batch: TensorDict, *, seed: int = 7) -> dict[str, Tensor]:
+def losses_of(loss: Loss, batch: TensorDict, *, seed: int = 7) -> dict[str, Tensor]:
     """All outputs, with the same fractions and noise for the same seed; the batch is not changed."""
     torch.manual_seed(seed)
     return {key: value.detach().clone() for key, value in loss(batch.clone()).items()}

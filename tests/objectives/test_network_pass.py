@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from tensordict import NestedKey, TensorDict
@@ -202,18 +204,46 @@ def test_double_precision(loss_class: LossClass, network_class: NetworkClass) ->
     assert found.item() == pytest.approx(single.item(), rel=1e-5)
 
 
+def by_item(loss: QuantileLoss, other: QuantileLoss) -> None:
+    for name in ("value_network_params", "target_value_network_params"):
+        mine, theirs = getattr(loss, name), getattr(other, name)
+        for key in list(theirs.keys(True, True)):
+            mine[key] = nn.Parameter(theirs[key].detach().clone()) if name[0] == "v" else theirs[key].clone()
+
+
+def by_state_dict(loss: QuantileLoss, other: QuantileLoss) -> None:
+    loss.load_state_dict(other.state_dict(), assign=True)
+
+
+def by_attribute(loss: QuantileLoss, other: QuantileLoss) -> None:
+    for name in ("value_network_params", "target_value_network_params"):
+        setattr(loss, name, getattr(other, name))
+
+
 @pytest.mark.parametrize("is_used", [False, True])
-@every_network
-def test_a_loss_sees_its_parameters_replaced(loss_class: LossClass, network_class: NetworkClass, is_used: bool) -> None:
-    loss, other, batch = (
-        make_loss(loss_class, network_class),
-        make_loss(loss_class, network_class, seed=3),
-        make_batch(5),
-    )
+@pytest.mark.parametrize("replace", [by_item, by_state_dict, by_attribute])
+def test_a_loss_sees_its_parameters_replaced(
+    replace: Callable[[QuantileLoss, QuantileLoss], None], is_used: bool
+) -> None:
+    loss, other, batch = make_loss(IQNLoss, MLPIQNetwork), make_loss(IQNLoss, MLPIQNetwork, seed=3), make_batch(5)
     if is_used:
         losses_of(loss, batch)
-    loss.load_state_dict(other.state_dict(), assign=True)
+    replace(loss, other)
     assert_equal(losses_of(loss, batch), losses_of(other, batch))
+    loss(batch)["loss"].backward()
+    assert all(parameter.grad is not None for parameter in loss.parameters())
+
+
+def test_other_parameters_for_a_call() -> None:
+    loss, other, batch = make_loss(IQNLoss, MLPIQNetwork), make_loss(IQNLoss, MLPIQNetwork, seed=3), make_batch(5)
+    expected, before = losses_of(other, batch), losses_of(loss, batch)
+    assert not torch.equal(before["loss"], expected["loss"])
+    with (
+        other.value_network_params.to_module(loss.value_network_params),
+        other.target_value_network_params.to_module(loss.target_value_network_params),
+    ):
+        assert_equal(losses_of(loss, batch), expected)
+    assert_equal(losses_of(loss, batch), before)
 
 
 @every_network

@@ -101,10 +101,23 @@ def test_soft_update_resumes_from_torchrls_state() -> None:
             torch.testing.assert_close(value, before[name] + 0.3, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("tau", [-0.1, 1.5, float("nan")])
-def test_invalid_tau(tau: float) -> None:
+def test_torchrls_names_of_the_arguments() -> None:
+    loss = make_loss(QRDQNLoss, MLPQRNetwork)
+    assert SoftUpdate(loss_module=loss, eps=0.75).tau == 0.25
+    assert HardUpdate(loss_module=loss, value_network_update_interval=3).period == 3
+    assert "value_network_params" in repr(SoftUpdate(loss, eps=0.75))
+
+
+@pytest.mark.parametrize("options", [{"tau": -0.1}, {"tau": float("nan")}, {"eps": 1.5}, {}, {"tau": 0.5, "eps": 0.5}])
+def test_invalid_tau(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="tau="):
-        SoftUpdate(make_loss(QRDQNLoss, MLPQRNetwork), tau=tau)
+        SoftUpdate(make_loss(QRDQNLoss, MLPQRNetwork), **options)
+
+
+@pytest.mark.parametrize("options", [{"period": 0}, {}, {"period": 2, "value_network_update_interval": 2}])
+def test_invalid_period(options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="period="):
+        HardUpdate(make_loss(QRDQNLoss, MLPQRNetwork), **options)
 
 
 @pytest.mark.parametrize("period", [1, 2, 5])
@@ -163,8 +176,6 @@ def test_hard_update_silences_torchrls_warning(recwarn: pytest.WarningsRecorder)
     loss = make_loss(QRDQNLoss, MLPQRNetwork, delay_value=False)
     with pytest.raises(ValueError, match="delay_value=True"):
         HardUpdate(loss, period=2)
-    with pytest.raises(ValueError, match="period=0"):
-        HardUpdate(make_loss(QRDQNLoss, MLPQRNetwork), period=0)
     loss = QRDQNLoss(MLPQRNetwork(4, 3), action_space="categorical")
     HardUpdate(loss, period=2)
     recwarn.clear()

@@ -7,13 +7,16 @@ from typing import Any
 import pytest
 import torch
 from tensordict import TensorDict
+from tensordict.nn import TensorDictModule, TensorDictSequential
 from torch import Tensor, nn
 from torchrl.data import Categorical
+from torchrl.modules import GRUModule, LSTMModule, set_recurrent_mode
 
 from tm_torchrl.modules import (
     Decoder,
     FixedHead,
     FloatEncoder,
+    MidpointFractions,
     MLPFQFNetwork,
     MLPIQNetwork,
     MLPQRNetwork,
@@ -22,6 +25,8 @@ from tm_torchrl.modules import (
     QuantileNetwork,
 )
 from tm_torchrl.objectives import FQFLoss, IQNLoss, QRDQNLoss
+
+pytestmark = pytest.mark.filterwarnings("ignore:No target network updater")
 
 ESTIMATORS = ("greedy", "double", "soft", "munchausen")
 
@@ -83,6 +88,91 @@ def test_a_network_that_reads_time_sees_sequences(estimator: str) -> None:
     shuffled = sequences.clone()
     shuffled["observation"][:, 0] += 1.0  # changes the features of the second step too
     assert not torch.equal(module(shuffled)["loss"], first)
+
+
+RECURRENT = {
+    "lstm": (LSTMModule, ["recurrent_state_h", "recurrent_state_c"]),
+    "gru": (GRUModule, ["recurrent_state_h"]),
+}
+every_cell = pytest.mark.parametrize("cell", RECURRENT)
+
+
+def recurrent_loss(cell: str, estimator: str, *, loss_class: Any = QRDQNLoss, **options: Any) -> Any:
+    """A loss of a feature, a recurrent layer of TorchRL and our actor; its target network is another network."""
+    torch.manual_seed(0)
+    module, states = RECURRENT[cell]
+    outputs = [("next", key) for key in states]
+    layer = module(4, 6, in_keys=["feature", *states], out_keys=["embed", *outputs])
+    feature = TensorDictModule(nn.Linear(4, 4), in_keys=["observation"], out_keys=["feature"])
+    network = MLPIQNetwork if loss_class is IQNLoss else MLPQRNetwork
+    actor = QuantileActor(network(6, 2, hidden_sizes=(8,), head_size=8), spec=Categorical(2), in_keys=["embed"])
+    loss = loss_class(TensorDictSequential(feature, layer, actor), reduction="none", **options)
+    for value in loss.target_value_network_params.values(True, True):
+        value.data.add_(0.2 * torch.randn_like(value))
+    return loss.make_value_estimator(estimator, gamma=0.9)
+
+
+def recurrent_batch(cell: str, *shape: int) -> TensorDict:
+    """Steps with their states; the second row holds the start of an episode in its middle."""
+    steps = batch(*shape)
+    steps["is_init"] = torch.zeros(*shape, 1, dtype=torch.bool)
+    steps["next", "is_init"] = torch.zeros(*shape, 1, dtype=torch.bool)
+    steps["is_init"][1, 2] = True
+    for key in RECURRENT[cell][1]:
+        steps[key], steps["next", key] = torch.randn(2, *shape, 1, 6)
+    return steps
+
+
+@every_cell
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_recurrent_rows_do_not_mix(cell: str, estimator: str) -> None:
+    """A batch of rows, each row alone, and each episode alone from its stored state, cost the same."""
+    loss, sequences = recurrent_loss(cell, estimator), recurrent_batch(cell, 3, 5)
+    together = loss(sequences)["loss"]
+    rows = torch.cat([loss(row)["loss"] for row in sequences.split(1)])
+    torch.testing.assert_close(together, rows)
+    parts = [loss(part.unsqueeze(0))["loss"] for part in (sequences[1, :2], sequences[1, 2:])]
+    torch.testing.assert_close(together[1], torch.cat(parts, 1).squeeze(0))
+    # Rows one after the other, whose starts are marked as TorchRL's SliceSampler marks them.
+    sequences["is_init"][:, 0] = True
+    torch.testing.assert_close(loss(sequences.reshape(-1))["loss"], together.flatten())
+    together.sum().backward()
+    gradients = {name: value.grad for name, value in loss.named_parameters()}
+    assert all(bool((value != 0).any()) for value in gradients.values()), "of the feature and the cell, too"
+
+
+@every_cell
+def test_greedy_recurrent_targets_by_hand(cell: str) -> None:
+    loss, steps = recurrent_loss(cell, "greedy"), recurrent_batch(cell, 3, 5)
+    network = loss.value_network
+    with set_recurrent_mode(True):
+        target = loss.value_estimator.value_estimate(steps, loss.target_value_network_params)
+    after = steps["next"].copy()
+    after["is_init"] = steps["is_init"]
+    with loss.target_value_network_params.to_module(network), set_recurrent_mode(True), torch.no_grad():
+        values = network[2].quantile_module(network[1](network[0](after)))["quantile_values"]
+    best = values.mean(-2).argmax(-1)
+    chosen = values.gather(-1, best[..., None, None].expand(*values.shape[:-1], 1)).squeeze(-1)
+    torch.testing.assert_close(target, (steps["next", "reward"] + 0.9 * chosen).flatten(0, 1))
+
+
+def test_iqn_of_a_policy_of_parts() -> None:
+    loss = recurrent_loss("lstm", "munchausen", loss_class=IQNLoss, source=MidpointFractions())
+    sequences = recurrent_batch("lstm", 3, 5)
+    found = loss(sequences)["loss"]
+    assert found.shape == (3, 5) and sequences["td_error"].shape == (3, 5, 1)
+    torch.testing.assert_close(found, torch.cat([loss(row)["loss"] for row in sequences.split(1)]))
+    assert loss.num_fractions == 8 and not loss.is_one_hot
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_sequential_of_one_actor_is_the_actor(estimator: str) -> None:
+    found = []
+    for wrap in (lambda actor: actor, TensorDictSequential, lambda a: TensorDictSequential(TensorDictSequential(a))):
+        torch.manual_seed(0)
+        loss = IQNLoss(wrap(QuantileActor(MLPIQNetwork(4, 2), spec=Categorical(2)))).make_value_estimator(estimator)
+        found.append(loss(batch(6))["loss"])
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
 
 
 def test_the_actor_keeps_sequences_in_shape() -> None:

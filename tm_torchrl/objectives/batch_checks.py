@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from tensordict import TensorDictBase, unravel_key
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from tm_torchrl.modules.quantiles.network import Quantiles
 
 if TYPE_CHECKING:
     from tm_torchrl.objectives.quantile_loss import QuantileLoss
+
+
+def is_traced() -> bool:
+    """Whether ``torch.compile`` or a transform of ``torch.func`` is at work, where numbers cannot be looked at."""
+    return is_compiling() or torch._C._are_functorch_transforms_active()
 
 
 def check_batch(batch: TensorDictBase, loss: QuantileLoss) -> None:

@@ -61,7 +61,7 @@ class FQFLoss(QuantileLoss):
         delay_value: bool = True,
         priority: Literal["mean_difference", "loss"] = "mean_difference",
         normalizer: SelfLossNormalizer | None = None,
-        reduction: str = "mean",
+        reduction: str | None = "mean",
         use_prioritized_weights: str | bool = "auto",
         check_finite: bool = False,
     ) -> None:

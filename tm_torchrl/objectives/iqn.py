@@ -24,12 +24,13 @@ class IQNLoss(QuantileLoss):
     online network's parameters get gradients.
 
     The loss reads observations, ``action``, and of ``next`` observations, ``reward``, ``done`` and ``terminated``; if
-    present also ``steps_to_next_obs`` of n-step returns and ``priority_weight``. It writes each sample's priority into
-    the batch, ``td_error`` ``[*B, 1]``.
+    present also ``steps_to_next_obs`` of n-step returns, ``priority_weight``, and ``action_mask``, whose False actions
+    no target chooses. It writes each sample's priority into the batch, ``td_error`` ``[*B, 1]``.
 
     Args:
-        value_network: A ``QuantileActor``, a ``QuantileModule``, a ``QuantileNetwork`` that reads ``observation``, or
-            any TensorDict module that reads ``fractions`` ``[*B, N]`` and writes ``quantile_values`` ``[*B, N, A]``.
+        value_network: A ``QuantileActor`` or ``QuantileModule``, also at the end of a ``TensorDictSequential``, a
+            ``QuantileNetwork`` that reads ``observation``, or any TensorDict module that reads ``fractions``
+            ``[*B, N]`` and writes ``quantile_values`` ``[*B, N, A]``.
         action_space: ``"categorical"``, ``"one_hot"`` or a spec; ``None`` for the network's own.
         num_fractions: N; in the paper 8 is as good as 64 from the start of training.
         num_target_fractions: M.
@@ -74,7 +75,7 @@ class IQNLoss(QuantileLoss):
         delay_value: bool = True,
         priority: Literal["mean_difference", "loss"] = "mean_difference",
         normalizer: SelfLossNormalizer | None = None,
-        reduction: str = "mean",
+        reduction: str | None = "mean",
         use_prioritized_weights: str | bool = "auto",
         check_finite: bool = False,
     ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from tensordict import NestedKey, TensorDictBase
-from tensordict.nn import TensorDictModuleBase
+from tensordict.nn import TensorDictModuleBase, TensorDictSequential
 from torch import Tensor, nn
 
 from tm_torchrl.modules.actor import QuantileActor, QuantileModule
@@ -17,8 +17,9 @@ from tm_torchrl.objectives.parameter_swap import ParameterSwap
 class NetworkPass:
     """Evaluates a network on a batch of states ``[*B]``, at fractions from a source; the quantiles are flat.
 
-    A network is a ``QuantileActor``, a ``QuantileModule``, or any TensorDict module that writes ``quantile_values``
-    and, if its values depend on fractions, reads ``fractions``.
+    A network is a ``QuantileActor``, a ``QuantileModule``, a ``TensorDictSequential`` with one of them behind other
+    modules, or any TensorDict module that writes ``quantile_values`` and, if its values depend on fractions, reads
+    ``fractions``.
 
     Args:
         network: The loss's network, whose parameters are exchanged.
@@ -48,6 +49,17 @@ class NetworkPass:
         return [key for key in self.network.in_keys if key != self.fractions_key]
 
     @property
+    def is_init_key(self) -> NestedKey | None:
+        """The key that tells a recurrent network where sequences start; ``None`` for other networks."""
+        return next((key for key in self.in_keys if "is_init" in (key, key[-1])), None)
+
+    @property
+    def reads_time(self) -> bool:
+        """Whether the network reads sequences, of which a batch ``[T]`` is one."""
+        module = quantile_module(self.network)
+        return self.is_init_key is not None or (module is not None and module.reads_time)
+
+    @property
     def takes_fractions(self) -> bool:
         """Whether the network's values depend on the fractions that are given to it."""
         module = quantile_module(self.network)
@@ -65,6 +77,8 @@ class NetworkPass:
 
         The network sees the states in their shape, so that one with memory can read sequences ``[B, T]``.
         """
+        if observations.ndim == 0:
+            observations = observations.unsqueeze(0)
         fractions = None
         if self.source is not None:
             device = observations.get(self.in_keys[0]).device
@@ -76,8 +90,12 @@ class NetworkPass:
         )
 
     def _evaluate(self, observations: TensorDictBase, fractions: Tensor | None) -> Quantiles:
-        module = quantile_module(self.network)
+        before, module = split_at_quantiles(self.network)
         if module is not None:
+            if before:
+                observations = observations.select(*self.in_keys)
+                for each in before:
+                    observations = each(observations)
             return module.evaluate(observations, fractions if module.takes_fractions else None)
         inputs = observations.select(*self.in_keys)
         shape, num = inputs.batch_size, inputs.ndim
@@ -89,8 +107,21 @@ class NetworkPass:
         return Quantiles(values, fractions, values)
 
 
-def quantile_module(network: nn.Module) -> QuantileModule | None:
-    """The quantile module inside one of our own modules; ``None`` for a foreign module."""
+def split_at_quantiles(network: nn.Module) -> tuple[list[nn.Module], QuantileModule | None]:
+    """The quantile module of a network and the modules before it; no modules and ``None`` for a foreign network."""
     if isinstance(network, QuantileActor):
-        return network.quantile_module
-    return network if isinstance(network, QuantileModule) else None
+        return [], network.quantile_module
+    if isinstance(network, QuantileModule):
+        return [], network
+    before: list[nn.Module] = []
+    for part in network.module if isinstance(network, TensorDictSequential) else ():
+        parts, module = split_at_quantiles(part)
+        if module is not None:
+            return before + parts, module
+        before.append(part)
+    return [], None
+
+
+def quantile_module(network: nn.Module) -> QuantileModule | None:
+    """The quantile module inside a network; ``None`` for a foreign network."""
+    return split_at_quantiles(network)[1]

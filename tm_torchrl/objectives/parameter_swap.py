@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-from tensordict import TensorDictBase
-from torch import Tensor, nn
+from tensordict import TensorDict, TensorDictBase
+from torch import nn
 from torch.compiler import is_compiling
+
+
+class _Places(NamedTuple):
+    """Where a module keeps its parameters and buffers, and where a tensordict of parameters has their replacements."""
+
+    nodes: list[tuple[int, str]]  # parent and name of each nested tensordict; the root comes first and is left out
+    leaves: list[tuple[dict[str, Any], str, int]]  # parameters or buffers of a module, name, number of the node
+    recurrent: list[nn.RNNBase]  # PyTorch's own recurrent layers keep a second list of their weights
 
 
 class ParameterSwap:
     """Runs a module under the parameters and buffers of a tensordict.
 
     It does what ``params.to_module(module, preserve_module_state=False)`` does at a twentieth of the cost (for a small
-    network that cost is as high as the network's own), because the places of parameters are looked up once. Call
-    ``forget`` when tensors of the tensordict are replaced, as by a move to another device; changes in place are seen.
-    Copies and pickles start with an empty table.
+    network that cost is as high as the network's own), because the places of parameters are looked up once. The tensors
+    are read from the tensordict at each use.
 
     Args:
         module: The module whose parameters are exchanged.
 
     Examples:
         >>> import torch
-        >>> from tensordict import TensorDict
         >>> layer = nn.Linear(2, 1)
         >>> zeros = TensorDict.from_module(layer).data.clone().zero_()
         >>> with ParameterSwap(layer).using(zeros):
@@ -34,45 +40,52 @@ class ParameterSwap:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.forget()
-
-    def forget(self) -> None:
-        """Look up all places again at the next use."""
-        self._places: dict[int, tuple[TensorDictBase, list[tuple[dict[str, Any], str, Tensor]]]] = {}
+        self._places: _Places | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"module": self.module}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.module = state["module"]
-        self.forget()
+        return {"module": self.module, "_places": None}  # a copy has its own places
 
     @contextlib.contextmanager
     def using(self, params: TensorDictBase) -> Iterator[None]:
         """A context in which the module has these parameters."""
-        if is_compiling():
+        root = None if is_compiling() else getattr(params, "_param_td", params)
+        if type(root) is not TensorDict:
             with params.to_module(self.module, preserve_module_state=False):
                 yield
             return
-        _, places = self._places.get(id(params)) or self._look_up(params)
-        before = [registry[name] for registry, name, _ in places]
-        for registry, name, tensor in places:
-            registry[name] = tensor
+        nodes, leaves, recurrent = self._places or self._look_up(root)
+        tensors = [root._tensordict]
+        for parent, name in nodes:
+            tensors.append(tensors[parent][name]._tensordict)
+        before = []
+        for registry, name, node in leaves:
+            before.append(registry[name])
+            registry[name] = tensors[node][name]
+        if recurrent:
+            _renew_flat_weights(recurrent)
         try:
             yield
         finally:
-            for (registry, name, _), tensor in zip(places, before, strict=True):
+            for (registry, name, _), tensor in zip(leaves, before, strict=True):
                 registry[name] = tensor
+            if recurrent:
+                _renew_flat_weights(recurrent)
 
-    def _look_up(self, params: TensorDictBase) -> tuple[TensorDictBase, list[tuple[dict[str, Any], str, Tensor]]]:
-        places = []
-        for key, tensor in params.items(True, True):
-            *path, name = (key,) if isinstance(key, str) else key
-            module = self.module.get_submodule(".".join(path))
-            registry: dict[str, Any] = module._parameters if name in module._parameters else module._buffers
-            places.append((registry, name, tensor))
-        # The tensordict is kept too, since Python could reuse its id. Tensordicts made for a single call are not kept.
-        found = (params, places)
-        if isinstance(params, nn.Module):
-            self._places[id(params)] = found
-        return found
+    def _look_up(self, root: TensorDict) -> _Places:
+        places = _Places([], [], [layer for layer in self.module.modules() if isinstance(layer, nn.RNNBase)])
+        found: list[tuple[TensorDictBase, nn.Module]] = [(root, self.module)]
+        for node, (params, module) in enumerate(found):  # which grows
+            for name, value in params.items():
+                if isinstance(value, TensorDictBase):
+                    places.nodes.append((node, name))
+                    found.append((value, module._modules[name]))
+                else:
+                    registry: dict[str, Any] = module._parameters if name in module._parameters else module._buffers
+                    places.leaves.append((registry, name, node))
+        self._places = places
+        return places
+
+
+def _renew_flat_weights(layers: list[nn.RNNBase]) -> None:
+    for layer in layers:
+        layer._flat_weights = [getattr(layer, name) for name in layer._flat_weights_names]

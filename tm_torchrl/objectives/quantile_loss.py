@@ -5,27 +5,26 @@ Shapes: B batch, N online fractions, M target fractions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase, TensorDictParams
 from tensordict.nn import TensorDictModuleBase, dispatch
 from torch import Tensor, nn
-from torch.compiler import is_compiling
 from torchrl.data import TensorSpec
 from torchrl.data.utils import _find_action_space
 from torchrl.envs import ExplorationType
 from torchrl.objectives.common import LossModule
-from torchrl.objectives.utils import dispatch_value_estimator
+from torchrl.objectives.utils import ValueEstimators, dispatch_value_estimator
 from torchrl.objectives.value import ValueEstimatorBase
 
-from tm_torchrl.modules.actor import QuantileModule
+from tm_torchrl.modules.actor import QuantileActor, QuantileModule
 from tm_torchrl.modules.layers.arguments import require_count
 from tm_torchrl.modules.quantiles.fractions import FractionSource
 from tm_torchrl.modules.quantiles.network import QuantileNetwork, Quantiles, mean_over_fractions
 from tm_torchrl.objectives.actions import action_index, values_of
-from tm_torchrl.objectives.batch_checks import check_batch, check_quantiles, first_non_finite
+from tm_torchrl.objectives.batch_checks import check_batch, check_quantiles, first_non_finite, is_traced
 from tm_torchrl.objectives.functional import quantile_huber_loss
 from tm_torchrl.objectives.network_pass import NetworkPass, quantile_module
 from tm_torchrl.objectives.self_loss import SelfLossNormalizer
@@ -61,11 +60,12 @@ class QuantileLoss(LossModule):
         steps_to_next_obs: NestedKey = "steps_to_next_obs"
         quantile_values: NestedKey = "quantile_values"
         fractions: NestedKey = "fractions"
+        action_mask: NestedKey = "action_mask"
 
     tensor_keys: _AcceptedKeys
     default_keys = _AcceptedKeys
     default_value_estimator = QuantileEstimators.GREEDY
-    supported_value_estimators = tuple(QuantileEstimators)
+    supported_value_estimators = (*QuantileEstimators, ValueEstimators.TD0)
     out_keys = ["loss"]  # noqa: RUF012 - as TorchRL declares it
     # The noise of layers is part of the loss; TorchRL's default would switch it off.
     deterministic_sampling_mode = ExplorationType.RANDOM
@@ -84,7 +84,7 @@ class QuantileLoss(LossModule):
         delay_value: bool = True,
         priority: Literal["mean_difference", "loss"] = "mean_difference",
         normalizer: SelfLossNormalizer | None = None,
-        reduction: str = "mean",
+        reduction: str | None = "mean",
         use_prioritized_weights: str | bool = "auto",
         check_finite: bool = False,
     ) -> None:
@@ -95,7 +95,7 @@ class QuantileLoss(LossModule):
             raise ValueError(f"kappa={kappa}: must not be negative; 0 is the pinball loss")
         if priority not in ("mean_difference", "loss"):
             raise ValueError(f"priority={priority!r}: must be 'mean_difference' or 'loss'")
-        if reduction not in ("mean", "sum", "none"):
+        if reduction not in ("mean", "sum", "none", None):
             raise ValueError(f"reduction={reduction!r}: must be 'mean', 'sum' or 'none'")
         if isinstance(value_network, QuantileNetwork):
             value_network = QuantileModule(value_network)
@@ -110,11 +110,14 @@ class QuantileLoss(LossModule):
         self.delay_value = delay_value
         self.priority = priority
         self.normalizer = normalizer
-        self.reduction = reduction
+        self.reduction = "mean" if reduction is None else reduction  # None is TorchRL's default
         self.use_prioritized_weights = use_prioritized_weights
         self.check_finite = check_finite
         self._is_checked = False
         self.convert_to_functional(value_network, "value_network", create_target_params=delay_value)
+        mask_key = getattr(quantile_actor(value_network), "action_mask_key", None)
+        if mask_key is not None:
+            self.tensor_keys.action_mask = mask_key
         keys = self.tensor_keys
         self.evaluate = NetworkPass(
             value_network, source=source, quantile_values_key=keys.quantile_values, fractions_key=keys.fractions
@@ -132,10 +135,16 @@ class QuantileLoss(LossModule):
         return [{"params": list(self.parameters()), "lr_scale": 1.0}]
 
     def make_value_estimator(
-        self, value_type: QuantileEstimators | str | ValueEstimatorBase | type | None = None, **hyperparams: Any
+        self,
+        value_type: QuantileEstimators | ValueEstimators | str | ValueEstimatorBase | type | None = None,
+        **hyperparams: Any,
     ) -> QuantileLoss:
-        """Choose the target: ``"greedy"``, ``"double"``, ``"soft"`` or ``"munchausen"``, with its arguments."""
-        value_type = self.default_value_estimator if value_type is None else value_type
+        """Choose the target: ``"greedy"``, ``"double"``, ``"soft"`` or ``"munchausen"``, with its arguments.
+
+        ``ValueEstimators.TD0``, TorchRL's name for one-step targets, is ``"greedy"``.
+        """
+        if value_type in (None, "td0", "TD0", ValueEstimators.TD0):
+            value_type = self.default_value_estimator
         if isinstance(value_type, ValueEstimatorBase):
             self._value_estimator, self.value_type = value_type, type(value_type)
         else:
@@ -154,7 +163,10 @@ class QuantileLoss(LossModule):
 
     @dispatch  # type: ignore[untyped-decorator]
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """The loss of a batch ``[B]`` or ``[B, T]``; also writes the priority of each sample into it."""
+        """The loss of a batch ``[B]`` or ``[B, T]``; also writes the priority of each sample into it.
+
+        A recurrent network reads a row of ``[B, T]`` as one sequence, and ``[T]`` too.
+        """
         batch = tensordict if tensordict.ndim == 1 else tensordict.reshape(-1)  # networks see it unflattened
         self._check(batch)
         self.evaluate.draw_noise(self.value_network_params, self.target_value_network_params)
@@ -175,7 +187,7 @@ class QuantileLoss(LossModule):
         return output
 
     def _values_of_action(self, batch: TensorDictBase, online: Quantiles) -> Tensor:
-        if not is_compiling() and not self._is_checked:
+        if not is_traced() and not self._is_checked:
             check_quantiles(online, self)
             self._is_checked = True
         action = batch.get(self.tensor_keys.action)
@@ -209,25 +221,16 @@ class QuantileLoss(LossModule):
         priority_B = priority_B.detach().nan_to_num(nan=0.0, posinf=0.0)
         tensordict.set(self.tensor_keys.priority, priority_B.reshape(*tensordict.batch_size, 1), inplace=True)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> QuantileLoss:
-        self.evaluate.swap.forget()  # moving to another device replaces tensors
-        return super()._apply(fn)
-
-    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
-        """Load parameters and buffers, as any module does."""
-        self.evaluate.swap.forget()
-        return super().load_state_dict(*arguments, **options)
-
     def _check(self, batch: TensorDictBase) -> None:
-        if not is_compiling() and (self.check_finite or not self._is_checked):
+        if not is_traced() and (self.check_finite or not self._is_checked):
             check_batch(batch, self)
 
     def _forward_value_estimator_keys(self, **kwargs: NestedKey) -> None:
         keys = self.tensor_keys
-        names = ("advantage", "value_target", "reward", "done", "terminated", "steps_to_next_obs", "action")
         if self._value_estimator is not None:
             accepted = type(self._value_estimator)._AcceptedKeys.__dataclass_fields__
-            self._value_estimator.set_keys(**{name: getattr(keys, name) for name in names if name in accepted})
+            own = {name: key for name, key in asdict(keys).items() if name in accepted}
+            self._value_estimator.set_keys(**own)
         self.evaluate.quantile_values_key, self.evaluate.fractions_key = keys.quantile_values, keys.fractions
         self._is_checked = False
 
@@ -238,7 +241,13 @@ def quantile_network(network: TensorDictModuleBase | QuantileNetwork) -> Quantil
     return network if isinstance(network, QuantileNetwork) else module.network if module is not None else None
 
 
+def quantile_actor(network: nn.Module) -> QuantileActor | None:
+    """The actor in a network."""
+    return next((module for module in network.modules() if isinstance(module, QuantileActor)), None)
+
+
 def _is_one_hot(action_space: str | TensorSpec | None, network: nn.Module) -> bool:
+    network = quantile_actor(network) or network
     if action_space is None:
         action_space = getattr(network, "action_space", None) or getattr(network, "spec", None)
     if action_space is None:

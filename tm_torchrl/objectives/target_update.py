@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torchrl.objectives.common import LossModule
+from torchrl.objectives.utils import TargetNetUpdater
 
 
 class Pair(NamedTuple):
@@ -16,7 +18,7 @@ class Pair(NamedTuple):
     sources: list[Tensor]
 
 
-class TargetUpdate:
+class TargetUpdate(TargetNetUpdater):
     """Pairs the parameters and buffers of a loss's target network with those of its online network.
 
     The target network is made equal to the online network at construction. Tensors are looked up at every step, so the
@@ -24,34 +26,37 @@ class TargetUpdate:
     network's update, and never update buffers (such as the statistics of a normalisation).
 
     Args:
-        loss: A loss with a target network.
+        loss_module: A loss with a target network.
     """
 
-    def __init__(self, loss: LossModule) -> None:
-        self.loss = loss
-        names = [name.removeprefix("target_") for name in dict(loss.named_children()) if name.startswith("target_")]
-        self._names = [name for name in names if name.endswith("_params")]
-        if not self._names:
-            raise ValueError(f"{type(loss).__name__} has no target network; construct it with delay_value=True")
-        for name in self._names:
-            loss._has_update_associated[name.removesuffix("_params")] = True
-        self.copy()
+    def __init__(self, loss_module: LossModule) -> None:
+        # Not TorchRL's constructor, which keeps tensors.
+        self.loss_module = loss_module
+        children = [name for name, _ in loss_module.named_children()]
+        self._target_names = [name for name in children if name.startswith("target_") and name.endswith("_params")]
+        self._source_names = [name.removeprefix("target_") for name in self._target_names]
+        if not self._target_names:
+            raise ValueError(f"{type(loss_module).__name__} has no target network; construct it with delay_value=True")
+        for name in self._source_names:
+            loss_module._has_update_associated[name.removesuffix("_params")] = True
+        self.init_()
+        self.initialized = True
 
     def _side_by_side(self) -> tuple[Pair, Pair]:
         """The parameters and the buffers, without the noise of noisy layers, which each network draws for itself."""
         parameters, buffers = Pair([], []), Pair([], [])
-        for name in self._names:
-            source, target = getattr(self.loss, name), getattr(self.loss, f"target_{name}")
-            of_target = dict(target.named_buffers(remove_duplicate=False))  # the target's parameters are buffers, too
+        for of_source, of_target in zip(self._source_names, self._target_names, strict=True):
+            source, target = getattr(self.loss_module, of_source), getattr(self.loss_module, of_target)
+            targets = dict(target.named_buffers(remove_duplicate=False))  # the target's parameters are buffers, too
             for pair, own in ((parameters, source.named_parameters), (buffers, source.named_buffers)):
                 for key, value in own(remove_duplicate=False):
                     if not key.endswith("_epsilon"):
-                        pair.targets.append(of_target[key])
+                        pair.targets.append(targets[key])
                         pair.sources.append(value)
         return parameters, buffers
 
     @torch.no_grad()
-    def copy(self) -> None:
+    def init_(self) -> None:
         """Make the target network equal to the online network."""
         for pair in self._side_by_side():
             _copy(pair)
@@ -60,8 +65,8 @@ class TargetUpdate:
         """State that is not part of the loss."""
         return {}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a saved state."""
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue from a saved state, also of TorchRL's updater."""
 
 
 def _copy(pair: Pair) -> None:
@@ -73,7 +78,8 @@ class SoftUpdate(TargetUpdate):
     """Moves the target network a share ``tau`` of the way to the online network at every ``step()``; copies buffers.
 
     Args:
-        loss: A loss with a target network.
+        loss_module: A loss with a target network.
+        eps: 1 - ``tau``, TorchRL's other name for it.
         tau: The share of the way; 1 copies.
 
     Examples:
@@ -84,11 +90,14 @@ class SoftUpdate(TargetUpdate):
         >>> updater.step()
     """
 
-    def __init__(self, loss: LossModule, *, tau: float) -> None:
-        if not 0 <= tau <= 1:
-            raise ValueError(f"tau={tau}: must be between 0 and 1")
-        super().__init__(loss)
-        self.tau = tau
+    def __init__(self, loss_module: LossModule, *, eps: float | None = None, tau: float | None = None) -> None:
+        if (eps is None) == (tau is None):
+            raise ValueError(f"eps={eps}, tau={tau}: give one of them")
+        share = tau if tau is not None else 1 - eps  # type: ignore[operator]
+        if not 0 <= share <= 1:
+            raise ValueError(f"eps={eps}, tau={tau}: must be between 0 and 1")
+        super().__init__(loss_module)
+        self.tau = share
 
     @torch.no_grad()
     def step(self) -> None:
@@ -104,7 +113,8 @@ class HardUpdate(TargetUpdate):
     TorchRL 0.14's class of this name copies at every (N + 1)-th step.
 
     Args:
-        loss: A loss with a target network.
+        loss_module: A loss with a target network.
+        value_network_update_interval: TorchRL's name for ``period``.
         period: The number of steps from one copy to the next.
 
     Examples:
@@ -115,11 +125,22 @@ class HardUpdate(TargetUpdate):
         [False, True, False, True]
     """
 
-    def __init__(self, loss: LossModule, *, period: int) -> None:
-        if period < 1:
-            raise ValueError(f"period={period}: must be at least 1")
-        super().__init__(loss)
-        self.period = period
+    def __init__(
+        self,
+        loss_module: LossModule,
+        *,
+        value_network_update_interval: int | None = None,
+        period: int | None = None,
+    ) -> None:
+        if (value_network_update_interval is None) == (period is None):
+            raise ValueError(
+                f"value_network_update_interval={value_network_update_interval}, period={period}: give one of them"
+            )
+        interval = period if period is not None else value_network_update_interval
+        if interval < 1:  # type: ignore[operator]
+            raise ValueError(f"period={interval}: must be at least 1")
+        super().__init__(loss_module)
+        self.period = interval
         self.counter = 0
 
     def step(self) -> bool:
@@ -128,13 +149,13 @@ class HardUpdate(TargetUpdate):
         if self.counter < self.period:
             return False
         self.counter = 0
-        self.copy()
+        self.init_()
         return True
 
     def state_dict(self) -> dict[str, Any]:
         """The number of steps since the last copy."""
         return {"counter": self.counter}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from a saved state."""
         self.counter = int(state_dict["counter"])

@@ -3,7 +3,8 @@
 Each is a TorchRL value estimator, chosen with ``loss.make_value_estimator("munchausen", gamma=0.99)``. All bootstrap
 from the target network unless the next state is ``terminated``; a ``truncated`` episode bootstraps. With n-step
 returns the reward is the sum over ``steps_to_next_obs`` steps (1 where the entry is absent), and the bootstrap is
-discounted by gamma to the power of their number.
+discounted by gamma to the power of their number. Actions that are False in the next state's ``action_mask``, if there
+is one, are never chosen.
 
 Shapes: B batch, M target fractions, S slots of an action block, A actions; ``...`` is nothing, or the slots.
 """
@@ -25,6 +26,8 @@ from tm_torchrl.objectives.actions import action_index, values_of
 from tm_torchrl.objectives.functional import log_policy, munchausen_bonus, soft_value
 from tm_torchrl.objectives.network_pass import NetworkPass
 
+LOG_OF_ZERO = -1e3  # the exponential is 0, but 0 times it is not NaN
+
 
 class QuantileEstimators(Enum):
     """The names under which the estimators are registered with TorchRL."""
@@ -42,12 +45,20 @@ class Given(NamedTuple):
     target_params: TensorDictBase
     params: TensorDictBase | None = None  # of the online network
     online: Quantiles | None = None  # of the online network, for the states
+    is_init_key: NestedKey | None = None  # of a recurrent network
 
     @property
     def next_states(self) -> TensorDictBase:
-        """The observations of the next states, among other entries."""
+        """The observations of the next states, among other entries.
+
+        Where a sequence of states starts, so does that of the next states. TorchRL's ``InitTracker`` and
+        ``SliceSampler`` mark the first only.
+        """
         found: TensorDictBase = self.batch.get("next")
-        return found
+        if self.is_init_key is None:
+            return found
+        is_init, is_next_init = self.batch.get(self.is_init_key), found.get(self.is_init_key, None)
+        return found.copy().set(self.is_init_key, is_init if is_next_init is None else is_init | is_next_init)
 
 
 class QuantileEstimator(ValueEstimatorBase):
@@ -72,6 +83,7 @@ class QuantileEstimator(ValueEstimatorBase):
         steps_to_next_obs: NestedKey = "steps_to_next_obs"
         sample_log_prob: NestedKey = "sample_log_prob"
         action: NestedKey = "action"
+        action_mask: NestedKey = "action_mask"
 
     default_keys = _AcceptedKeys
     gamma: Tensor
@@ -85,7 +97,7 @@ class QuantileEstimator(ValueEstimatorBase):
         is_one_hot: bool = False,
         device: torch.device | None = None,
     ) -> None:
-        super().__init__(value_network=evaluate.network, device=device)
+        super().__init__(value_network=None, device=device)  # it is in evaluate
         if not 0 <= gamma <= 1:
             raise ValueError(f"gamma={gamma}: must be in [0, 1]")
         self.evaluate = evaluate
@@ -153,7 +165,8 @@ class QuantileEstimator(ValueEstimatorBase):
         discount_B = discount * ~is_terminated_B
         bonus_B: Tensor | None = None
         if next_value is None:
-            next_value, bonus_B = self.next_value(Given(tensordict, target_params, params, online))
+            given = Given(tensordict, target_params, params, online, self.evaluate.is_init_key)
+            next_value, bonus_B = self.next_value(given)
         if bonus_B is not None:
             reward_B = reward_B + bonus_B
         return reward_B.unsqueeze(-1) + discount_B.unsqueeze(-1) * next_value
@@ -162,6 +175,23 @@ class QuantileEstimator(ValueEstimatorBase):
         """Samples ``[B, M]`` of the next state's value, and a bonus ``[B]`` for the reward or ``None``."""
         raise TypeError(f"{type(self).__name__} must define next_value(given)")
 
+    def mask(self, states: TensorDictBase, like: Tensor) -> Tensor | None:
+        """Which actions the states allow, in the shape of their values ``[B, ..., A]``; ``None`` for all.
+
+        A state that allows none, such as the last of an episode, counts as one that allows all.
+        """
+        mask = states.get(self.tensor_keys.action_mask, None)
+        if mask is None:
+            return None
+        mask = mask.reshape(like.shape)
+        return mask | ~mask.any(-1, keepdim=True)
+
+    def best_action(self, quantiles: Quantiles, states: TensorDictBase) -> Tensor:
+        """The greedy actions ``[B, ...]``."""
+        mean = quantiles.mean()
+        mask = self.mask(states, mean)
+        return (mean if mask is None else mean.masked_fill(~mask, -torch.inf)).argmax(-1)
+
 
 @register_value_estimator(QuantileEstimators.GREEDY, default_kwargs={"gamma": 0.99})
 class GreedyEstimator(QuantileEstimator):
@@ -169,8 +199,9 @@ class GreedyEstimator(QuantileEstimator):
 
     def next_value(self, given: Given) -> tuple[Tensor, None]:
         """One pass of the target network over the next states."""
-        quantiles = self.evaluate(given.target_params, given.next_states, self.num_fractions)
-        return values_of(quantiles.values, quantiles.mean().argmax(-1)), None
+        states = given.next_states
+        quantiles = self.evaluate(given.target_params, states, self.num_fractions)
+        return values_of(quantiles.values, self.best_action(quantiles, states)), None
 
 
 @register_value_estimator(QuantileEstimators.DOUBLE, default_kwargs={"gamma": 0.99})
@@ -181,9 +212,9 @@ class DoubleEstimator(QuantileEstimator):
         """One pass of each network over the next states."""
         if given.params is None:
             raise ValueError("params=None: must be the online network's parameters, which choose the next action")
-        action = self.evaluate(given.params, given.next_states, self.num_fractions).mean().argmax(-1)
-        quantiles = self.evaluate(given.target_params, given.next_states, self.num_fractions)
-        return values_of(quantiles.values, action), None
+        states = given.next_states
+        action = self.best_action(self.evaluate(given.params, states, self.num_fractions), states)
+        return values_of(self.evaluate(given.target_params, states, self.num_fractions).values, action), None
 
 
 @register_value_estimator(QuantileEstimators.SOFT, default_kwargs={"gamma": 0.99, "temperature": 0.03})
@@ -220,12 +251,22 @@ class SoftEstimator(QuantileEstimator):
 
     def next_value(self, given: Given) -> tuple[Tensor, Tensor | None]:
         """One pass of the target network over the next states."""
-        return self.soft_value(self.evaluate(given.target_params, given.next_states, self.num_fractions)), None
+        states = given.next_states
+        return self.soft_value(self.evaluate(given.target_params, states, self.num_fractions), states), None
 
-    def soft_value(self, quantiles: Quantiles) -> Tensor:
+    def soft_value(self, quantiles: Quantiles, states: TensorDictBase) -> Tensor:
         """Soft values ``[B, M]`` of states."""
-        value = soft_value(quantiles.values, log_policy(quantiles.mean(), self.temperature), self.temperature)
+        value = soft_value(quantiles.values, self.log_policy(quantiles, states), self.temperature)
         return value if value.ndim == 2 else value.sum(-1)
+
+    def log_policy(self, quantiles: Quantiles, states: TensorDictBase) -> Tensor:
+        """Logarithm ``[B, ..., A]`` of the softmax policy."""
+        mean = quantiles.mean()
+        mask = self.mask(states, mean)
+        if mask is None:
+            return log_policy(mean, self.temperature)
+        allowed = log_policy(mean.masked_fill(~mask, -torch.inf), self.temperature)
+        return allowed.masked_fill(~mask, LOG_OF_ZERO)
 
 
 @register_value_estimator(
@@ -291,24 +332,27 @@ class MunchausenEstimator(SoftEstimator):
 
     def next_value(self, given: Given) -> tuple[Tensor, Tensor]:
         """One pass of the target network over states and next states; over next states alone with the online policy."""
+        states, after_states = given.batch, given.next_states
         if self.policy_from == "online":
             if given.online is None:
                 raise ValueError("online=None: policy_from='online' needs the online network's quantiles of the states")
-            after = self.evaluate(given.target_params, given.next_states, self.num_fractions)
-            return self.soft_value(after), self.bonus(given.online, given.batch)
-        keys = self.evaluate.in_keys
-        states = torch.cat([given.batch.select(*keys), given.next_states.select(*keys)])
-        before, after = _halves(self.evaluate(given.target_params, states, self.num_fractions))
-        return self.soft_value(after), self.bonus(before, given.batch)
+            before = given.online
+            after = self.evaluate(given.target_params, after_states, self.num_fractions)
+        else:
+            keys = self.evaluate.in_keys
+            both = [states.select(*keys), after_states.select(*keys)]
+            is_one_sequence = states.ndim == 1 and self.evaluate.reads_time
+            joined = torch.stack(both) if states.ndim == 0 or is_one_sequence else torch.cat(both)
+            before, after = _halves(self.evaluate(given.target_params, joined, self.num_fractions))
+        return self.soft_value(after, after_states), self.bonus(before, states)
 
-    def bonus(self, quantiles: Quantiles, tensordict: TensorDictBase) -> Tensor:
+    def bonus(self, quantiles: Quantiles, states: TensorDictBase) -> Tensor:
         """The bonus that is added to the reward, ``[B]``."""
-        action = tensordict.get(self.tensor_keys.action)
-        if tensordict.ndim > 1:
-            action = action.flatten(0, tensordict.ndim - 1)
+        action = states.get(self.tensor_keys.action)
+        if states.ndim > 1:
+            action = action.flatten(0, states.ndim - 1)
         index = action_index(action, quantiles.values, is_one_hot=self.is_one_hot)
-        log_policy_BA = log_policy(quantiles.mean(), self.temperature)
-        chosen = log_policy_BA.gather(-1, index.unsqueeze(-1)).squeeze(-1)
+        chosen = self.log_policy(quantiles, states).gather(-1, index.unsqueeze(-1)).squeeze(-1)
         bonus = munchausen_bonus(
             chosen, alpha=self.alpha, temperature=self.temperature, clip=self.clip, clip_on=self.clip_on
         )
