@@ -10,9 +10,9 @@ from tensordict import TensorDict
 from tensordict.nn import TensorDictSequential
 from torch import Tensor, nn
 from torchrl.collectors import Collector
-from torchrl.data import Categorical, Composite, OneHot
+from torchrl.data import Categorical, Composite, MultiCategorical, OneHot
 from torchrl.envs import ExplorationType, GymEnv, set_exploration_type
-from torchrl.modules import EGreedyModule
+from torchrl.modules import EGreedyModule, QValueModule
 
 from tests.modules.quantiles.test_network import every_network, small
 from tm_torchrl.modules import (
@@ -163,8 +163,6 @@ def test_specs_of_blocks(is_one_hot: bool, batch: tuple[int, ...]) -> None:
 
 
 def test_invalid_arguments() -> None:
-    with pytest.raises(ValueError, match=r"spec of shape \(\)"):
-        QuantileActor(small(MLPIQNetwork, num_slots=2), spec=Categorical(3))
     with pytest.raises(ValueError, match="num_fractions=7"):
         QuantileActor(small(MLPQRNetwork), spec=Categorical(3), num_fractions=7)
     with pytest.raises(TypeError, match="network=Linear"):
@@ -231,3 +229,35 @@ def test_a_network_of_another_number_of_actions(num_actions: int) -> None:
     actor = QuantileActor(MLPIQNetwork(4, num_actions), spec=Categorical(3))
     with pytest.raises(ValueError, match=rf"{num_actions} actions.*num_actions=3"):
         actor(TensorDict({"observation": torch.zeros(5, 4)}, [5]))
+
+
+@every_network
+@pytest.mark.parametrize("num_slots", [None, 2])
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_masked_actions_are_never_greedy(
+    network_class: type[QuantileNetwork], num_slots: int | None, one_hot: bool
+) -> None:
+    network, slots = small(network_class, num_slots=num_slots), () if num_slots is None else (num_slots,)
+    spec = OneHot(3, shape=(*slots, 3)) if one_hot else Categorical(3, shape=slots)
+    free = QuantileActor(network, spec=spec)(states(4, 5))
+    mask = torch.nn.functional.one_hot(free["action_value"].argmax(-1), 3) == 0  # all but the greedy one
+    actor = QuantileActor(network, spec=spec, action_mask_key=("agent", "mask"))
+    found = actor(states(4, 5).set(("agent", "mask"), mask))
+    control = QValueModule("one_hot" if one_hot else "categorical", action_mask_key="mask")
+    expected = control(TensorDict({"action_value": free["action_value"], "mask": mask}, [4, 5]))
+    for key in actor.out_keys:
+        assert torch.equal(found[key], expected[key])
+    assert mask.gather(-1, found["action_value"].argmax(-1, keepdim=True)).all()
+    assert actor.in_keys == ["observation", ("agent", "mask")]
+    with pytest.raises(ValueError, match=r"mask.* shape"):
+        actor(states(4, 5).set(("agent", "mask"), mask[..., :1]))
+    with pytest.raises(KeyError, match="mask"):
+        actor(states(4, 5))
+
+
+@pytest.mark.parametrize("batch", [(), (7,)])
+def test_several_actions_of_one_kind_are_a_block(batch: tuple[int, ...]) -> None:
+    spec = MultiCategorical([3, 3], shape=(*batch, 2))
+    actor = QuantileActor(small(MLPQRNetwork, num_slots=2), spec=spec)
+    assert actor(states(7))["action"].shape == (7, 2)
+    assert actor.spec["action"] == Categorical(3, shape=(2,))

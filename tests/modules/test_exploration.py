@@ -20,7 +20,6 @@ from tests.modules.quantiles.test_network import small
 from tm_torchrl.modules import (
     Boltzmann,
     EpsilonGreedy,
-    MLPIQNetwork,
     MLPQRNetwork,
     NoisyExploration,
     NoisyLinear,
@@ -159,17 +158,6 @@ def test_keys(make: Callable[..., TensorDictModuleBase]) -> None:
     assert torch.equal(found["greedy"], expected["is_greedy"])
 
 
-def test_invalid_arguments() -> None:
-    with pytest.raises(ValueError, match=r"temperature=0\.0"):
-        Boltzmann(0.0)
-    with pytest.raises(ValueError, match=r"scale=0\.0"):
-        PerturbedValues(0.1, scale=0.0)
-    with pytest.raises(ValueError, match="actor: it has no noisy layers"):
-        NoisyExploration(QuantileActor(small(MLPIQNetwork), spec=Categorical(3)))
-    with pytest.raises(ValueError, match="every=0"):
-        NoisyExploration(noisy_actor(), every=0)
-
-
 @pytest.mark.parametrize("every", [1, 3])
 def test_noise_is_drawn_at_every_nth_call(every: int) -> None:
     policy = NoisyExploration(noisy_actor(), every=every)
@@ -239,12 +227,6 @@ def test_held_actions_fill_blocks_and_one_hot_actions() -> None:
         EpsilonGreedy(1.0, mean_steps=2.0)(td)
         assert (td["action"].argmax(-1) == td["held_action"]).all()
         assert td["action"].sum(-1).eq(1).all()
-
-
-@pytest.mark.parametrize("mean_steps", [0.0, 0.5, -1.0, float("inf"), float("nan")])
-def test_invalid_mean_steps(mean_steps: float) -> None:
-    with pytest.raises(ValueError, match="mean_steps"):
-        EpsilonGreedy(0.1, mean_steps=mean_steps)
 
 
 def noisy_actor(**options: Any) -> QuantileActor:

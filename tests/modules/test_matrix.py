@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from typing import Any
 
@@ -162,26 +161,3 @@ def test_export(family: str, image: str, pooling: str, norm: str | None, head: s
     program = torch.export.export(policy, states, dynamic_shapes=(tuple({0: rows} for _ in states),)).module()
     others = tuple(make_batch(keys, size=5, edge=edge)[key] for key in keys)
     assert torch.equal(program(*others), policy(*others))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"image": PixelEncoder}, "image_shape=None"),
-        ({"image_shape": (1, 64, 64)}, "image_shape=(1, 64, 64)"),
-        ({"image": PixelEncoder, "image_shape": (64, 64)}, "image_shape=(64, 64)"),
-        ({"image": ImpalaEncoder, "image_shape": (1, 64, 32)}, "image_size=(64, 32)"),
-        ({"num_inputs": None}, "num_inputs=None, image=None"),
-        ({"activation": "rellu"}, "activation='rellu': unknown; did you mean relu?"),
-        ({"activation": "crelu", "hidden_sizes": (7,)}, "activation=CReLU"),
-        ({"linear": "nosy"}, "linear='nosy': unknown; did you mean noisy?"),
-        ({"plain_value_output": True}, "plain_value_output=True"),
-        ({"plain_value_output": True, "dueling": False, "linear": "noisy"}, "plain_value_output=True"),
-        ({"trunk": partial(ResidualTrunk, num_blocks=0)}, "num_blocks=0"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-@pytest.mark.parametrize("family", FAMILIES)
-def test_invalid_combinations(family: str, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(message)):
-        small(family, **options)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase, dispatch
 from torch import Tensor
-from torchrl.data import Composite, TensorSpec
-from torchrl.data.utils import _find_action_space
+from torchrl.data import Binary, Categorical, Composite, MultiCategorical, MultiOneHot, OneHot, TensorSpec
 from torchrl.envs import ExplorationType
 from torchrl.envs.utils import exploration_type
 from torchrl.modules import QValueModule
@@ -68,32 +69,51 @@ class QuantileModule(TensorDictModuleBase):
         """Whether ``fractions`` are read."""
         return self.network.takes_fractions
 
+    def observations(self, tensordict: TensorDictBase) -> tuple[torch.Size, Sequence[Tensor]]:
+        """The shape B of the states of a tensordict, and their observations ``[prod(B), ...]``.
+
+        B is read from the observations, whose encoder knows their dimensions: the tensordict's own batch size may be
+        shorter. Only a network that reads time sees the observations in their shape.
+        """
+        found = []
+        for key in self.in_keys:
+            observation = tensordict.get(key)
+            if observation is None:
+                present = ", ".join(sorted(map(str, tensordict.keys(True, True))))
+                raise KeyError(f"no {key!r} in the tensordict; it has {present}")
+            found.append(observation)
+        shape, flat = self.network.flattened(found, batch_size=tensordict.batch_size)
+        return shape, found if self.reads_time else flat
+
     def evaluate(self, tensordict: TensorDictBase, fractions: Tensor | None = None) -> Quantiles:
         """The quantiles of all states of a tensordict ``[*B]``, flattened: ``values`` are ``[prod(B), N, A]``.
 
-        Only a network that reads time sees the states in their shape; the tensordict is not changed.
+        The tensordict is not changed.
 
         Args:
             tensordict: Observations.
             fractions: ``[prod(B), N]``; ``None`` for those of the network.
         """
-        if tensordict.ndim != 1 and not self.reads_time:
-            tensordict = tensordict.select(*self.in_keys).reshape(-1)
-        return self.network.quantiles(*(tensordict.get(key) for key in self.in_keys), fractions=fractions)
+        return self.network.quantiles(*self.observations(tensordict)[1], fractions=fractions)
 
     @dispatch(auto_batch_size=False)  # type: ignore[untyped-decorator]
-    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+    def forward(
+        self, tensordict: TensorDictBase, *args: Any, tensordict_out: TensorDictBase | None = None, **kwargs: Any
+    ) -> TensorDictBase:
         """Write the quantiles of a tensordict of any batch size."""
+        _refuse([*(type(each).__name__ for each in args), *kwargs])
+        shape, observations = self.observations(tensordict)
         fractions = tensordict.get(self.fractions_key, None) if self.takes_fractions else None
-        if fractions is not None and tensordict.ndim != 1:
+        if fractions is not None and len(shape) != 1:
             fractions = fractions.reshape(-1, fractions.shape[-1])
-        quantiles = self.evaluate(selected(tensordict, self.in_keys), fractions)
+        quantiles = self.network.quantiles(*observations, fractions=fractions)
         found = (quantiles.values, quantiles.fractions, quantiles.edges)
+        written = tensordict if tensordict_out is None else tensordict_out
         for key, value in zip(self.out_keys, found, strict=False):
             if value is None:  # a network that proposes fractions proposes no edges when fractions are given
                 continue
-            tensordict.set(key, value.reshape((*tensordict.batch_size, *value.shape[1:])))
-        return tensordict
+            written.set(key, _unflattened(value, shape))
+        return written
 
 
 class QuantileActor(TensorDictModuleBase):
@@ -102,17 +122,21 @@ class QuantileActor(TensorDictModuleBase):
     Writes ``action``, ``action_value`` (``[*B, A]``; ``[*B, S, A]`` for action blocks) and ``chosen_action_value``, and
     carries ``spec``, so that ``EGreedyModule`` and collectors work with it as with TorchRL's ``QValueActor``. While
     exploring (``ExplorationType.RANDOM``) sampled fractions are drawn anew at every call; otherwise they are fixed
-    midpoints, so that an evaluation can be repeated.
+    midpoints, so that an evaluation can be repeated. With ``action_mask_key`` the values of masked actions are the
+    least number there is, so that they are never greedy.
 
     Args:
         network: A ``QuantileNetwork``, or a ``QuantileModule`` around it.
-        spec: The action's spec; leading batch dimensions are ignored.
+        spec: The action's spec, ``Categorical`` or ``OneHot``, for blocks also ``MultiCategorical``; leading batch
+            dimensions are ignored.
         in_keys: The keys of the observations, for a bare network.
         num_fractions: The paper's K; ``None`` for the network's own number.
         distortion: The risk distortion of the fractions; ``None`` for the mean.
         action_key: The key of the action, which is written.
         action_value_key: The key of the values of all actions, which are written.
         chosen_action_value_key: The key of the action's value, which is written.
+        action_mask_key: The key of the mask ``[*B, A]`` (``[*B, S, A]`` for blocks), which is True where an action is
+            allowed; ``None`` for no mask.
 
     Examples:
         >>> from tensordict import TensorDict
@@ -134,6 +158,7 @@ class QuantileActor(TensorDictModuleBase):
         action_key: NestedKey = "action",
         action_value_key: NestedKey = "action_value",
         chosen_action_value_key: NestedKey = "chosen_action_value",
+        action_mask_key: NestedKey | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(network, QuantileModule):
@@ -150,14 +175,16 @@ class QuantileActor(TensorDictModuleBase):
             )
         self.distortion = distortion
         self.action_value_key = action_value_key
+        self.action_mask_key = action_mask_key
         self.value_module = QValueModule(
             spec=_unbatched(spec, action_key, num_slots=network.network.num_slots),
             action_value_key=action_value_key,
+            action_mask_key=action_mask_key,
             out_keys=[action_key, action_value_key, chosen_action_value_key],
             strict_shape=False,  # because the slots of a block look like a batch dimension
         )
         self._num_actions = int(self.spec[action_key].space.n)
-        self.in_keys = network.in_keys
+        self.in_keys = network.in_keys if action_mask_key is None else [*network.in_keys, action_mask_key]
         self.out_keys = self.value_module.out_keys
 
     @property
@@ -171,64 +198,89 @@ class QuantileActor(TensorDictModuleBase):
         return self.value_module.action_space
 
     @dispatch(auto_batch_size=False)  # type: ignore[untyped-decorator]
-    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+    def forward(
+        self, tensordict: TensorDictBase, *args: Any, tensordict_out: TensorDictBase | None = None, **kwargs: Any
+    ) -> TensorDictBase:
         """Write the action and its value."""
-        value = self._action_value(selected(tensordict, self.in_keys))
+        _refuse([*(type(each).__name__ for each in args), *kwargs])
+        shape, observations = self.quantile_module.observations(tensordict)
+        value = _unflattened(self._action_value(observations, math.prod(shape)), shape)
         if value.shape[-1] != self._num_actions:
             raise ValueError(
                 f"the network has values for {value.shape[-1]} actions, spec has {self._num_actions}: give the network "
                 f"num_actions={self._num_actions}"
             )
-        tensordict.set(self.action_value_key, value.reshape((*tensordict.batch_size, *value.shape[1:])))
-        return self.value_module(tensordict)
+        mask = None if self.action_mask_key is None else tensordict.get(self.action_mask_key)
+        if mask is not None and mask.shape != value.shape:
+            raise ValueError(
+                f"{self.action_mask_key}: its shape is {tuple(mask.shape)}, that of the values {tuple(value.shape)}; "
+                "give one mask for each action"
+            )
+        acted = tensordict if tensordict_out is None else tensordict.copy()
+        acted = self.value_module(acted.set(self.action_value_key, value))
+        return acted if tensordict_out is None else tensordict_out.update(acted.select(*self.out_keys))
 
     def greedy(self, *observations: Tensor) -> Tensor:
         """The greedy actions for observations ``[B, ...]`` in the order of ``in_keys``: plain tensors, for export."""
         if self.distortion is not None:
             raise ValueError("actor: has a risk distortion, which cannot be exported; export a risk-neutral actor")
+        if self.action_mask_key is not None:
+            raise ValueError("actor: masks actions, which cannot be exported; export an actor without action_mask_key")
         network, fractions = self.quantile_module.network, None
         if network.takes_fractions and not isinstance(network.source, FractionProposal):
             fractions = midpoints(self.num_fractions, device=observations[0].device)
             fractions = fractions.reshape(1, -1).expand(observations[0].shape[0], -1)
         return network.quantiles(*observations, fractions=fractions).mean().argmax(-1)
 
-    def _action_value(self, tensordict: TensorDictBase) -> Tensor:
+    def _action_value(self, observations: Sequence[Tensor], num_states: int) -> Tensor:
         network, distortion = self.quantile_module.network, self.distortion
         if not network.takes_fractions or isinstance(network.source, FractionProposal):
-            quantiles = self.quantile_module.evaluate(tensordict)
+            quantiles = network.quantiles(*observations)
             if distortion is None:
                 return quantiles.mean()
             edges = quantiles.edges
             if edges is None:
                 edges = torch.linspace(0, 1, network.num_fractions + 1, device=quantiles.values.device).unsqueeze(0)
             return mean_over_fractions(quantiles.values, distortion.inverse(edges))
-        shape, device = torch.Size([tensordict.numel()]), tensordict.get(self.in_keys[0]).device
+        device = observations[0].device
         if network.source is not None and exploration_type() is ExplorationType.RANDOM:
-            fractions = network.source(shape, self.num_fractions, device=device)
+            fractions = network.source((num_states,), self.num_fractions, device=device)
         else:
-            fractions = midpoints(self.num_fractions, device=device).expand(*shape, -1)
+            fractions = midpoints(self.num_fractions, device=device).expand(num_states, -1)
         if distortion is not None:
             fractions = (
-                distortion(fractions[:1]).expand(*shape, -1) if fractions.stride(0) == 0 else distortion(fractions)
+                distortion(fractions[:1]).expand(num_states, -1) if fractions.stride(0) == 0 else distortion(fractions)
             )
-        return self.quantile_module.evaluate(tensordict, fractions).mean()
+        return network.quantiles(*observations, fractions=fractions).mean()
 
 
-def selected(tensordict: TensorDictBase, keys: Sequence[NestedKey]) -> TensorDictBase:
-    """The named entries; raises ``KeyError`` for a missing one."""
-    missing = [key for key in keys if key not in tensordict.keys(True)]
-    if missing:
-        present = sorted(map(str, tensordict.keys(True, True)))
-        raise KeyError(f"no {', '.join(map(repr, missing))} in the tensordict; it has {', '.join(present)}")
-    return tensordict.select(*keys)
+def _unflattened(values: Tensor, shape: torch.Size) -> Tensor:
+    """Values ``[prod(B), ...]`` as ``[*B, ...]``."""
+    if len(values) != math.prod(shape):
+        raise ValueError(
+            f"the network has values for {len(values)} states, the tensordict has the batch size {tuple(shape)}: its "
+            "encoder must say num_dims, the number of dimensions of one observation"
+        )
+    return values if len(shape) == 1 else values.reshape(*shape, *values.shape[1:])
+
+
+def _refuse(unknown: list[str]) -> None:
+    if unknown:
+        raise TypeError(f"unknown arguments {', '.join(unknown)}: must be a tensordict, or the entries of in_keys")
 
 
 def _unbatched(spec: TensorSpec, action_key: NestedKey, *, num_slots: int | None) -> TensorSpec:
     """The spec of one action, or of one block of them."""
     if isinstance(spec, Composite):
         spec = spec[action_key]
-    is_one_hot = _find_action_space(spec) != "categorical"
+    if not isinstance(spec, (Categorical, OneHot)) or isinstance(spec, (MultiOneHot, Binary)):
+        raise ValueError(
+            f"spec={type(spec).__name__}: must be Categorical or OneHot, or MultiCategorical for blocks of actions"
+        )
     has_slots = num_slots is not None
+    if isinstance(spec, MultiCategorical):
+        spec = _block_of(spec, has_slots=has_slots)
+    is_one_hot = isinstance(spec, OneHot)
     while spec.ndim > has_slots + is_one_hot:
         spec = spec[0]
     if spec.ndim < has_slots + is_one_hot:
@@ -241,3 +293,15 @@ def _unbatched(spec: TensorSpec, action_key: NestedKey, *, num_slots: int | None
             f"environment takes {spec.shape[0]}; give the network num_slots={spec.shape[0]}"
         )
     return spec
+
+
+def _block_of(spec: MultiCategorical, *, has_slots: bool) -> Categorical:
+    """Several actions as a block of actions of one kind."""
+    sizes = spec.nvec.reshape(-1, spec.shape[-1])[0].tolist()
+    if len(set(sizes)) > 1:
+        raise ValueError(f"spec=MultiCategorical({sizes}): the actions of a block must all have the same number")
+    if not has_slots:
+        raise ValueError(
+            f"spec=MultiCategorical({sizes}): the network decides single actions; give it num_slots={len(sizes)}"
+        )
+    return Categorical(sizes[0], shape=spec.shape, device=spec.device, dtype=spec.dtype)

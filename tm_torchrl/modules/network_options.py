@@ -19,13 +19,14 @@ ModuleMaker = Callable[..., nn.Module]
 
 @dataclass(frozen=True)
 class Observations:
-    """What a network sees. The fields are arguments of the networks, where they are described."""
+    """What a network sees, up to its features. The fields are arguments of the networks, where they are described."""
 
     num_inputs: int | None
     hidden_sizes: Sequence[int]
     normalize: Normalize | None
     image: ModuleMaker | None
     image_shape: Sequence[int] | None
+    trunk: ModuleMaker | None
 
     def make_image_encoder(self, style: LayerStyle) -> nn.Module | None:
         """The encoder of images; ``None`` where there are none."""
@@ -76,6 +77,15 @@ class Observations:
         )
         return floats if pixels is None else PixelFloatEncoder(pixels, floats)
 
+    def make_trunk(self, num_features: int, style: LayerStyle) -> nn.Module | None:
+        """The module between encoder and head; ``None`` for none."""
+        if self.trunk is None:
+            return None
+        made: nn.Module = maker(self.trunk, {}, argument="trunk")(
+            num_features, activation=style.activation, initialization=style.initialization
+        )
+        return made
+
 
 @dataclass(frozen=True)
 class Actions:
@@ -108,13 +118,3 @@ class Actions:
             style=style,
             mixer=self.mixer,
         )
-
-
-def make_trunk(trunk: ModuleMaker | None, num_features: int, style: LayerStyle) -> nn.Module | None:
-    """The module between encoder and head; ``None`` for none."""
-    if trunk is None:
-        return None
-    made: nn.Module = maker(trunk, {}, argument="trunk")(
-        num_features, activation=style.activation, initialization=style.initialization
-    )
-    return made

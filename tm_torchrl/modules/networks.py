@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from tm_torchrl.modules.encoders.floats import Normalize
-from tm_torchrl.modules.encoders.multi import MultiEncoder
 from tm_torchrl.modules.layers.activations import Activation, leaky_relu
 from tm_torchrl.modules.layers.initialization import orthogonal_
 from tm_torchrl.modules.layers.style import Initialization, LayerStyle, LinearLayer
-from tm_torchrl.modules.network_options import Actions, ModuleMaker, Observations, make_trunk
+from tm_torchrl.modules.network_options import Actions, ModuleMaker, Observations
 from tm_torchrl.modules.quantiles.conditioning import FiLM, Hadamard
 from tm_torchrl.modules.quantiles.decoder import Decoder, Mixer
 from tm_torchrl.modules.quantiles.embedding import CosineEmbedding
@@ -38,7 +37,6 @@ class _BuiltNetwork(QuantileNetwork):
         num_fractions: int,
         num_outputs: int | None = None,
         source: Source | None = None,
-        trunk: ModuleMaker | None = None,
     ) -> None:
         # The order in which parts are made is the order in which their weights are drawn: it must not change.
         pixels = observations.make_image_encoder(style)
@@ -53,15 +51,13 @@ class _BuiltNetwork(QuantileNetwork):
             source=source,
             num_fractions=num_fractions,
             num_slots=actions.num_slots,
-            trunk=make_trunk(trunk, num_features, style),
+            trunk=observations.make_trunk(num_features, style),
         )
 
     @torch.no_grad()
     def act(self, *observations: Tensor) -> Tensor:
         """The actions with the highest mean over fractions, for images ``[*B, C, H, W]`` and floats ``[*B, F]``."""
-        num_own = self.encoder.num_dims if isinstance(self.encoder, MultiEncoder) else [_num_dims(self.encoder)]
-        shape = observations[0].shape[: -num_own[0]]
-        flat = [each.reshape(-1, *each.shape[-own:]) for each, own in zip(observations, num_own, strict=True)]
+        shape, flat = self.flattened(observations)
         action = self.quantiles(*flat).mean().argmax(-1)
         return action.reshape((*shape, *action.shape[1:]))
 
@@ -131,13 +127,12 @@ class MLPIQNetwork(_BuiltNetwork):
     ) -> None:
         style = LayerStyle(activation, layer_norm, linear, initialization)
         super().__init__(
-            Observations(num_inputs, hidden_sizes, normalize, image, image_shape),
+            Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk),
             Actions(num_actions, head_size, num_slots, mixer, dueling, plain_value_output, value_per_slot),
             style,
             make_head=_implicit_head(conditioning, num_cosines, first_frequency, style),
             num_fractions=num_fractions,
             source=StratifiedFractions() if source is None else source,
-            trunk=trunk,
         )
 
 
@@ -178,13 +173,12 @@ class MLPFQFNetwork(_BuiltNetwork):
     ) -> None:
         style = LayerStyle(activation, layer_norm, linear, initialization)
         super().__init__(
-            Observations(num_inputs, hidden_sizes, normalize, image, image_shape),
+            Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk),
             Actions(num_actions, head_size, num_slots, mixer, dueling, plain_value_output, value_per_slot),
             style,
             make_head=_implicit_head(conditioning, num_cosines, 1, style),
             num_fractions=num_fractions,
             source=partial(FractionProposal, num_fractions=num_fractions),
-            trunk=trunk,
         )
 
 
@@ -225,13 +219,12 @@ class MLPQRNetwork(_BuiltNetwork):
         initialization: Initialization | None = orthogonal_,
     ) -> None:
         super().__init__(
-            Observations(num_inputs, hidden_sizes, normalize, image, image_shape),
+            Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk),
             Actions(num_actions, head_size, num_slots, mixer, dueling, plain_value_output, value_per_slot),
             LayerStyle(activation, layer_norm, linear, initialization),
             make_head=lambda num_features, decoder: self.head_class(decoder),
             num_fractions=num_fractions,
             num_outputs=num_fractions + self.num_extra_outputs,
-            trunk=trunk,
         )
 
 
@@ -248,11 +241,6 @@ class MLPNQNetwork(MLPQRNetwork):
 
     head_class = MonotoneHead
     num_extra_outputs = 2
-
-
-def _num_dims(encoder: nn.Module) -> int:
-    """Dimensions of one observation: 1 for floats, 3 for images."""
-    return int(getattr(encoder, "num_dims", 1))
 
 
 def _implicit_head(

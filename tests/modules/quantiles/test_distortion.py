@@ -72,9 +72,3 @@ def test_formulas() -> None:
         assert CPW(0.71)(point).item() == pytest.approx(cpw, rel=1e-12)
         assert Power(-2.0)(point).item() == pytest.approx(1 - (1 - fraction) ** (1 / 3), rel=1e-12)
         assert Power(2.0)(point).item() == pytest.approx(fraction ** (1 / 3), rel=1e-12)
-
-
-@pytest.mark.parametrize("make", [lambda: CVaR(0.0), lambda: CVaR(1.5), lambda: CPW(0.2), lambda: CPW(1.1)])
-def test_out_of_range(make: object) -> None:
-    with pytest.raises(ValueError, match="eta="):
-        make()

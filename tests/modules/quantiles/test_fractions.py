@@ -47,11 +47,6 @@ def test_stratified_draws_lie_in_their_parts_and_mirror(num: int) -> None:
     assert ((low * num).frac().mean(0) - 0.5).abs().max() < 4 * math.sqrt(1 / 12 / 1000)
 
 
-def test_stratified_fractions_come_in_pairs() -> None:
-    with pytest.raises(ValueError, match="num_fractions=7"):
-        StratifiedFractions()((3,), 7)
-
-
 @pytest.mark.parametrize("source", SOURCES)
 def test_shared_or_not(source: type[FractionSource]) -> None:
     shared, own = source(shared=True)((2, 5), 8), source()((2, 5), 8)
@@ -63,12 +58,6 @@ def test_shared_or_not(source: type[FractionSource]) -> None:
 def test_midpoints() -> None:
     assert midpoints(2).tolist() == [0.25, 0.75]
     assert torch.equal(MidpointFractions()((3,), 5), torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9]).expand(3, 5))
-
-
-@pytest.mark.parametrize("source", [*SOURCES, MidpointFractions])
-def test_no_fractions(source: type[FractionSource]) -> None:
-    with pytest.raises(ValueError, match="num_fractions=0"):
-        source()((3,), 0)
 
 
 def test_a_proposal_by_hand() -> None:
@@ -100,13 +89,6 @@ def test_embedding_by_hand(first_frequency: int) -> None:
     found = CosineEmbedding(3, first_frequency=first_frequency)(torch.tensor([[1 / 3]]))
     assert found.shape == (1, 1, 3)
     assert found[0, 0].tolist() == pytest.approx(expected, abs=1e-6)
-
-
-def test_embedding_refuses() -> None:
-    with pytest.raises(ValueError, match="num_cosines=0"):
-        CosineEmbedding(0)
-    with pytest.raises(ValueError, match="first_frequency=2"):
-        CosineEmbedding(3, first_frequency=2)
 
 
 def test_shared_fractions_are_embedded_once() -> None:

@@ -91,12 +91,6 @@ def test_every_output_of_a_monotone_head_has_a_gradient() -> None:
     assert (raw.grad != 0).all()
 
 
-def test_a_monotone_head_needs_outputs() -> None:
-    for num_outputs in (None, 2):
-        with pytest.raises(ValueError, match="num_outputs"):
-            MonotoneHead(Decoder(4, 2, num_outputs=num_outputs))
-
-
 def test_a_fixed_head_has_its_own_fractions() -> None:
     head = FixedHead(Decoder(4, 2, num_outputs=8, num_slots=3))
     assert torch.equal(head.fractions, midpoints(8))
@@ -145,9 +139,3 @@ def test_dueling_by_hand(num_outputs: int | None, num_slots: int | None) -> None
     mean = (advantage[..., 0] + advantage[..., 1] + advantage[..., 2]) / 3
     expected = value.reshape(5, -1, 1, 1) + advantage - mean.unsqueeze(-1)
     assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["num_actions", "num_slots", "num_outputs"])
-def test_counts_of_a_decoder_are_at_least_1(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name}=0"):
-        Decoder(**({"num_features": 4, "num_actions": 2} | {name: 0}))

@@ -29,7 +29,6 @@ from tm_torchrl.modules import (
     PixelFloatEncoder,
     QuantileNetwork,
     StratifiedFractions,
-    UniformFractions,
 )
 from tm_torchrl.modules.quantiles.fractions import midpoints
 
@@ -39,7 +38,8 @@ every_network = pytest.mark.parametrize("network_class", NETWORKS)
 
 def small(network_class: type[QuantileNetwork], **options: Any) -> QuantileNetwork:
     torch.manual_seed(0)
-    return network_class(4, 3, **({"hidden_sizes": (16,), "head_size": 8, "num_fractions": 6} | options))
+    sizes = {"num_inputs": 4, "num_actions": 3, "hidden_sizes": (16,), "head_size": 8, "num_fractions": 6}
+    return network_class(**(sizes | options))
 
 
 @every_network
@@ -99,14 +99,9 @@ def test_non_crossing_at_any_fractions(num_asked: int) -> None:
     assert int((values.diff(dim=-1) < 0).sum()) == 0
 
 
-def test_sources_and_heads_must_fit() -> None:
-    decoder = Decoder(16, 3, num_outputs=6)
-    implicit = ImplicitHead(CosineEmbedding(8), Hadamard(8, 16), Decoder(16, 3))
-    with pytest.raises(ValueError, match="source=None"):
-        QuantileNetwork(nn.Linear(4, 16), implicit)
-    with pytest.raises(ValueError, match="source=UniformFractions"):
-        QuantileNetwork(nn.Linear(4, 16), FixedHead(decoder), source=UniformFractions())
-    assert QuantileNetwork(nn.Linear(4, 16), FixedHead(decoder), num_fractions=99).num_fractions == 6
+def test_fixed_fractions_are_those_of_the_head() -> None:
+    head = FixedHead(Decoder(16, 3, num_outputs=6))
+    assert QuantileNetwork(nn.Linear(4, 16), head, num_fractions=99).num_fractions == 6
 
 
 @pytest.mark.parametrize("source", [StratifiedFractions(shared=True), MidpointFractions()])

@@ -17,11 +17,8 @@ from tm_torchrl.modules import (
     CReLU,
     Decoder,
     DuelingDecoder,
-    FixedHead,
     LayerStyle,
-    MLPIQNetwork,
     QuantileActor,
-    QuantileNetwork,
     SlotMixer,
     reset_noise,
 )
@@ -212,30 +209,6 @@ def test_a_mixer_of_another_size() -> None:
     network = small("qrdqn", head_size=None, num_slots=NUM_SLOTS, mixer=wide)
     assert network.head.decoder.advantage[-1].in_features == 10
     assert network(STATES).shape == (6, NUM_SLOTS, 3, 4)
-
-
-@every_family
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"mixer": "gur", "num_slots": 5}, "mixer='gur'"),
-        ({"mixer": "gru"}, "mixer='gru', num_slots=None"),
-        ({"mixer": "gru", "num_slots": 1}, "mixer='gru', num_slots=1"),
-        ({"value_per_slot": True}, "value_per_slot=True, num_slots=None"),
-        ({"value_per_slot": True, "num_slots": 5, "dueling": False}, "value_per_slot=True: without dueling"),
-    ],
-    ids=str,
-)
-def test_invalid_blocks(family: str, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        small(family, **options)
-
-
-def test_sizes_of_blocks_that_do_not_fit() -> None:
-    with pytest.raises(ValueError, match="num_slots=5"):
-        QuantileActor(MLPIQNetwork(4, 3, num_slots=4), spec=Categorical(3, shape=(7, 5)))
-    with pytest.raises(ValueError, match="num_slots=None"):
-        QuantileNetwork(nn.Linear(4, 8), FixedHead(Decoder(8, 3, num_slots=5, num_outputs=4)))
 
 
 def test_an_actor_of_blocks_values_each_slot() -> None:

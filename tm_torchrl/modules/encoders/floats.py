@@ -78,6 +78,8 @@ class FloatEncoder(nn.Module):
         torch.Size([2, 256])
     """
 
+    num_dims = 1
+
     def __init__(
         self,
         num_inputs: int,

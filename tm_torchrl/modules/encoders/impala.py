@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from tm_torchrl.modules.encoders.images import ImageEncoder
 from tm_torchrl.modules.encoders.pooling import pooling_layers
-from tm_torchrl.modules.encoders.scaling import scaled_images
 from tm_torchrl.modules.layers.activations import Activation, growth_of
 from tm_torchrl.modules.layers.arguments import require_count
 from tm_torchrl.modules.layers.initialization import orthogonal_
@@ -56,7 +56,7 @@ class ResidualBlock(nn.Module):
         return maps_BCHW + hidden_BCHW
 
 
-class ImpalaEncoder(nn.Module):
+class ImpalaEncoder(ImageEncoder):
     """The residual convolutions of IMPALA (Espeholt et al. 2018) over images; BTR uses them at width 2.
 
     Three stages of 16, 32 and 32 channels times the width, each with a convolution, a maximum over 3 x 3 with stride 2
@@ -80,8 +80,6 @@ class ImpalaEncoder(nn.Module):
         >>> ImpalaEncoder(width=2, pooling="max")(torch.zeros(2, 1, 64, 64, dtype=torch.uint8)).shape
         torch.Size([2, 2304])
     """
-
-    num_dims = 3
 
     def __init__(
         self,
@@ -117,9 +115,9 @@ class ImpalaEncoder(nn.Module):
         )
         self.layers = nn.Sequential(*layers, last, *pool)
 
-    def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        """``[B, D]`` from uint8 pixels, scaled to -1..1."""
-        hidden = scaled_images(pixels_BCHW)
+    def features(self, images_BCHW: Tensor) -> Tensor:
+        """``[B, D]`` from images in -1..1."""
+        hidden = images_BCHW
         norms = norms_of(self)  # of all convolutions at once, which is faster
         for layer in self.layers:
             hidden = layer(hidden, norms) if isinstance(layer, ResidualBlock) else run_with(layer, hidden, norms)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from tm_torchrl.modules.encoders.images import ImageEncoder
 from tm_torchrl.modules.encoders.pooling import pooling_layers
-from tm_torchrl.modules.encoders.scaling import scaled_images
 from tm_torchrl.modules.layers.activations import Activation, leaky_relu, outputs_before
 from tm_torchrl.modules.layers.arguments import require_count
 from tm_torchrl.modules.layers.initialization import orthogonal_
@@ -16,7 +16,7 @@ from tm_torchrl.modules.layers.spectral_norm import convolutions
 from tm_torchrl.modules.layers.style import Initialization, LayerStyle
 
 
-class PixelEncoder(nn.Module):
+class PixelEncoder(ImageEncoder):
     """The four convolutions of the Linesight agent over grey images.
 
     Channels 16, 32, 64, 32 with kernels 4, 4, 3, 3 and strides 2, 2, 2, 1; 64 x 64 pixels become a map of 4 x 4, or
@@ -38,8 +38,6 @@ class PixelEncoder(nn.Module):
         >>> PixelEncoder(image_size=(120, 160)).num_features
         5632
     """
-
-    num_dims = 3
 
     def __init__(
         self,
@@ -76,12 +74,12 @@ class PixelEncoder(nn.Module):
             self.num_features = height * width * inputs
         self.layers = nn.Sequential(*layers, *pool)
 
-    def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        """``[B, D]`` from uint8 pixels, scaled to -1..1."""
-        return self.layers(scaled_images(pixels_BCHW))
+    def features(self, images_BCHW: Tensor) -> Tensor:
+        """``[B, D]`` from images in -1..1."""
+        return self.layers(images_BCHW)
 
 
-class SmallPixelEncoder(nn.Module):
+class SmallPixelEncoder(ImageEncoder):
     """One convolution of 16 channels, 3 x 3, over images of a few pixels (Young and Tian 2019, MinAtar).
 
     Args:
@@ -95,8 +93,6 @@ class SmallPixelEncoder(nn.Module):
         >>> SmallPixelEncoder(image_size=10, channels=4)(torch.zeros(2, 4, 10, 10, dtype=torch.uint8)).shape
         torch.Size([2, 1024])
     """
-
-    num_dims = 3
 
     def __init__(
         self,
@@ -119,6 +115,6 @@ class SmallPixelEncoder(nn.Module):
         self.layers = nn.Sequential(convolution, active, nn.Flatten())
         self.num_features = 16 * (image_size - 2) ** 2
 
-    def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        """``[B, D]`` from uint8 pixels, scaled to -1..1."""
-        return self.layers(scaled_images(pixels_BCHW))
+    def features(self, images_BCHW: Tensor) -> Tensor:
+        """``[B, D]`` from images in -1..1."""
+        return self.layers(images_BCHW)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tm_torchrl.modules.layers.activations import Activation, leaky_relu
 from tm_torchrl.modules.layers.dense import dense
 from tm_torchrl.modules.layers.initialization import HIDDEN_GAIN, orthogonal_
-from tm_torchrl.modules.layers.style import Initialization, LayerStyle, LinearLayer
+from tm_torchrl.modules.layers.style import Initialization, LayerStyle
 
 COSINE_GAIN = math.sqrt(2) * HIDDEN_GAIN  # a cosine has variance 1/2
 
@@ -30,7 +30,6 @@ class _Conditioning(nn.Module):
         hidden_size: int | None = None,
         activation: Activation = leaky_relu,
         layer_norm: bool = False,
-        linear: LinearLayer = nn.Linear,
         initialization: Initialization | None = orthogonal_,
     ) -> None:
         super().__init__()
@@ -43,7 +42,7 @@ class _Conditioning(nn.Module):
             [num_cosines, *hidden, self.num_projections * num_features],
             output_gain=self.output_gain,
             input_gain=COSINE_GAIN,
-            style=LayerStyle(activation, layer_norm, linear, initialization),
+            style=LayerStyle(activation, layer_norm, initialization=initialization),
         )
 
 
@@ -57,7 +56,6 @@ class Hadamard(_Conditioning):
         hidden_size: The size of all its layers but the last; ``None`` for D.
         activation: The name of an activation, or a function that makes one.
         layer_norm: Whether layers are normalised before their activation.
-        linear: ``"linear"``, ``"noisy"``, or a function that makes a layer from its sizes.
         initialization: Called with each layer and its gain; ``None`` keeps torch's own initialisation.
 
     Examples:

@@ -5,8 +5,10 @@ Shapes: B batch, N fractions, D features, S slots of an action block, A actions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from tm_torchrl.modules.layers.arguments import require_count
@@ -59,7 +61,8 @@ class QuantileNetwork(nn.Module):
     the fractions next to the batch and returns what else they need.
 
     Args:
-        encoder: Turns observations into features ``[B, D]``.
+        encoder: Turns observations into features ``[B, D]``. Its ``num_dims`` is the number of dimensions of one
+            observation, or a list with that of each key.
         head: Turns features and fractions into values.
         source: Draws fractions when none are given; ``None`` for a head that has its own.
         num_fractions: N, the number of fractions drawn when none are given.
@@ -98,6 +101,8 @@ class QuantileNetwork(nn.Module):
         if of_decoder != num_slots:
             raise ValueError(f"num_slots={num_slots}: must be {of_decoder}, as in the head's decoder")
         self.encoder = encoder
+        num_dims = getattr(encoder, "num_dims", None)
+        self._num_dims: int | None = num_dims[0] if isinstance(num_dims, list) else num_dims  # of the first observation
         self.head: Any = head
         self.source = source
         self.num_fractions = num_fractions
@@ -116,6 +121,24 @@ class QuantileNetwork(nn.Module):
     def takes_fractions(self) -> bool:
         """Whether the values depend on the fractions that are given."""
         return bool(self.head.takes_fractions)
+
+    def flattened(
+        self, observations: Sequence[Tensor], *, batch_size: Sequence[int] = ()
+    ) -> tuple[torch.Size, Sequence[Tensor]]:
+        """The shape B of a batch of observations ``[*B, ...]``, and the observations ``[prod(B), ...]``.
+
+        Args:
+            observations: In the order of the encoder's arguments.
+            batch_size: B for an encoder without ``num_dims``; if empty, its observation is a vector.
+        """
+        first = observations[0]
+        num_leading = len(batch_size)
+        if self._num_dims is not None or num_leading == 0:
+            num_leading = first.ndim - (self._num_dims or 1)
+        shape = first.shape[:num_leading]
+        if num_leading == 1:
+            return shape, observations
+        return shape, [each.reshape(-1, *each.shape[num_leading:]) for each in observations]
 
     def quantiles(self, *observations: Tensor, fractions: Tensor | None = None) -> Quantiles:
         """Values at the given fractions ``[B, N]``, or at fractions from the network's source."""
