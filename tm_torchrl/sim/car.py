@@ -213,6 +213,26 @@ def drive_of(car: Car, controls: Controls, speed: float, forward_speed: float, f
 
 
 @wp.func
+def is_on_pad(car: Car) -> bool:
+    """Whether a wheel stands on a turbo or on another pad."""
+    found = bool(False)
+    for wheel in range(4):
+        found = found or is_pad(car.material[wheel], car.contact[wheel])
+    return found
+
+
+@wp.func
+def motion_of(car: Car, body: wp.mat33) -> Motion:
+    """The car's motion as its wheels take it."""
+    motion = Motion()
+    motion.position = car.position
+    motion.velocity = car.velocity
+    motion.spin = car.spin
+    motion.body = body
+    return motion
+
+
+@wp.func
 def tick(ground: Ground, plot: Plot, car: Car, controls: Controls) -> Car:
     """Advance one car by 10 ms."""
     body = rotation(car.attitude)
@@ -228,23 +248,17 @@ def tick(ground: Ground, plot: Plot, car: Car, controls: Controls) -> Car:
     car = change_gear(car, wp.abs(forward_speed))
     drive = drive_of(car, controls, speed, forward_speed, friction)
 
-    was_on_pad = bool(False)
-    for wheel in range(4):
-        was_on_pad = was_on_pad or is_pad(car.material[wheel], car.contact[wheel])
-    motion = Motion()
-    motion.position = car.position
-    motion.velocity = car.velocity
-    motion.spin = car.spin
-    motion.body = body
+    was_on_pad = is_on_pad(car)
+    motion = motion_of(car, body)
     straight = wp.vec2(1.0, 0.0)
     fl_mount = wp.vec3(t.WHEEL_SIDE_M, -t.LEG_M, t.WHEEL_FRONT_M)
-    fl = roll_wheel(ground, plot, motion, drive, fl_mount, direction, 0.0, car.sliding[0])
+    fl = roll_wheel(ground, plot, motion, drive, fl_mount, direction, car.sliding[0])
     fr_mount = wp.vec3(-t.WHEEL_SIDE_M, -t.LEG_M, t.WHEEL_FRONT_M)
-    fr = roll_wheel(ground, plot, motion, drive, fr_mount, direction, 0.0, car.sliding[1])
+    fr = roll_wheel(ground, plot, motion, drive, fr_mount, direction, car.sliding[1])
     rr_mount = wp.vec3(-t.WHEEL_SIDE_M, -t.LEG_M, t.WHEEL_REAR_M)
-    rr = roll_wheel(ground, plot, motion, drive, rr_mount, straight, 1.0, car.sliding[2])
+    rr = roll_wheel(ground, plot, motion, drive, rr_mount, straight, car.sliding[2])
     rl_mount = wp.vec3(t.WHEEL_SIDE_M, -t.LEG_M, t.WHEEL_REAR_M)
-    rl = roll_wheel(ground, plot, motion, drive, rl_mount, straight, 1.0, car.sliding[3])
+    rl = roll_wheel(ground, plot, motion, drive, rl_mount, straight, car.sliding[3])
     car.contact = wp.vec4(fl.contact, fr.contact, rr.contact, rl.contact)
     car.sliding = wp.vec4(fl.sliding, fr.sliding, rr.sliding, rl.sliding)
     car.compression = wp.vec4(fl.compression, fr.compression, rr.compression, rl.compression)

@@ -145,6 +145,27 @@ def attitude_from(left: wp.vec3, up: wp.vec3, ahead: wp.vec3) -> wp.quat:
     return wp.quat((ahead[0] + left[2]) / r, (ahead[1] + up[2]) / r, 0.25 * r, (left[1] - up[0]) / r)
 
 
+@wp.func
+def standing_car(ground: Ground, track: int, where: wp.vec3, direction: wp.vec3) -> Car:
+    """A car on its wheels at a place on the map, with its nose along ``direction``."""
+    below = sample(ground, plot_of(ground, track), where[0], where[2])
+    up = wp.vec3(-below.height_x, 1.0, -below.height_z)
+    up = up / wp.sqrt(wp.dot(up, up))
+    forward = direction - wp.dot(direction, up) * up
+    forward = forward / wp.sqrt(wp.dot(forward, forward))
+    car = Car()
+    car.position = wp.vec3(where[0], below.height, where[2]) + t.REST_HEIGHT_M * up
+    car.velocity = forward  # of 1 m/s
+    car.attitude = attitude_from(wp.cross(up, forward), up, forward)
+    car.gear = 1.0
+    car.contact = wp.vec4(1.0, 1.0, 1.0, 1.0)
+    rest = t.REST_COMPRESSION_M
+    car.compression = wp.vec4(rest, rest, rest, rest)
+    material = float(ground.material[below.cell])
+    car.material = wp.vec4(material, material, material, material)
+    return car
+
+
 @wp.kernel(enable_backward=False)
 def place_cars(
     state: wp.array2d(dtype=wp.float32),
@@ -155,7 +176,6 @@ def place_cars(
     gates: Gates,
     course: Course,
     shares: StartShares,
-    num_tracks: int,
     seeds: wp.array2d(dtype=wp.int32),  # seed and number of each car
 ):
     """Reset the masked cars; each draws from (seed, car, episode) alone."""
@@ -163,7 +183,7 @@ def place_cars(
     if not mask[b]:
         return
     episode = state[b, s.EPISODE] + 1.0
-    draws = draw_start(seeds[b, 0], seeds[b, 1], int(episode), num_tracks)
+    draws = draw_start(seeds[b, 0], seeds[b, 1], int(episode), course.num_points.shape[0])
     track = draws.track
     points = course.num_points[track]
     base = course.offset[track]
@@ -181,22 +201,8 @@ def place_cars(
 
     aside = pose.lateral + shares.jitter_m * draws.shift_aside
     where = centre + aside * left + (shares.jitter_m * draws.shift_along) * tangent
-    below = sample(ground, plot_of(ground, track), where[0], where[2])
-    up = wp.vec3(-below.height_x, 1.0, -below.height_z)
-    up = up / wp.sqrt(wp.dot(up, up))
-    forward = pose.forward - wp.dot(pose.forward, up) * up
-    forward = forward / wp.sqrt(wp.dot(forward, forward))
-
-    car = Car()
-    car.position = wp.vec3(where[0], below.height, where[2]) + t.REST_HEIGHT_M * up
-    car.velocity = (pose.speed + shares.jitter_speed * draws.push) * forward
-    car.attitude = attitude_from(wp.cross(up, forward), up, forward)
-    car.gear = 1.0
-    car.contact = wp.vec4(1.0, 1.0, 1.0, 1.0)
-    rest = t.REST_COMPRESSION_M
-    car.compression = wp.vec4(rest, rest, rest, rest)
-    material = float(ground.material[below.cell])
-    car.material = wp.vec4(material, material, material, material)
+    car = standing_car(ground, track, where, pose.forward)
+    car.velocity = (pose.speed + shares.jitter_speed * draws.push) * car.velocity
     car.grip = 1.0 + shares.grip * draws.grip
     car.engine = 1.0 + shares.engine * draws.engine
     car.inverse_mass = 1.0 / (1.0 + shares.mass * draws.mass)

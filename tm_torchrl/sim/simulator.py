@@ -59,21 +59,14 @@ class Simulator:
         self.num_cars = num_cars
         self.device = torch.device(device)
         self.image_size = image_size
+        options = {"starts": starts, "randomisation": randomisation, "image_size": image_size, "first_car": first_car}
         self._make_fresh: Callable[[], Simulator] = partial(
-            type(self),
-            self.tracks,
-            num_cars=num_cars,
-            starts=starts,
-            randomisation=randomisation,
-            image_size=image_size,
-            first_car=first_car,
-            device=device,
+            type(self), self.tracks, num_cars=num_cars, device=device, **options
         )
         wp_device = warp_device(self.device)
         self.camera = None if image_size is None else Camera(self.tracks, image_size=image_size, device=self.device)
         self._ground = build_ground(self.tracks, device=wp_device)
         self._gates = build_gates(self.tracks, device=wp_device)
-        self._course = build_course(self.tracks, device=wp_device)
         self.num_gates = tuple(len(track.gates) * track.num_laps for track in self.tracks)
 
         self._state = torch.zeros(num_cars, STATE.size, device=self.device)
@@ -87,27 +80,15 @@ class Simulator:
         self._frames = torch.zeros(num_cars, 1, size, size, dtype=torch.uint8, device=self.device)
         self._actions: dict[tuple[int, int], torch.Tensor] = {}
         self._launches: dict[tuple[int, int], wp.Launch] = {}
-        self._wp_state = as_warp(self._state)
-        self._wp_track_index = as_warp(self.track_index)
-        self._place = wp.launch(
-            place_cars,
-            dim=num_cars,
-            inputs=[
-                self._wp_state,
-                self._wp_track_index,
-                as_warp(self._start_zone),
-                as_warp(self._mask),
-                self._ground,
-                self._gates,
-                self._course,
-                start_shares(starts or Starts(), randomisation or Randomisation()),
-                len(self.tracks),
-                as_warp(self._seeds),
-            ],
-            device=wp_device,
-            record_cmd=True,
-        )
+        self._cars = [as_warp(self._state), as_warp(self.track_index)]
+        placed = [as_warp(values) for values in (self._start_zone, self._mask)]
+        shares = start_shares(starts or Starts(), randomisation or Randomisation())
+        places = [self._ground, self._gates, build_course(self.tracks, device=wp_device)]
+        self._place = self._record(place_cars, [*self._cars, *placed, *places, shares, as_warp(self._seeds)])
         self.reset()
+
+    def _record(self, kernel: wp.Kernel, inputs: list[object]) -> wp.Launch:
+        return wp.launch(kernel, dim=self.num_cars, inputs=inputs, device=warp_device(self.device), record_cmd=True)
 
     def reset(self, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Begin new episodes for the masked cars (all by default); returns each car's start zone, int32 ``[B]``."""
@@ -142,20 +123,8 @@ class Simulator:
         slots, ticks = key
         buffer = torch.zeros(self.num_cars, slots, dtype=torch.int64, device=self.device)
         self._actions[key] = buffer
-        self._launches[key] = wp.launch(
-            advance_cars,
-            dim=self.num_cars,
-            inputs=[
-                self._wp_state,
-                self._wp_track_index,
-                as_warp(buffer),
-                self._ground,
-                self._gates,
-                ticks,
-            ],
-            device=warp_device(self.device),
-            record_cmd=True,
-        )
+        inputs = [*self._cars, as_warp(buffer), self._ground, self._gates, ticks]
+        self._launches[key] = self._record(advance_cars, inputs)
         return self._launches[key]
 
     def rows(self) -> torch.Tensor:

@@ -82,7 +82,6 @@ def roll_wheel(
     drive: Drive,
     mount: wp.vec3,
     direction: wp.vec2,
-    is_rear: float,
     was_sliding: float,
 ) -> Wheel:
     """Force and torque of one wheel; ``direction`` is the wheel's (forward, left) share in the car frame."""
@@ -112,7 +111,7 @@ def roll_wheel(
     material = int(ground.material[below.cell])
     loose = material_grip(material)
     limit = drive.grip * loose * load
-    if is_rear > 0.5:
+    if mount[2] < 0.0:
         limit = limit * drive.rear_grip
     slip = t.SLIP_STIFFNESS * across / wp.max(pace, t.SLIP_MIN_SPEED)
     if was_sliding > 0.5:

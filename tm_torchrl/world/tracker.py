@@ -80,7 +80,7 @@ class Tracker:
             k.reset_tracker,
             [*cars, as_warp(self._start_zone), as_warp(self._mask), self.zones, num_previous_actions],
         )
-        self._update_arguments = (cars, [self.zones, limits_ms, num_previous_actions, self.num_gates])
+        self._update_arguments = (cars, [self.zones, limits_ms, num_previous_actions])
         self._updates: dict[int, tuple[torch.Tensor, wp.Launch]] = {}
 
     def _record(self, kernel: wp.Kernel, inputs: list[object]) -> wp.Launch:

@@ -146,6 +146,32 @@ def reset_tracker(
         rows[b, GEARBOX_COUNTER] = 1.0
 
 
+@wp.func
+def cause_of_end(
+    rows: wp.array2d(dtype=wp.float32),
+    cars: wp.array2d(dtype=wp.float32),
+    zones: ZoneTable,
+    limits: TrackerLimits,
+    track: int,
+    b: int,
+) -> float:
+    """Why the episode is over, by the row's new times; 0 while it goes on."""
+    if cars[b, CAR_FINISHED] > 0.5:
+        return FINISHED
+    if rows[b, TIME] >= limits.race_ms:
+        return TIME_LIMIT
+    if rows[b, STALLED] >= limits.no_progress_ms:
+        return NO_PROGRESS
+    if rows[b, OVERTURNED] >= limits.overturned_ms:
+        return IS_OVERTURNED
+    if rows[b, AIRBORNE] >= limits.airborne_ms:
+        return IS_AIRBORNE
+    here = zones.centre[zones.offset[track] + int(rows[b, ZONE])]
+    if square_distance(here, car_position(cars, b)) > WORLD_EDGE_M * WORLD_EDGE_M:
+        return OUT_OF_WORLD
+    return 0.0
+
+
 @wp.kernel(enable_backward=False)
 def update_tracker(
     rows: wp.array2d(dtype=wp.float32),
@@ -155,7 +181,6 @@ def update_tracker(
     zones: ZoneTable,
     limits: TrackerLimits,
     num_previous: int,
-    num_gates: int,
 ):
     """Follow every car through one step."""
     b = wp.tid()
@@ -200,23 +225,11 @@ def update_tracker(
         counter = rows[b, GEARBOX_COUNTER] + 1.0
     rows[b, GEARBOX_COUNTER] = counter
     if checkpoints > 0:
-        passed = PREVIOUS_ACTIONS + num_previous + wp.min(checkpoints, num_gates) - 1
-        rows[b, passed] = cars[b, CAR_CHECKPOINT_TIME]
+        last = rows.shape[1] - 1  # times of gates are the row's end
+        rows[b, wp.min(PREVIOUS_ACTIONS + num_previous + checkpoints - 1, last)] = cars[b, CAR_CHECKPOINT_TIME]
 
-    # whether the episode is over
-    cause = float(0.0)
-    if cars[b, CAR_FINISHED] > 0.5:
-        cause = FINISHED
+    cause = cause_of_end(rows, cars, zones, limits, track, b)
+    if cause == FINISHED:
         rows[b, TIME] = cars[b, CAR_CHECKPOINT_TIME]
         rows[b, PROGRESS] = zones.finish_distance[track]
-    elif time >= limits.race_ms:
-        cause = TIME_LIMIT
-    elif stalled >= limits.no_progress_ms:
-        cause = NO_PROGRESS
-    elif overturned >= limits.overturned_ms:
-        cause = IS_OVERTURNED
-    elif airborne >= limits.airborne_ms:
-        cause = IS_AIRBORNE
-    elif square_distance(zones.centre[zones.offset[track] + zone], position) > WORLD_EDGE_M * WORLD_EDGE_M:
-        cause = OUT_OF_WORLD
     rows[b, END_CAUSE] = cause

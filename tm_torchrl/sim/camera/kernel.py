@@ -122,6 +122,17 @@ def reach_of(eye: Eye, extent: wp.vec2, step_x: float, step_z: float) -> float:
     return reach * 0.999
 
 
+@wp.func
+def paint(out: wp.array(dtype=wp.uint8), first: int, size: int, bottom: int, top: int, shade: wp.uint8) -> int:
+    """Paint a column's rows from above ``bottom`` up to ``top``; returns the new bottom. ``first`` is its row 0."""
+    pixel = first + (bottom - 1) * size
+    while bottom > top:
+        out[pixel] = shade
+        pixel -= size
+        bottom -= 1
+    return bottom
+
+
 @wp.kernel(enable_backward=False)
 def render(
     panorama: Panorama,
@@ -146,8 +157,8 @@ def render(
     horizon = lens.horizon + lens.focal * (eye.pitch + eye.roll * across) + 0.5
     lift = lens.focal * eye.y
     drop = lens.focal * HEIGHT_STEP_M
+    first = car * size * size + column
     bottom = size
-    pixel = (car * size + size - 1) * size + column
     n = int(0)
     for level in range(lens.num_levels):
         inverse_cell = lens.inverse_cell[level]
@@ -169,20 +180,9 @@ def render(
             row = int(horizon + (lift - drop * float(seen >> wp.uint32(8))) * sample[1])
             row = wp.max(row, 0)
             if row < bottom:
-                shade = wp.uint8(seen & wp.uint32(255))
-                while bottom > row:
-                    out[pixel] = shade
-                    pixel -= size
-                    bottom -= 1
+                bottom = paint(out, first, size, bottom, row, wp.uint8(seen & wp.uint32(255)))
             n += 1
         if n < end:
             break
-    skyline = wp.clamp(int(horizon), 0, size)
-    while bottom > skyline:
-        out[pixel] = lens.haze
-        pixel -= size
-        bottom -= 1
-    while bottom > 0:
-        out[pixel] = lens.sky
-        pixel -= size
-        bottom -= 1
+    bottom = paint(out, first, size, bottom, wp.clamp(int(horizon), 0, size), lens.haze)
+    bottom = paint(out, first, size, bottom, 0, lens.sky)

@@ -62,8 +62,7 @@ def generate_track(
         if kind == "course":
             plan = plan[: int(0.88 * len(plan))]
         line, half_width, cross_slope, surface = _dress(rng, plan, features, kind == "circuit", half_width_m, hills_m)
-        start = 0 if kind == "circuit" else RUN_UP_M
-        finish = 0 if kind == "circuit" else len(line) - 1 - RUN_OUT_M
+        start, finish = (0, 0) if kind == "circuit" else (RUN_UP_M, len(line) - 1 - RUN_OUT_M)
         lap = len(line) if kind == "circuit" else finish - start
         gates = start + np.arange(1, NUM_CHECKPOINTS + 1) * lap // (NUM_CHECKPOINTS + 1)
         track = Track(
