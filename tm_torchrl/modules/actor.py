@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from tensordict import NestedKey, TensorDictBase
-from tensordict.nn import TensorDictModuleBase, dispatch
-from torch import Tensor
+from tensordict.nn import TensorDictModule, TensorDictModuleBase, dispatch
+from torch import Tensor, nn
 from torchrl.data import Binary, Categorical, Composite, MultiCategorical, MultiOneHot, OneHot, TensorSpec
 from torchrl.envs import ExplorationType
 from torchrl.envs.utils import exploration_type
@@ -21,7 +21,23 @@ from tm_torchrl.modules.quantiles.fractions import FractionProposal, midpoints
 from tm_torchrl.modules.quantiles.network import QuantileNetwork, Quantiles, mean_over_fractions
 
 
-class QuantileModule(TensorDictModuleBase):
+class _OwnNames(TensorDictModule):
+    """A ``TensorDictModule`` whose network is not called ``module``, neither here nor in saved weights.
+
+    TorchRL's losses accept the arguments of ``TensorDictModule.forward``, which ``torch.export`` needs, from nothing
+    else.
+    """
+
+    module: nn.Module
+
+    def __init__(self) -> None:
+        TensorDictModuleBase.__init__(self)
+
+    def __getattr__(self, name: str) -> Any:
+        return nn.Module.__getattr__(self, name)
+
+
+class QuantileModule(_OwnNames):
     """Reads observations and, if present, ``fractions``; writes ``quantile_values`` and ``fractions``.
 
     ``fractions`` is ``[*B, N]``, ``quantile_values`` ``[*B, N, A]``, or ``[*B, N, S, A]`` for action blocks. A network
@@ -63,6 +79,11 @@ class QuantileModule(TensorDictModuleBase):
         self.out_keys = [quantile_values_key, fractions_key]
         if isinstance(network.source, FractionProposal):
             self.out_keys.append(fraction_edges_key)
+
+    @property
+    def module(self) -> QuantileNetwork:  # type: ignore[override]
+        """The network."""
+        return self.network
 
     @property
     def takes_fractions(self) -> bool:
@@ -116,7 +137,7 @@ class QuantileModule(TensorDictModuleBase):
         return written
 
 
-class QuantileActor(TensorDictModuleBase):
+class QuantileActor(_OwnNames):
     """Acts greedily by the mean over fractions, or over a risk distortion of them.
 
     Writes ``action``, ``action_value`` (``[*B, A]``; ``[*B, S, A]`` for action blocks) and ``chosen_action_value``, and
@@ -186,6 +207,11 @@ class QuantileActor(TensorDictModuleBase):
         self._num_actions = int(self.spec[action_key].space.n)
         self.in_keys = network.in_keys if action_mask_key is None else [*network.in_keys, action_mask_key]
         self.out_keys = self.value_module.out_keys
+
+    @property
+    def module(self) -> QuantileModule:  # type: ignore[override]
+        """The quantile module."""
+        return self.quantile_module
 
     @property
     def spec(self) -> Composite:

@@ -91,7 +91,7 @@ class EpsilonGreedy(_Exploration):
     Held actions (Dabney et al. 2021, "Temporally-extended epsilon-greedy exploration") find what single random actions
     never string together, such as braking in front of a corner. What is held travels in the TensorDict, in
     ``held_action`` and ``held_steps`` (the number of steps for which it still lasts); collectors carry both to the next
-    step.
+    step. Behind an actor that masks actions use TorchRL's ``EGreedyModule(action_mask_key=...)``.
 
     Args:
         epsilon: The share of steps that are explored.
