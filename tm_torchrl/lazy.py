@@ -12,6 +12,7 @@ from typing import Any
 EXTRAS = {  # modules outside the core, and the extra of pyproject.toml that installs them
     "warp": "sim",
     "gymnasium": "sim",
+    "stable_baselines3": "sb3",
     "filelock": "train",
     "hydra": "train",
     "omegaconf": "train",

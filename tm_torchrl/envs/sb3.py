@@ -9,11 +9,10 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from tm_torchrl.envs.gym_env import METADATA, TrackManiaVectorEnv
+from tm_torchrl.lazy import extras_named
 
-try:
+with extras_named():
     from stable_baselines3.common.vec_env import VecEnv
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError("tm_torchrl.envs.sb3 needs: pip install stable-baselines3") from error
 
 Indices = None | int | Iterable[int]
 
