@@ -70,13 +70,7 @@ order. Gap and crossing are those at a run's end; all are medians over runs.
 
 
 class Page:
-    """The page and its pictures.
-
-    Args:
-        suite: Gives names and thresholds.
-        results: The tables.
-        mixed: Takes several versions and machines together.
-    """
+    """The page and its pictures."""
 
     def __init__(self, suite: Suite, results: Results, *, mixed: bool = False) -> None:
         self.suite, self.results = suite, results

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.grids.cells import Suite
-from benchmarks.grids.display import SuiteDisplay, default_workers
 from benchmarks.grids.results import Results
 from benchmarks.grids.runner import Runner, others_of
 from benchmarks.results_file import RESULTS, describe_run
@@ -77,9 +77,9 @@ def main() -> None:
             for state, own in runner.plan().items():
                 print(f"{state} ({len(own)}): {' '.join(cell.name for cell in own)}")
             return
-        workers = default_workers(grid) if args.workers is None else args.workers
-        with SuiteDisplay() as display:
-            failed = runner.run(display=display, workers=workers)
+        cores = 1 if grid.endswith("gpu") else os.cpu_count() or 1  # all would share a GPU
+        workers = cores if args.workers is None else args.workers
+        failed = runner.run(workers=workers)
     for name, why in failed.items():
         print(f"failed: {name}: {why}", file=sys.stderr)
     places = "" if tables == RESULTS / "suite" else f" --results {tables} --out {out}"

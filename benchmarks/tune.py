@@ -12,6 +12,7 @@ skipped, as in the suite; the tables lie in benchmarks/results/tuning.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,6 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.grids.cells import TUNED, Cell, Suite, known
-from benchmarks.grids.display import SuiteDisplay, default_workers
 from benchmarks.grids.results import DONE, Results, write_table
 from benchmarks.grids.runner import Runner, others_of
 from benchmarks.grids.scores import areas, finals
@@ -39,10 +39,6 @@ HEADER = "# Written by python benchmarks/tune.py: the best settings of each sear
 
 def drawn(space: Sequence[Any], *, name: str) -> Any:
     """A value of a setting; the same name gives the same value.
-
-    Args:
-        space: ``["log", low, high]`` or ``["choice", value, ...]``.
-        name: Name of environment, setting and trial.
 
     Examples:
         >>> drawn(["choice", 1, 2, 3], name="x/gamma/1") in (1, 2, 3)
@@ -61,12 +57,7 @@ def drawn(space: Sequence[Any], *, name: str) -> Any:
 
 
 class Search:
-    """Trials of one environment.
-
-    Args:
-        suite: The suite, without tuned settings.
-        environment: Name of the environment.
-    """
+    """Trials of one environment."""
 
     def __init__(self, suite: Suite, environment: str) -> None:
         self.suite, self.environment = suite, environment
@@ -137,13 +128,7 @@ def best_of(trials: Sequence[Mapping[str, Any]], algorithm: str) -> Mapping[str,
 
 
 def write_tuned(path: Path, environment: str, best: Mapping[str, Mapping[str, Any]]) -> None:
-    """Put the settings of an environment's best trials into ``tuned.yaml``; others stay.
-
-    Args:
-        path: The file.
-        environment: Name of the environment.
-        best: Best trial of each algorithm, by name.
-    """
+    """Put the settings of an environment's best trials into ``tuned.yaml``; others stay."""
     found: dict[str, dict[str, list[str]]] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     own = found.setdefault(environment, {})
     for algorithm, trial in best.items():
@@ -156,7 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("environment", help="one that suite.yaml has a tuning space for")
     parser.add_argument("--algorithms", nargs="+", help="only these (all of the space)")
-    parser.add_argument("--workers", type=int, default=default_workers(""), help="processes at a time")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes at a time")
     parser.add_argument("--out", type=Path, default=Path("runs/tuning"), help="folder of the run folders")
     parser.add_argument("--results", type=Path, default=RESULTS / "tuning", help="folder of the tables")
     add_flags_for_others(parser)
@@ -170,8 +155,7 @@ def main() -> None:
         facts, cells = describe_run(device="cpu"), search.cells(algorithms)
         others = others_of(mixed=args.mixed, fresh=args.fresh)
         runner = Runner(suite, cells, results=results, out=args.out, facts=facts, others=others)
-        with SuiteDisplay() as display:
-            failed = runner.run(display=display, workers=args.workers)
+        failed = runner.run(workers=args.workers)
     trials = search.trials(results, [*dict.fromkeys([*search.about["algorithms"], *algorithms])])
     write_table(args.results / f"{args.environment}_trials.csv", COLUMNS, trials)
     found = {name: best for name in algorithms if (best := best_of(trials, name)) is not None}

@@ -17,12 +17,7 @@ MAX_STEPS = 27_000
 
 
 def make_game(game: str, *, clip_rewards: bool = True) -> gymnasium.Env[Any, Any]:
-    """One game.
-
-    Args:
-        game: its name, such as ``"Pong"``.
-        clip_rewards: Gives the sign of the reward instead of the reward.
-    """
+    """One game."""
     try:
         import ale_py
     except ImportError as error:

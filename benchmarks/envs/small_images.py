@@ -16,11 +16,7 @@ MAX_STEPS = 5_000
 
 
 class SmallGame(gymnasium.Env[np.ndarray, int]):
-    """One game.
-
-    Args:
-        game: its name in MinAtar, such as ``"space_invaders"``.
-    """
+    """One game."""
 
     def __init__(self, game: str) -> None:
         try:

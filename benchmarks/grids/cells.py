@@ -25,14 +25,7 @@ INSTALL = 'pip install -e ".[bench]" -c constraints.txt'
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the suite.
-
-    Args:
-        algorithm: Name in ``suite.yaml``.
-        environment: Name in ``suite.yaml``.
-        seed: Seed of the run.
-        overrides: Changes of the grid that the cell belongs to.
-    """
+    """One run of the suite."""
 
     algorithm: str
     environment: str
@@ -47,10 +40,6 @@ class Cell:
 
 class Suite:
     """The contents of ``suite.yaml``.
-
-    Args:
-        path: The file.
-        tuned: The file that ``tune.py`` writes; ``None`` for settings before the search.
 
     Examples:
         >>> suite = Suite()

@@ -56,11 +56,7 @@ Row = dict[str, Any]
 
 
 class Results:
-    """The tables of a folder.
-
-    Args:
-        folder: The folder; made when something is written.
-    """
+    """The tables of a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -103,12 +99,7 @@ def _ordered(rows: Iterable[Row]) -> list[Row]:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
-    """Rows of a CSV file; none if there is no file.
-
-    Args:
-        path: The file.
-        columns: Columns that it must have.
-    """
+    """Rows of a CSV file; none if there is no file."""
     if not path.exists():
         return []
     try:
@@ -162,13 +153,7 @@ def _text(value: Any) -> Any:
 
 
 def curve_of(run: Path, environment: Mapping[str, Any], *, every_frames: int) -> list[Row]:
-    """The evaluations of a run, those of several tracks taken together.
-
-    Args:
-        run: Folder of the run.
-        environment: Description of the environment in ``suite.yaml``.
-        every_frames: Frames between evaluations; further ones, made where the run was interrupted, are left out.
-    """
+    """The evaluations of a run, those of several tracks taken together."""
     rows = read_evaluations(run)
     kept = set(due([row["frames"] for row in rows], every_frames))
     groups: dict[tuple[int, str], list[Row]] = {}
@@ -216,10 +201,6 @@ def _laps(rows: Sequence[Row], environment: Mapping[str, Any]) -> Row:
 
 def lap_score(row: Mapping[str, Any], *, reference_speed: float | None = None) -> float:
     """The mean over laps of the author's time over the lap's; 0 for laps that did not finish.
-
-    Args:
-        row: Row of an evaluation.
-        reference_speed: Speed in m/s that replaces the author's where a track has no medals.
 
     Examples:
         >>> lap_score({"track": "oval", "lap_times_s": [20.56, None, 41.12, None], "progress_m": [0, 0, 0, 0]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,14 +13,14 @@ from typing import Any, Literal
 import yaml
 
 from benchmarks.grids.cells import INSTALL, Cell, Suite, digest
-from benchmarks.grids.display import SuiteDisplay
 from benchmarks.grids.results import DONE, FAILED, Results, costs_of, curve_of
 from tm_torchrl.experiments.grid import Process, run_grid
 from tm_torchrl.experiments.run_process import RUN, STOPPED, RunProcess, failure, is_done, prepare
-from tm_torchrl.record.run_folder import package_version
+from tm_torchrl.record.run_folder import package_version, read_evaluations, read_metrics
 from tm_torchrl.settings import ConfigError
 
 POLL_S = 0.2
+TELL_EVERY_S = 60.0  # how far the running cells are
 BEGUN = "begun.json"  # in a cell's folder: versions, settings and place with which its run began
 PEER_COMMAND = [sys.executable, "-m", "benchmarks.peers.run"]
 PEER_PACKAGES = {"sb3_contrib": "sb3-contrib", "tianshou": "tianshou"}
@@ -33,17 +34,7 @@ def start(folder: Path, *, peer: str | None) -> Process:
 
 
 class Runner:
-    """Runs cells and records what came of each.
-
-    Args:
-        suite: Says what the cells are.
-        cells: The cells to be done.
-        results: Tables of the results.
-        out: Folder of the run folders.
-        facts: Versions, machine, commit and command, for every row.
-        others: What is done with results of other versions or settings: ``refuse``, ``take`` as they are, or ``redo``.
-        start: Starts the process of a folder.
-    """
+    """Runs cells and records what came of each."""
 
     def __init__(
         self,
@@ -55,11 +46,13 @@ class Runner:
         facts: Mapping[str, Any],
         others: Others = "refuse",
         start: Callable[..., Process] = start,
+        say: Callable[[str], None] = print,
     ) -> None:
         self.suite, self.cells, self.results, self.out = suite, list(cells), results, out
-        self.facts, self.others, self.start = dict(facts), others, start
+        self.facts, self.others, self.start, self.say = dict(facts), others, start, say
         self.failed: dict[str, str] = {}
         self._killed: set[str] = set()
+        self._told = time.monotonic()
 
     def folder(self, cell: Cell) -> Path:
         """The folder of a cell's run."""
@@ -103,27 +96,28 @@ class Runner:
             found[name] = package_version(name)
         return ", ".join(f"{name} {version}" for name, version in found.items())
 
-    def run(self, *, display: SuiteDisplay, workers: int = 1) -> dict[str, str]:
-        """Run all open cells; returns why cells failed, by name.
-
-        Args:
-            display: Shows the progress.
-            workers: Number of processes at a time.
-        """
+    def run(self, *, workers: int = 1) -> dict[str, str]:
+        """Run all open cells; returns why cells failed, by name."""
         if workers < 1:
             raise ConfigError(f"workers={workers}: must be at least 1")
-        self.display = display
         plan = self.plan()
         for cell in plan["skipped"]:
             modules = ", ".join(name for name in self.suite.lacking(cell) if name != "cuda")
             why = f"{modules} is not installed: {INSTALL}" if modules else "it needs a CUDA device"
-            display.say(f"{cell.name}: skipped, {why}")
-        display.begin(done=len(plan["done"]), skipped=len(plan["skipped"]), open_cells=len(plan["open"]))
+            self.say(f"{cell.name}: skipped, {why}")
+        done, skipped = len(plan["done"]), len(plan["skipped"])
+        self.say(f"{len(plan['open'])} cells to do, {done} done already, {skipped} skipped")
         run_grid(plan["open"], start=self._started, ended=self._ended, workers=workers, watch=self._show, poll_s=POLL_S)
         return self.failed
 
     def _show(self, running: Sequence[Cell]) -> None:
-        self.display.show({cell.name: self.folder(cell) for cell in running})
+        if time.monotonic() - self._told < TELL_EVERY_S:
+            return
+        self._told = time.monotonic()
+        for cell in running:
+            run = self.folder(cell) / RUN
+            frames = max((row["frames"] for row in [*read_metrics(run), *read_evaluations(run)]), default=0)
+            self.say(f"{cell.name}: {frames:,} frames")
 
     def _started(self, cell: Cell) -> Process | None:
         """The process of a cell; ``None`` if its result is there already, or it cannot be started."""
@@ -146,7 +140,7 @@ class Runner:
         elif is_done(folder):
             self._keep(cell)
         else:
-            self.display.started(cell.name, total_frames=settings["total_frames"])
+            self.say(f"{cell.name}: runs, {settings['total_frames']:,} frames")
             return self.start(folder, peer=self.suite.peer(cell))
         return None
 
@@ -155,7 +149,7 @@ class Runner:
         folder = self.folder(cell)
         if status < 0 and cell.name not in self._killed:
             self._killed.add(cell.name)
-            self.display.say(f"{cell.name}: was killed ({status}); it goes on from its checkpoint")
+            self.say(f"{cell.name}: was killed ({status}); it goes on from its checkpoint")
             return True
         why = "it was stopped; the same command goes on" if status == STOPPED else failure(folder, status)
         if why:
@@ -192,10 +186,9 @@ class Runner:
         self.results.put(cell.environment, row, curve)
         if why:
             self.failed[cell.name] = why
-            self.display.say(f"{cell.name}: FAILED: {why}")
+            self.say(f"{cell.name}: FAILED: {why}")
         else:
-            self.display.say(f"{cell.name}: done, {costs['cpu_s']:.0f} CPU s, score {curve[-1]['score']:.3f}")
-        self.display.ended(cell.name)
+            self.say(f"{cell.name}: done, {costs['cpu_s']:.0f} CPU s, score {curve[-1]['score']:.3f}")
 
 
 def others_of(*, mixed: bool, fresh: bool) -> Others:

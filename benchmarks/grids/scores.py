@@ -83,11 +83,7 @@ def estimate(values: Sequence[float], *, num_resamples: int | None = None) -> Es
 
 
 def over_environments(scores: Sequence[Sequence[float]]) -> Estimate:
-    """The interquartile mean over equally many runs of several environments.
-
-    Args:
-        scores: Scores of the runs, for each environment.
-    """
+    """The interquartile mean over equally many runs of several environments."""
     num = min(map(len, scores))
     table = np.array(as_many_of_each(scores)).reshape(-1, num).T
     return Estimate(interquartile_mean(table), *bootstrap_interval(table, num_resamples=RESAMPLES))
@@ -111,14 +107,7 @@ def probability_of_improvement(ours: Sequence[Sequence[float]], theirs: Sequence
 def improvement(
     curves: Curves, ours: str, theirs: str, *, by: Callable[[Curves, str], list[float]] = finals
 ) -> Estimate:
-    """Probability that a run of one algorithm beats one of another, in one environment.
-
-    Args:
-        curves: Evaluations of both.
-        ours: Name of the algorithm.
-        theirs: Name of the other one.
-        by: Gives the number that a run is judged by, for all runs of an algorithm.
-    """
+    """Probability that a run of one algorithm beats one of another, in one environment."""
     return probability_of_improvement([by(curves, ours)], [by(curves, theirs)])
 
 
@@ -156,10 +145,6 @@ def median_ratio(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Esti
     """Median over seeds of ours divided by theirs; ``None`` if no seed has both.
 
     The suite runs seed by seed, so runs of one seed, if they ran together, had a machine of equal speed.
-
-    Args:
-        ours: Numbers of the runs, by seed.
-        theirs: Numbers of the other runs, by seed; above 0.
 
     Examples:
         >>> median_ratio({0: 1.0, 1: 2.0, 2: 9.0}, {0: 2.0, 1: 4.0, 3: 1.0}).value

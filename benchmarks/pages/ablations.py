@@ -55,12 +55,7 @@ GROUPS = (("Parts of the default drive, and others in their place", PARTS), ("Bl
 
 
 def taken(folder: Path, *, git: str) -> dict[str, Any]:
-    """Measures of all finished runs of an ablation.
-
-    Args:
-        folder: The folder ``--out`` of ``scripts/ablate.py``.
-        git: The commit of the runs.
-    """
+    """Measures of all finished runs of an ablation."""
     runs: dict[str, dict[str, Any]] = {}
     for name in {**PARTS, **MIXERS}:
         for seed in SEEDS:

@@ -56,15 +56,7 @@ def curves_figure(
     title: str,
     threshold: float,
 ) -> Figure:
-    """Scores over frames, and over CPU seconds.
-
-    Args:
-        curves: Evaluations of one environment.
-        panels: Panels, side by side.
-        titles: Titles of algorithms, by name.
-        title: Title of the environment.
-        threshold: Score that is drawn as a line.
-    """
+    """Scores over frames, and over CPU seconds."""
     points = {name: (len(runs), curve(runs)) for name in titles if (runs := runs_of(curves, name))}
     scores = [score for _, line in points.values() for key in ("value", "low", "high") for score in line[key]]
     limits = (np.nanmin([0.0, *scores]) - MARGIN, np.nanmax([threshold, *scores]) + MARGIN)  # one run has no interval
@@ -124,13 +116,7 @@ def _draw_panel(
 def profiles_figure(
     scores: Mapping[str, Sequence[float]], panels: Sequence[Panel], *, titles: Mapping[str, str]
 ) -> Figure:
-    """Share of all runs above a score.
-
-    Args:
-        scores: Final scores of all runs, by algorithm.
-        panels: Panels, side by side.
-        titles: Titles of algorithms, by name.
-    """
+    """Share of all runs above a score."""
     figure = Figure(figsize=(3.0 * max(2, len(panels)), 3.8), layout="constrained")
     thresholds = np.linspace(0.0, 1.0, 101)
     columns = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]

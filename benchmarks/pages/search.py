@@ -21,14 +21,7 @@ Other libraries have their authors' settings, or those of ours that they stand b
 def search_section(
     folder: Path, environments: Sequence[str], *, titles: Mapping[str, str], tuning: Mapping[str, Mapping[str, Any]]
 ) -> str:
-    """A table for each environment that was searched; empty if none was.
-
-    Args:
-        folder: Folder of the tables that ``tune.py`` writes.
-        environments: Names of environments.
-        titles: Titles of algorithms, by name.
-        tuning: The part ``tuning`` of ``suite.yaml``.
-    """
+    """A table for each environment that was searched; empty if none was."""
     parts = []
     for environment in environments:
         trials = read_table(folder / f"{environment}_trials.csv", COLUMNS)

@@ -10,11 +10,6 @@ MARKS = {"l": "---", "r": "--:"}
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, align: str = "lr") -> list[str]:
     """The lines of a table.
 
-    Args:
-        titles: Heads of the columns.
-        rows: Cells of each row.
-        align: A letter for each column, ``l`` or ``r``; the last one counts for all further columns.
-
     Examples:
         >>> table(["way", "s", "MB"], [("float32", "1.5", "30")])
         ['| way | s | MB |', '|---|--:|--:|', '| float32 | 1.5 | 30 |']

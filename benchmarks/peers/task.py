@@ -29,10 +29,6 @@ class PeerTask:
 
     CPU seconds are those of training alone: evaluations are left out, as in ours. Floats of the simulator come
     normalised by the constants that our networks have as their first layer.
-
-    Args:
-        settings: Settings of the cell.
-        folder: Folder of the cell.
     """
 
     def __init__(self, settings: Mapping[str, Any], folder: Path) -> None:
@@ -88,13 +84,7 @@ class PeerTask:
         return found
 
     def after_step(self, steps: int, *, updates: int, act: Act) -> bool:
-        """Evaluate if it is due; returns whether training goes on.
-
-        Args:
-            steps: Steps taken in training.
-            updates: Updates made.
-            act: Gives greedy actions ``[N]`` for normalised observations ``[N, F]``.
-        """
+        """Evaluate if it is due; returns whether training goes on."""
         self.is_over = self.is_over or steps >= self.total_frames
         if steps < self._next and not self.is_over:
             return True
@@ -118,10 +108,6 @@ class PeerTask:
         return not self.is_over
 
     def finish(self, network: nn.Module) -> None:
-        """Write the result.
-
-        Args:
-            network: The network that learnt, without its target network.
-        """
+        """Write the result."""
         parameters = sum(parameter.numel() for parameter in network.parameters())
         write_result(self.folder, {"parameters": parameters, "memory_mb": resident_mb(), "frames": self.total_frames})

@@ -50,16 +50,7 @@ PUBLISHED = {
 def quantile_algorithm(
     kind: str, model: nn.Module, *, num_actions: int, num_fractions: int, optim: Mapping[str, float], **options: Any
 ) -> Any:
-    """tianshou's QRDQN or IQN over a network; online, target and acting passes draw equally many fractions.
-
-    Args:
-        kind: ``qrdqn`` or ``iqn``.
-        model: The network.
-        num_actions: Number of actions.
-        num_fractions: Number of fractions of the loss.
-        optim: Arguments of Adam, ``lr`` among them.
-        **options: Further arguments of the algorithm.
-    """
+    """tianshou's QRDQN or IQN over a network; online, target and acting passes draw equally many fractions."""
     with quiet():
         from tianshou.algorithm.modelfree.iqn import IQN, IQNPolicy
         from tianshou.algorithm.modelfree.qrdqn import QRDQN, QRDQNPolicy
@@ -124,13 +115,7 @@ def _make(task: PeerTask, kind: str, pace: Pace) -> tuple[Any, nn.Module]:
 
 
 def train(task: PeerTask, kind: str, published: Pace | None = None) -> None:
-    """Train one of the three in a plain loop.
-
-    Args:
-        task: What is trained on.
-        kind: ``qrdqn``, ``iqn`` or ``fqf``.
-        published: Settings; by default those of our algorithm in this cell.
-    """
+    """Train one of the three in a plain loop."""
     pace = published or Pace.of(task.settings)
     torch.manual_seed(task.seed)
     algorithm, network = _make(task, kind, pace)

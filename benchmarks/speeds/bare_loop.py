@@ -22,12 +22,7 @@ NUM_ACTIONS = 12
 
 
 class Network(nn.Module):
-    """A dueling IQN.
-
-    Args:
-        hidden: Size of all hidden layers.
-        num_cosines: Number of cosines of the fraction embedding.
-    """
+    """A dueling IQN."""
 
     def __init__(self, *, hidden: int = 256, num_cosines: int = 64) -> None:
         super().__init__()
@@ -63,17 +58,7 @@ class Network(nn.Module):
 
 @dataclass
 class BareLoop:
-    """The loop and its arrays.
-
-    Args:
-        env: The environment.
-        capacity: Capacity of the replay, in steps of all cars.
-        batch_size: Transitions of an update.
-        frames_per_update: Frames between updates.
-        learning_starts: Frames before the first update.
-        half: Computes in bfloat16 under autocast.
-        seed: Seeds all draws.
-    """
+    """The loop and its arrays."""
 
     env: TrackManiaEnv
     capacity: int = 4_000

@@ -53,16 +53,7 @@ def make_update(
     channels_last: bool = False,
     device: str = "cpu",
 ) -> Update:
-    """A function that makes one update of the trainer's learner.
-
-    Args:
-        overrides: Changes of ``experiment=btr``.
-        batch_size: Number of transitions.
-        precision: ``"float32"`` or ``"bfloat16"``.
-        compiled: The setting ``learner.compile``.
-        channels_last: Stores the weights of convolutions with channels last too; their inputs always are.
-        device: Device of network and batch.
-    """
+    """A function that makes one update of the trainer's learner."""
     torch.manual_seed(0)
     settings = compose_settings([EXPERIMENT, *overrides])
     settings["learner"]["compile"] = compiled

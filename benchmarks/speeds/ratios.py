@@ -14,12 +14,7 @@ Results = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of two speeds or times.
-
-    Args:
-        value: The ratio.
-        more_is_better: Whether a larger ratio is better.
-    """
+    """A ratio of two speeds or times."""
 
     value: float
     more_is_better: bool
@@ -59,13 +54,7 @@ def ratios(results: Results) -> dict[str, Ratio]:
 
 
 def worse(now: Results, before: Results, *, allowed: float = ALLOWED) -> dict[str, tuple[float, float]]:
-    """Ratios that have become worse, by name, with the value before and now.
-
-    Args:
-        now: New results.
-        before: Results to compare with; ratios that only one of both has are left out.
-        allowed: Factor by which a ratio may be worse.
-    """
+    """Ratios that have become worse, by name, with the value before and now."""
     old, new = ratios(before), ratios(now)
     common = [name for name in new if name in old]
     return {name: (old[name].value, new[name].value) for name in common if new[name].times_as_bad(old[name]) > allowed}

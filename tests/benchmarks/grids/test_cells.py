@@ -132,7 +132,7 @@ def test_settings_have_names_and_grids_change_them() -> None:
     assert SUITE.settings(Cell("iqn", "cartpole", 0, ("total_frames=7",)))["total_frames"] == 7
 
 
-@pytest.mark.parametrize("name", ["grids.cells", "grids.display", "grids.results", "grids.scores", "report", "tune"])
+@pytest.mark.parametrize("name", ["grids.cells", "grids.results", "grids.scores", "report", "tune"])
 def test_examples(name: str) -> None:
     module = importlib.import_module(f"benchmarks.{name}")
     found = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from rich.console import Console
 
 from benchmarks.grids.cells import SUITE, Suite
-from benchmarks.grids.display import SuiteDisplay
 from benchmarks.grids.results import Results
 from benchmarks.grids.runner import PEER_COMMAND, Runner, start
 from tests.conftest import Script
@@ -91,25 +87,10 @@ def suite(tmp_path: Path) -> Suite:
     return Suite(path, tuned=None)
 
 
-@dataclass
-class Made:
-    """A runner, and the display that it writes to."""
-
-    runner: Runner
-    display: SuiteDisplay
-
-    def run(self, *, workers: int = 2) -> dict[str, str]:
-        return self.runner.run(display=self.display, workers=workers)
-
-    def said(self) -> str:
-        text: str = self.display.console.file.getvalue()  # type: ignore[attr-defined]
-        return text
-
-
-def runner(suite: Suite, tmp_path: Path, world: World, *, grid: str = "quick", **options: Any) -> Made:
+def runner(suite: Suite, tmp_path: Path, world: World, *, grid: str = "quick", **options: Any) -> Runner:
     places = {"results": Results(tmp_path / "results"), "out": tmp_path / "runs"}
     settings: dict[str, Any] = {**places, "facts": FACTS, "start": world.start, **options}
-    return Made(Runner(suite, suite.cells(grid), **settings), SuiteDisplay(Console(file=io.StringIO(), width=500)))
+    return Runner(suite, suite.cells(grid), **settings)
 
 
 @pytest.fixture(autouse=True)
@@ -117,9 +98,9 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.grids.runner.POLL_S", 0.0)
 
 
-def test_all_cells_run_once_and_leave_rows(suite: Suite, tmp_path: Path) -> None:
+def test_all_cells_run_once_and_leave_rows(suite: Suite, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     world = World()
-    assert runner(suite, tmp_path, world).run() == {}
+    assert runner(suite, tmp_path, world).run(workers=2) == {}
     assert world.started == ["qrdqn/seed_0", "iqn/seed_0", "qrdqn/seed_1", "iqn/seed_1"]
     assert world.most == 2
     rows = Results(tmp_path / "results").cells("cartpole")
@@ -128,33 +109,32 @@ def test_all_cells_run_once_and_leave_rows(suite: Suite, tmp_path: Path) -> None
     assert rows[0]["versions"] == "torch 1" and rows[0]["machine"] == "here" and rows[0]["git"] == "abc"
     assert [row["score"] for row in Results(tmp_path / "results").curves("cartpole")] == [0.5] * 4
     again = World()
-    made = runner(suite, tmp_path, again)
-    assert made.run() == {}
+    assert runner(suite, tmp_path, again).run(workers=2) == {}
     assert again.started == []
-    assert "0 cells to do, 4 done already, 0 skipped" in made.said()
+    assert "0 cells to do, 4 done already, 0 skipped" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("lost", ["cartpole_*.csv", "cartpole_cells.csv", "cartpole_curves.csv"])
 def test_a_run_that_is_done_is_not_done_again_for_a_lost_table(suite: Suite, tmp_path: Path, lost: str) -> None:
-    runner(suite, tmp_path, World()).run()
+    runner(suite, tmp_path, World()).run(workers=2)
     for path in (tmp_path / "results").glob(lost):
         path.unlink()
     world = World()
-    runner(suite, tmp_path, world).run()
+    runner(suite, tmp_path, world).run(workers=2)
     assert world.started == []
     assert len(Results(tmp_path / "results").measured("cartpole")) == 4
 
 
 def test_a_failure_is_written_down_and_the_rest_goes_on(suite: Suite, tmp_path: Path) -> None:
     world = World({"iqn/seed_0": [1]})
-    failed = runner(suite, tmp_path, world).run()
+    failed = runner(suite, tmp_path, world).run(workers=2)
     log = tmp_path / "runs" / "cartpole" / "iqn" / "seed_0" / "log.txt"
     assert failed == {"iqn/cartpole/0": f"exit status 1: MemoryError: too large ({log})"}
     assert len(world.started) == 4
     row = Results(tmp_path / "results").cell("cartpole", "iqn", 0)
     assert row is not None and row["status"] == "failed" and "MemoryError" in row["why"]
     again = World()
-    assert runner(suite, tmp_path, again).run() == {}
+    assert runner(suite, tmp_path, again).run(workers=2) == {}
     assert again.started == ["iqn/seed_0"], "what failed is tried again"
     row = Results(tmp_path / "results").cell("cartpole", "iqn", 0)
     assert row is not None and row["status"] == "done" and row["why"] is None
@@ -165,52 +145,52 @@ def test_a_killed_cell_goes_on_once(suite: Suite, tmp_path: Path, others: str) -
     """The second start finds what the first one left, also if everything was to be done anew."""
     kept = tmp_path / "runs" / "cartpole" / "iqn" / "seed_0" / "log.txt"
     world = World({"iqn/seed_0": [-9], "iqn/seed_1": [-9, -9]})
-    failed = runner(suite, tmp_path, world, others=others).run()
+    failed = runner(suite, tmp_path, world, others=others).run(workers=2)
     assert world.started.count("iqn/seed_0") == 2 and kept.exists()
     assert list(failed) == ["iqn/cartpole/1"] and "exit status -9" in failed["iqn/cartpole/1"]
 
 
 def test_a_stopped_cell_is_left_to_the_next_time(suite: Suite, tmp_path: Path) -> None:
-    failed = runner(suite, tmp_path, World({"iqn/seed_0": [STOPPED]})).run()
+    failed = runner(suite, tmp_path, World({"iqn/seed_0": [STOPPED]})).run(workers=2)
     assert failed == {"iqn/cartpole/0": "it was stopped; the same command goes on"}
 
 
 def test_results_of_other_versions_are_refused_unless_asked_for(suite: Suite, tmp_path: Path) -> None:
-    runner(suite, tmp_path, World()).run()
+    runner(suite, tmp_path, World()).run(workers=2)
     newer = {**FACTS, "versions": {"torch": "2"}}
     with pytest.raises(ConfigError, match="measured otherwise:\n  qrdqn/cartpole/0: versions torch 1; here torch 2"):
-        runner(suite, tmp_path, World(), facts=newer).run()
+        runner(suite, tmp_path, World(), facts=newer).run(workers=2)
     mixed = World()
-    runner(suite, tmp_path, mixed, facts=newer, others="take").run()
+    runner(suite, tmp_path, mixed, facts=newer, others="take").run(workers=2)
     assert mixed.started == []
     fresh = World()
-    runner(suite, tmp_path, fresh, facts=newer, others="redo").run()
+    runner(suite, tmp_path, fresh, facts=newer, others="redo").run(workers=2)
     assert len(fresh.started) == 4
     assert {row["versions"] for row in Results(tmp_path / "results").cells("cartpole")} == {"torch 2"}
 
 
 def test_a_run_keeps_what_it_began_with(suite: Suite, tmp_path: Path) -> None:
     """Its table may be lost; a run of other versions is not taken for one of these."""
-    runner(suite, tmp_path, World({"iqn/seed_0": [STOPPED]})).run()
+    runner(suite, tmp_path, World({"iqn/seed_0": [STOPPED]})).run(workers=2)
     later = {**FACTS, "git": "def"}
-    runner(suite, tmp_path, World(), facts=later).run()
+    runner(suite, tmp_path, World(), facts=later).run(workers=2)
     assert {row["git"] for row in Results(tmp_path / "results").cells("cartpole")} == {"abc"}
     for path in (tmp_path / "results").iterdir():
         path.unlink()
     newer = {**later, "versions": {"torch": "2"}}
-    failed = runner(suite, tmp_path, World(), facts=newer).run()
+    failed = runner(suite, tmp_path, World(), facts=newer).run(workers=2)
     assert len(failed) == 4 and "began with torch 1: --mixed takes it" in failed["iqn/cartpole/0"]
-    assert runner(suite, tmp_path, World(), facts=newer, others="take").run() == {}
+    assert runner(suite, tmp_path, World(), facts=newer, others="take").run(workers=2) == {}
     assert {row["versions"] for row in Results(tmp_path / "results").cells("cartpole")} == {"torch 1"}
 
 
 def test_a_fresh_start_that_was_interrupted_goes_on(suite: Suite, tmp_path: Path) -> None:
-    runner(suite, tmp_path, World()).run()
+    runner(suite, tmp_path, World()).run(workers=2)
     newer = {**FACTS, "versions": {"torch": "2"}}
-    runner(suite, tmp_path, World({"iqn/seed_0": [STOPPED]}), facts=newer, others="redo").run()
+    runner(suite, tmp_path, World({"iqn/seed_0": [STOPPED]}), facts=newer, others="redo").run(workers=2)
     left = tmp_path / "runs" / "cartpole" / "iqn" / "seed_0" / "checkpoint"
     left.touch()
-    assert runner(suite, tmp_path, World(), facts=newer, others="redo").run() == {}
+    assert runner(suite, tmp_path, World(), facts=newer, others="redo").run(workers=2) == {}
     assert left.exists()
 
 
@@ -220,61 +200,63 @@ def test_a_damaged_folder_is_one_failed_cell(suite: Suite, tmp_path: Path) -> No
         (folder / f"seed_{seed}").mkdir(parents=True)
         (folder / f"seed_{seed}" / ("settings.yaml" if seed == 0 else "result.json")).write_text(text)
     world = World()
-    failed = runner(suite, tmp_path, world).run()
+    failed = runner(suite, tmp_path, world).run(workers=2)
     assert sorted(failed) == ["iqn/cartpole/0", "iqn/cartpole/1"] and len(world.started) == 2
     assert all("remove" in why for why in failed.values())
 
 
 def test_results_of_a_library_that_is_not_here_stay(
-    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("benchmarks.grids.cells.is_there", lambda name: True)
-    runner(suite, tmp_path, World(), grid="peers").run()
+    runner(suite, tmp_path, World(), grid="peers").run(workers=2)
     monkeypatch.setattr("benchmarks.grids.cells.is_there", lambda name: False)
     monkeypatch.setattr("benchmarks.grids.runner.package_version", lambda name: None)
     made = runner(suite, tmp_path, World(), grid="peers")
-    assert made.run() == {} and "0 cells to do, 1 done already" in made.said()
+    assert made.run(workers=2) == {} and "0 cells to do, 1 done already" in capsys.readouterr().out
 
 
 def test_results_of_other_settings_are_refused(suite: Suite, tmp_path: Path) -> None:
-    runner(suite, tmp_path, World()).run()
+    runner(suite, tmp_path, World()).run(workers=2)
     suite.tuned = {"cartpole": {"iqn": ["learning_rate=1.0e-3"]}}
     with pytest.raises(ConfigError, match="iqn/cartpole/0: other settings\n  iqn/cartpole/1: other settings\n--mixed"):
-        runner(suite, tmp_path, World()).run()
+        runner(suite, tmp_path, World()).run(workers=2)
     for path in (tmp_path / "results").iterdir():
         path.unlink()
-    failed = runner(suite, tmp_path, World()).run()
+    failed = runner(suite, tmp_path, World()).run(workers=2)
     assert sorted(failed) == ["iqn/cartpole/0", "iqn/cartpole/1"]
     assert "has other settings (learning_rate: 0.002 -> 0.001)" in failed["iqn/cartpole/0"]
     fresh = World()
-    assert runner(suite, tmp_path, fresh, others="redo").run() == {}
+    assert runner(suite, tmp_path, fresh, others="redo").run(workers=2) == {}
     assert sorted(fresh.started) == ["iqn/seed_0", "iqn/seed_1"]
 
 
 def test_what_is_not_installed_is_skipped_with_the_line_that_installs_it(
-    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(suite, "lacking", lambda cell: ["sb3_contrib"])
     world = World()
     made = runner(suite, tmp_path, world, grid="peers")
-    assert made.run() == {}
+    assert made.run(workers=2) == {}
     assert world.started == []
     line = 'sb3_qrdqn/cartpole/0: skipped, sb3_contrib is not installed: pip install -e ".[bench]" -c constraints.txt'
-    assert line in made.said()
+    assert line in capsys.readouterr().out
 
 
-def test_cells_for_a_gpu_are_skipped_without_one(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cells_for_a_gpu_are_skipped_without_one(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("benchmarks.grids.cells.is_there", lambda name: name != "cuda")
     suite.grids["gpu"] = [{"environments": ["atari_pong"], "algorithms": ["iqn"], "seeds": 1}]
     made = runner(suite, tmp_path, World(), grid="gpu")
-    assert made.run() == {}
-    assert "iqn/atari_pong/0: skipped, it needs a CUDA device" in made.said()
+    assert made.run(workers=2) == {}
+    assert "iqn/atari_pong/0: skipped, it needs a CUDA device" in capsys.readouterr().out
 
 
 def test_peers_run_with_their_own_program(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite, "lacking", lambda cell: [])
     world = World()
-    runner(suite, tmp_path, world, grid="peers").run()
+    runner(suite, tmp_path, world, grid="peers").run(workers=2)
     assert world.peers == ["benchmarks.peers.sb3:qrdqn"]
     assert PEER_COMMAND[-1] == "benchmarks.peers.run"
     settings = yaml.safe_load((tmp_path / "runs/cartpole/sb3_qrdqn/seed_0/settings.yaml").read_text())
@@ -288,9 +270,9 @@ def test_an_interruption_stops_what_runs(suite: Suite, tmp_path: Path, monkeypat
     def interrupt(folders: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(made.display, "show", interrupt)
+    monkeypatch.setattr(made, "_show", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        made.run()
+        made.run(workers=2)
     assert sorted(world.stopped) == ["iqn/seed_0", "qrdqn/seed_0"]
 
 
@@ -301,7 +283,7 @@ def test_results_that_cannot_be_read_are_a_failure(
         raise ValueError("line 3 is no row")
 
     monkeypatch.setattr("benchmarks.grids.runner.curve_of", damaged)
-    failed = runner(suite, tmp_path, World()).run()
+    failed = runner(suite, tmp_path, World()).run(workers=2)
     folder = tmp_path / "runs" / "cartpole" / "iqn" / "seed_0"
     assert failed["iqn/cartpole/0"] == f"its results cannot be read, remove {folder}: line 3 is no row"
 
@@ -341,7 +323,7 @@ def test_cells_of_ours_and_of_peers_run_in_processes(suite: Suite, tmp_path: Pat
 
     names = ["dqn", "qrdqn", "btr_floats", "sb3_qrdqn", "tianshou_qrdqn", "tianshou_iqn", "tianshou_fqf"]
     suite.grids["tiny"] = [{"environments": ["cartpole"], "algorithms": names, "seeds": 1, "overrides": TINY}]
-    failed = runner(suite, tmp_path, World(), grid="tiny", start=start).run()
+    failed = runner(suite, tmp_path, World(), grid="tiny", start=start).run(workers=2)
     assert failed == {}
     results = Results(tmp_path / "results")
     assert sorted(row["algorithm"] for row in results.cells("cartpole")) == sorted(names)
