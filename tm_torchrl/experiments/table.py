@@ -126,13 +126,7 @@ def estimate(values: tuple[float, ...]) -> tuple[float, float, float]:
 
 
 def write_table(out: Path, entries: Sequence[Entry], *, seeds: Sequence[int]) -> None:
-    """Write ``table.csv``, ``table.md`` and ``plot.png``.
-
-    Args:
-        out: Folder of the files.
-        entries: Entries, the baseline first.
-        seeds: Seeds that were asked for.
-    """
+    """Write ``table.csv``, ``table.md`` and ``plot.png``."""
     out.mkdir(parents=True, exist_ok=True)
     rows = [_row(entry, entries) for entry in entries]
     names = list(dict.fromkeys(name for row in rows for name in row))

@@ -37,11 +37,7 @@ def num_previous_actions(num_inputs: int) -> int:
 
 
 def find_constants(weights: str | Path) -> Path | None:
-    """The file of constants of a weights file, in the places where Linesight and rulka keep it; ``None`` if absent.
-
-    Args:
-        weights: The weights file, ``save/RUN/weights1.torch``.
-    """
+    """The file of constants of a weights file, in the places where Linesight and rulka keep it; ``None`` if absent."""
     folder = Path(weights).resolve().parent
     places = [folder / "config_snapshot.yaml"]
     places += [parent / "config_files" / "state_normalization.py" for parent in folder.parents]

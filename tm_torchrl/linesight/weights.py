@@ -57,11 +57,7 @@ class LinesightShape:
 
 
 def read_linesight(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of ``weights1.torch`` (online) or ``weights2.torch`` (target); no code in the file is run.
-
-    Args:
-        path: The file.
-    """
+    """The tensors of ``weights1.torch`` (online) or ``weights2.torch`` (target); no code in the file is run."""
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -137,12 +133,7 @@ def linesight_shape(weights: Mapping[str, Tensor], *, image_size: tuple[int, int
 
 
 def linesight_like(shape: LinesightShape, *, seed: int = 0) -> dict[str, Tensor]:
-    """Random weights with the names and shapes of the original.
-
-    Args:
-        shape: Sizes of the network.
-        seed: Seeds the weights.
-    """
+    """Random weights with the names and shapes of the original."""
     generator = torch.Generator().manual_seed(seed)
     sizes: dict[str, tuple[int, ...]] = {}
     num_pixels = 0
@@ -206,11 +197,7 @@ def reference_values(
 
 
 def to_our_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors with the names of our classic network.
-
-    Args:
-        weights: Weights of the original.
-    """
+    """The same tensors with the names of our classic network."""
     found = {}
     for name, value in weights.items():
         part, _, rest = name.partition(".")
@@ -222,12 +209,7 @@ def to_our_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def make_network(shape: LinesightShape, *, normalize: Normalize) -> MLPIQNetwork:
-    """Our network of the same architecture.
-
-    Args:
-        shape: Sizes of the network.
-        normalize: Normalises the floats.
-    """
+    """Our network of the same architecture."""
     image_shape = None if shape.image_size is None else (1, *shape.image_size)
     return MLPIQNetwork(
         shape.num_inputs,
@@ -245,15 +227,7 @@ def make_network(shape: LinesightShape, *, normalize: Normalize) -> MLPIQNetwork
 def greatest_difference(
     network: MLPIQNetwork, weights: Mapping[str, Tensor], shape: LinesightShape, *, num: int = 32, seed: int = 0
 ) -> float:
-    """The greatest difference between our values and the original's, as a share of the values' standard deviation.
-
-    Args:
-        network: Our network with the weights.
-        weights: Weights of the original.
-        shape: Sizes of the network.
-        num: Number of random inputs.
-        seed: Seeds the inputs.
-    """
+    """The greatest difference between our values and the original's, as a share of the values' standard deviation."""
     generator = torch.Generator().manual_seed(seed)
     normalize = network.encoder.get_submodule("normalize" if shape.image_size is None else "floats.normalize")
     assert isinstance(normalize, Normalize)

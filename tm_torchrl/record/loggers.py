@@ -23,9 +23,6 @@ class TensorBoard:
     If the folder holds event files already, the run is resumed: their entries from the first new step on are hidden, so
     that nothing shows twice.
 
-    Args:
-        folder: Folder of the event files.
-
     Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:

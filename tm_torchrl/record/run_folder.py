@@ -28,9 +28,6 @@ class MetricsLog:
 
     A row with a new name rewrites the table with one more column; other rows are appended to it.
 
-    Args:
-        folder: The run folder.
-
     Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:

@@ -66,11 +66,7 @@ class FullThrottle:
 
 
 class RandomDriver:
-    """Draws each action uniformly.
-
-    Args:
-        seed: Seeds the driver's own generator.
-    """
+    """Draws each action uniformly."""
 
     def __init__(self, *, seed: int = 0) -> None:
         self._generator = torch.Generator().manual_seed(seed)
@@ -81,11 +77,7 @@ class RandomDriver:
 
 
 class Replay:
-    """Plays recorded actions, the same for every car, then holds the gas.
-
-    Args:
-        actions: One action index per step.
-    """
+    """Plays recorded actions, the same for every car, then holds the gas."""
 
     def __init__(self, actions: Sequence[int] | np.ndarray) -> None:
         self.actions = [int(a) for a in actions]

@@ -9,13 +9,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class Failure:
-    """A known failure.
-
-    Args:
-        symptom: What the user sees.
-        cause: Why it happens.
-        fix: One way to fix it.
-    """
+    """A known failure."""
 
     symptom: str
     cause: str

@@ -82,12 +82,7 @@ def check_tminterface(folders: Sequence[Path]) -> CheckResult:
 
 
 def check_plugin(documents: Path, *, ours: Path = PLUGIN.parent) -> CheckResult:
-    """Check that one link plugin is installed, and if it is this project's, that it has the current version.
-
-    Args:
-        documents: The documents folder.
-        ours: Folder of this project's plugin.
-    """
+    """Check that one link plugin is installed, and if it is this project's, that it has the current version."""
     folder = documents / "TMInterface" / "Plugins"
     present = [
         path for path in sorted(folder.rglob("*.as")) if PLUGIN_WORD in path.read_text("utf-8", errors="replace")

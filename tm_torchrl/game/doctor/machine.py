@@ -22,12 +22,7 @@ _REINSTALL = 'run pip install -e ".[all]" -c constraints.txt in the folder of th
 def check_python(
     found: tuple[int, int] = (sys.version_info[0], sys.version_info[1]), *, is_64_bit: bool = sys.maxsize > 2**32
 ) -> CheckResult:
-    """Check that this project supports the Python version, and that it has 64 bits.
-
-    Args:
-        found: Its version.
-        is_64_bit: Whether it has 64 bits.
-    """
+    """Check that this project supports the Python version, and that it has 64 bits."""
     text = f"{found[0]}.{found[1]} on {platform.system()} {platform.machine()}"
     if not OLDEST_PYTHON <= found < FIRST_TOO_NEW:
         return CheckResult(

@@ -17,11 +17,7 @@ else:
 
 
 class ClientLock:
-    """Locks a channel until it is released; refused while another client holds the lock.
-
-    Args:
-        name: The channel's name.
-    """
+    """Locks a channel until it is released; refused while another client holds the lock."""
 
     def __init__(self, name: str) -> None:
         self._path = Path(tempfile.gettempdir()) / f"tm_torchrl_client_of_{name}.lock"

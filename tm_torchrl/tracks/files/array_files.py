@@ -42,10 +42,6 @@ def write_whole(path: str | Path, write: Callable[[BinaryIO], None], *, suffix: 
 def read_array(file: BinaryIO, *, num_bytes: int) -> np.ndarray:
     """The array of a ``.npy`` stream; its header is compared to the stream's size before memory is allocated.
 
-    Args:
-        file: The stream, at its beginning.
-        num_bytes: Size of the stream.
-
     Examples:
         >>> content = io.BytesIO()
         >>> np.save(content, np.array([1.5, 2.5]))
