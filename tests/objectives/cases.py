@@ -57,7 +57,8 @@ every_loss = pytest.mark.parametrize(  # with every network and estimator, and D
 
 def small(network_class: type[QuantileNetwork], **options: Any) -> QuantileNetwork:
     sizes = {"hidden_sizes": (16,), "head_size": 8, "num_fractions": NUM_FRACTIONS}
-    return network_class(NUM_INPUTS, NUM_ACTIONS, **(sizes | options))
+    num_actions = options.pop("num_actions", NUM_ACTIONS)
+    return network_class(NUM_INPUTS, num_actions, **(sizes | options))
 
 
 def make_loss(

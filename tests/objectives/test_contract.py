@@ -1,24 +1,35 @@
-"""The contract of TorchRL's losses, for every loss with every network and every estimator."""
+"""The contract of TorchRL's losses, for every loss with every network and every estimator.
+
+Reductions, weights and masks of samples are in ``test_reductions.py``, recurrent networks in ``test_time_axis.py``,
+replaced parameters and ``torch.compile`` in ``test_network_pass.py``, TorchRL's trainers in ``test_trainers.py``.
+"""
 
 from __future__ import annotations
 
 import copy
 import io
 import pickle
+from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
 import pytest
 import torch
 from tensordict import TensorDict
+from torch.optim.swa_utils import AveragedModel
 from torchrl.data import Categorical, OneHot
+from torchrl.objectives import ValueEstimators
 
 from tests.objectives.cases import (
     COMBINATIONS,
     ESTIMATORS,
     GAMMA,
+    NUM_ACTIONS,
     NUM_FRACTIONS,
+    Loss,
     assert_equal,
     every_estimator,
+    every_loss,
     every_network,
     losses_of,
     make_batch,
@@ -26,16 +37,25 @@ from tests.objectives.cases import (
     small,
     targets_of,
 )
-from tm_torchrl.modules import FractionProposal, MLPFQFNetwork, MLPIQNetwork, QuantileActor, QuantileNetwork
-from tm_torchrl.objectives import FQFLoss, IQNLoss, QuantileEstimators
+from tm_torchrl.modules import (
+    FractionProposal,
+    MidpointFractions,
+    MLPFQFNetwork,
+    MLPIQNetwork,
+    MLPQRNetwork,
+    QuantileActor,
+    QuantileNetwork,
+)
+from tm_torchrl.objectives import DQNLoss, FQFLoss, IQNLoss, QRDQNLoss, QuantileEstimators
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
 
 pytestmark = pytest.mark.filterwarnings("ignore:No target network updater")
 
-LossClass = type[QuantileLoss]
+LossClass = type[Loss]
 NetworkClass = type[QuantileNetwork]
-RENAMED = ["action", ("next", "reward"), ("next", "done"), ("next", "terminated")]
-OPTIONAL = ["priority_weight", "steps_to_next_obs"]
+OUTCOME = [("next", "reward"), ("next", "done"), ("next", "terminated")]
+# Those of TorchRL's DQN loss are its actor's and its estimator's, and the weight's key cannot be nested.
+OTHERS = ["action", "priority_weight", "steps_to_next_obs", ("next", "action_mask")]
 
 
 def full_batch(*shape: int) -> TensorDict:
@@ -43,18 +63,18 @@ def full_batch(*shape: int) -> TensorDict:
     generator = torch.Generator().manual_seed(2)
     batch["priority_weight"] = torch.rand(*shape, generator=generator)
     batch["steps_to_next_obs"] = torch.randint(1, 4, (*shape, 1), generator=generator)
+    batch["next", "action_mask"] = torch.rand(*shape, NUM_ACTIONS, generator=generator) < 0.6
     return batch
 
 
-@every_network
-@every_estimator
+@every_loss
 @pytest.mark.parametrize("folder", [(), ("agents",)], ids=["flat", "nested"])
 def test_set_keys_of_what_is_read(
     loss_class: LossClass, network_class: NetworkClass, estimator: str, folder: tuple[str, ...]
 ) -> None:
     loss, batch = make_loss(loss_class, network_class, estimator), full_batch(5)
     expected = losses_of(loss, batch)
-    for key in [*RENAMED, *OPTIONAL]:
+    for key in OUTCOME if loss_class is DQNLoss else [*OUTCOME, *OTHERS]:
         *place, name = key if isinstance(key, tuple) else (key,)
         batch.set((*place, *folder, f"my_{name}"), batch.pop(key))
         loss.set_keys(**{name: (*folder, f"my_{name}")})
@@ -103,8 +123,7 @@ def test_keys_outlive_a_change_of_estimator(loss_class: LossClass, network_class
     assert_equal(losses_of(loss, batch), losses_of(loss, batch_with_both))
 
 
-@every_network
-@every_estimator
+@every_loss
 def test_dispatch_by_keyword(loss_class: LossClass, network_class: NetworkClass, estimator: str) -> None:
     loss, batch = make_loss(loss_class, network_class, estimator), make_batch(5)
     expected = losses_of(loss, batch)
@@ -115,8 +134,7 @@ def test_dispatch_by_keyword(loss_class: LossClass, network_class: NetworkClass,
     assert_equal(dict(zip(loss.out_keys, outputs, strict=True)), expected)
 
 
-@every_network
-@every_estimator
+@every_loss
 def test_state_dict(loss_class: LossClass, network_class: NetworkClass, estimator: str) -> None:
     loss, batch = make_loss(loss_class, network_class, estimator), make_batch(5)
     other = make_loss(loss_class, network_class, estimator, seed=5)
@@ -139,12 +157,15 @@ def test_state_dict_before_and_after_first_use(loss_class: LossClass, network_cl
     assert list(loss.state_dict()) == before
 
 
-@every_network
-@every_estimator
+def pickled(loss: Any) -> Any:
+    return pickle.loads(pickle.dumps(loss))
+
+
+@every_loss
 @pytest.mark.parametrize("is_used", [False, True])
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda loss: pickle.loads(pickle.dumps(loss))])
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
 def test_copies(
-    loss_class: LossClass, network_class: NetworkClass, estimator: str, is_used: bool, copied: object
+    loss_class: LossClass, network_class: NetworkClass, estimator: str, is_used: bool, copied: Callable[[Any], Any]
 ) -> None:
     loss, batch = make_loss(loss_class, network_class, estimator), make_batch(5)
     if is_used:
@@ -161,8 +182,7 @@ def test_copies(
     assert_equal(losses_of(loss, batch), expected)
 
 
-@every_network
-@every_estimator
+@every_loss
 def test_gradient_reaches_all_online_parameters_and_nothing_else(
     loss_class: LossClass, network_class: NetworkClass, estimator: str
 ) -> None:
@@ -207,12 +227,12 @@ def test_entropy_of_the_proposal_is_subtracted() -> None:
     assert torch.allclose(found, 0.25 * entropy.detach(), rtol=1e-5)
 
 
-@every_network
-@every_estimator
+@every_loss
 @pytest.mark.parametrize("num_slots", [None, 2])
 def test_one_hot_is_categorical(
     loss_class: LossClass, network_class: NetworkClass, estimator: str, num_slots: int | None
 ) -> None:
+    num_slots = None if loss_class is DQNLoss else num_slots  # TorchRL's loss knows no blocks
     found = []
     for is_one_hot in (False, True):
         loss = make_loss(
@@ -289,7 +309,7 @@ def test_n_steps_discount_the_bootstrap(loss_class: LossClass, network_class: Ne
 
 @every_network
 @every_estimator
-def test_shapes_of_reward_done_and_batch(loss_class: LossClass, network_class: NetworkClass, estimator: str) -> None:
+def test_shapes_of_reward_and_done(loss_class: LossClass, network_class: NetworkClass, estimator: str) -> None:
     loss, columns = make_loss(loss_class, network_class, estimator), full_batch(6)
     expected = losses_of(loss, columns)
     flat = columns.clone()
@@ -298,10 +318,139 @@ def test_shapes_of_reward_done_and_batch(loss_class: LossClass, network_class: N
     flat["steps_to_next_obs"] = flat["steps_to_next_obs"].squeeze(-1)
     flat["priority_weight"] = flat["priority_weight"].unsqueeze(-1)
     assert_equal(losses_of(loss, flat), expected)
-    assert_equal(losses_of(loss, columns.reshape(2, 3)), expected)
-    with_time = columns.reshape(2, 3)
-    loss(with_time)
-    assert with_time["td_error"].shape == (2, 3, 1)
+
+
+@every_loss
+@pytest.mark.parametrize("action_space", ["categorical", "one_hot"])
+def test_batch_sizes(loss_class: LossClass, network_class: NetworkClass, estimator: str, action_space: str) -> None:
+    """[B], [B, T], single steps, and single steps by keyword cost the same."""
+    source = {"source": MidpointFractions()} if loss_class is IQNLoss else {}
+    options: dict[str, Any] = {"reduction": "none", "action_space": action_space, **source}
+    loss = make_loss(loss_class, network_class, estimator, **options)
+    batch = make_batch(6, is_one_hot=action_space == "one_hot")
+    expected = loss(batch)["loss"]
+    rows, steps = batch.reshape(2, 3).clone(), list(batch.exclude("td_error").unbind(0))
+    torch.testing.assert_close(loss(rows)["loss"], expected.reshape(2, 3))
+    torch.testing.assert_close(rows["td_error"], batch["td_error"].reshape(2, 3, 1))
+    torch.testing.assert_close(torch.stack([loss(step)["loss"] for step in steps]), expected)
+    torch.testing.assert_close(torch.stack([step["td_error"] for step in steps]), batch["td_error"])
+    arguments = {key if isinstance(key, str) else "_".join(key): steps[0][key] for key in loss.in_keys}
+    found = loss(**arguments)
+    torch.testing.assert_close(found[0] if isinstance(found, tuple) else found, expected[0])
+
+
+@pytest.mark.parametrize("name", ["td0", ValueEstimators.TD0, None])
+@every_network
+def test_td0_is_greedy(loss_class: LossClass, network_class: NetworkClass, name: ValueEstimators | str | None) -> None:
+    loss, batch = make_loss(loss_class, network_class, "greedy"), full_batch(5)
+    expected = losses_of(loss, batch)
+    loss.make_value_estimator("soft").make_value_estimator(name, gamma=GAMMA)
+    assert loss.value_type is QuantileEstimators.GREEDY
+    assert_equal(losses_of(loss, batch), expected)
+    with pytest.raises(NotImplementedError, match="GAE"):
+        loss.make_value_estimator(ValueEstimators.GAE)
+
+
+@every_network
+@every_estimator
+@pytest.mark.parametrize("num_slots", [None, 2])
+def test_masked_actions_are_never_chosen(
+    loss_class: LossClass, network_class: NetworkClass, estimator: str, num_slots: int | None
+) -> None:
+    """Raising the values of a masked action changes no target; where all actions are masked, no mask counts."""
+    loss = make_loss(loss_class, network_class, estimator, network_options={"num_slots": num_slots})
+    batch = make_batch(6, num_slots=num_slots)
+    batch["action"] %= NUM_ACTIONS - 1  # never the masked one
+    mask = (torch.arange(NUM_ACTIONS) < NUM_ACTIONS - 1).expand(*batch["action"].shape, NUM_ACTIONS)
+    masked = batch.clone().set("action_mask", mask).set(("next", "action_mask"), mask)
+    unmasked = batch.clone().set("action_mask", ~mask & mask).set(("next", "action_mask"), ~mask & mask)
+    plain, expected = targets_of(loss, batch), targets_of(loss, masked)
+    assert torch.equal(targets_of(loss, unmasked), plain)
+    evaluate = loss.evaluate._evaluate
+
+    def with_better_last_action(*arguments: Any) -> Any:
+        quantiles = evaluate(*arguments)
+        return quantiles._replace(values=quantiles.values + 100.0 * ~mask[0])
+
+    loss.evaluate._evaluate = with_better_last_action
+    torch.testing.assert_close(targets_of(loss, masked), expected)
+    assert bool((targets_of(loss, batch) - plain).abs().amax() > 50)
+
+
+def test_the_mask_of_the_actor() -> None:
+    actor = QuantileActor(small(MLPIQNetwork), spec=Categorical(NUM_ACTIONS), action_mask_key="allowed")
+    loss = IQNLoss(actor, source=MidpointFractions()).make_value_estimator("munchausen")
+    assert loss.tensor_keys.action_mask == "allowed"
+    batch = make_batch(5)
+    for states in (batch, batch["next"]):
+        states["allowed"] = torch.ones(5, NUM_ACTIONS, dtype=torch.bool)
+    everything = loss(batch)["loss"]
+    batch["next", "allowed"][:, 0] = False
+    assert loss(batch)["loss"] != everything
+
+
+@pytest.mark.parametrize(("loss_class", "network_class"), [(IQNLoss, MLPIQNetwork), (QRDQNLoss, MLPQRNetwork)])
+@every_estimator
+def test_transforms_of_torch_func(loss_class: LossClass, network_class: NetworkClass, estimator: str) -> None:
+    """Unused losses, whose first batch is checked otherwise; vmap over batches, gradients in observations."""
+    source = {"source": MidpointFractions()} if loss_class is IQNLoss else {}
+    loss, batches = make_loss(loss_class, network_class, estimator, **source), make_batch(3, 5)
+    found = torch.func.vmap(lambda batch: loss(batch)["loss"])(batches.clone())
+    torch.testing.assert_close(found, torch.stack([loss(batch)["loss"] for batch in batches.unbind(0)]))
+
+    def loss_of(observation: torch.Tensor) -> torch.Tensor:
+        return loss(batches[0].clone().set("observation", observation))["loss"]
+
+    observation = batches["observation"][0]
+    gradient = torch.autograd.functional.jacobian(loss_of, observation)
+    torch.testing.assert_close(torch.func.grad(loss_of)(observation), gradient)
+    torch.testing.assert_close(torch.func.jacrev(loss_of)(observation), gradient)
+
+    def loss_under(params: TensorDict) -> torch.Tensor:
+        with params.to_module(loss.value_network_params):
+            return loss(batches[0].clone())["loss"]
+
+    loss(batches[0])["loss"].backward()
+    gradients = torch.func.grad(loss_under)(loss.value_network_params.data)
+    for key, parameter in loss.value_network_params.items(True, True):
+        if isinstance(parameter, torch.nn.Parameter):
+            torch.testing.assert_close(gradients[key], parameter.grad)
+
+
+@pytest.mark.parametrize(("loss_class", "network_class"), [(IQNLoss, MLPIQNetwork), (QRDQNLoss, MLPQRNetwork)])
+def test_gradient_penalty(loss_class: LossClass, network_class: NetworkClass) -> None:
+    """Second derivatives in observations; for fractions that depend on them, as FQF's, they are those of constants."""
+    options = {"network_options": {"activation": torch.nn.Tanh}, "reduction": "sum"}
+    source = {"source": MidpointFractions()} if loss_class is IQNLoss else {}
+    loss, batch = make_loss(loss_class, network_class, **options, **source).double(), make_batch(2)
+    batch = batch.apply(lambda value: value.double() if value.is_floating_point() else value)
+    observation = batch["observation"].requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda x: loss(batch.set("observation", x))["loss"], observation)
+
+
+@every_loss
+def test_averaged_model(loss_class: LossClass, network_class: NetworkClass, estimator: str) -> None:
+    loss, batch = make_loss(loss_class, network_class, estimator), make_batch(5)
+    averaged = AveragedModel(loss)
+    averaged.update_parameters(loss)
+    expected = losses_of(loss, batch)
+    assert_equal(losses_of(averaged.module, batch), expected)
+    for parameter in loss.parameters():
+        parameter.data.add_(1.0)
+    averaged.update_parameters(loss)
+    assert not torch.equal(losses_of(averaged.module, batch)["loss"], expected["loss"])
+    for mean, parameter in zip(averaged.module.parameters(), loss.parameters(), strict=True):
+        torch.testing.assert_close(mean, parameter - 0.5)
+
+
+@every_loss
+def test_no_reduction_given_is_the_mean(loss_class: LossClass, network_class: NetworkClass, estimator: str) -> None:
+    batch = make_batch(5)
+    found, expected = (
+        losses_of(make_loss(loss_class, network_class, estimator, reduction=reduction), batch)
+        for reduction in (None, "mean")
+    )
+    assert_equal(found, expected)
 
 
 def test_estimators_are_registered_by_name() -> None:

@@ -12,6 +12,8 @@ from torchrl.data import Categorical
 from tm_torchrl.modules import MLPQRNetwork, QuantileActor
 from tm_torchrl.objectives import DQNLoss, HardUpdate
 
+pytestmark = pytest.mark.filterwarnings("ignore:No target network updater")
+
 
 class Linear(nn.Module):
     """Values of two actions: weight * observation."""
@@ -98,11 +100,50 @@ def test_a_quantile_actor_of_one_quantile_learns() -> None:
 
 
 def test_the_state_dict_does_not_depend_on_use() -> None:
-    loss = by_hand()
-    before = list(loss.state_dict())
+    loss, other, parent = by_hand(), by_hand(), nn.ModuleList([by_hand()])
     loss(transition(terminated=False))
-    assert list(loss.state_dict()) == before
-    assert any("gamma" in key for key in before)
+    assert list(loss.state_dict()) == list(other.state_dict())
+    assert any("gamma" in key for key in loss.state_dict())
+    by_hand().load_state_dict(loss.state_dict())
+    parent.load_state_dict({f"0.{key}": value for key, value in loss.state_dict().items()})
+
+
+@pytest.mark.parametrize("estimator", ["greedy", "double"])
+@pytest.mark.parametrize("folder", [(), ("agent",)], ids=["flat", "nested"])
+def test_keys_of_the_actor(estimator: str, folder: tuple[str, ...]) -> None:
+    found = []
+    for names in ({}, {name: (*folder, f"my_{name}") for name in ("action", "action_value", "chosen_action_value")}):
+        torch.manual_seed(0)
+        options = {f"{name}_key": key for name, key in names.items()}
+        actor = QuantileActor(MLPQRNetwork(1, 2, num_fractions=1), spec=Categorical(2), **options)
+        loss = DQNLoss(actor, double_dqn=estimator == "double")
+        batch = transition(terminated=False)
+        if names:
+            batch.rename_key_("action", names["action"])
+            value = names.pop("chosen_action_value")
+            loss.set_keys(value=value, priority=(*folder, "surprise"), **names)
+        found.append(loss(batch)["loss"].item())
+    assert batch[(*folder, "surprise")].shape == (1, 1)
+    assert found[0] == found[1]
+    torch.manual_seed(0)
+    actor = QuantileActor(MLPQRNetwork(1, 2, num_fractions=1), spec=Categorical(2))
+    assert DQNLoss(actor).make_value_estimator(estimator)(transition(terminated=False))["loss"].item() == found[0]
+
+
+@pytest.mark.parametrize("estimator", ["greedy", "double"])
+def test_masked_actions_are_never_chosen(estimator: str) -> None:
+    torch.manual_seed(0)
+    network = MLPQRNetwork(1, 2, num_fractions=1)
+    actor = QuantileActor(network, spec=Categorical(2), action_mask_key="action_mask")
+    loss = DQNLoss(actor, reduction="none").make_value_estimator(estimator, gamma=0.5)
+    batch, found = transition(terminated=False), []
+    batch["action_mask"] = torch.ones(1, 2, dtype=torch.bool)
+    values = network(batch["next", "observation"])[0, :, 0].tolist()
+    own = network(batch["observation"])[0, 0, 0].item()
+    for action in range(2):
+        batch["next", "action_mask"] = torch.arange(2).unsqueeze(0) == action
+        found.append(loss(batch)["loss"].item())
+    assert found == pytest.approx([(10 + 0.5 * value - own) ** 2 for value in values])
 
 
 def test_invalid_arguments() -> None:
