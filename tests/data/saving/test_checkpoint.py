@@ -315,9 +315,10 @@ while True:
 """
 
 
-def kill_at_random(folder: Path, *, seed: int, num_kills: int) -> None:
+@pytest.mark.parametrize("num_kills", [3, pytest.param(100, marks=pytest.mark.slow)])
+def test_killed_at_random(tmp_path: Path, num_kills: int) -> None:
     """What was reported as saved is there. Frames come in pairs, so that every second save replaces."""
-    rng, start, reported = np.random.default_rng(seed), 0, 0
+    folder, rng, start, reported = tmp_path / "run", np.random.default_rng(num_kills), 0, 0
     for _ in range(num_kills):
         found = kill_after(WRITER.format(folder=str(folder), start=start), rng.uniform(0.02, 0.2))
         lines = [int(line) for line in found if line.isdigit()]
@@ -331,12 +332,3 @@ def kill_at_random(folder: Path, *, seed: int, num_kills: int) -> None:
             assert reported <= weight[0] <= max(start, reported) + 1
         start = int(checkpoints.load()[0]["weight"][0])
         assert len(checkpoints.list()) <= 3
-
-
-def test_killed_at_random(tmp_path: Path) -> None:
-    kill_at_random(tmp_path / "run", seed=0, num_kills=3)
-
-
-@pytest.mark.slow
-def test_killed_at_random_often(tmp_path: Path) -> None:
-    kill_at_random(tmp_path / "run", seed=1, num_kills=100)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import itertools
+import pickle
 from collections import Counter
 
 import pytest
 import torch
 from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
+from torchrl.envs.transforms import Compose
 
 from tests.data.episodes import make_lanes, to_batch
 from tm_torchrl.data import MiniRace, NStep
@@ -171,6 +173,18 @@ def test_after_the_n_step_writer_in_a_buffer() -> None:
         assert sample["steps_to_next_obs"][i] == left
         assert sample["next", "terminated"][i] == terminal
         assert sample["next", "reward"][i] == reward
+
+
+def test_transforms_of_a_buffer_can_be_copied_and_pickled() -> None:
+    lanes = make_lanes(2, num_lanes=2, num_steps=12)
+    first, second = (to_batch([lane[part] for lane in lanes]) for part in (slice(7), slice(7, 12)))
+    transform = Compose(NStep(3, gamma=1.0), MiniRace(seed=0, clock_index=0))
+    transform.inv(first)
+    copies = [pickle.loads(pickle.dumps(transform)), copy.deepcopy(transform)]
+    expected = transform.inv(second)
+    for other in copies:
+        assert bool((other.inv(second) == expected).all())
+        assert torch.equal(other[1].draw_clocks(9), copy.deepcopy(transform)[1].draw_clocks(9))
 
 
 def test_errors_say_what_to_do() -> None:

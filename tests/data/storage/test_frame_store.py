@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage, SamplerWithoutReplacement, TensorDictReplayBuffer
-from torchrl.data.replay_buffers.samplers import Sampler
 
 from tests.data.episodes import image_of, make_lanes, to_batch
-from tm_torchrl.data import FrameStorage, NStep, RowStorage
+from tm_torchrl.data import FrameStorage, NStep, PrioritizedSampler, RowStorage
 
 SIZE = 4  # pixels along an image's edge
 
@@ -169,37 +168,12 @@ def test_sampling_without_replacement_sees_every_transition() -> None:
     assert len(epoch["observation"][:, 0].unique()) == 16
 
 
-class ByPriority(Sampler):
-    """Draws in proportion to priorities, 1 for what is new: no tree, any torch."""
-
-    def __init__(self, capacity: int) -> None:
-        super().__init__()
-        self.priority = torch.zeros(capacity)
-
-    def extend(self, index: torch.Tensor) -> None:
-        self.priority[index] = 1.0
-
-    def update_priority(self, index: torch.Tensor, priority: torch.Tensor, *, storage: object = None) -> None:
-        self.priority[index] = priority
-
-    def sample(self, storage: FrameStorage, batch_size: int) -> tuple[torch.Tensor, dict]:
-        return torch.multinomial(self.priority, batch_size, replacement=True), {}
-
-    def _empty(self) -> None: ...
-
-    def state_dict(self) -> dict: ...
-
-    def load_state_dict(self, state_dict: dict) -> None: ...
-
-    def dumps(self, path: str) -> None: ...
-
-    def loads(self, path: str) -> None: ...
-
-
 def test_sampling_by_priority_over_wrap_arounds() -> None:
     torch.manual_seed(0)
     lanes = make_lanes(11, num_lanes=2, num_steps=60)
-    buffer = TensorDictReplayBuffer(storage=FrameStorage(20), sampler=ByPriority(20), batch_size=50)
+    buffer = TensorDictReplayBuffer(
+        storage=FrameStorage(20), sampler=PrioritizedSampler(20, alpha=1.0, beta=0.0, eps=1e-30), batch_size=50
+    )
     buffer.append_transform(NStep(3, gamma=0.5, frame_ids=True))
     for _ in extend_in_parts(buffer, lanes, [12] * 5):
         check_images(buffer.sample())

@@ -71,28 +71,35 @@ def test_weights_by_hand() -> None:
     assert torch.equal(batch["priority_weight"], torch.tensor(by_hand, dtype=torch.float32)[batch["x"]])
 
 
+def tree_of(buffer: TensorDictPrioritizedReplayBuffer) -> list[float]:
+    return buffer.sampler.state_dict()["tree"].tolist()
+
+
 def test_new_items_get_the_highest_priority_seen() -> None:
     buffer = filled(6)
     buffer.update_priority(torch.arange(6), PRIORITIES[:6])
     buffer.extend(TensorDict({"x": torch.tensor([6, 7])}, [2]))
-    tree = buffer.sampler.state_dict()["tree"]
-    assert tree.tolist() == [1.0, 2.0, 3.0, 4.0, 0.5, 1.0, 4.0, 4.0]
-
-
-def test_wrap_around_replaces_priorities() -> None:
-    buffer = filled()
-    buffer.update_priority(torch.arange(8), PRIORITIES)
-    buffer.extend(TensorDict({"x": torch.tensor([8, 9, 10])}, [3]))
-    tree = buffer.sampler.state_dict()["tree"]
-    assert tree.tolist() == [10.0, 10.0, 10.0, 4.0, 0.5, 1.0, 2.0, 10.0]
-    assert buffer.sampler._sum_tree.query(0, 8) == tree.sum()
+    assert tree_of(buffer) == [1.0, 2.0, 3.0, 4.0, 0.5, 1.0, 4.0, 4.0]
+    buffer.update_priority(7, 100.0)
+    buffer.extend(TensorDict({"x": torch.tensor([8, 9, 10])}, [3]))  # over 0, 1 and 2
+    assert tree_of(buffer) == [10.0, 10.0, 10.0, 4.0, 0.5, 1.0, 4.0, 10.0]
+    assert buffer.sampler._sum_tree.query(0, 8) == sum(tree_of(buffer))
     assert set(buffer.sample(2000)["x"].tolist()) == {8, 9, 10, 3, 4, 5, 6, 7}
 
 
-def test_the_last_of_several_priorities_for_one_item_counts() -> None:
+@pytest.mark.parametrize(
+    ("index", "priority", "expected"),
+    [
+        ([3, 3, 3], [1.0, 2.0, 9.0], [1, 1, 1, 3, 1, 1, 1, 1]),  # the last of several for one item
+        ([3, -1, 4], [25.0, 81.0, 49.0], [1, 1, 1, 5, 7, 1, 1, 1]),  # -1: items that a writer skipped
+        ([3, 4], 9.0, [1, 1, 1, 3, 3, 1, 1, 1]),  # one for all
+        ([], [], [1] * 8),
+    ],
+)
+def test_priorities_of_some_items(index: list[int], priority: object, expected: list[float]) -> None:
     buffer = filled()
-    buffer.update_priority(torch.tensor([3, 3, 3]), torch.tensor([1.0, 2.0, 9.0]))
-    assert buffer.sampler.state_dict()["tree"][3] == 3.0
+    buffer.update_priority(torch.tensor(index, dtype=torch.int64), torch.tensor(priority))
+    assert tree_of(buffer) == expected
 
 
 def test_priorities_from_a_tensordict() -> None:
@@ -102,23 +109,15 @@ def test_priorities_from_a_tensordict() -> None:
     assert buffer.sampler.state_dict()["tree"][batch["index"]].tolist() == [5.0, 5.0, 5.0]
 
 
-def test_sampling_follows_the_generator_alone() -> None:
-    first, second = filled(seed=3), filled(seed=3)
-    np.random.seed(0)  # noqa: NPY002
-    torch.manual_seed(0)
-    drawn = first.sample()["x"]
-    np.random.seed(1)  # noqa: NPY002
-    torch.manual_seed(1)
-    assert torch.equal(drawn, second.sample()["x"])
-
-
-def test_without_a_generator_torch_draws() -> None:
-    buffer = filled(seed=None)
+@pytest.mark.parametrize("seed", [3, None], ids=["its generator", "torch's generator"])
+def test_numpy_draws_nothing(seed: int | None) -> None:
     state = np.random.get_state()[1].copy()  # noqa: NPY002
-    torch.manual_seed(5)
-    drawn = buffer.sample()["x"]
-    torch.manual_seed(5)
-    assert torch.equal(drawn, buffer.sample()["x"])
+    drawn = []
+    for global_seed in (5, 6 if seed is not None else 5):
+        buffer = filled(seed=seed)
+        torch.manual_seed(global_seed)
+        drawn.append(buffer.sample()["x"])
+    assert torch.equal(*drawn)
     assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
 
 
@@ -146,25 +145,18 @@ def test_impossible_priorities_change_nothing(given: list, message: str) -> None
     assert before == after
 
 
-def test_an_item_that_does_not_exist_changes_nothing() -> None:
+def test_items_that_do_not_exist_and_other_numbers_change_nothing() -> None:
     buffer = filled()
     before = buffer.sampler.state_dict()
     with pytest.raises(IndexError, match="index 8: must be below 8"):
         buffer.update_priority(torch.tensor([3, 8]), torch.tensor([5.0, 7.0]))
-    after = buffer.sampler.state_dict()
-    assert torch.equal(before.pop("tree"), after.pop("tree"))
-    assert before == after
-
-
-def test_priorities_and_items_of_different_number() -> None:
-    buffer = filled()
     with pytest.raises(ValueError, match="'td_error': 3 priorities for 2 items"):
         buffer.update_priority(torch.tensor([3, 4]), torch.ones(3))
     with pytest.raises(ValueError, match=re.escape("index: its shape is [2, 2]")):
         buffer.update_priority(torch.zeros(2, 2, dtype=torch.int64), torch.ones(2))
-    buffer.update_priority(torch.tensor([3, 4]), 9.0)  # one for all
-    buffer.update_priority(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
-    assert buffer.sampler.state_dict()["tree"].tolist() == [1.0, 1, 1, 3, 3, 1, 1, 1]
+    after = buffer.sampler.state_dict()
+    assert torch.equal(before.pop("tree"), after.pop("tree"))
+    assert before == after
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1.0])
@@ -172,12 +164,6 @@ def test_impossible_priorities_are_refused_even_if_draws_are_uniform(bad: float)
     """Anything to the power 0 is 1, NaN too."""
     with pytest.raises(ValueError, match=f"the first is {bad} at 0"):
         filled(alpha=0.0).update_priority(torch.tensor([3, 4]), torch.tensor([bad, 1.0]))
-
-
-def test_items_that_a_writer_skipped_are_skipped() -> None:
-    buffer = filled(alpha=1.0)
-    buffer.update_priority(torch.tensor([3, -1, 4]), torch.tensor([5.0, 9.0, 7.0]))
-    assert buffer.sampler.state_dict()["tree"].tolist() == [1.0, 1, 1, 5, 7, 1, 1, 1]
 
 
 def test_a_loaded_state_draws_the_same() -> None:
@@ -239,12 +225,12 @@ def test_single_items_and_emptying() -> None:
     buffer = filled(4, alpha=1.0)
     buffer.update_priority(2, 6.0)
     assert buffer.add(TensorDict({"x": torch.tensor(4)}, [])) == 4
-    assert buffer.sampler.state_dict()["tree"].tolist() == [1.0, 1, 6, 1, 6, 0, 0, 0]
+    assert tree_of(buffer) == [1.0, 1, 6, 1, 6, 0, 0, 0]
     buffer.empty()
     with pytest.raises(RuntimeError, match="empty"):
         buffer.sample()
     buffer.extend(TensorDict({"x": torch.tensor([9])}, [1]))
-    assert buffer.sampler.state_dict()["tree"].tolist() == [1.0, 0, 0, 0, 0, 0, 0, 0]
+    assert tree_of(buffer) == [1.0, 0, 0, 0, 0, 0, 0, 0]
 
 
 def test_items_without_priorities() -> None:
@@ -270,22 +256,12 @@ def test_samples_may_be_prefetched() -> None:
     assert [buffer.sample()["x"].unique().tolist() for _ in range(4)] == [[3]] * 4
 
 
-@pytest.mark.parametrize(("name", "value"), [("alpha", -0.1), ("beta", float("nan")), ("eps", -1.0)])
-def test_arguments_out_of_range(name: str, value: float) -> None:
-    arguments = {"alpha": 0.6, "beta": 0.4, "eps": 1e-8, name: value}
-    with pytest.raises(ValueError, match=f"{name}={value}"):
-        PrioritizedSampler(10, **arguments)
-
-
-def test_a_storage_of_two_dimensions_is_refused() -> None:
+def test_arguments_out_of_range() -> None:
+    for name, value in (("alpha", -0.1), ("beta", float("nan")), ("eps", -1.0)):
+        with pytest.raises(ValueError, match=f"{name}={value}"):
+            PrioritizedSampler(10, **{"alpha": 0.6, "beta": 0.4, name: value})
     with pytest.raises(ValueError, match="ndim=2"):
         TensorDictPrioritizedReplayBuffer(alpha=0.6, beta=0.4, storage=LazyTensorStorage(10, ndim=2))
-
-
-def test_empty_buffer() -> None:
-    buffer = TensorDictPrioritizedReplayBuffer(alpha=0.6, beta=0.4, storage=LazyTensorStorage(10), batch_size=2)
-    with pytest.raises(RuntimeError, match="empty"):
-        buffer.sample()
 
 
 def test_the_tree_in_use_is_said(caplog: pytest.LogCaptureFixture) -> None:

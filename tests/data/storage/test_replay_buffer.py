@@ -53,10 +53,17 @@ def test_from_cars_to_priorities(sampler: str, storage: str) -> None:
     )
     collector = Collector(env, RandomPolicy(env.action_spec), frames_per_batch=80, total_frames=160)
     for batch in collector:
+        assert not batch["next", "done"].any()
         buffer.extend(batch)
     collector.shutdown()
+    assert len(buffer) == 4 * (40 - 2)
+    if storage == "frames":
+        assert buffer.storage.num_frames == 4 * (40 + 1)
     sample = buffer.sample()
     assert sample["pixels"].shape == sample["next", "pixels"].shape == (16, 1, 64, 64)
+    assert torch.equal(sample["next", "observation"][:, 0], sample["observation"][:, 0] + 3)  # the clock
+    assert torch.equal(sample["next", "terminated"].flatten(), sample["observation"][:, 0] >= 137)
+    assert buffer.storage[:]["observation"][:, 0].unique().tolist() == [0.0]  # as in rollouts
     assert "steps_to_next_obs" in sample and ("priority_weight" in sample) == (sampler == "prioritized")
     buffer.update_tensordict_priority(sample.set("td_error", torch.linspace(1, 2, 16).unsqueeze(-1)))
     if sampler == "prioritized":
