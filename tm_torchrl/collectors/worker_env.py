@@ -25,11 +25,10 @@ import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase
 from torchrl.envs import EnvBase
 
+from tm_torchrl.collectors.processes import ENDING_SIGNALS
 from tm_torchrl.data.saving.plain_state import from_plain, to_plain
 from tm_torchrl.data.saving.random_state import random_state, restore_random_state
 from tm_torchrl.envs.protocols import FollowsFrames, Resumable
-
-ENDING_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})  # sent to a whole process group by Ctrl-C or a supervisor
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from multiprocessing import resource_sharer, resource_tracker
+from multiprocessing import resource_sharer
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -25,9 +24,9 @@ from torch import Tensor
 from torchrl.collectors import Collector, MultiSyncCollector
 from torchrl.envs import EnvBase
 
-from tm_torchrl.collectors.main_module import main_module_left_out
+from tm_torchrl.collectors.processes import ending_signals_blocked, main_module_left_out, start_server
 from tm_torchrl.collectors.watchdog import POLL_S, WatchedFuture, WorkerFailed
-from tm_torchrl.collectors.worker_env import ENDING_SIGNALS, Channel, WorkerEnvFunction, to_bytes
+from tm_torchrl.collectors.worker_env import Channel, WorkerEnvFunction, to_bytes
 from tm_torchrl.modules.carried import carried_keys
 
 START_TIMEOUT_S = 300.0  # processes start, and the simulator's kernels are built on their first use
@@ -231,10 +230,8 @@ class WorkerGroup:
 
     def _make_workers(self, functions: list[WorkerEnvFunction], options: dict[str, Any]) -> None:
         hide_broken_handovers()
-        if hasattr(signal, "pthread_sigmask"):  # not on Windows; workers inherit it, so Ctrl-C spares them
-            resource_tracker.ensure_running()  # otherwise it unblocks them in this thread
-            signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
-        with main_module_left_out(self.policy):
+        start_server()
+        with ending_signals_blocked(), main_module_left_out(self.policy):
             _Workers(
                 functions,
                 self._acting,

@@ -11,9 +11,11 @@ from typing import NoReturn
 import hydra
 from omegaconf import DictConfig
 
+from tm_torchrl.collectors.processes import start_server
 from tm_torchrl.settings.construct import ConfigError
 from tm_torchrl.settings.stored import run_settings
 from tm_torchrl.settings.tree import (
+    complete_settings,
     compose_config,
     config_folder,
     resolved,
@@ -31,10 +33,13 @@ def main(config_name: str = "train_iqn") -> None:
     if any(word.startswith(("-", "hydra", "+hydra")) for word in words):
         _by_hydra(words, config_name)
         return
-    from tm_torchrl.trainers.run import train
-
     with _explained():
-        train(words, config_name=config_name)
+        settings = complete_settings(words, config_name=config_name)
+        if settings["collector"].get("kind") != "single":
+            start_server()
+        from tm_torchrl.trainers.run import train
+
+        train(settings)
 
 
 def _by_hydra(words: Sequence[str], config_name: str) -> None:
@@ -76,17 +81,21 @@ def _run(config: DictConfig) -> None:
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
     """Errors that a user can mend, as one line instead of a traceback."""
-    from tm_torchrl.algorithms.learner import NonFiniteLossError
-    from tm_torchrl.collectors.supervised import WorkerError
-    from tm_torchrl.game.errors import GameError
-    from tm_torchrl.record.folder_claim import FolderTakenError
-
     try:
         yield
     except BrokenPipeError:
         raise
-    except (ConfigError, FolderTakenError, GameError, NonFiniteLossError, WorkerError, OSError) as error:
+    except (ConfigError, OSError) as error:
         fail(str(error))  # of OSError: a folder that is missing, unwritable or full
+    except RuntimeError as error:
+        from tm_torchrl.algorithms.learner import NonFiniteLossError
+        from tm_torchrl.collectors.supervised import WorkerError
+        from tm_torchrl.game.errors import GameError
+        from tm_torchrl.record.folder_claim import FolderTakenError
+
+        if not isinstance(error, (FolderTakenError, GameError, NonFiniteLossError, WorkerError)):
+            raise
+        fail(str(error))
 
 
 def fail(message: str) -> NoReturn:

@@ -16,7 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 from tm_torchrl.invocation import command
 from tm_torchrl.settings.construct import ConfigError
 from tm_torchrl.settings.nearest import nearest_name
-from tm_torchrl.settings.stored import find_run
+from tm_torchrl.settings.stored import find_run, run_settings, upgraded
+from tm_torchrl.settings.targets import renamed
 from tm_torchrl.tracks import DEFAULT_TRACK
 
 _OURS = "hydra"
@@ -63,6 +64,22 @@ def compose_settings(overrides: Sequence[str] = (), *, config_name: str = "train
     """
     settings = resolved(compose_config(overrides, config_name=config_name))
     return without_leftovers(settings, overrides, config_name=config_name)
+
+
+def complete_settings(settings: Mapping[str, Any] | Sequence[str], *, config_name: str) -> dict[str, Any]:
+    """All settings of a run, those of the run that it resumes included.
+
+    Args:
+        settings: Composed settings, also of an earlier version; or overrides as on the command line.
+        config_name: A file in ``configs/``, without ``.yaml``.
+    """
+    if isinstance(settings, Mapping):
+        return upgraded(renamed(settings))
+    overrides = typed_overrides(settings)
+    composed = compose_settings(overrides, config_name=config_name)
+    if composed["resume"] is not None:
+        composed = resumed_settings(composed, overrides, run_settings(composed["resume"], trust=composed["trust"]))
+    return composed
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:

@@ -26,9 +26,7 @@ from tm_torchrl.record.report import write_report
 from tm_torchrl.record.run_folder import RunFolder
 from tm_torchrl.settings.construct import ConfigError, construct, construct_as, construct_later
 from tm_torchrl.settings.device import choose_device
-from tm_torchrl.settings.stored import run_settings, upgraded
-from tm_torchrl.settings.targets import renamed
-from tm_torchrl.settings.tree import compose_settings, resumed_settings, run_name, typed_overrides
+from tm_torchrl.settings.tree import complete_settings, run_name
 from tm_torchrl.tasks.task import Task, make_task
 from tm_torchrl.trainers.hooks.display import Display
 from tm_torchrl.trainers.hooks.evaluate import Evaluate
@@ -64,7 +62,7 @@ def train(
         is_quiet: Whether to show nothing.
     """
     logging.getLogger("torchrl").setLevel(logging.WARNING)  # torchrl sets its level when it is imported
-    composed = _composed(settings, config_name=config_name)
+    composed = complete_settings(settings, config_name=config_name)
     options = RunOptions.of(composed)
     torch.set_num_threads(options.num_threads)
     keep_freed_memory()
@@ -153,16 +151,6 @@ class _Hooks:
     evaluate: Evaluate
     save: Save
     display: Display
-
-
-def _composed(settings: Settings | Sequence[str], *, config_name: str) -> dict[str, Any]:
-    if isinstance(settings, Mapping):
-        return upgraded(renamed(settings))
-    overrides = typed_overrides(settings)
-    composed = compose_settings(overrides, config_name=config_name)
-    if composed["resume"] is not None:
-        composed = resumed_settings(composed, overrides, run_settings(composed["resume"], trust=composed["trust"]))
-    return composed
 
 
 def _prepare(composed: Settings, options: RunOptions, task: Task, display: Display) -> tuple[Training, _Hooks]:

@@ -1,0 +1,84 @@
+"""How worker processes start: without the user's main module; on Linux forked from one that has imported everything."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ENDING_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})  # sent to a whole process group by Ctrl-C or a supervisor
+IMPORTED = ("torchrl.collectors", "tm_torchrl.collectors.worker_env", "tm_torchrl.tasks.trackmania")
+
+_lock = threading.Lock()
+_num_starting = 0
+_left_out: dict[str, Any] = {}
+
+
+def start_server() -> None:
+    """Start the process that workers are forked from, so that it imports while this process does.
+
+    Each worker that is spawned imports torch and TorchRL anew, which takes seconds. Where the program has chosen a
+    start method, or the system is not Linux, nothing happens.
+    """
+    if sys.platform != "linux" or multiprocessing.get_start_method(allow_none=True) not in (None, "forkserver"):
+        return
+    from multiprocessing.forkserver import ensure_running
+
+    multiprocessing.set_start_method("forkserver", force=True)
+    multiprocessing.set_forkserver_preload(list(IMPORTED))
+    with ending_signals_blocked():
+        ensure_running()
+
+
+@contextmanager
+def ending_signals_blocked() -> Iterator[None]:
+    """Let processes that start meanwhile inherit blocked signals, so that Ctrl-C spares them until they are set up."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # otherwise it unblocks them in this thread
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def main_module_left_out(policy: nn.Module) -> Iterator[None]:
+    """Let processes that start meanwhile not import the main module again.
+
+    ``multiprocessing`` imports it in each process, so a script that trains without ``if __name__ == "__main__"`` would
+    train again in each worker. Workers need it only if the policy's classes are defined there; such scripts need the
+    usual guard.
+
+    Args:
+        policy: Is sent to the processes.
+    """
+    global _num_starting
+    if any(type(module).__module__ == "__main__" for module in policy.modules()):
+        yield
+        return
+    main = sys.modules["__main__"].__dict__
+    with _lock:
+        _num_starting += 1
+        if _num_starting == 1:
+            _left_out.update({name: main.pop(name) for name in ("__spec__", "__file__") if name in main})
+            main["__spec__"] = None
+    try:
+        yield
+    finally:
+        with _lock:
+            _num_starting -= 1
+            if _num_starting == 0:
+                main.update(_left_out)
+                _left_out.clear()
