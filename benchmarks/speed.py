@@ -27,12 +27,7 @@ from benchmarks.speeds.ratios import ALLOWED, Results, ratios, read, worse
 
 FOLDER = Path(__file__).resolve().parent / "speeds"
 PAGE = FOLDER.with_name("speed.md")
-WHOLE = {
-    "env": [],
-    "loss": ["--fresh", "--compile", "--write"],
-    "network": ["--write"],
-    "train": ["--write"],
-}
+WHOLE = {"env": [], "loss": ["--fresh", "--compile", "--write"], "network": ["--write"], "train": ["--write"]}
 SHORT = {
     "env": ["--rounds", "3"],
     "loss": ["--fresh", "--write"],

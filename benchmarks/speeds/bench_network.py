@@ -110,11 +110,7 @@ def ways(device: str, *, batch_size: int) -> dict[str, dict[str, Any]]:
         if device != "cpu":
             both[f"{name}, channels_last"] = {**base, "channels_last": True}
             both[f"{name}, CUDA graphs"] = {**base, "compiled": "reduce-overhead"}
-            both[f"{name}, CUDA graphs, channels_last"] = {
-                **base,
-                "compiled": "reduce-overhead",
-                "channels_last": True,
-            }
+            both[f"{name}, CUDA graphs, channels_last"] = {**base, "compiled": "reduce-overhead", "channels_last": True}
     return both
 
 

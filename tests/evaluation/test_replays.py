@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.conftest import Script
+from tests.game.ways import served
 from tm_torchrl.evaluation import drive_laps, evaluation_env
 from tm_torchrl.evaluation.replays import replay
-from tm_torchrl.game.emulator.protocol2 import Protocol2Server
 from tm_torchrl.record.run_folder import save_lap
 from tm_torchrl.sim import Simulator
 from tm_torchrl.tracks import load_track
@@ -44,32 +42,19 @@ def test_a_lap_from_a_perturbed_start_is_driven_again(action_block: int) -> None
 def test_a_finish_is_timed() -> None:
     track = load_track("oval")
     medals, actions = medals_of("oval"), author_actions("oval")
-    assert medals is not None and actions is not None
     assert replay(Simulator(track, num_cars=1), actions).time_s == medals.author_s
     assert replay(Simulator(track, num_cars=1), np.zeros(4, np.int64)).time_s is None
     with pytest.raises(ValueError, match="world has 2 cars"):
         replay(Simulator(track, num_cars=2), np.zeros(4, np.int64))
 
 
-def test_the_author_s_lap_by_the_script_in_the_simulator_and_in_a_running_game(tmp_path: Path) -> None:
-    actions, medals = author_actions("oval"), medals_of("oval")
-    assert actions is not None and medals is not None
+def test_the_author_s_lap_by_the_script_in_the_simulator_and_in_a_running_game(tmp_path: Path, script: Script) -> None:
+    actions, time_s = author_actions("oval"), medals_of("oval").author_s
     keys, taken = script_of(actions), actions.astype(np.int64)
-    path = save_lap(tmp_path, "oval", medals.author_s, script=keys, rows=np.zeros(1), actions=taken)
-    server = Protocol2Server(load_track("oval"))
-    thread = threading.Thread(target=server.serve)
-    thread.start()
-    text = f"oval: finished in {medals.author_s:.2f} s"
-    try:
-        assert call(tmp_path) == f"{text} (kept as {medals.author_s:.2f} s)"
-        assert call(path.with_suffix(".inputs"), "--track", "oval", "--port", server.port) == text
-    finally:
-        server.stop()
-        thread.join()
-
-
-def call(*words: object) -> str:
-    script = Path(__file__).resolve().parents[2] / "scripts" / "replay_inputs.py"
-    done = subprocess.run([sys.executable, str(script), *map(str, words)], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    path = save_lap(tmp_path, "oval", time_s, script=keys, rows=np.zeros(1), actions=taken)
+    text = f"oval: finished in {time_s:.2f} s"
+    done = script("scripts/replay_inputs.py", tmp_path)
+    assert done.stdout.strip() == f"{text} (kept as {time_s:.2f} s)", done.stderr
+    with served(load_track("oval")) as server:
+        words = [path.with_suffix(".inputs"), "--track", "oval", "--port", server.port]
+        assert script("scripts/replay_inputs.py", *words).stdout.strip() == text

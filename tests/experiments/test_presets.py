@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +50,7 @@ CHANGES = {  # the only settings that an experiment may change against the basel
     "exp_fqf_v1": ["objective"],
     "exp_gru_latent_v1": ["missing"],
 }
-MISSING = {
-    "exp_gru_latent_v1": "experiment: needs recurrent layers, and a replay of sequences for them, which this",
-}
+MISSING = {"exp_gru_latent_v1": "experiment: needs recurrent layers, and a replay of sequences for them, which this"}
 LAYERS = {  # how many of them
     BASELINE: {PixelEncoder: 1, SpectralConv2d: 0, nn.LayerNorm: 0, NoisyLinear: 0},
     "exp_impala_encoder_v1": {ImpalaEncoder: 1, PixelEncoder: 0, nn.AdaptiveMaxPool2d: 1},
@@ -70,6 +69,11 @@ BUILDABLE = [
     if path.stem not in MISSING
 ]
 SMALL = ["env.num_envs=4", "replay.batch_size=8", "replay.capacity=64", "replay.learning_starts=8"]
+
+
+@functools.cache
+def composed(name: str) -> dict[str, Any]:
+    return compose_settings([f"experiment={name}"])
 
 
 @dataclass
@@ -140,8 +144,7 @@ def test_all_experiments_are_known() -> None:
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_an_experiment_changes_one_thing(name: str) -> None:
-    baseline, settings = compose_settings([f"experiment={BASELINE}"]), compose_settings([f"experiment={name}"])
-    changed = [line.split(": ")[0] for line in differences(settings, baseline)]
+    changed = [line.split(": ")[0] for line in differences(composed(name), composed(BASELINE))]
     assert changed
     prefixes = CHANGES[name]
     stray = [key for key in changed if not any(f"{key}.".startswith(f"{prefix}.") for prefix in prefixes)]
@@ -151,7 +154,7 @@ def test_an_experiment_changes_one_thing(name: str) -> None:
 @pytest.mark.parametrize("name", MISSING)
 def test_what_is_not_built_yet_is_refused(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        make_task(compose_settings([f"experiment={name}"]))
+        make_task(composed(name))
     assert str(caught.value).startswith(MISSING[name])
 
 

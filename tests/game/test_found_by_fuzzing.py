@@ -8,12 +8,11 @@ from itertools import chain, cycle
 import numpy as np
 import pytest
 
-from tests.game.emulator.test_fuzz_protocol1 import Clock, Game, Memory, client_of, clock, message, send_to, server
+from tests.game.emulator.test_fuzz_protocol1 import Clock, Game, client_of, clock, message
 from tm_torchrl.game import GameTimeout, TMInterface2Client
-from tm_torchrl.game.emulator.protocol1 import Protocol1Server
 from tm_torchrl.game.emulator.race import EmulatedRace
 from tm_torchrl.game.state_layout import HEAD, head_of, new_state
-from tm_torchrl.game.tmi1.messages import INPUTS, INT, TWO_INTS, Kind
+from tm_torchrl.game.tmi1.messages import INT, TWO_INTS, Kind
 from tm_torchrl.game.tmi2.connection import Connection
 from tm_torchrl.game.tmi2.messages import Message
 from tm_torchrl.sim.state import STATE
@@ -21,7 +20,7 @@ from tm_torchrl.tracks import load_track
 from tm_torchrl.world.actions import ACTIONS
 from tm_torchrl.world.car_row import CAR_ROW
 
-__all__ = ["clock", "server"]  # fixtures
+__all__ = ["clock"]  # a fixture
 OVAL = load_track("oval")
 
 
@@ -74,13 +73,6 @@ def test_endless_messages_of_a_game_with_2_x_end_at_the_deadline(is_step: bool) 
         client.connect()
 
 
-def test_an_unknown_request_is_answered(server: Protocol1Server) -> None:
-    called = message(Kind.PROCESSED_CALL, INT.pack(Kind.ON_REGISTERED))
-    gas = INPUTS.pack(0, 0, 1, 0, 0, 0)
-    send_to(server, [message(Kind.REGISTER), message(65), message(Kind.SET_INPUTS, gas), called])
-    assert server.race.inputs.gas
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -116,11 +108,3 @@ def test_a_car_outside_the_world_has_a_state() -> None:
     race = EmulatedRace(OVAL, countdown_ms=20)
     race._row[CAR_ROW["velocity"]] = np.nan
     assert head_of(race.state())["display_speed"] == 0
-
-
-def test_memory_is_a_channel() -> None:
-    """The fuzzing's substitute for a channel reads and writes like one."""
-    memory = Memory(lambda memory, header: None, is_server=False)
-    memory.write(Kind.REGISTER, b"hello")
-    assert (memory.kind, memory.error, memory.read(5)) == (Kind.REGISTER, 0, b"hello")
-    memory.close()

@@ -1,4 +1,4 @@
-"""Random and mutated bytes for both ends of protocol 2 lead to typed errors only, and every call ends."""
+"""Mutated bytes of a game with TMInterface 2.x lead to typed errors only, and every call ends."""
 
 from __future__ import annotations
 
@@ -11,11 +11,7 @@ import pytest
 from tests.game.ways import served
 from tests.mutated_bytes import mutated
 from tm_torchrl.game import GameError, GameGone, TMInterface2Client
-from tm_torchrl.game.emulator.protocol2 import Protocol2Server
-from tm_torchrl.game.emulator.server import ClientGone
-from tm_torchrl.game.state_layout import new_state
 from tm_torchrl.game.tmi2.connection import Connection
-from tm_torchrl.game.tmi2.messages import INT, Message, execute, request, rewind_to, set_inputs, set_speed
 from tm_torchrl.tracks import load_track
 from tm_torchrl.world.actions import ACTIONS
 
@@ -75,7 +71,7 @@ def converse(client: TMInterface2Client) -> None:
     client.inputs_text()
 
 
-@pytest.mark.parametrize(("seed", "num"), [(0, 2_000), *SLOW])
+@pytest.mark.parametrize(("seed", "num"), [(0, 600), *SLOW])
 def test_a_client_answers_any_bytes_with_typed_errors(seed: int, num: int) -> None:
     with served(OVAL, countdown_ms=100) as server:
         client = TMInterface2Client(port=server.port, timeout_s=5.0)
@@ -93,53 +89,3 @@ def test_a_client_answers_any_bytes_with_typed_errors(seed: int, num: int) -> No
             num_errors += 1
             assert not client.is_connected
     assert num_errors > num // 2
-
-
-def script(generator: random.Random) -> bytes:
-    """Requests of a client in random order."""
-    state = bytes(new_state(num_checkpoints=4))
-    parts = [
-        *(request(message) for message in Message if message not in (Message.EXECUTE, Message.REWIND_TO_STATE)),
-        *[request(Message.RUN_STEP)] * 10,
-        set_speed(generator.choice([1.0, 0.0, float("nan"), -1.0, 1e30])),
-        *(set_inputs(inputs) for inputs in ACTIONS[:3]),
-        rewind_to(state),
-        execute(generator.choice(["map oval", "map nowhere", "map", "cam 2", "é\0"])),
-        request(Message.SET_STEP_PERIOD) + INT.pack(generator.choice([10, 50, 100])),
-        request(Message.REQUEST_FRAME) + INT.pack(8) + INT.pack(8),
-    ]
-    return request(Message.ON_CONNECT) + b"".join(generator.choices(parts, k=30))
-
-
-class Speaker:
-    """A socket whose client sends the given bytes, and then closes."""
-
-    def __init__(self, content: bytes) -> None:
-        self._rest = content
-
-    def recv(self, number: int, flags: int = 0) -> bytes:
-        found, self._rest = self._rest[:number], self._rest[number:]
-        return found
-
-    def send(self, content: bytes) -> int:
-        return len(content)
-
-
-@pytest.mark.parametrize(("seed", "num"), [(0, 200), *SLOW])
-def test_the_emulator_survives_any_bytes(seed: int, num: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = Protocol2Server(OVAL, countdown_ms=50)
-
-    def idle() -> None:
-        raise ClientGone("nothing happens any more")
-
-    monkeypatch.setattr(server, "_idle", idle)
-    generator = random.Random(seed)
-    for _ in range(num):
-        content = script(generator)
-        server._begin_session()
-        server._restart()
-        server._socket = Speaker(mutated(content, generator) if generator.random() < 0.7 else content)  # type: ignore[assignment]
-        with pytest.raises(ClientGone):
-            server._play()
-    server._listener.close()
-    server.stop()

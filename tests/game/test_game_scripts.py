@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import pathlib
-import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.conftest import Script
 from tm_torchrl.game.doctor.installation import check_tminterface, documents_folder, installation_checks
 from tm_torchrl.game.plugin import install as install_module
 from tm_torchrl.game.plugin.install import install_plugin, plugin_folders
@@ -19,42 +20,40 @@ from tm_torchrl.game.plugin.install import install_plugin, plugin_folders
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
-def error_of(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: object) -> str:
+@pytest.fixture
+def error_of(script: Script) -> Callable[..., str]:
     """The message with which a script exits."""
-    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(SCRIPTS / name), run_name="__main__")
-    return str(ended.value.code)
+    return lambda name, *words: script(f"scripts/{name}", *words).stderr.strip()
 
 
-def test_broken_laps_are_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_laps_are_reported_in_one_line(tmp_path: Path, error_of: Callable[..., str]) -> None:
     lap = tmp_path / "oval_28500.npz"
     np.savez(lap, rows=np.zeros(1))
-    assert error_of(monkeypatch, "replay_inputs.py", lap) == f"error: {lap} is no kept lap: there are no actions in it"
+    assert error_of("replay_inputs.py", lap) == f"error: {lap} is no kept lap: there are no actions in it"
     lap.write_bytes(lap.read_bytes()[:-30])
-    assert error_of(monkeypatch, "replay_inputs.py", lap).startswith(f"error: {lap} is no kept lap, or a damaged one")
+    assert error_of("replay_inputs.py", lap).startswith(f"error: {lap} is no kept lap, or a damaged one")
     with lap.open("wb") as file:
         np.save(file, np.zeros(3))
-    assert error_of(monkeypatch, "replay_inputs.py", lap).startswith(f"error: {lap} is no kept lap, or a damaged one")
+    assert error_of("replay_inputs.py", lap).startswith(f"error: {lap} is no kept lap, or a damaged one")
 
 
 @pytest.mark.parametrize("port", [0, -1, 70000])
-def test_invalid_ports_are_refused(port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_ports_are_refused(port: int, tmp_path: Path, error_of: Callable[..., str]) -> None:
     script = tmp_path / "a.inputs"
     script.write_text("0 press up\n")
-    words = error_of(monkeypatch, "replay_inputs.py", script, "--track", "oval", "--port", port)
+    words = error_of("replay_inputs.py", script, "--track", "oval", "--port", port)
     assert words == f"error: --port {port}: must be between 1 and 65535"
 
 
-def test_points_are_not_converted_to_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_points_are_not_converted_to_points(tmp_path: Path, error_of: Callable[..., str]) -> None:
     source = tmp_path / "a.npy"
     np.save(source, np.zeros((9, 3)))
-    words = error_of(monkeypatch, "import_track.py", source, "--out", tmp_path / "b.npy")
+    words = error_of("import_track.py", source, "--out", tmp_path / "b.npy")
     assert words == f"error: {source} holds points already; to write a .npy, give a track or a .Replay.Gbx"
 
 
-def test_an_invalid_channel_is_refused_by_the_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert error_of(monkeypatch, "doctor.py", "--channel", "a/b").startswith("error: channel='a/b': ")
+def test_an_invalid_channel_is_refused_by_the_doctor(error_of: Callable[..., str]) -> None:
+    assert error_of("doctor.py", "--channel", "a/b").startswith("error: channel='a/b': ")
 
 
 def test_the_doctor_exits_normally_if_its_reader_closes_the_pipe() -> None:

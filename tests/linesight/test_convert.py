@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import pickle
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.conftest import Script
 from tests.trainers.test_training import quiet
 from tm_torchrl.agents import load_agent
 from tm_torchrl.data.saving.checkpoint import Checkpoints
@@ -40,19 +39,16 @@ RULKA = LinesightShape(184, 12, 256, 512, 128, (64, 64))
 LINESIGHT = LinesightShape(184, 12, 256, 512, 64, (120, 160))
 BLIND = LinesightShape(264, 12, 256, 512, 64, None)
 SEEING = LinesightShape(184, 12, 32, 32, 16, (64, 64))
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "import_linesight.py"
 QUICK = [
-    "env.track=oval",
-    "env.num_envs=2",
-    "env.evaluation_limits.race_s=1",
-    "collector=single",
-    "collector.frames_per_batch=16",
-    "replay.capacity=32",
-    "replay.learning_starts=16",
-    "replay.batch_size=4",
-    "replay.uses_per_transition=1",
-    "evaluation.num=1",
-    "log.tensorboard=false",
+    *(
+        "env.track=oval",
+        "env.num_envs=2",
+        "env.evaluation_limits.race_s=1",
+        "evaluation.num=1",
+        "log.tensorboard=false",
+    ),
+    *("collector=single", "collector.frames_per_batch=16", "replay.capacity=32", "replay.learning_starts=16"),
+    *("replay.batch_size=4", "replay.uses_per_transition=1"),
 ]
 
 
@@ -208,15 +204,13 @@ def test_files_without_constants_are_explained(name: str, text: str, message: st
         read_constants(tmp_path / name, num_inputs=184)
 
 
-def test_an_imported_run_is_evaluated_and_trained_on(tmp_path: Path) -> None:
+def test_an_imported_run_is_evaluated_and_trained_on(tmp_path: Path, script: Script) -> None:
     online, target = linesight_like(SEEING), linesight_like(SEEING, seed=1)
     for name, weights in (("weights1", online), ("weights2", target)):
         torch.save(weights, tmp_path / f"{name}.torch")
     run = tmp_path / "run"
     words = [tmp_path / "weights1.torch", "--target", tmp_path / "weights2.torch", "--out", run, "--own-constants"]
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, words), *QUICK], capture_output=True, text=True, timeout=120
-    )
+    done = script("scripts/import_linesight.py", *words, *QUICK)
     assert done.returncode == 0, done.stderr
     assert "values equal the original's" in done.stdout
     agent = load_agent(run)

@@ -57,11 +57,12 @@ def test_one_car_and_1024_cars_give_the_same_bits():
     assert len({row.tobytes() for row in many}) == 1024, "cars differ from each other"
 
 
-def test_four_processes_give_the_same_bits_as_one():
-    together = drive(range(16), 120)
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        parts = list(pool.map(drive_quarter, range(4)))
-    assert (np.concatenate(parts) == together).all()
+def test_another_process_gives_the_same_bits() -> None:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        parts = pool.map(drive_quarter, range(3))
+        together = drive(range(16), 120)
+        whole = np.concatenate([*parts, drive_quarter(3)])
+    assert (whole == together).all()
 
 
 def test_restore_goes_back_exactly():

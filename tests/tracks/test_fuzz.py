@@ -117,7 +117,7 @@ def arrays_of(path: Path) -> dict[str, np.ndarray]:
         return dict(found)
 
 
-@pytest.mark.parametrize(("seed", "num"), [(0, 2_000), *SLOW])
+@pytest.mark.parametrize(("seed", "num"), [(0, 600), *SLOW])
 def test_any_file_is_a_track_or_a_value_error_that_names_it(seed: int, num: int, tmp_path: Path) -> None:
     path = tmp_path / "track.npz"
     arrays = arrays_of(straight().save(path))
@@ -147,7 +147,7 @@ def test_any_file_is_a_track_or_a_value_error_that_names_it(seed: int, num: int,
     assert all("track.npz" in message for message in messages)
 
 
-@pytest.mark.parametrize(("seed", "num"), [(0, 2_000), *SLOW])
+@pytest.mark.parametrize(("seed", "num"), [(0, 600), *SLOW])
 def test_any_file_is_a_line_or_a_value_error(seed: int, num: int, tmp_path: Path) -> None:
     run = np.arange(0.0, 60.0, 0.5)
     good = np.stack([0 * run, 0 * run, run], axis=1)
@@ -218,7 +218,7 @@ def parser_of(generator: random.Random) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize(("seed", "num"), [(0, 2_000), *SLOW])
+@pytest.mark.parametrize(("seed", "num"), [(0, 600), *SLOW])
 def test_whatever_a_parser_leaves_in_a_replay_is_a_drive_or_a_value_error(
     seed: int, num: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

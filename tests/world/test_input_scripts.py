@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tm_torchrl.world.actions import ACTIONS
@@ -87,6 +87,7 @@ def test_files(tmp_path: Path) -> None:
         read_script(path)
 
 
+@settings(max_examples=40)
 @given(st.text(max_size=80))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:

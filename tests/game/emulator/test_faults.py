@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Iterator
 
@@ -13,7 +12,7 @@ import torch
 
 from tests.game.drives import author, require_equal_drives
 from tests.game.emulator.faults import Fault, FaultyServer
-from tests.game.ways import WAYS
+from tests.game.ways import WAYS, serving
 from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.game import GameError, GameGone, GameWorld, TMInterface2Client
 from tm_torchrl.game.instances.reconnecting_client import ReconnectingClient
@@ -30,22 +29,15 @@ ALL_BUT_MENUS = [fault for fault in Fault if fault is not Fault.MENUS]
 def faulty(
     seed: int, *, pixels: bool = False, num_attempts: int = 8, **options: object
 ) -> Iterator[tuple[TrackManiaEnv, FaultyServer]]:
-    server = FaultyServer(OVAL, seed=seed, freeze_s=FREEZE_S, countdown_ms=100, **options)  # type: ignore[arg-type]
-    thread = threading.Thread(target=server.serve, daemon=True)
-    thread.start()
-    client = TMInterface2Client(
-        port=server.port, timeout_s=TIMEOUT_S, connect_timeout_s=3.0, map_path="oval.Challenge.Gbx"
-    )
-    world = GameWorld(
-        ReconnectingClient(client, pauses_s=[0.0] * num_attempts), OVAL, image_size=32 if pixels else None
-    )
-    try:
-        yield TrackManiaEnv(1, world=world, pixels=pixels, limits=Limits(no_progress_s=0.5)), server
-    finally:
-        world.close()
-        server.stop()
-        thread.join(10.0)
-        assert not thread.is_alive()
+    made = FaultyServer(OVAL, seed=seed, freeze_s=FREEZE_S, countdown_ms=100, **options)  # type: ignore[arg-type]
+    with serving(made) as server:
+        inner = TMInterface2Client(port=server.port, timeout_s=TIMEOUT_S, connect_timeout_s=3.0, map_path="oval.Gbx")
+        client = ReconnectingClient(inner, pauses_s=[0.0] * num_attempts)
+        world = GameWorld(client, OVAL, image_size=32 if pixels else None)
+        try:
+            yield TrackManiaEnv(1, world=world, pixels=pixels, limits=Limits(no_progress_s=0.5)), server
+        finally:
+            world.close()
 
 
 @pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.name.lower())
@@ -64,18 +56,10 @@ def test_each_fault_leaves_the_observations_unchanged(fault: Fault) -> None:
             assert env.world.client.num_reconnects >= 1  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_25_random_faults(seed: int) -> None:
-    run_with_faults(seed, num_faults=25)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(10, 20))
-def test_100_random_faults(seed: int) -> None:
-    run_with_faults(seed, num_faults=100)
-
-
-def run_with_faults(seed: int, *, num_faults: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "num_faults"), [(0, 25), *(pytest.param(seed, 100, marks=pytest.mark.slow) for seed in range(10, 20))]
+)
+def test_random_faults(seed: int, num_faults: int) -> None:
     generator = np.random.default_rng(seed)
     laps = author("oval")
     with faulty(seed, every=12.0) as (env, server):
@@ -102,14 +86,10 @@ def test_a_game_that_stays_away_is_reported_in_time() -> None:
 
 
 def test_a_plain_client_raises_the_first_error() -> None:
-    server = FaultyServer(OVAL, seed=0, kinds=[Fault.DROP], every=5.0, countdown_ms=0)
-    thread = threading.Thread(target=server.serve, daemon=True)
-    thread.start()
-    world = GameWorld(TMInterface2Client(port=server.port, timeout_s=1.0, connect_timeout_s=1.0), OVAL)
-    with pytest.raises(GameGone, match="closed the connection"):  # noqa: PT012  (which step it is depends on the seed)
-        world.reset()
-        for _ in range(100):
-            world.step(torch.tensor([0]))
-    assert not world.client.is_connected
-    server.stop()
-    thread.join(5.0)
+    with serving(FaultyServer(OVAL, seed=0, kinds=[Fault.DROP], every=5.0, countdown_ms=0)) as server:
+        world = GameWorld(TMInterface2Client(port=server.port, timeout_s=1.0, connect_timeout_s=1.0), OVAL)
+        with pytest.raises(GameGone, match="closed the connection"):  # noqa: PT012  (at which step depends on the seed)
+            world.reset()
+            for _ in range(100):
+                world.step(torch.tensor([0]))
+        assert not world.client.is_connected

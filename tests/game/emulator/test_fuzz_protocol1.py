@@ -1,25 +1,20 @@
-"""Invalid messages for both ends of protocol 1 lead to typed errors only, and every call ends."""
+"""Invalid messages of a game with TMInterface 1.x lead to typed errors only, and every call ends."""
 
 from __future__ import annotations
 
 import mmap
-import os
 import random
-from collections.abc import Callable, Iterator
-from struct import Struct
+from collections.abc import Callable
 
 import pytest
 
 from tests.mutated_bytes import mutated
 from tm_torchrl.game import GameError, TMInterface1Client
-from tm_torchrl.game.emulator import protocol1
-from tm_torchrl.game.emulator import server as server_module
-from tm_torchrl.game.emulator.protocol1 import Protocol1Server
-from tm_torchrl.game.state_layout import HEAD, SMALLEST, check_state, head_of, new_state, race_time_of, row_from_state
+from tm_torchrl.game.state_layout import SMALLEST, check_state, head_of, new_state, race_time_of, row_from_state
 from tm_torchrl.game.tmi1 import channel
 from tm_torchrl.game.tmi1 import client as tminterface1
 from tm_torchrl.game.tmi1.channel import CONTENT, HEADER, MARK, SIZE, TWO, Channel
-from tm_torchrl.game.tmi1.messages import DOUBLE, INPUTS, INT, TWO_INTS, Kind
+from tm_torchrl.game.tmi1.messages import INT, TWO_INTS, Kind
 from tm_torchrl.tracks import load_track
 from tm_torchrl.world.actions import ACTIONS
 
@@ -27,10 +22,6 @@ pytest.importorskip("tminterface")
 OVAL = load_track("oval")
 SLOW = [pytest.param(seed, 10_000, marks=pytest.mark.slow) for seed in range(1, 11)]
 ODD_INTS = (0, -1, 1, 5, 15, -2600, 10**6, 2**31 - 1, -(2**31))
-ODD_FLOATS = (0.0, -1.0, float("nan"), float("inf"), -float("inf"), 1e30, 1e-30, 3e9)
-FLOAT = Struct("<f")
-MEANT = [at + i for kind, at, *_ in (HEAD.fields or {}).values() for i in range(0, kind.itemsize, 4)]  # bytes of states
-PATIENCE = 8  # looks at a message that the emulator may take before the client says the next one
 
 
 class Clock:
@@ -52,10 +43,9 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Replaces the time in all modules that wait."""
     made = Clock()
-    for module in (channel, tminterface1, protocol1):
+    for module in (channel, tminterface1):
         monkeypatch.setattr(module, "time", made)
-    for module in (channel, protocol1):
-        monkeypatch.setattr(module, "pause", lambda: None)
+    monkeypatch.setattr(channel, "pause", lambda: None)
     return made
 
 
@@ -172,14 +162,11 @@ def converse(client: TMInterface1Client) -> None:
     client.close()
 
 
-def test_a_race_without_invalid_messages(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    converse(client_of(Game(random.Random(0), share=0.0), monkeypatch))
-
-
-@pytest.mark.parametrize(("seed", "num"), [(0, 2_000), *SLOW])
+@pytest.mark.parametrize(("seed", "num"), [(0, 600), *SLOW])
 def test_a_client_answers_any_messages_with_typed_errors(
     seed: int, num: int, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    converse(client_of(Game(random.Random(0), share=0.0), monkeypatch))
     generator = random.Random(seed)
     num_errors = 0
     for _ in range(num):
@@ -192,85 +179,3 @@ def test_a_client_answers_any_messages_with_typed_errors(
             assert not client.is_connected
         assert clock.now - begin < 20.0  # six calls with a deadline of 1 s, and their last looks
     assert num // 2 < num_errors < num
-
-
-class WildClient:
-    """Sends the given messages, whatever is answered, and then stops the emulator.
-
-    Args:
-        messages: The messages' bytes.
-        server: The emulator.
-    """
-
-    def __init__(self, messages: list[bytes], server: Protocol1Server) -> None:
-        self.rest, self.server = messages[::-1], server
-        self.num_looks = 0
-        self.is_registering = False
-
-    def __call__(self, memory: Memory, header: int) -> bytes | None:
-        if self.is_registering and header == Kind.RESPONSE | MARK:
-            self.is_registering = False
-            return bytes(CONTENT)
-        self.num_looks += 1
-        if header & MARK == MARK and header & 0xFF >= Kind.REGISTER and self.num_looks < PATIENCE:
-            return None  # it has not been answered
-        self.num_looks = 0
-        if not self.rest:
-            self.server.stop()
-            return None
-        said = self.rest.pop()
-        self.is_registering = said[:CONTENT] == message(Kind.REGISTER)
-        return said
-
-
-def script(generator: random.Random, state: bytes) -> list[bytes]:
-    """Requests of a client in random order, a third of them mutated."""
-    changed = bytearray(state)
-    for _ in range(generator.randint(0, 3)):
-        at = generator.choice(MEANT)
-        number = generator.choice([INT.pack(generator.choice(ODD_INTS)), FLOAT.pack(generator.choice(ODD_FLOATS))])
-        changed[at : at + 4] = number
-    commands = ["map oval", "map nowhere", "map", 'map "a b.npz"', "cam 2", "é\0"]
-    command = generator.choice(commands).encode()
-    length = generator.choice([len(command)] * 4 + list(ODD_INTS))
-    ticks = [message(Kind.PROCESSED_CALL, INT.pack(generator.choice([4, 4, 4, 8, 9])))] * 12
-    parts = [
-        *(message(kind, INT.pack(generator.choice(ODD_INTS))) for kind in Kind if kind >= Kind.REGISTER),
-        *ticks,
-        message(Kind.SET_TIMEOUT, INT.pack(generator.choice([2000, -1, 600_000]))),
-        message(Kind.SET_SPEED, DOUBLE.pack(generator.choice([*ODD_FLOATS, 1.0, 50.0]))),
-        message(Kind.SET_INPUTS, INPUTS.pack(*generator.choices(ODD_INTS, k=6))),
-        *[message(Kind.REWIND, bytes(changed))] * 6,
-        message(Kind.EXECUTE, TWO_INTS.pack(0, length) + command),
-        message(Kind.GET_STATE),
-        message(generator.randrange(256)),
-    ]
-    said = [message(Kind.REGISTER), *generator.choices(parts, k=30)]
-    return [mutated(each, generator) if generator.random() < 0.3 else each for each in said]
-
-
-@pytest.fixture
-def server(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Protocol1Server]:
-    """An emulator whose memory is replaced for each client, and which logs nothing."""
-    for module in (protocol1, server_module):
-        monkeypatch.setattr(module._LOG, "disabled", True)
-    made = Protocol1Server(OVAL, channel=f"fuzz_{os.getpid()}", countdown_ms=20)
-    own = made._channel
-    yield made
-    own.close()
-
-
-def send_to(server: Protocol1Server, messages: list[bytes]) -> None:
-    """Restart the emulator, and send it these messages."""
-    server._stopping.clear()
-    server.is_in_menus = False
-    server._restart()
-    server._channel = Memory(WildClient(messages, server), is_server=True)
-    server.serve()
-
-
-@pytest.mark.parametrize(("seed", "num"), [(0, 2_000), *SLOW])
-def test_the_emulator_survives_any_messages(seed: int, num: int, server: Protocol1Server) -> None:
-    generator = random.Random(seed)
-    for _ in range(num):
-        send_to(server, script(generator, server.race.state()))

@@ -48,32 +48,20 @@ def name() -> str:
 def test_the_package_s_client_registers_drives_a_lap_rewinds_and_shuts_down() -> None:
     emulator = EmulatorProcess(["--protocol", "1", "--track", "oval"])
     try:
-        command = [
-            sys.executable,
-            str(Path(__file__).parents[1] / "tmi1" / "stock_client.py"),
-            str(emulator.address),
-            "oval",
-        ]
+        program = str(Path(__file__).parents[1] / "tmi1" / "stock_client.py")
+        command = [sys.executable, program, str(emulator.address), "oval"]
         stock = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert stock.stdout is not None
         assert stock.stdout.readline() == "end the game now\n"
     finally:
         emulator.stop()
     saw = json.loads(stock.communicate(timeout=30)[0])
-    medals = medals_of("oval")
-    assert medals is not None
     gates = len(OVAL.gates)
     assert [count for count, _, _ in saw["checkpoints"]] == list(range(1, gates + 1))
     assert {total for _, total, _ in saw["checkpoints"]} == {gates}
-    assert saw["checkpoints"][-1][2] == round(1000 * medals.author_s), "the author's lap, to the millisecond"
+    assert saw["checkpoints"][-1][2] == round(1000 * medals_of("oval").author_s), "the author's lap, to the millisecond"
     assert saw["after_rewind"][:5] == [1010, 1020, 1030, 1040, 1050]
     assert saw["is_same"], "the same bytes, 50 ms after the rewind"
-    assert saw["calls"] == [
-        "registered",
-        "lap 0",
-        "deregistered",
-        "shutdown",
-    ]  # the package tells a lap when it rewinds
+    assert saw["calls"] == ["registered", "lap 0", "deregistered", "shutdown"]  # it tells a lap when it rewinds
     assert saw["is_ended"]
     assert saw["rate"] > 50, "decisions a second, of five ticks each"
 
@@ -114,6 +102,17 @@ def test_a_client_that_clears_slowly_erases_a_call_unless_it_comes_later(
         memory.write(Kind.DEREGISTER, INT.pack(0))
 
 
+def test_an_unknown_request_is_answered() -> None:
+    with served1(OVAL) as server, raw(server.address) as memory:
+        for kind in (Kind.REGISTER, 65):
+            memory.write(kind)
+            memory.wait(lambda header: header == Kind.RESPONSE | MARK, until=time.monotonic() + 5, what="answer")
+            memory.clear()
+            if kind == Kind.REGISTER:
+                memory.wait(is_call, until=time.monotonic() + 5, what="call")
+        memory.write(Kind.DEREGISTER, INT.pack(0))
+
+
 @posix_only
 def test_a_header_is_never_seen_in_halves() -> None:
     server = Channel(name(), is_server=True)
@@ -126,7 +125,6 @@ def test_a_header_is_never_seen_in_halves() -> None:
     )
     writer = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     try:
-        assert writer.stdout is not None
         assert writer.stdout.read(2) == b"go"
         seen: dict[int, int] = {}
         while writer.poll() is None:
@@ -256,7 +254,7 @@ def test_menus_are_explained_and_left_with_a_map() -> None:
 def test_no_game_and_no_package_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     if sys.platform != "win32":
         with pytest.raises(GameGone, match=r"there is no channel \w+: .*game=tmi2"):
-            client_of(name()).connect(timeout_s=0.3)
+            client_of(name()).connect(timeout_s=0.1)
     with served1(OVAL) as server:
         monkeypatch.setitem(sys.modules, "tminterface.interface", None)
         with pytest.raises(GameError, match=r"pip install 'tm_torchrl\[tmi1\]'"):

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from tests.game.drives import author
 from tm_torchrl.game.emulator.race import EmulatedRace, action_of
 from tm_torchrl.game.state_layout import checkpoint_times, head_of, new_state, race_time_of, row_from_state
 from tm_torchrl.sim import Simulator
 from tm_torchrl.tracks import load_track
-from tm_torchrl.tracks.medals import author_actions
 from tm_torchrl.world.actions import ACTIONS, Inputs
 from tm_torchrl.world.car_row import CAR_ROW
 
 OVAL = load_track("oval")
-LAP = author_actions("oval")
+LAP = author("oval")
 
 
 def to_start(race: EmulatedRace) -> EmulatedRace:
@@ -31,10 +31,9 @@ def race() -> EmulatedRace:
 
 
 def test_a_lap_has_the_simulator_s_bits_tick_by_tick_or_step_by_step(race: EmulatedRace) -> None:
-    assert LAP is not None
     sim = Simulator(OVAL, num_cars=1)
     to_start(race)
-    for i, action in enumerate(LAP.tolist()):
+    for i, action in enumerate(LAP):
         race.press(ACTIONS[action])
         race.begin_step()
         left = 1 if i % 2 else 5
@@ -79,11 +78,10 @@ def test_the_state_contains_quaternion_and_rotation(race: EmulatedRace) -> None:
 
 
 def test_the_clock_stops_where_a_checkpoint_is_passed(race: EmulatedRace) -> None:
-    assert LAP is not None
     to_start(race)
     counts, i = [], 0
     while not race.is_finished:
-        race.press(ACTIONS[int(LAP[i])])
+        race.press(ACTIONS[LAP[i]])
         todo = 5
         while todo:
             before = race.count
@@ -109,9 +107,8 @@ def test_the_countdown_stands_still_and_ends_at_zero(race: EmulatedRace) -> None
 
 
 def test_a_rewind_is_exact_from_any_tick(race: EmulatedRace) -> None:
-    assert LAP is not None
     to_start(race)
-    for action in LAP[:37].tolist():
+    for action in LAP[:37]:
         race.press(ACTIONS[action])
         race.advance(3)  # checkpoints are far
     saved = race.state()
@@ -130,11 +127,10 @@ def test_a_rewind_is_exact_from_any_tick(race: EmulatedRace) -> None:
 
 
 def test_a_finish_without_its_time_does_not_count(race: EmulatedRace) -> None:
-    assert LAP is not None
     to_start(race)
     i = 0
     while not race.is_finished:
-        race.press(ACTIONS[int(LAP[i // 5])])
+        race.press(ACTIONS[LAP[i // 5]])
         i += race.advance(1)
     state = bytearray(race.state())
     assert head_of(state)["is_finished"] == 1

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tm_torchrl.game import GameError
+from tm_torchrl.game.emulator import __main__ as emulator_module
 from tm_torchrl.game.emulator.__main__ import main
 from tm_torchrl.game.emulator.process import EmulatorLauncher
 from tm_torchrl.game.tmi1 import channel as channel_module
@@ -43,16 +45,29 @@ def test_the_memory_of_a_hanging_emulator_is_removed() -> None:
 
 @posix
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGHUP"])
-def test_an_emulator_removes_its_memory_when_a_signal_ends_it(how: str) -> None:
-    if signal.getsignal(getattr(signal, how)) is signal.SIG_IGN:
-        pytest.skip(f"{how} is ignored here, as nohup does, and the emulator inherits that")
+def test_a_signal_ends_an_emulator_in_order(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    number, stopped = getattr(signal, how), []
+    server = SimpleNamespace(
+        address="nowhere", serve=lambda: os.kill(os.getpid(), number), stop=lambda: stopped.append(how)
+    )
+    monkeypatch.setattr(emulator_module, "make_server", lambda options: server)
+    before = [signal.signal(each, signal.SIG_DFL) for each in (signal.SIGTERM, signal.SIGHUP)]
+    try:
+        main([])
+    finally:
+        for each, handler in zip((signal.SIGTERM, signal.SIGHUP), before, strict=True):
+            signal.signal(each, handler)
+    assert stopped == [how]
+
+
+@posix
+def test_an_emulator_removes_its_memory_when_it_is_ended() -> None:
     command = [sys.executable, "-m", "tm_torchrl.game.emulator", "--protocol", "1", "--track", "oval"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as emulator:
-        assert emulator.stdout is not None
         path = channel_module._folder() / emulator.stdout.readline().split()[-1]
         try:
             assert path.is_file()
-            emulator.send_signal(getattr(signal, how))
+            emulator.terminate()
             assert emulator.wait(60.0) == 0
         finally:
             emulator.kill()  # or leaving the block would wait for ever

@@ -38,7 +38,8 @@ class Driver(Client):  # type: ignore[misc]
         actions = author_actions(track)
         assert actions is not None
         self.actions = [ACTIONS[int(action)] for action in actions]
-        self.saw: dict[str, Any] = {"steps": 0, "calls": [], "checkpoints": [], "decisions": 0}
+        self.saw: dict[str, Any] = {"calls": [], "checkpoints": []}
+        self.num_decisions = 0
         self.start = self.saved = None
         self.is_rewound = False
         self.is_finished = False
@@ -52,7 +53,6 @@ class Driver(Client):  # type: ignore[misc]
         iface.give_up()
 
     def on_run_step(self, iface: TMInterface, _time: int) -> None:
-        self.saw["steps"] += 1
         if self.is_rewound:
             self.saw.setdefault("after_rewind", []).append(_time)
             if len(self.saw["after_rewind"]) == 5:
@@ -60,7 +60,6 @@ class Driver(Client):  # type: ignore[misc]
                 self.saw["is_same"] = bytes(again.data) == self.fifth
             return
         if self.is_finished:
-            self.saw["after_finish"] = _time
             iface.rewind_to_state(self.saved)
             self.press(iface, 1000)
             self.is_rewound = True
@@ -73,11 +72,9 @@ class Driver(Client):  # type: ignore[misc]
             self.began = time.perf_counter()
         self.press(iface, _time)
         state = iface.get_simulation_state()
-        self.saw["decisions"] += 1
+        self.num_decisions += 1
         if _time == 1000:
             self.saved = state
-            self.saw["speed_at_1_s"] = state.display_speed
-            self.saw["position_at_1_s"] = [float(x) for x in state.position]
 
     def press(self, iface: TMInterface, _time: int) -> None:
         inputs = self.actions[min(_time // 50, len(self.actions) - 1)]
@@ -89,7 +86,7 @@ class Driver(Client):  # type: ignore[misc]
         times = [entry.time for entry in iface.get_simulation_state().cp_data.cp_times if entry.time != -1]
         self.saw["checkpoints"].append([current, target, times[-1]])
         if current == target:
-            self.saw["rate"] = self.saw["decisions"] / (time.perf_counter() - self.began)
+            self.saw["rate"] = self.num_decisions / (time.perf_counter() - self.began)
             iface.prevent_simulation_finish()
             self.is_finished = True
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -10,12 +9,11 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
+from tests.conftest import Script
 from tm_torchrl.tracks import from_centreline, load_track
 from tm_torchrl.tracks.files.gbx_files import read_drive, read_map
 from tm_torchrl.tracks.files.line_files import resampled, save_line
 from tm_torchrl.tracks.zones import race_points
-
-SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "import_track.py"
 
 
 @pytest.mark.parametrize("name", ["hillside", "oval", "ring"])
@@ -138,17 +136,12 @@ def test_other_files_and_a_missing_parser_are_explained(monkeypatch: pytest.Monk
         read_map(tmp_path / "a.Gbx")
 
 
-def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=60
-    )
-
-
-def test_the_script_converts_both_ways(tmp_path: Path) -> None:
-    assert "wrote" in run("oval", "--out", "oval_0.5m.npy", cwd=tmp_path).stdout
-    done = run("oval_0.5m.npy", "--out", "oval.npz", "--width", "18", "--checkpoints", "2", "--game-only", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "2 checkpoints and the finish, 18 m wide" in done.stdout
+def test_the_script_converts_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: Script) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "scripts/import_track.py"
+    assert "wrote" in script(name, "oval", "--out", "oval_0.5m.npy").stdout
+    done = script(name, "oval_0.5m.npy", "--out", "oval.npz", "--width", "18", "--checkpoints", "2", "--game-only")
+    assert "2 checkpoints and the finish, 18 m wide" in done.stdout, done.stderr
     assert load_track(tmp_path / "oval.npz").name == "oval_0.5m"
     for words, text in (
         (("oval", "--out", "a.txt"), "--out a.txt: must end in .npz"),
@@ -156,10 +149,8 @@ def test_the_script_converts_both_ways(tmp_path: Path) -> None:
         (("absent.npy", "--out", "a.npz"), "absent.npy"),
         (("ovel", "--out", "a.npy"), "did you mean oval"),
     ):
-        done = run(*words, cwd=tmp_path)
-        assert done.returncode == 1
-        assert text in done.stderr
-        assert "Traceback" not in done.stderr
+        done = script(name, *words)
+        assert done.returncode == 1 and text in done.stderr
 
 
 def test_the_real_parser_has_what_is_read_of_it(tmp_path: Path) -> None:
