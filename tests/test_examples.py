@@ -1,4 +1,4 @@
-"""Every example runs, for some frames instead of minutes."""
+"""Every example runs, for some frames instead of minutes, and so does the page about other libraries."""
 
 from __future__ import annotations
 
@@ -20,13 +20,32 @@ COMMANDS = [  # each example, and the further commands at its top
 ]
 
 
+def skip_without_packages(code: str) -> None:
+    for package in FOREIGN:
+        if re.search(rf"^\s*(?:from|import) {package}\b", code, flags=re.M) and find_spec(package) is None:
+            pytest.skip(f"needs {package}")
+
+
 @pytest.mark.parametrize(("name", "words"), COMMANDS)
 def test_example_runs(name: str, words: str, script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    text = (ROOT / "examples" / name).read_text("utf-8")
-    for package in FOREIGN:
-        if re.search(rf"^(?:from|import) {package}\b", text, flags=re.M) and find_spec(package) is None:
-            pytest.skip(f"needs {package}")
+    skip_without_packages((ROOT / "examples" / name).read_text("utf-8"))
     monkeypatch.chdir(tmp_path)
     done = script(f"examples/{name}", "--frames", 256, "--seed", 1, *words.split())
     assert done.returncode == 0
     assert done.stdout.strip()
+
+
+PAGE = (ROOT / "docs" / "other_libraries.md").read_text("utf-8")
+
+
+BLOCKS = [
+    pytest.param(code, marks=pytest.mark.slow if "tianshou" in code else ())  # its import alone takes 10 s
+    for code in re.findall(r"```python\n(.*?)```", PAGE, flags=re.S)
+]
+
+
+@pytest.mark.parametrize("code", BLOCKS)
+@pytest.mark.filterwarnings("ignore")
+def test_page_about_other_libraries(code: str):
+    skip_without_packages(code)
+    exec(compile(code, "docs/other_libraries.md", "exec"), {})

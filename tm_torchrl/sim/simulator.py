@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from secrets import randbits
+from typing import Any
 
 import torch
 import warp as wp
@@ -60,9 +61,8 @@ class Simulator:
         self.device = torch.device(device)
         self.image_size = image_size
         options = {"starts": starts, "randomisation": randomisation, "image_size": image_size, "first_car": first_car}
-        self._make_fresh: Callable[[], Simulator] = partial(
-            type(self), self.tracks, num_cars=num_cars, device=device, **options
-        )
+        arguments: dict[str, Any] = {**options, "num_cars": num_cars, "device": device}
+        self._make_fresh: Callable[[], Simulator] = partial(type(self), self.tracks, **arguments)
         wp_device = warp_device(self.device)
         self.camera = None if image_size is None else Camera(self.tracks, image_size=image_size, device=self.device)
         self._ground = build_ground(self.tracks, device=wp_device)
