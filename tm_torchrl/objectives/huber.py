@@ -43,13 +43,13 @@ class _ClosedForm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_B: Tensor) -> tuple[Tensor, None, None, None]:
-        gradient_BN, *inputs = ctx.saved_tensors
+        gradient_BN, value_BN, fractions_BN, target_BM = ctx.saved_tensors
         grad_B1 = grad_B.unsqueeze(-1)
         # Not 0 * nan: a masked sample may hold NaN.
         if not torch.is_grad_enabled():
             return torch.where(grad_B1 == 0, grad_B1, grad_B1 * gradient_BN), None, None, None
         # This pass is differentiated too, so the gradient must depend on the values.
-        _, slope_BNM, weight_BNM = _slopes(*inputs, ctx.kappa)
+        _, slope_BNM, weight_BNM = _slopes(value_BN, fractions_BN, target_BM, ctx.kappa)
         gradient_BN = -(weight_BNM * slope_BNM).mean(-1)
         is_broken_BN = (grad_B1 == 0) & ~gradient_BN.isfinite()
         return grad_B1 * torch.where(is_broken_BN, 0.0, gradient_BN), None, None, None

@@ -48,7 +48,7 @@ class ParameterSwap:
     @contextlib.contextmanager
     def using(self, params: TensorDictBase) -> Iterator[None]:
         """A context in which the module has these parameters."""
-        root = None if is_compiling() else getattr(params, "_param_td", params)
+        root: Any = None if is_compiling() else getattr(params, "_param_td", params)
         if type(root) is not TensorDict:
             with params.to_module(self.module, preserve_module_state=False):
                 yield
@@ -73,7 +73,7 @@ class ParameterSwap:
 
     def _look_up(self, root: TensorDict) -> _Places:
         places = _Places([], [], [layer for layer in self.module.modules() if isinstance(layer, nn.RNNBase)])
-        found: list[tuple[TensorDictBase, nn.Module]] = [(root, self.module)]
+        found: list[tuple[TensorDictBase, Any]] = [(root, self.module)]
         for node, (params, module) in enumerate(found):  # which grows
             for name, value in params.items():
                 if isinstance(value, TensorDictBase):

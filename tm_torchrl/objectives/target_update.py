@@ -91,13 +91,13 @@ class SoftUpdate(TargetUpdate):
     """
 
     def __init__(self, loss_module: LossModule, *, eps: float | None = None, tau: float | None = None) -> None:
-        if (eps is None) == (tau is None):
+        given = [share for share in (tau, None if eps is None else 1 - eps) if share is not None]
+        if len(given) != 1:
             raise ValueError(f"eps={eps}, tau={tau}: give one of them")
-        share = tau if tau is not None else 1 - eps  # type: ignore[operator]
-        if not 0 <= share <= 1:
+        if not 0 <= given[0] <= 1:
             raise ValueError(f"eps={eps}, tau={tau}: must be between 0 and 1")
         super().__init__(loss_module)
-        self.tau = share
+        self.tau = given[0]
 
     @torch.no_grad()
     def step(self) -> None:
@@ -132,15 +132,15 @@ class HardUpdate(TargetUpdate):
         value_network_update_interval: int | None = None,
         period: int | None = None,
     ) -> None:
-        if (value_network_update_interval is None) == (period is None):
+        given = [interval for interval in (value_network_update_interval, period) if interval is not None]
+        if len(given) != 1:
             raise ValueError(
                 f"value_network_update_interval={value_network_update_interval}, period={period}: give one of them"
             )
-        interval = period if period is not None else value_network_update_interval
-        if interval < 1:  # type: ignore[operator]
-            raise ValueError(f"period={interval}: must be at least 1")
+        if given[0] < 1:
+            raise ValueError(f"period={given[0]}: must be at least 1")
         super().__init__(loss_module)
-        self.period = interval
+        self.period = given[0]
         self.counter = 0
 
     def step(self) -> bool:
