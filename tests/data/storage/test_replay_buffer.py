@@ -51,12 +51,11 @@ def test_from_cars_to_priorities(sampler: str, storage: str) -> None:
         transforms=[NStep(3, gamma=0.99, frame_ids=storage == "frames"), MiniRace(seed=0)],
         seed=0,
     )
-    collector = Collector(env, RandomPolicy(env.action_spec), frames_per_batch=80, total_frames=160)
-    for batch in collector:
-        assert not batch["next", "done"].any()
-        buffer.extend(batch)
+    policy = RandomPolicy(env.action_spec)
+    collector = Collector(env, policy, frames_per_batch=80, total_frames=160, replay_buffer=buffer)
+    assert list(collector) == [None, None]  # it has written [4, 20] steps twice
     collector.shutdown()
-    assert len(buffer) == 4 * (40 - 2)
+    assert len(buffer) == 4 * (40 - 2) and not buffer[:]["next", "truncated"].any()
     if storage == "frames":
         assert buffer.storage.num_frames == 4 * (40 + 1)
     sample = buffer.sample()
