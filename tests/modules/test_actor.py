@@ -68,19 +68,16 @@ def test_acts_as_the_network_says(network_class: type[QuantileNetwork]) -> None:
     assert torch.equal(found["chosen_action_value"], found["action_value"].max(-1, keepdim=True).values)
 
 
+@pytest.mark.parametrize("kind", [ExplorationType.DETERMINISTIC, ExplorationType.RANDOM])
 @every_network
-def test_evaluation_repeats(network_class: type[QuantileNetwork]) -> None:
+def test_evaluation_repeats_and_exploration_draws_fractions(
+    network_class: type[QuantileNetwork], kind: ExplorationType
+) -> None:
     actor = QuantileActor(small(network_class), spec=Categorical(3))
-    with set_exploration_type(ExplorationType.DETERMINISTIC):
+    with set_exploration_type(kind):
         first, second = actor(states(5)), actor(states(5))
-    assert torch.equal(first["action_value"], second["action_value"])
-
-
-def test_exploration_draws_fractions() -> None:
-    actor = QuantileActor(small(MLPIQNetwork), spec=Categorical(3))
-    with set_exploration_type(ExplorationType.RANDOM):
-        first, second = actor(states(5)), actor(states(5))
-    assert (first["action_value"] != second["action_value"]).all()
+    draws = kind is ExplorationType.RANDOM and isinstance(actor.quantile_module.network.source, StratifiedFractions)
+    assert (first["action_value"] != second["action_value"]).all() == draws
 
 
 @pytest.mark.parametrize("takes_fractions", [True, False])
@@ -130,34 +127,32 @@ def test_distortion_of_proposed_fractions() -> None:
 
 
 @pytest.mark.parametrize(
-    "spec",
+    ("spec", "one"),
     [
-        Categorical(3),
-        Categorical(3, shape=(7,)),
-        OneHot(3),
-        OneHot(3, shape=(7, 3)),
-        Composite(action=Categorical(3)),
-        Composite(action=OneHot(3, shape=(7, 3)), shape=(7,)),
+        (Categorical(3), Categorical(3)),
+        (Categorical(3, shape=(7,)), Categorical(3)),
+        (OneHot(3), OneHot(3)),
+        (OneHot(3, shape=(7, 3)), OneHot(3)),
+        (Composite(action=Categorical(3)), Categorical(3)),
+        (Composite(action=OneHot(3, shape=(7, 3)), shape=(7,)), OneHot(3)),
+        (Categorical(3, shape=(2,)), Categorical(3, shape=(2,))),
+        (Categorical(3, shape=(7, 2)), Categorical(3, shape=(2,))),
+        (MultiCategorical([3, 3]), Categorical(3, shape=(2,))),
+        (MultiCategorical([3, 3], shape=(7, 2)), Categorical(3, shape=(2,))),
+        (OneHot(3, shape=(2, 3)), OneHot(3, shape=(2, 3))),
+        (OneHot(3, shape=(7, 2, 3)), OneHot(3, shape=(2, 3))),
     ],
     ids=str,
 )
-def test_specs_of_batched_environments(spec: Any) -> None:
-    actor = QuantileActor(small(MLPQRNetwork), spec=spec)
-    is_one_hot = "OneHot" in str(spec)
-    action = actor(states(7))["action"]
-    assert actor.action_space == ("one_hot" if is_one_hot else "categorical")
-    assert action.shape == ((7, 3) if is_one_hot else (7,))
-    assert actor.spec["action"].shape == ((3,) if is_one_hot else ())
-
-
-@pytest.mark.parametrize("is_one_hot", [False, True])
-@pytest.mark.parametrize("batch", [(), (7,)])
-def test_specs_of_blocks(is_one_hot: bool, batch: tuple[int, ...]) -> None:
-    spec = OneHot(3, shape=(*batch, 2, 3)) if is_one_hot else Categorical(3, shape=(*batch, 2))
-    actor = QuantileActor(small(MLPIQNetwork, num_slots=2), spec=spec)
+def test_specs_of_batches_and_blocks(spec: Any, one: Any) -> None:
+    is_one_hot = isinstance(one, OneHot)
+    slots = tuple(one.shape[: one.ndim - is_one_hot])
+    actor = QuantileActor(small(MLPQRNetwork, num_slots=slots[0] if slots else None), spec=spec)
     found = actor(states(7))
-    assert found["action_value"].shape == (7, 2, 3)
-    assert found["action"].shape == ((7, 2, 3) if is_one_hot else (7, 2))
+    assert actor.action_space == ("one_hot" if is_one_hot else "categorical")
+    assert actor.spec["action"] == one
+    assert found["action"].shape == (7, *one.shape)
+    assert found["action_value"].shape == (7, *slots, 3)
     index = found["action"].argmax(-1) if is_one_hot else found["action"]
     assert torch.equal(index, found["action_value"].argmax(-1))
 
@@ -185,17 +180,6 @@ def test_epsilon_greedy_of_torchrl_behind_it(epsilon: float) -> None:
     else:
         counts = torch.bincount(found["action"], minlength=3)
         assert float(((counts - 1000) ** 2 / 1000).sum()) < 13.8  # 2 degrees of freedom: exceeded once in 1000 seeds
-
-
-@every_network
-def test_module_writes_quantiles(network_class: type[QuantileNetwork]) -> None:
-    module = QuantileModule(small(network_class))
-    found = module(states(2, 5))
-    assert found["quantile_values"].shape == (2, 5, 6, 3)
-    assert found["fractions"].shape == (2, 5, 6)
-    assert ("fraction_edges" in module.out_keys) == (network_class is MLPFQFNetwork)
-    if network_class is MLPFQFNetwork:
-        assert found["fraction_edges"].shape == (2, 5, 7)
 
 
 def test_module_reads_fractions_and_observations_by_name() -> None:
@@ -253,11 +237,3 @@ def test_masked_actions_are_never_greedy(
         actor(states(4, 5).set(("agent", "mask"), mask[..., :1]))
     with pytest.raises(KeyError, match="mask"):
         actor(states(4, 5))
-
-
-@pytest.mark.parametrize("batch", [(), (7,)])
-def test_several_actions_of_one_kind_are_a_block(batch: tuple[int, ...]) -> None:
-    spec = MultiCategorical([3, 3], shape=(*batch, 2))
-    actor = QuantileActor(small(MLPQRNetwork, num_slots=2), spec=spec)
-    assert actor(states(7))["action"].shape == (7, 2)
-    assert actor.spec["action"] == Categorical(3, shape=(2,))

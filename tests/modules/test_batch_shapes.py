@@ -57,14 +57,16 @@ def test_any_call_gives_what_a_full_tensordict_gives(
     call: Call, network_class: type[QuantileNetwork], num_slots: int | None
 ) -> None:
     network = small(network_class, num_slots=num_slots)
-    actor = QuantileActor(network, spec=Categorical(3, shape=() if num_slots is None else (num_slots,)))
-    for module in (actor, QuantileModule(network)):
+    slots = () if num_slots is None else (num_slots,)
+    shapes = {"fractions": (6,), "fraction_edges": (7,), "quantile_values": (6, *slots, 3), "action": slots}
+    shapes |= {"action_value": (*slots, 3), "chosen_action_value": (*slots, 1)}
+    for module in (QuantileActor(network, spec=Categorical(3, shape=slots)), QuantileModule(network)):
         for seen in (OBSERVATION, OBSERVATION[:, 0], OBSERVATION[0, 0]):
             torch.manual_seed(0)
             expected = module(TensorDict({"observation": seen}, seen.shape[:-1]))
             torch.manual_seed(0)
             for key, value in zip(module.out_keys, call(module, seen), strict=True):
-                assert value.shape[: seen.ndim - 1] == seen.shape[:-1]
+                assert value.shape == (*seen.shape[:-1], *shapes[key])
                 assert torch.equal(value, expected[key])
 
 

@@ -188,13 +188,13 @@ def test_without_noise_in_evaluation() -> None:
 def test_held_actions_explore_the_share_asked_for_and_last_as_long(epsilon: float, mean_steps: float) -> None:
     torch.manual_seed(0)
     explore, lanes = EpsilonGreedy(epsilon, mean_steps=mean_steps), 2_000
+    # The greedy action is 0 of 1001, which is hardly ever drawn; what the module wrote before is carried on.
+    values = torch.eye(1, 1001).expand(lanes, -1)
     td = TensorDict({}, [lanes])
     is_explored, lengths = [], []
     with set_exploration_type(ExplorationType.RANDOM):
         for step in range(300):
-            # The greedy action is 0 of 1001, which is hardly ever drawn; what the module wrote before is carried on.
-            td["action"], td["action_value"] = torch.zeros(lanes, dtype=torch.int64), torch.zeros(lanes, 1001)
-            td["action_value"][:, 0] = 1.0
+            td["action"], td["action_value"] = torch.zeros(lanes, dtype=torch.int64), values
             before = td.get("held_steps", torch.zeros(lanes, dtype=torch.int64))
             explore(td)
             if step >= 50:

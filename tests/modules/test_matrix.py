@@ -9,7 +9,9 @@ import pytest
 import torch
 from tensordict import TensorDict
 from torch import nn
+from torchrl.data import Categorical
 
+from tm_torchrl.agents.export import GreedyPolicy
 from tm_torchrl.modules import (
     FiLM,
     Hadamard,
@@ -24,6 +26,7 @@ from tm_torchrl.modules import (
     QuantileNetwork,
     ResidualTrunk,
 )
+from tm_torchrl.modules.quantiles.slots import MIXERS
 from tm_torchrl.objectives import FQFLoss, IQNLoss, QRDQNLoss
 
 FAMILIES = {
@@ -142,22 +145,26 @@ def test_deeper_fraction_projections(family: str, conditioning: type[nn.Module],
     learn(family, network, ["observation"])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(
-    ("image", "pooling", "norm"),
-    [("classic", "flatten", "all"), ("impala", "max", "residual"), ("impala", "global", None)],
-)
-@pytest.mark.parametrize("head", ["dueling", "noisy_plain_value"])
-def test_export(family: str, image: str, pooling: str, norm: str | None, head: str) -> None:
-    from torchrl.data import Categorical
+IMAGE_CASES = [("classic", "flatten", "all"), ("impala", "max", "residual"), ("impala", "global", None)]
+OF_BLOCKS = [
+    (family, None, {"num_slots": 5, "mixer": mixer}) for family in ("iqn", "qrdqn") for mixer in (None, *MIXERS)
+]
+# Every family with every kind of image and of head; a head and an image meet in some of them.
+OF_IMAGES = [
+    (family, image, {"layer_norm": True, **HEADS["noisy_plain_value" if (i + j) % 2 else "dueling"]})
+    for i, family in enumerate(FAMILIES)
+    for j, image in enumerate(IMAGE_CASES)
+]
 
-    from tm_torchrl.agents.export import GreedyPolicy
 
-    keys, edge = ["pixels", "observation"], IMAGES[image][1]
-    network = small(family, layer_norm=True, **image_of(image, pooling, norm), **HEADS[head])
-    policy = GreedyPolicy(QuantileActor(network, spec=Categorical(3), in_keys=keys)).eval()
-    states = tuple(make_batch(keys, size=8, edge=edge)[key] for key in keys)
+@pytest.mark.parametrize(("family", "image", "options"), OF_IMAGES + OF_BLOCKS, ids=str)
+def test_export(family: str, image: tuple[str, str, str | None] | None, options: dict[str, Any]) -> None:
+    keys, edge = (["observation"], 16) if image is None else (["pixels", "observation"], IMAGES[image[0]][1])
+    network = small(family, value_per_slot=bool(options.get("mixer")), **(image_of(*image) if image else {}), **options)
+    spec = Categorical(3, shape=() if network.num_slots is None else (5,))
+    policy = GreedyPolicy(QuantileActor(network, spec=spec, in_keys=keys)).eval()
+    states, others = (tuple(make_batch(keys, size=size, edge=edge)[key] for key in keys) for size in (8, 5))
     rows = torch.export.Dim("batch", min=1, max=1024)
     program = torch.export.export(policy, states, dynamic_shapes=(tuple({0: rows} for _ in states),)).module()
-    others = tuple(make_batch(keys, size=5, edge=edge)[key] for key in keys)
+    assert policy(*others).shape == (5, *spec.shape)
     assert torch.equal(program(*others), policy(*others))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -30,29 +31,34 @@ ENCODERS = [PixelEncoder, ImpalaEncoder]
 every_encoder = pytest.mark.parametrize("encoder_class", ENCODERS)
 
 
-def num_parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+BTR = {"linear": "noisy", "plain_value_output": True, "layer_norm": True, "activation": "relu"}
 
 
 @pytest.mark.parametrize(
-    ("width", "expected"),
+    ("make", "expected"),
     [
         # For each stage: in * out * 9 + out, and four times out * out * 9 + out.
-        (1, (1 * 16 * 9 + 16) + 4 * 2_320 + (16 * 32 * 9 + 32) + 4 * 9_248 + 9_248 + 4 * 9_248),
-        (2, 388_160),
-        (4, 1_550_464),
+        (ImpalaEncoder, (1 * 16 * 9 + 16) + 4 * 2_320 + (16 * 32 * 9 + 32) + 4 * 9_248 + 9_248 + 4 * 9_248),
+        (partial(ImpalaEncoder, width=2), 388_160),
+        (partial(ImpalaEncoder, width=4), 1_550_464),
+        # Linesight: convolutions; floats; projection 128 * 768 + 768; advantage 768 * 512 + 512 and 512 * 12 + 12;
+        # value 393,728 and 513.
+        (
+            partial(MLPIQNetwork, 184, 12, image=PixelEncoder, head_size=512, num_cosines=128),
+            (272 + 8_224 + 18_496 + 18_464) + (184 * 256 + 256 + 65_792) + 99_072 + (393_728 + 6_156) + 394_241,
+        ),
+        (partial(MLPIQNetwork, 264, 12, image=PixelEncoder, head_size=512, num_cosines=128), 1_072_285),
+        # BTR, D = 64 * 6 * 6 + 256 = 2,560: encoder; floats with two norms of 512; projection 64 * D + D; each stream:
+        # D * 512 + 512 twice (mean, deviation), its norm 1,024; advantages 512 * 12 + 12 twice; the plain value 513.
+        (
+            partial(MLPIQNetwork, 264, 12, image=partial(ImpalaEncoder, width=2, pooling="max"), head_size=512, **BTR),
+            388_160 + (67_840 + 65_792 + 1_024) + 166_400 + 2 * (2 * 1_311_232 + 1_024) + 2 * 6_156 + 513,
+        ),
     ],
 )
-def test_impala_has_the_size_of_the_paper(width: int, expected: int) -> None:
-    assert num_parameters(ImpalaEncoder(width=width)) == expected
-
-
-def test_the_classic_network_has_the_size_of_the_original() -> None:
-    # Convolutions 45,456; floats 184 * 256 + 256 + 65,792; projection 128 * 768 + 768 = 99,072; advantage
-    # 393,728 + 512 * 12 + 12; value 393,728 + 513.
-    network = MLPIQNetwork(184, 12, image=PixelEncoder, image_shape=(1, 64, 64), head_size=512, num_cosines=128)
-    assert num_parameters(network) == 45_456 + 47_360 + 65_792 + 99_072 + 399_884 + 394_241 == 1_051_805
-    assert PixelEncoder().num_features == 512
+def test_sizes_counted_by_hand(make: Callable[..., nn.Module], expected: int) -> None:
+    options = {"image_shape": (1, 64, 64)} if getattr(make, "func", None) is MLPIQNetwork else {}
+    assert sum(parameter.numel() for parameter in make(**options).parameters()) == expected
 
 
 @pytest.mark.parametrize(
@@ -198,58 +204,29 @@ def test_a_target_network_is_normalised_by_its_own_weights() -> None:
     assert torch.equal(features(target), changed)
 
 
+def assert_compiles(module: nn.Module, output: Callable[[Any], torch.Tensor], **options: Any) -> None:
+    torch.compiler.reset()
+    found = []
+    for each in (module, torch.compile(module, fullgraph=True, **options)):
+        module.zero_grad()
+        result = output(each)
+        result.square().sum().backward()
+        found.append((result.detach(), [parameter.grad.clone() for parameter in module.parameters()]))
+    (plain, gradients), (compiled, others) = found
+    torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-4)
+    for gradient, other in zip(gradients, others, strict=True):
+        torch.testing.assert_close(other, gradient, rtol=1e-3, atol=1e-3 * float(gradient.abs().max()))
+
+
 @pytest.mark.slow
 def test_spectral_norm_compiles() -> None:
     torch.manual_seed(0)
-    encoder = ImpalaEncoder(spectral_norm="residual", image_size=16)
     pixels = torch.randint(256, (2, 1, 16, 16), dtype=torch.uint8)
-    expected = encoder(pixels)
-    expected.square().sum().backward()
-    gradients = [parameter.grad.clone() for parameter in encoder.parameters()]
-    encoder.zero_grad()
-    found = torch.compile(encoder, fullgraph=True)(pixels)
-    found.square().sum().backward()
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    for parameter, gradient in zip(encoder.parameters(), gradients, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-3 * float(gradient.abs().max()))
-
-
-@pytest.mark.slow
-def test_a_loss_with_a_normalised_encoder_compiles() -> None:
-    torch.manual_seed(0)
+    encoder = ImpalaEncoder(spectral_norm="residual", image_size=16)
+    assert_compiles(encoder, lambda module: module(pixels))
     keys = ["pixels", "observation"]
-    network = MLPQRNetwork(
-        4, 3, image=partial(ImpalaEncoder, spectral_norm="residual"), image_shape=(1, 16, 16), num_fractions=4
-    )
+    image = partial(ImpalaEncoder, spectral_norm="residual")
+    network = MLPQRNetwork(4, 3, image=image, image_shape=(1, 16, 16), num_fractions=4)
     loss, batch = QRDQNLoss(QuantileModule(network, in_keys=keys), action_space="categorical"), make_batch(keys)
-    expected = loss(batch.clone())["loss"]
-    expected.backward()
-    gradients = [parameter.grad.clone() for parameter in loss.parameters()]
-    loss.zero_grad()
-    torch.compiler.reset()
-    compiled = torch.compile(loss, fullgraph=True, backend="eager")  # inductor takes ten minutes
-    found = compiled(batch.clone())["loss"]
-    found.backward()
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    for parameter, gradient in zip(loss.parameters(), gradients, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-3 * float(gradient.abs().max()))
-
-
-def test_the_network_of_btr_has_the_size_counted_by_hand() -> None:
-    # D = 64 * 6 * 6 + 256 = 2,560. Encoder 388,160 + floats 264 * 256 + 256 + 65,792 with two norms of 512.
-    # Projection 64 * D + D. Each stream: D * 512 + 512 twice (mean, deviation), its norm 1,024; advantages
-    # 512 * 12 + 12 twice, the plain value 513.
-    network = MLPIQNetwork(
-        264,
-        12,
-        image=partial(ImpalaEncoder, width=2, pooling="max", spectral_norm="residual"),
-        image_shape=(1, 64, 64),
-        head_size=512,
-        layer_norm=True,
-        linear="noisy",
-        plain_value_output=True,
-        activation="relu",
-    )
-    encoder, floats, projection = 388_160, 67_840 + 65_792 + 1_024, 166_400
-    stream = 2 * 1_311_232 + 1_024
-    assert num_parameters(network) == encoder + floats + projection + 2 * stream + 2 * 6_156 + 513 == 5_949_017
+    # inductor takes ten minutes for a loss
+    assert_compiles(loss, lambda module: module(batch.clone())["loss"], backend="eager")

@@ -10,14 +10,10 @@ import torch
 from torch import nn
 
 from tm_torchrl.modules import (
-    CosineEmbedding,
     Decoder,
     DuelingDecoder,
     FiLM,
     FixedHead,
-    FloatEncoder,
-    Hadamard,
-    ImplicitHead,
     MidpointFractions,
     MLPFQFNetwork,
     MLPIQNetwork,
@@ -26,7 +22,6 @@ from tm_torchrl.modules import (
     NoisyLinear,
     Normalize,
     PixelEncoder,
-    PixelFloatEncoder,
     QuantileNetwork,
     StratifiedFractions,
 )
@@ -48,23 +43,18 @@ def small(network_class: type[QuantileNetwork], **options: Any) -> QuantileNetwo
 def test_shapes(network_class: type[QuantileNetwork], num_slots: int | None, dueling: bool) -> None:
     network = small(network_class, num_slots=num_slots, dueling=dueling)
     slots = () if num_slots is None else (num_slots,)
-    assert network(torch.randn(5, 4)).shape == (5, *slots, 3, 6)
-    assert network.act(torch.randn(4)).shape == slots
-    assert network.act(torch.randn(2, 5, 4)).shape == (2, 5, *slots)
-    quantiles = network.quantiles(torch.randn(5, 4))
-    assert quantiles.values.shape == (5, 6, *slots, 3)
-    assert quantiles.fractions.shape == (5, 6)
-    assert quantiles.mean().shape == (5, *slots, 3)
-
-
-@every_network
-def test_called_alone_fractions_come_last(network_class: type[QuantileNetwork]) -> None:
-    network, observation = small(network_class), torch.randn(5, 4)
+    observation = torch.randn(5, 4)
     torch.manual_seed(1)
     values = network(observation)
     torch.manual_seed(1)
+    assert torch.equal(values, network.quantiles(observation).values.movedim(1, -1))
+    assert values.shape == (5, *slots, 3, 6)
+    assert network.act(torch.randn(4)).shape == slots
+    assert network.act(torch.randn(2, 5, 4)).shape == (2, 5, *slots)
     quantiles = network.quantiles(observation)
-    assert torch.equal(values, quantiles.values.transpose(1, 2))
+    assert quantiles.values.shape == (5, 6, *slots, 3)
+    assert quantiles.fractions.shape == (5, 6)
+    assert quantiles.mean().shape == (5, *slots, 3)
 
 
 @every_network
@@ -82,14 +72,13 @@ def test_acts_by_the_mean(network_class: type[QuantileNetwork], num_slots: int |
     assert len(action.unique()) > 1
 
 
-def test_given_fractions_are_used() -> None:
+@every_network
+def test_given_fractions_are_used_unless_they_are_fixed(network_class: type[QuantileNetwork]) -> None:
     fractions = torch.rand(5, 9)
-    for network_class in (MLPIQNetwork, MLPNQNetwork):
-        quantiles = small(network_class).quantiles(torch.randn(5, 4), fractions=fractions)
-        assert quantiles.fractions is fractions
-        assert quantiles.values.shape == (5, 9, 3)
-    network = small(MLPQRNetwork)
-    assert torch.equal(network.quantiles(torch.randn(5, 4), fractions=fractions).fractions, midpoints(6).expand(5, 6))
+    quantiles = small(network_class).quantiles(torch.randn(5, 4), fractions=fractions)
+    is_fixed = network_class is MLPQRNetwork
+    assert torch.equal(quantiles.fractions, midpoints(6).expand(5, 6) if is_fixed else fractions)
+    assert quantiles.values.shape == (5, 6 if is_fixed else 9, 3)
 
 
 @pytest.mark.parametrize("num_asked", [1, 6, 33])
@@ -110,18 +99,6 @@ def test_shared_fractions_of_a_network(source: nn.Module) -> None:
     fractions = network.quantiles(torch.randn(5, 4)).fractions
     assert fractions.shape == (5, 6)
     assert len(fractions.unique(dim=0)) == 1
-
-
-def test_pixels_and_floats_has_the_size_of_the_original() -> None:
-    # Convolutions 272 + 8224 + 18496 + 18464, floats 67840 + 65792, projection 128 * 768 + 768, two streams of
-    # 768 * 512 + 512, outputs 512 * 12 + 12 and 513.
-    encoder = PixelFloatEncoder(PixelEncoder(), FloatEncoder(264))
-    decoder = DuelingDecoder(encoder.num_features, 12, hidden_size=512)
-    head = ImplicitHead(CosineEmbedding(128), Hadamard(128, encoder.num_features), decoder)
-    network = QuantileNetwork(encoder, head, source=StratifiedFractions(), num_fractions=8)
-    assert sum(parameter.numel() for parameter in network.parameters()) == 1_072_285
-    pixels = torch.randint(256, (2, 1, 64, 64), dtype=torch.uint8)
-    assert network(pixels, torch.randn(2, 264)).shape == (2, 12, 8)
 
 
 def test_pixels_are_scaled() -> None:
@@ -150,7 +127,7 @@ def test_first_weights() -> None:
         assert not layer.bias.any()
 
 
-def test_initialization_is_an_argument() -> None:
+def test_parts_are_arguments() -> None:
     def ones(module: nn.Module, gain: float) -> None:
         nn.init.ones_(module.weight)
 
@@ -158,6 +135,9 @@ def test_initialization_is_an_argument() -> None:
     assert all(bool((m.weight == 1).all()) for m in network.modules() if isinstance(m, nn.Linear))
     torch_own = small(MLPIQNetwork, initialization=None).encoder.layers[0]
     assert bool(torch_own.bias.any())
+    assert isinstance(small(MLPIQNetwork, conditioning=FiLM).head.conditioning, FiLM)
+    of_the_paper = small(MLPQRNetwork, head_size=None, dueling=False).head.decoder
+    assert [type(layer) for layer in of_the_paper.advantage] == [nn.Linear]
 
 
 @every_network
@@ -176,15 +156,6 @@ def test_options(network_class: type[QuantileNetwork]) -> None:
     num_noisy = kinds.count(NoisyLinear)
     assert num_noisy == 4  # two layers in each of two streams
     assert network(torch.randn(5, 4)).shape == (5, 3, 6)
-
-
-def test_film_network() -> None:
-    assert isinstance(small(MLPIQNetwork, conditioning=FiLM).head.conditioning, FiLM)
-
-
-def test_single_layer_head_of_the_paper() -> None:
-    network = small(MLPQRNetwork, head_size=None, dueling=False)
-    assert [type(layer) for layer in network.head.decoder.advantage] == [nn.Linear]
 
 
 def test_small_gaps_between_actions_survive_bfloat16() -> None:

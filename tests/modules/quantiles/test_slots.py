@@ -6,19 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from tensordict import TensorDict
 from torch import nn
-from torchrl.data import Categorical
 from torchrl.envs import ExplorationType, set_exploration_type
 
 from tests.modules.test_matrix import FAMILIES, learn, small
-from tm_torchrl.agents.export import GreedyPolicy
 from tm_torchrl.modules import (
     CReLU,
     Decoder,
     DuelingDecoder,
     LayerStyle,
-    QuantileActor,
     SlotMixer,
     reset_noise,
 )
@@ -45,55 +41,40 @@ def test_a_shared_linear_layer_sums_over_slots_by_hand() -> None:
     assert values_of(values, values.mean(1).argmax(-1)).tolist() == [[19.0]]
 
 
-def by_hand(kind: str) -> SlotMixer:
-    """A mixer of 3 slots of size 2 whose slots, before they are mixed, are (1, 2), (2, 3), (3, 4) for a feature 1."""
+def set_by_hand(mix: Any, kind: str) -> None:
+    if kind == "mlp":  # the hidden layers pass their slot on; the outputs of slot i multiply it by i
+        for i, layers in enumerate(mix.layers):
+            layers[0].weight.copy_(torch.eye(2))
+            layers[2].weight.copy_(i * torch.eye(2))
+    elif kind == "conv":  # channel 0 gets 10 times channel 0 of the slot before and 100 times that of the slot behind
+        mix.convolution.weight[0, 0].copy_(torch.tensor([10.0, 0.0, 100.0]))
+    elif kind == "gru":  # the candidate's bias is large (tanh 1), the update gate 1/2: the state goes 1/2, 3/4, 7/8
+        mix.cell.bias_ih[4:].fill_(100.0)
+    elif kind == "attention":  # equal queries and keys: every slot sees the mean of the slots, (2, 3)
+        mix.seen.weight[4:].copy_(torch.eye(2))
+        mix.output.weight.copy_(torch.eye(2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("embedding", [[1, 2], [2, 3], [3, 4]]),
+        ("mlp", [[1, 2], [4, 6], [9, 12]]),
+        ("conv", [[1 + 200, 2], [2 + 10 + 300, 3], [3 + 20, 4]]),
+        ("gru", [[1.5, 2.5], [2.75, 3.75], [3.875, 4.875]]),
+        ("attention", [[3, 5], [4, 6], [5, 7]]),
+    ],
+)
+def test_mixers_by_hand(kind: str, expected: list[list[float]]) -> None:
+    # 3 slots of size 2, which before they are mixed are (1, 2), (2, 3), (3, 4).
     mixer = SlotMixer(1, 3, kind=kind, size=2)
     with torch.no_grad():
         for parameter in mixer.parameters():
             parameter.zero_()
         mixer.project.weight.copy_(torch.tensor([[1.0], [2.0]]))
         mixer.embedding.copy_(torch.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]))
-    return mixer
-
-
-def test_embeddings_by_hand() -> None:
-    assert by_hand("embedding")(torch.tensor([[1.0]])).tolist() == [[[1, 2], [2, 3], [3, 4]]]
-
-
-def test_own_layers_by_hand() -> None:
-    # The hidden layers pass their slot on; the outputs of slot i multiply it by i.
-    mixer = by_hand("mlp")
-    with torch.no_grad():
-        for i, layers in enumerate(mixer.mix.layers):
-            layers[0].weight.copy_(torch.eye(2))
-            layers[2].weight.copy_(i * torch.eye(2))
-    assert mixer(torch.tensor([[1.0]])).tolist() == [[[1, 2], [4, 6], [9, 12]]]
-
-
-def test_convolution_by_hand() -> None:
-    # Channel 0 gets 10 times channel 0 of the slot before and 100 times channel 0 of the slot behind.
-    mixer = by_hand("conv")
-    with torch.no_grad():
-        mixer.mix.convolution.weight[0, 0].copy_(torch.tensor([10.0, 0.0, 100.0]))
-    assert mixer(torch.tensor([[1.0]])).tolist() == [[[1 + 200, 2], [2 + 10 + 300, 3], [3 + 20, 4]]]
-
-
-def test_recurrence_by_hand() -> None:
-    # All weights 0, the candidate's bias large (tanh 1), the update gate 1/2: the state goes 1/2, 3/4, 7/8.
-    mixer = by_hand("gru")
-    with torch.no_grad():
-        mixer.mix.cell.bias_ih[4:].fill_(100.0)
-    assert mixer(torch.tensor([[1.0]])).tolist() == [[[1.5, 2.5], [2.75, 3.75], [3.875, 4.875]]]
-
-
-def test_attention_by_hand() -> None:
-    # Equal queries and keys: every slot sees the mean of the slots, (2, 3).
-    mixer = by_hand("attention")
-    with torch.no_grad():
-        mixer.mix.seen.weight[4:].copy_(torch.eye(2))
-        mixer.mix.output.weight.copy_(torch.eye(2))
-    found = mixer(torch.tensor([[1.0]]))
-    assert torch.allclose(found, torch.tensor([[[3.0, 5.0], [4, 6], [5, 7]]]), rtol=0, atol=1e-6)
+        set_by_hand(mixer.mix, kind)
+    torch.testing.assert_close(mixer(torch.tensor([[1.0]])), torch.tensor([expected]).float(), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -154,18 +135,6 @@ def test_networks_of_blocks_learn_in_every_parameter(family: str, mixer: str | N
     learn(family, network, KEYS, num_slots=NUM_SLOTS)
 
 
-@pytest.mark.parametrize("family", ["iqn", "qrdqn"])
-@every_mixer
-def test_export(family: str, mixer: str | None) -> None:
-    network = small(family, num_slots=NUM_SLOTS, mixer=mixer, value_per_slot=mixer is not None)
-    spec = Categorical(3, shape=(NUM_SLOTS,))
-    policy = GreedyPolicy(QuantileActor(network, spec=spec, in_keys=KEYS)).eval()
-    rows = torch.export.Dim("batch", min=1, max=1024)
-    program = torch.export.export(policy, (STATES,), dynamic_shapes=(({0: rows},),)).module()
-    assert policy(STATES).shape == (6, NUM_SLOTS)
-    assert torch.equal(program(STATES[:4]), policy(STATES[:4]))
-
-
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_noise_of_its_own_for_each_row(mixer: str) -> None:
     torch.manual_seed(0)
@@ -209,13 +178,6 @@ def test_a_mixer_of_another_size() -> None:
     network = small("qrdqn", head_size=None, num_slots=NUM_SLOTS, mixer=wide)
     assert network.head.decoder.advantage[-1].in_features == 10
     assert network(STATES).shape == (6, NUM_SLOTS, 3, 4)
-
-
-def test_an_actor_of_blocks_values_each_slot() -> None:
-    actor = QuantileActor(small("iqn", num_slots=NUM_SLOTS, mixer="conv"), spec=Categorical(3, shape=(NUM_SLOTS,)))
-    found = actor(TensorDict({"observation": STATES}, [6]))
-    assert torch.equal(found["action"], found["action_value"].argmax(-1))
-    assert found["action"].shape == (6, NUM_SLOTS)
 
 
 @pytest.mark.parametrize("mixer", MIXERS)
