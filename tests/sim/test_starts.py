@@ -94,12 +94,13 @@ def test_shares(track):
 )
 def test_every_place_can_be_left(track, starts: Starts):
     """Reversing for a while and then driving on frees nearly every car, so recovery can be learnt."""
-    sim = Simulator(track, num_cars=256, starts=starts, seed=4)
+    num = 128
+    sim = Simulator(track, num_cars=num, starts=starts, seed=4)
     tracker = Tracker(sim)
     saved = sim.save()
-    everyone = torch.ones(256, dtype=torch.bool)
+    everyone = torch.ones(num, dtype=torch.bool)
     driver = Pursuit([track], sim.track_index, boldness=0.5)
-    gained = torch.zeros(256)
+    gained = torch.zeros(num)
     for num_reverse in (0, 12, 24):
         for steer in (6, 7, 8) if num_reverse else (6,):
             sim.restore(saved)
@@ -107,7 +108,7 @@ def test_every_place_can_be_left(track, starts: Starts):
             tracker.reset(zones, everyone)
             begin = tracker["progress_m"].clone()
             for step in range(120):
-                actions = driver(sim.rows(), tracker) if step >= num_reverse else torch.full((256,), steer)
+                actions = driver(sim.rows(), tracker) if step >= num_reverse else torch.full((num,), steer)
                 sim.step(actions)
                 tracker.update(actions)
             gained = torch.maximum(gained, tracker["progress_m"] - begin)

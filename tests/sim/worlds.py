@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 
@@ -16,12 +18,17 @@ KMH = 1.0 / 3.6
 def plain(
     *, length: int = 1500, height: np.ndarray | None = None, surface: int = Surface.ASPHALT, half_width: float = 100.0
 ) -> Track:
-    """A straight road along z, wide enough to turn on."""
+    """A straight road along z, wide enough to turn on; equal ones are made once."""
+    heights = None if height is None else tuple(height.tolist())
+    return _straight(length, heights, surface, half_width)
+
+
+@functools.cache
+def _straight(length: int, height: tuple[float, ...] | None, surface: int, half_width: float) -> Track:
     z = np.arange(float(length))
-    line = np.stack([0.0 * z, 0.0 * z if height is None else height, z], axis=1)
-    return Track(
-        "plain", line, start=10, finish=length - 10, half_width=half_width, surface=np.array(surface), wall_offset=5.0
-    )
+    line = np.stack([0.0 * z, 0.0 * z if height is None else np.array(height), z], axis=1)
+    options = {"half_width": half_width, "surface": np.array(surface), "wall_offset": 5.0}
+    return Track("plain", line, start=10, finish=length - 10, **options)
 
 
 class OneCar:
