@@ -33,9 +33,7 @@ row, ball, paddle = torch.randint(SIZE - 1, (LANES,)), *torch.randint(SIZE, (2, 
 count = torch.zeros(2)  # of the balls that were caught, and of all balls
 for step in range(arguments.frames // LANES):
     if step % 100 == 0:
-        print(
-            f"{step * LANES} frames: {count[0] / count[1].clamp(min=1):.0%} of the balls caught, {len(buffer)} transitions stored"
-        )
+        print(f"{step * LANES} frames: {count[0] / count[1].clamp(min=1):.0%} caught, {len(buffer)} transitions stored")
         target.load_state_dict(network.state_dict())
         count.zero_()
     pixels = pictures(row, ball, paddle)

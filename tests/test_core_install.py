@@ -35,6 +35,9 @@ for name in ("TrackManiaEnv", "IQN"):
         getattr(tm_torchrl, name)
     except ModuleNotFoundError as error:
         print(name, error)
+from tm_torchrl.commands.main import main
+sys.argv[1:] = ["doctor"]
+main()
 """
 COMMAND = """
 from tm_torchrl.commands.main import main
@@ -50,10 +53,11 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_losses_networks_and_buffers_need_the_core_only() -> None:
     done = run(CORE)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr  # doctor misses warp
     assert "update  99: loss" in done.stdout
     assert 'TrackManiaEnv warp is not installed: pip install "tm_torchrl[sim]"' in done.stdout
-    assert 'IQN yaml is not installed: pip install "tm_torchrl[train]"' in done.stdout
+    assert 'IQN hydra is not installed: pip install "tm_torchrl[train]"' in done.stdout
+    assert "fail  warp" in done.stdout
 
 
 def test_the_command_names_the_extra_in_one_line() -> None:

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from tm_torchrl.lazy import extras_named
 from tm_torchrl.settings.construct import ConfigError, shown
 from tm_torchrl.settings.targets import refuse_foreign_targets, renamed
 
@@ -46,6 +45,8 @@ def run_settings(folder: str | Path, *, trust: Sequence[str] = ()) -> dict[str, 
         folder: The run folder.
         trust: Packages, besides this one, whose classes the settings may name.
     """
+    with extras_named():  # here, so that commands without a run need no YAML
+        import yaml
     path = Path(str(folder)) / "config.yaml"
     try:
         found: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
