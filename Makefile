@@ -8,10 +8,24 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 endif
 
-.PHONY: train test install
+ours := VENV PYTHON ARGS TORCH_INDEX
+given := $(foreach name,$(filter-out $(ours) MAKE%,$(.VARIABLES)),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+ifneq ($(filter-out -*-%,$(given)),)
+$(error $(filter-out -*-%,$(given)) is no variable of this Makefile. Settings of the training go into ARGS: make train ARGS="env.track=oval max_minutes=3")
+endif
+
+.PHONY: help train test install
+
+help:
+	@echo 'make train                       install into $(VENV) and train on the default track'
+	@echo 'make train ARGS="env.track=oval max_minutes=3"'
+	@echo '                                 the same with other settings; $(BIN)/tm-torchrl train --help lists them'
+	@echo 'make install                     install into $(VENV) only; then: $(BIN)/tm-torchrl --help'
+	@echo 'make test                        install what developers need too, and run all checks'
+	@echo 'Variables: VENV=FOLDER, PYTHON=python3.12, TORCH_INDEX=URL (where to take torch from, see README)'
 
 train: $(VENV)/installed-all
-	$(BIN)/python scripts/train_iqn.py
+	$(BIN)/python scripts/train_iqn.py $(ARGS)
 
 test: export OMP_NUM_THREADS = 1
 test: $(VENV)/installed-dev
@@ -23,6 +37,8 @@ test: $(VENV)/installed-dev
 install: $(VENV)/installed-all
 
 $(VENV)/installed-%: pyproject.toml setup.py constraints.txt
+	@echo 'Installing into $(VENV): 2 GB with a torch for CPUs, 6 GB with one for NVIDIA cards; minutes, once.'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -e ".[$*]" -c constraints.txt
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install torch -c constraints.txt --index-url $(TORCH_INDEX))
+	$(BIN)/python -m pip install -e ".[$*]" -c constraints.txt
 	$(BIN)/python -c "open('$@', 'w').close()"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tm_torchrl.record import driven_line, track_gallery
-from tm_torchrl.record.curves import compare_runs
+from tm_torchrl.record.curves import compare_runs, labels_of
 from tm_torchrl.record.dashboard import Dashboard
 from tm_torchrl.sim import Simulator
 from tm_torchrl.sim.camera.scenery import COLOUR, Paint
@@ -69,3 +69,15 @@ def test_runs_compared_on_a_track_that_they_have_not_driven(tmp_path: Path) -> N
     (tmp_path / "evaluations.jsonl").write_text('{"frames": 1, "seconds": 1.0, "track": "oval", "finish_rate": 0.0}\n')
     with pytest.raises(ValueError, match=r"track='ring'.*oval"):
         compare_runs([tmp_path], track="ring")
+
+
+def test_runs_are_labelled_by_what_differs(tmp_path: Path) -> None:
+    for name, seed, estimator in (("a", 0, "SoftEstimator"), ("b", 1, "SoftEstimator"), ("c", 0, "DoubleEstimator")):
+        (tmp_path / name).mkdir()
+        text = f"seed: {seed}\nestimator: {{_target_: tm_torchrl.objectives.{estimator}}}\nresume: {name}\n"
+        (tmp_path / name / "config.yaml").write_text(text, encoding="utf-8")
+    a, b, c = (str(tmp_path / name) for name in "abc")
+    assert labels_of([a, b]) == {a: "seed=0", b: "seed=1"}
+    assert labels_of([a, c]) == {a: "estimator=SoftEstimator", c: "estimator=DoubleEstimator"}
+    assert labels_of([a, str(tmp_path / "old")])[a].startswith("seed=0")
+    assert labels_of([a]) == {a: "a"}

@@ -19,12 +19,15 @@ def main() -> None:
     parser.add_argument(
         "tracks", nargs="*", default=BUILTIN_TRACKS, help="built-in names or .npz files; all by default"
     )
-    parser.add_argument("--out", type=Path, default=Path("tracks.png"), help="picture to write (tracks.png)")
+    parser.add_argument("--out", type=Path, default=Path("runs/tracks.png"), help="picture to write (runs/tracks.png)")
     args = parser.parse_args()
     try:
         tracks = [load_track(name) for name in args.tracks]
     except (ValueError, OSError) as error:
         raise SystemExit(str(error)) from None
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    track_gallery(tracks).savefig(args.out, dpi=80)
+    try:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        track_gallery(tracks).savefig(args.out, dpi=80)
+    except OSError as error:
+        raise SystemExit(f"error: {error}") from None
     print(f"wrote {args.out.resolve()}")

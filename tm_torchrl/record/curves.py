@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -26,21 +28,23 @@ def compare_runs(runs: Sequence[str | Path], *, track: str | None = None) -> Fig
     """
     if not runs:
         raise ValueError("runs: must not be empty")
-    results = {str(run): read_evaluations(run) for run in runs}
-    empty = [run for run, rows in results.items() if not rows]
-    if empty:
-        raise ValueError(f"{empty[0]}: has no evaluations; must be the folder of a run that has been evaluated")
+    results = {str(run): rows for run in runs if (rows := read_evaluations(run))}
+    if not results:
+        raise ValueError(f"{runs[0]}: has no evaluations; must be the folder of a run that has been evaluated")
     first = next(iter(results.values()))[0]
     where = track or first.get("track")
     present = {str(row["track"]): None for rows in results.values() for row in rows if "track" in row}
     if track is not None and track not in present:
         listed = f"must be one of {', '.join(present)}" if present else "their task has no tracks"
         raise ValueError(f"track={track!r}: none of these runs was evaluated on it; {listed}")
+    if where is not None:
+        results = {run: rows for run, rows in results.items() if any(row.get("track") == where for row in rows)}
+    labels = labels_of(list(results))
     measures = [("median_lap_s", "median lap, s"), ("finish_rate", "laps finished")]
     if where is None:
         measures = [("return_mean", "mean greedy return")]
     figure = Figure(figsize=(11.0, 3.2 * len(measures) + 0.6), layout="constrained", facecolor="white")
-    grid = figure.subplots(len(measures), 2, squeeze=False, sharey="row")
+    grid = figure.subplots(len(measures), 2, squeeze=False, sharex="col", sharey="row")
     for number, (run, rows) in enumerate(results.items()):
         chosen = [row for row in rows if where is None or row.get("track") == where]
         colour = COLOURS[number % len(COLOURS)]
@@ -48,7 +52,7 @@ def compare_runs(runs: Sequence[str | Path], *, track: str | None = None) -> Fig
             values = [np.nan if row.get(key) is None else row[key] for row in chosen]
             for column, scale in enumerate(("frames", "seconds")):
                 x = [row[scale] / (60.0 if scale == "seconds" else 1.0) for row in chosen]
-                grid[line, column].plot(x, values, color=colour, lw=1.5, marker="o", ms=2.5, label=label_of(run, runs))
+                grid[line, column].plot(x, values, color=colour, lw=1.5, marker="o", ms=2.5, label=labels[run])
     medals = medal_times(where) if where is not None else []
     for line, (key, label) in enumerate(measures):
         for column in range(2):
@@ -63,7 +67,36 @@ def compare_runs(runs: Sequence[str | Path], *, track: str | None = None) -> Fig
     return figure
 
 
-def label_of(run: str, runs: Sequence[str | Path]) -> str:
+def labels_of(runs: Sequence[str]) -> dict[str, str]:
+    """A short label for each run: the settings in which it differs from the others, or the end of its path."""
+    settings = {run: _flat_settings(Path(run)) for run in runs}
+    names = dict.fromkeys(name for found in settings.values() for name in found)
+    differing = [name for name in names if len({str(found.get(name)) for found in settings.values()}) > 1]
+    short = {name: name.replace("._target_", "").rpartition(".")[2] for name in differing}
+    labels = {}
+    for run in runs:
+        shown = [f"{short[name]}={settings[run][name]}" for name in differing if name in settings[run]][:3]
+        labels[run] = ", ".join(shown) or _end_of(run, runs)
+    counts = Counter(labels.values())
+    return {run: label if counts[label] == 1 else f"{_end_of(run, runs)}: {label}" for run, label in labels.items()}
+
+
+def _flat_settings(run: Path) -> dict[str, Any]:
+    """The settings of a run by their full names; targets by their last name."""
+    try:
+        found = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return {}
+
+    def flat(node: Any, name: str) -> dict[str, Any]:
+        if isinstance(node, dict):
+            return {key: value for part, inner in node.items() for key, value in flat(inner, f"{name}.{part}").items()}
+        return {name.lstrip("."): node.rpartition(".")[2] if name.endswith("_target_") else node}
+
+    return {name: value for name, value in flat(found, "").items() if name not in ("resume", "trust", "name")}
+
+
+def _end_of(run: str, runs: Sequence[str]) -> str:
     """The shortest end of a run's path that distinguishes it from the others."""
     parts = Path(run).resolve().parts
     for length in range(1, len(parts) + 1):
@@ -77,8 +110,11 @@ def _style(axes: Any, medals: Sequence[tuple[str, float, str]]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8, colors=INK)
     axes.grid(color="#e6eaee", lw=0.7)
-    for _, time, colour in medals:
+    for name, time, colour in medals:
         axes.axhline(time, color=colour, ls="--", lw=1.0, zorder=0)
+        axes.annotate(
+            name, (1.0, time), xycoords=axes.get_yaxis_transform(), ha="right", va="bottom", fontsize=7, color=colour
+        )
     if medals:
         top = 1.25 * medals[0][1]  # bronze; the first laps take minutes and would hide the others
         if axes.get_ylim()[1] > top:
