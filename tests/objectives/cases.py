@@ -107,6 +107,16 @@ def make_batch(*shape: int, num_slots: int | None = None, is_one_hot: bool = Fal
     )
 
 
+def full_batch(*shape: int) -> TensorDict:
+    """Transitions with all entries that are optional."""
+    batch = make_batch(*shape)
+    generator = torch.Generator().manual_seed(2)
+    batch["priority_weight"] = torch.rand(*shape, generator=generator)
+    batch["steps_to_next_obs"] = torch.randint(1, 4, (*shape, 1), generator=generator)
+    batch["next", "action_mask"] = torch.rand(*shape, NUM_ACTIONS, generator=generator) < 0.6
+    return batch
+
+
 def losses_of(loss: Loss, batch: TensorDict, *, seed: int = 7) -> dict[str, Tensor]:
     """All outputs, with the same fractions and noise for the same seed; the batch is not changed."""
     torch.manual_seed(seed)

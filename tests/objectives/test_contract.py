@@ -1,7 +1,8 @@
 """The contract of TorchRL's losses, for every loss with every network and every estimator.
 
-Reductions, weights and masks of samples are in ``test_reductions.py``, recurrent networks in ``test_time_axis.py``,
-replaced parameters and ``torch.compile`` in ``test_network_pass.py``, TorchRL's trainers in ``test_trainers.py``.
+Keys are in ``test_keys.py``, reductions, weights and masks of samples in ``test_reductions.py``, recurrent networks in
+``test_time_axis.py``, replaced parameters and ``torch.compile`` in ``test_network_pass.py``, TorchRL's trainers in
+``test_trainers.py``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import copy
 import io
 import pickle
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -31,6 +31,7 @@ from tests.objectives.cases import (
     every_estimator,
     every_loss,
     every_network,
+    full_batch,
     losses_of,
     make_batch,
     make_loss,
@@ -53,74 +54,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:No target network updater")
 
 LossClass = type[Loss]
 NetworkClass = type[QuantileNetwork]
-OUTCOME = [("next", "reward"), ("next", "done"), ("next", "terminated")]
-# Those of TorchRL's DQN loss are its actor's and its estimator's, and the weight's key cannot be nested.
-OTHERS = ["action", "priority_weight", "steps_to_next_obs", ("next", "action_mask")]
-
-
-def full_batch(*shape: int) -> TensorDict:
-    batch = make_batch(*shape)
-    generator = torch.Generator().manual_seed(2)
-    batch["priority_weight"] = torch.rand(*shape, generator=generator)
-    batch["steps_to_next_obs"] = torch.randint(1, 4, (*shape, 1), generator=generator)
-    batch["next", "action_mask"] = torch.rand(*shape, NUM_ACTIONS, generator=generator) < 0.6
-    return batch
-
-
-@every_loss
-@pytest.mark.parametrize("folder", [(), ("agents",)], ids=["flat", "nested"])
-def test_set_keys_of_what_is_read(
-    loss_class: LossClass, network_class: NetworkClass, estimator: str, folder: tuple[str, ...]
-) -> None:
-    loss, batch = make_loss(loss_class, network_class, estimator), full_batch(5)
-    expected = losses_of(loss, batch)
-    for key in OUTCOME if loss_class is DQNLoss else [*OUTCOME, *OTHERS]:
-        *place, name = key if isinstance(key, tuple) else (key,)
-        batch.set((*place, *folder, f"my_{name}"), batch.pop(key))
-        loss.set_keys(**{name: (*folder, f"my_{name}")})
-    assert_equal(losses_of(loss, batch), expected)
-
-
-@every_network
-def test_set_keys_of_every_field_and_back(loss_class: LossClass, network_class: NetworkClass) -> None:
-    loss = make_loss(loss_class, network_class)
-    batch, names = full_batch(5), [field.name for field in fields(loss._AcceptedKeys)]
-    expected = losses_of(loss, batch)
-    for name in names:
-        loss.set_keys(**{name: ("other", name)})
-        assert getattr(loss.tensor_keys, name) == ("other", name)
-    loss.set_keys(**dict.fromkeys(names))
-    assert loss.tensor_keys == loss.default_keys()
-    assert_equal(losses_of(loss, batch), expected)
-
-
-@every_network
-def test_set_keys_of_what_is_written(loss_class: LossClass, network_class: NetworkClass) -> None:
-    loss, batch = make_loss(loss_class, network_class), make_batch(5)
-    loss.set_keys(priority=("replay", "priority"), value_target=("targets", "samples"))
-    loss(batch)
-    assert batch["replay", "priority"].shape == (5, 1)
-    assert batch.get("td_error", None) is None
-    torch.manual_seed(7)
-    loss.value_estimator(batch, target_params=loss.target_value_network_params)
-    assert torch.equal(batch["targets", "samples"], targets_of(loss, batch))
-
-
-@every_network
-def test_set_keys_knows_its_keys(loss_class: LossClass, network_class: NetworkClass) -> None:
-    with pytest.raises(ValueError, match="rewards is not an accepted tensordict key"):
-        make_loss(loss_class, network_class).set_keys(rewards="r")
-
-
-@every_network
-@every_estimator
-def test_keys_outlive_a_change_of_estimator(loss_class: LossClass, network_class: NetworkClass, estimator: str) -> None:
-    loss, batch = make_loss(loss_class, network_class), make_batch(5)
-    batch.rename_key_("action", "move")
-    loss.set_keys(action="move")
-    loss.make_value_estimator(estimator, gamma=GAMMA, **ESTIMATORS[estimator])
-    batch_with_both = batch.clone().set("action", 2 - batch["move"])
-    assert_equal(losses_of(loss, batch), losses_of(loss, batch_with_both))
 
 
 @every_loss
