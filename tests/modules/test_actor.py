@@ -157,13 +157,16 @@ def test_specs_of_batches_and_blocks(spec: Any, one: Any) -> None:
     assert torch.equal(index, found["action_value"].argmax(-1))
 
 
-def test_invalid_arguments() -> None:
-    with pytest.raises(ValueError, match="num_fractions=7"):
-        QuantileActor(small(MLPQRNetwork), spec=Categorical(3), num_fractions=7)
+@pytest.mark.parametrize("num_actions", [2, 4])
+def test_what_shows_in_the_first_call(num_actions: int) -> None:
+    """A network with fewer actions than the environment would silently never take the last ones."""
+    actor = QuantileActor(MLPIQNetwork(4, num_actions), spec=Categorical(3))
+    with pytest.raises(ValueError, match=rf"{num_actions} actions.*num_actions=3"):
+        actor(states(5))
+    with pytest.raises(KeyError, match=r"no 'observation' .* pixels"):
+        actor(TensorDict({"pixels": torch.zeros(5, 4)}, [5]))
     with pytest.raises(TypeError, match="network=Linear"):
         QuantileModule(nn.Linear(4, 3))
-    with pytest.raises(KeyError, match=r"no 'observation' .* pixels"):
-        QuantileActor(small(MLPQRNetwork), spec=Categorical(3))(TensorDict({"pixels": torch.zeros(5, 4)}, [5]))
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1.0])
@@ -205,14 +208,6 @@ def test_collector_with_cartpole(is_categorical: bool) -> None:
     for batch in batches:
         index = batch["action"] if is_categorical else batch["action"].argmax(-1)
         assert torch.equal(index, batch["action_value"].argmax(-1))
-
-
-@pytest.mark.parametrize("num_actions", [2, 4])
-def test_a_network_of_another_number_of_actions(num_actions: int) -> None:
-    """A network with fewer actions than the environment would silently never take the last ones."""
-    actor = QuantileActor(MLPIQNetwork(4, num_actions), spec=Categorical(3))
-    with pytest.raises(ValueError, match=rf"{num_actions} actions.*num_actions=3"):
-        actor(TensorDict({"observation": torch.zeros(5, 4)}, [5]))
 
 
 @every_network
