@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensordict import TensorDict
-from torchrl.data import LazyTensorStorage, SamplerWithoutReplacement, TensorDictReplayBuffer
+from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 
 from tests.data.episodes import image_of, make_lanes, to_batch
-from tm_torchrl.data import FrameStorage, NStep, PrioritizedSampler, RowStorage
+from tm_torchrl.data import FrameStorage, NStep, RowStorage
 
 SIZE = 4  # pixels along an image's edge
 
@@ -158,29 +158,6 @@ def test_add_one_and_write_at_an_index() -> None:
     assert buffer.storage.num_frames == len(buffer) == 0
     buffer.extend(rows)
     check(buffer)
-
-
-def test_sampling_without_replacement_sees_every_transition() -> None:
-    buffer = TensorDictReplayBuffer(storage=FrameStorage(16), sampler=SamplerWithoutReplacement(), batch_size=8)
-    buffer.extend(to_batch(make_lanes(4, num_lanes=2, num_steps=8), image_size=SIZE).flatten(0, 1))
-    epoch = torch.cat([buffer.sample(), buffer.sample()])
-    check_images(epoch)
-    assert len(epoch["observation"][:, 0].unique()) == 16
-
-
-def test_sampling_by_priority_over_wrap_arounds() -> None:
-    torch.manual_seed(0)
-    lanes = make_lanes(11, num_lanes=2, num_steps=60)
-    buffer = TensorDictReplayBuffer(
-        storage=FrameStorage(20), sampler=PrioritizedSampler(20, alpha=1.0, beta=0.0, eps=1e-30), batch_size=50
-    )
-    buffer.append_transform(NStep(3, gamma=0.5, frame_ids=True))
-    for _ in extend_in_parts(buffer, lanes, [12] * 5):
-        check_images(buffer.sample())
-        buffer.update_priority(torch.arange(20), torch.where(torch.arange(20) == 7, 1.0, 0.0))
-        sample = buffer.sample()
-        assert sample["index"].unique().tolist() == [7]
-        check_images(sample)
 
 
 @pytest.mark.parametrize("way", ["state_dict", "dumps"])

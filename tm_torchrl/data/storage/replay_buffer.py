@@ -29,11 +29,10 @@ def make_replay_buffer(
     """TorchRL's ``TensorDictReplayBuffer`` with parts by name.
 
     Rows are single transitions; ``NStep(n, ...)`` makes them, also with n = 1, from a collector's batches ``[N, T]``.
-    For sequences, let it mark where they end:
-
-    - uniform: ``sampler=SliceSampler(slice_len=80, end_key="end")``, a sampler of TorchRL;
-    - prioritised: ``sampler="prioritized"`` and ``sample_unit=Sequence(80, burn_in=40, done_key="end")``, also
-      TorchRL's. Priorities belong to the first step after the burn-in.
+    For sequences, let it mark where they end, with ``end_key="end"``, and give TorchRL's
+    ``sample_unit=Sequence(80, burn_in=40, done_key="end")``: it gathers a sequence around each drawn transition, the
+    first after the burn-in, to which priorities belong. TorchRL's ``SliceSampler(slice_len=80, end_key="end")`` works
+    too, but with ``storage="frames"`` it copies all images for each sample.
 
     Args:
         capacity: Number of transitions.
