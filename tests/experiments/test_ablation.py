@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from matplotlib.figure import Figure
 
 from tm_torchrl.experiments.ablation import ROADMAP, Ablation, apply_changes, changes, compose_experiment
 from tm_torchrl.experiments.robustness import measure_robustness, read_robustness
@@ -105,6 +106,7 @@ def fake_results(monkeypatch: pytest.MonkeyPatch, returns: dict[str, float]) -> 
         return {"return_mean": returns[run.parent.parent.name]}
 
     monkeypatch.setattr("tm_torchrl.experiments.ablation.measure", found)
+    monkeypatch.setattr("tm_torchrl.experiments.table.plot", lambda entries: Figure())
 
 
 def done(folder: Path) -> int:

@@ -65,18 +65,6 @@ def test_nothing_is_made_before_the_first_row(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_row_takes_little_of_the_loop(tmp_path: Path):
-    log = TensorBoard(tmp_path)
-    values = {f"train/value_{i}": float(i) for i in range(20)}
-    log.write(frames=0, seconds=0.0, values=values)
-    begin = time.thread_time()
-    for frames in range(1, 51):
-        log.write(frames=frames, seconds=0.0, values=values)
-    milliseconds = 1000 * (time.thread_time() - begin) / (50 * 20)
-    log.close()
-    assert milliseconds < 1.0, "for one scalar; measured 0.01 ms"
-
-
 def test_torchrls_logger_gets_a_row_in_one_call():
     calls: list[Any] = []
     logger = types.SimpleNamespace(

@@ -53,7 +53,7 @@ def test_a_guided_pass_improves_a_lap_more_than_an_unguided_one():
     track = blocks("SSSLSSRSSLSS")
     times = []
     for guided in (0.0, 0.5):
-        search = LapSearch(track, num_cars=1024, seed=1)
+        search = LapSearch(track, num_cars=512, seed=1)
         best = search.run_pass(None)
         for _ in range(3):
             best = search.run_pass(best, guided=guided) or best

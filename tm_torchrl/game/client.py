@@ -47,19 +47,12 @@ class Client(Protocol):
     uses the timeout that the client was constructed with.
     """
 
+    timeout_s: float  # of a call, unless the call sets its own
+    connect_timeout_s: float  # of calls that load a map or wait for the countdown
+
     @property
     def address(self) -> int | str:
         """Address of the game instance: a port (2.x) or a channel's name (1.x)."""
-        ...
-
-    @property
-    def timeout_s(self) -> float:
-        """Timeout of a call, unless the call sets its own."""
-        ...
-
-    @property
-    def connect_timeout_s(self) -> float:
-        """Timeout of calls that load a map or wait for the countdown."""
         ...
 
     @property

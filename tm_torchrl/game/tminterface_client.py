@@ -185,6 +185,15 @@ class TMInterfaceClient(ABC):
         """The state of the run step that the game waits in."""
 
 
+def map_command(path: str) -> str:
+    """The console's command that loads a map.
+
+    >>> map_command("a b.Gbx")
+    'map "a b.Gbx"'
+    """
+    return f'map "{path}"' if " " in path else f"map {path}"
+
+
 def check_checkpoint(count: int, total: int) -> None:
     """Raise ``ProtocolError`` for a checkpoint that no race can have."""
     if not 0 < count <= total:

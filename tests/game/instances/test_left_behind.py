@@ -61,20 +61,6 @@ def test_a_signal_ends_an_emulator_in_order(how: str, monkeypatch: pytest.Monkey
 
 
 @posix
-def test_an_emulator_removes_its_memory_when_it_is_ended() -> None:
-    command = [sys.executable, "-m", "tm_torchrl.game.emulator", "--protocol", "1", "--track", "oval"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as emulator:
-        path = channel_module._folder() / emulator.stdout.readline().split()[-1]
-        try:
-            assert path.is_file()
-            emulator.terminate()
-            assert emulator.wait(60.0) == 0
-        finally:
-            emulator.kill()  # or leaving the block would wait for ever
-    assert not path.exists()
-
-
-@posix
 def test_a_new_emulator_removes_only_what_killed_ones_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel_module, "_folder", lambda: tmp_path)
     dead = dead_pid()

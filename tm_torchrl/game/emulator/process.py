@@ -29,10 +29,12 @@ class EmulatorProcess:
         start_timeout_s: How long to wait until it listens; on a machine's first start, kernels are compiled.
     """
 
+    is_due = False  # unlike the game, an emulator does not slow down with time
+
     def __init__(self, arguments: Sequence[str], *, start_timeout_s: float = 120.0) -> None:
         root = str(Path(__file__).resolve().parents[3])  # so that it runs from a checkout that is not installed
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._address: int | str = 0
+        self.address: int | str = 0  # its port, or its channel's name
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tm_torchrl.game.emulator", *arguments, "--until-stdin-ends"],
@@ -49,12 +51,7 @@ class EmulatorProcess:
             raise
         where = line.removeprefix("listening on ").strip()
         last = where.rpartition(":")[2]
-        self._address = int(last) if last.isdigit() else where
-
-    @property
-    def address(self) -> int | str:
-        """Its port, or its channel's name."""
-        return self._address
+        self.address = int(last) if last.isdigit() else where
 
     @property
     def pid(self) -> int:
@@ -66,11 +63,6 @@ class EmulatorProcess:
         """Whether its process is running."""
         return self._process.poll() is None
 
-    @property
-    def is_due(self) -> bool:
-        """Never: unlike the game, an emulator does not slow down with time."""
-        return False
-
     def stop(self) -> None:
         """End it."""
         with contextlib.suppress(OSError):
@@ -81,8 +73,8 @@ class EmulatorProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        if isinstance(self._address, str):  # a killed emulator cannot remove its channel
-            remove_left_behind(self._address)
+        if isinstance(self.address, str):  # a killed emulator cannot remove its channel
+            remove_left_behind(self.address)
         if self._process.stdout is not None:
             self._process.stdout.close()
 

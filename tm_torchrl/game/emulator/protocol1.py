@@ -180,7 +180,10 @@ class Protocol1Server(EmulatorServer):
         elif request == Kind.GET_STATE:
             content, error = (bytes(SMALLEST), NO_PLAYER) if self.is_in_menus else (race.state(), 0)
         elif request == Kind.REWIND:
-            self._rewind()
+            try:
+                self._begins_step = self._rewind(read_state(channel)) or self._begins_step
+            except ProtocolError as reason:
+                _LOG.warning("rewind: %s", reason)
         elif request == Kind.GIVE_UP:
             if not self.is_in_menus:
                 self._restart()
@@ -214,13 +217,4 @@ class Protocol1Server(EmulatorServer):
             was if key == LEAVE_KEY else bool(key) for key, was in zip(keys[:4], before, strict=True)
         )
         self.race.press(Inputs(gas=gas, brake=brake, left=left, right=right))
-        self._begins_step = True
-
-    def _rewind(self) -> None:
-        try:
-            self.race.rewind(read_state(self._channel))
-        except (ValueError, ProtocolError) as error:
-            _LOG.warning("rewind: %s", error)
-            return
-        self._ticks_after_finish = 0
         self._begins_step = True

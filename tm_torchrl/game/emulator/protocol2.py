@@ -17,7 +17,6 @@ from typing import Any
 
 from tm_torchrl.game.emulator.race import EmulatedRace
 from tm_torchrl.game.emulator.server import AFTER_FINISH_TICKS, ClientGone, EmulatorServer
-from tm_torchrl.game.errors import ProtocolError
 from tm_torchrl.game.tmi2.messages import (
     DEFAULT_TIMEOUT_MS,
     FLOAT,
@@ -148,7 +147,9 @@ class Protocol2Server(EmulatorServer):
         elif request == Message.REWIND_TO_STATE:
             state = self._read_bytes()
             if not self.is_in_menus:
-                self._rewind(state, during)
+                is_done = self._rewind(state)
+                if is_done and during in (Message.RUN_STEP, Message.FRAME):
+                    self._is_reported = self._begins_step = True  # the next run step comes one tick later or more
         elif request == Message.GET_STATE:
             state = b"\0" if self.is_in_menus else race.state()
             self._to_send += INT.pack(len(state)) + state
@@ -187,16 +188,6 @@ class Protocol2Server(EmulatorServer):
             text = race.inputs_text().encode()
             self._to_send += INT.pack(len(text)) + text
         # REWIND_TO_CURRENT and RESET_CAMERA change nothing here.
-
-    def _rewind(self, state: bytes, during: Message) -> None:
-        try:
-            self.race.rewind(state)
-        except (ValueError, ProtocolError) as error:
-            _LOG.warning("rewind: %s", error)
-            return
-        self._ticks_after_finish = 0
-        if during in (Message.RUN_STEP, Message.FRAME):  # the next run step comes one tick later at the earliest
-            self._is_reported = self._begins_step = True
 
     # ------------------------------------------------------------------ bytes
 

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 from tm_torchrl.game.emulator.race import COUNTDOWN_MS, EmulatedRace
+from tm_torchrl.game.errors import ProtocolError
 from tm_torchrl.tracks import Track
 from tm_torchrl.world.actions import TICK_MS
 
@@ -75,6 +76,16 @@ class EmulatorServer(ABC):
     def _restart(self) -> None:
         self.race.restart()
         self._begins_step, self._ticks_after_finish = True, 0
+
+    def _rewind(self, state: bytes) -> bool:
+        """Go back to a state; returns whether it is one."""
+        try:
+            self.race.rewind(state)
+        except (ValueError, ProtocolError) as error:
+            _LOG.warning("rewind: %s", error)
+            return False
+        self._ticks_after_finish = 0
+        return True
 
     def _execute(self, command: str) -> None:
         name, _, argument = command.partition(" ")

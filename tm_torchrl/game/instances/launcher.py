@@ -38,14 +38,9 @@ class RunningGame:
         self, processes: OwnedProcesses, *, port: int, reboot_s: float | None = None, stop_timeout_s: float = 5.0
     ) -> None:
         self._processes = processes
-        self._port = port
+        self.address: int | str = port
         self._stop_timeout_s = stop_timeout_s
         self._reboot_at = None if reboot_s is None else time.monotonic() + reboot_s
-
-    @property
-    def address(self) -> int:
-        """The port."""
-        return self._port
 
     @property
     def is_running(self) -> bool:

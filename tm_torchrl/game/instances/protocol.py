@@ -8,10 +8,7 @@ from typing import Protocol
 class LaunchedGame(Protocol):
     """A running game instance that this process has started."""
 
-    @property
-    def address(self) -> int | str:
-        """Where a client finds it: a port, or a channel's name."""
-        ...
+    address: int | str  # where a client finds it: a port, or a channel's name
 
     @property
     def is_running(self) -> bool:

@@ -52,6 +52,7 @@ class ReconnectingClient:
         if relaunch_after < 1:
             raise ValueError(f"relaunch_after={relaunch_after}: must be at least 1")
         self.client = client
+        self.timeout_s, self.connect_timeout_s = client.timeout_s, client.connect_timeout_s  # of one attempt
         self.instance = instance
         self.launcher = launcher
         self.pauses_s = tuple(pauses_s)
@@ -70,16 +71,6 @@ class ReconnectingClient:
         return self.client.address
 
     @property
-    def timeout_s(self) -> float:
-        """Timeout of one attempt at a call."""
-        return self.client.timeout_s
-
-    @property
-    def connect_timeout_s(self) -> float:
-        """Timeout of one attempt at a call that loads a map or waits for the countdown."""
-        return self.client.connect_timeout_s
-
-    @property
     def has_frames(self) -> bool:
         """Whether this protocol delivers pictures."""
         return self.client.has_frames
@@ -92,7 +83,7 @@ class ReconnectingClient:
     @property
     def longest_recovery_s(self) -> float:
         """How long a call takes if every attempt but the last fails as late as it can."""
-        attempt_s = self.client.timeout_s + self.client.connect_timeout_s
+        attempt_s = self.timeout_s + self.connect_timeout_s
         return sum(self.pauses_s) + (len(self.pauses_s) + 1) * attempt_s
 
     def at(self, address: int | str) -> Client:

@@ -31,7 +31,7 @@ from tm_torchrl.game.tmi1.messages import (
     Kind,
 )
 from tm_torchrl.game.tmi1.state import read_state
-from tm_torchrl.game.tminterface_client import NO_KEYS, Stage, TMInterfaceClient, check_checkpoint
+from tm_torchrl.game.tminterface_client import NO_KEYS, Stage, TMInterfaceClient, check_checkpoint, map_command
 from tm_torchrl.world.actions import Inputs
 
 SETUP = ("set unfocused_fps_limit false", "set autorewind false")
@@ -131,7 +131,7 @@ class TMInterface1Client(TMInterfaceClient):
         if self.map_path is None:
             self._interface.give_up()
         else:
-            self._interface.execute_command(f"map {_quoted(self.map_path)}")
+            self._interface.execute_command(map_command(self.map_path))
         self._processed(Kind.ON_REGISTERED)
         self._wait_for_start(is_countdown_enough=True)
 
@@ -142,7 +142,7 @@ class TMInterface1Client(TMInterfaceClient):
         self._stage = Stage.CLOSED
 
     def _change_map(self, path: str) -> None:
-        self._interface.execute_command(f"map {_quoted(path)}")
+        self._interface.execute_command(map_command(path))
         self._go_on()
 
     def _begin_race(self) -> None:
@@ -270,8 +270,3 @@ def _interface(memory: Channel, deadline: Any) -> Any:
             memory.clear()
 
     return Interface()
-
-
-def _quoted(path: str) -> str:
-    """The path as the game's console takes it."""
-    return f'"{path}"' if " " in path else path

@@ -26,7 +26,6 @@ from tm_torchrl.game.tmi2.messages import (
     TWO_INTS,
     Message,
     execute,
-    load_map,
     prevent_finish_at,
     request,
     request_frame,
@@ -36,7 +35,7 @@ from tm_torchrl.game.tmi2.messages import (
     set_speed,
 )
 from tm_torchrl.game.tmi2.picture import grey_of
-from tm_torchrl.game.tminterface_client import NO_KEYS, Stage, TMInterfaceClient, check_checkpoint
+from tm_torchrl.game.tminterface_client import NO_KEYS, Stage, TMInterfaceClient, check_checkpoint, map_command
 from tm_torchrl.world.actions import TICK_MS, Inputs
 
 MAX_STATE_BYTES = 1 << 22
@@ -189,7 +188,7 @@ class TMInterface2Client(TMInterfaceClient):
         is_in_menus = bool(self._connection.read(INT)[0])
         if is_in_menus and self.map_path is None:
             raise GameError(f"the game at port {self.port} shows its menus: open a map in it, or give map_path")
-        begin = request(Message.GIVE_UP) if self.map_path is None else load_map(self.map_path)
+        begin = request(Message.GIVE_UP) if self.map_path is None else execute(map_command(self.map_path))
         self._connection.send(begin + request(Message.ON_CONNECT) + request(Message.GET_STATE))
         self._wait_for_start(is_countdown_enough=True)
         self._connection.send(execute(f"cam {self.camera}") + request_number(Message.TOGGLE_INTERFACE, 0))
@@ -200,7 +199,7 @@ class TMInterface2Client(TMInterfaceClient):
         self._picture = None
 
     def _change_map(self, path: str) -> None:
-        self._send_and_go_on(load_map(path))
+        self._send_and_go_on(execute(map_command(path)))
 
     def _begin_race(self) -> None:
         is_in_countdown = self._time_ms < 0

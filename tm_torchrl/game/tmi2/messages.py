@@ -101,15 +101,6 @@ def request_frame(width: int, height: int) -> bytes:
     return INT.pack(Message.REQUEST_FRAME) + TWO_INTS.pack(width, height)
 
 
-def load_map(path: str) -> bytes:
-    """Load a map by the console's command.
-
-    >>> load_map("a b.Gbx")[8:]
-    b'map "a b.Gbx"'
-    """
-    return execute(f'map "{path}"' if " " in path else f"map {path}")
-
-
 def prevent_finish_at(state: bytes) -> bytes:
     """Keep a finish from ending the race, while the game waits at the finish's state."""
     if len(checkpoint_times(state)):
