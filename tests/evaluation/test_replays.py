@@ -12,7 +12,7 @@ from tests.conftest import Script
 from tests.game.ways import served
 from tm_torchrl.evaluation import drive_laps, evaluation_env
 from tm_torchrl.evaluation.replays import replay
-from tm_torchrl.record.run_folder import save_lap
+from tm_torchrl.record.run_folder import save_lap, save_script
 from tm_torchrl.sim import Simulator
 from tm_torchrl.tracks import load_track
 from tm_torchrl.tracks.medals import author_actions, medals_of
@@ -51,10 +51,11 @@ def test_a_finish_is_timed() -> None:
 def test_the_author_s_lap_by_the_script_in_the_simulator_and_in_a_running_game(tmp_path: Path, script: Script) -> None:
     actions, time_s = author_actions("oval"), medals_of("oval").author_s
     keys, taken = script_of(actions), actions.astype(np.int64)
-    path = save_lap(tmp_path, "oval", time_s, script=keys, rows=np.zeros(1), actions=taken)
+    save_lap(tmp_path, "oval", time_s, rows=np.zeros(1), actions=taken)
+    path = save_script(tmp_path, "oval", time_s, keys)
     text = f"oval: finished in {time_s:.2f} s"
     done = script("scripts/replay_inputs.py", tmp_path)
     assert done.stdout.strip() == f"{text} (kept as {time_s:.2f} s)", done.stderr
     with served(load_track("oval")) as server:
-        words = [path.with_suffix(".inputs"), "--track", "oval", "--port", server.port]
+        words = [path, "--track", "oval", "--port", server.port]
         assert script("scripts/replay_inputs.py", *words).stdout.strip() == text

@@ -22,6 +22,8 @@ from tm_torchrl.agents import load_agent
 from tm_torchrl.commands.parser import add_track, run_parser
 from tm_torchrl.data.saving.checkpoint import CheckpointError
 from tm_torchrl.evaluation import bootstrap_interval, interquartile_mean
+from tm_torchrl.invocation import command
+from tm_torchrl.record.run_folder import best_laps, load_time
 
 
 def statistics(values: list[float]) -> dict[str, Any]:
@@ -104,6 +106,8 @@ def main() -> None:
         return
     table = lap_table(rows) if "track" in rows[0] else return_table(rows)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
+    for track, path in best_laps(args.run).items():
+        print(f"record of the run on {track}: {load_time(path):.2f} s ({command('watch')} films it)")
 
 
 def _plain(value: Any) -> Any:

@@ -4,7 +4,8 @@ tm-torchrl replay RUN                                  # the best lap of each tr
 tm-torchrl replay RUN/laps/oval_28500.npz
 tm-torchrl replay best.inputs --track oval             # from the start line, standing
 tm-torchrl replay best.inputs --track a01.npz --port 8478       # in the game (or --channel TMInterface0)
-In the game without us: copy RUN/laps/*.inputs to Documents/TMInterface/Scripts, and load NAME.inputs in its console.
+RUN/laps/*.inputs are the best laps from the start line. In the game without us: copy them to
+Documents/TMInterface/Scripts, and load NAME.inputs in its console.
 """
 
 from __future__ import annotations

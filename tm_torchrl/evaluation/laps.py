@@ -128,7 +128,7 @@ def evaluation_env(track: str | Path | Track, *, num_cars: int, seed: int = 0, *
         seed: Seeds the perturbations.
         options: Further arguments of ``TrackManiaEnv``.
     """
-    return TrackManiaEnv(num_cars, track=track, seed=seed, starts=EVALUATION_STARTS, **options)
+    return TrackManiaEnv(num_cars, track=track, seed=seed, **{"starts": EVALUATION_STARTS, **options})
 
 
 @torch.no_grad()

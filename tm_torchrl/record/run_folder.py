@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -95,7 +95,7 @@ class RunFolder:
 
     @property
     def laps(self) -> Path:
-        """Folder of the best lap of each track: ``TRACK_MILLISECONDS.npz``, and its keys as a script, ``.inputs``."""
+        """Folder of each track's best lap, ``TRACK_MS.npz``, and its best from the start line, ``TRACK_MS.inputs``."""
         return self.path / "laps"
 
     @property
@@ -149,41 +149,63 @@ def read_evaluations(run: str | Path) -> list[Row]:
     return read_lines(Path(run) / "evaluations.jsonl")
 
 
-def save_lap(run: str | Path, track: str, time_s: float, *, script: str | None = None, **arrays: np.ndarray) -> Path:
+def save_lap(run: str | Path, track: str, time_s: float, **arrays: np.ndarray) -> Path:
     """Save a lap if it is the fastest of its track, and delete slower ones; returns the file of the fastest.
 
     Args:
         run: The run folder.
         track: Name of the track.
         time_s: Race time of the lap.
-        script: The lap's keys in TMInterface's format, saved as ``.inputs``.
         arrays: ``rows`` and ``actions``, and other arrays of its steps.
     """
+
+    def write(path: Path) -> None:
+        with open(path, "wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+    return _save_fastest(run, track, time_s, ".npz", write)
+
+
+def save_script(run: str | Path, track: str, time_s: float, script: str) -> Path:
+    """Save the keys of a lap if it is the fastest of its track, and delete slower ones; returns the fastest's file.
+
+    Args:
+        run: The run folder.
+        track: Name of the track.
+        time_s: Race time of the lap, which began at rest on the start line.
+        script: Its keys in TMInterface's format.
+    """
+    return _save_fastest(run, track, time_s, ".inputs", lambda path: path.write_text(script + "\n", encoding="utf-8"))
+
+
+def _save_fastest(run: str | Path, track: str, time_s: float, suffix: str, write: Callable[[Path], object]) -> Path:
     folder = Path(run) / "laps"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{quote(track, safe=' ')}_{round(1000 * time_s)}.npz"
-    others = [other for other in _lap_files(folder) if _track_of(other) == track and other != path]
+    path = folder / f"{quote(track, safe=' ')}_{round(1000 * time_s)}{suffix}"
+    others = [other for other in _lap_files(folder, suffix) if _track_of(other) == track and other != path]
     fastest = min(others, key=load_time, default=None)
     if fastest is not None and load_time(fastest) < time_s:
         return fastest
-    with replacing(path) as partial, open(partial, "wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    if script is not None:
-        path.with_suffix(".inputs").write_text(script + "\n", encoding="utf-8")
+    with replacing(path) as partial:
+        write(partial)
     for other in others:
         other.unlink()
-        other.with_suffix(".inputs").unlink(missing_ok=True)
     return path
 
 
-def best_laps(run: str | Path) -> dict[str, Path]:
-    """Files of the fastest saved lap of each track."""
-    files = sorted(_lap_files(Path(run) / "laps"), key=load_time, reverse=True)
+def best_laps(run: str | Path, *, suffix: str = ".npz") -> dict[str, Path]:
+    """Files of the fastest saved lap of each track.
+
+    Args:
+        run: The run folder.
+        suffix: ``.npz`` for laps, ``.inputs`` for the scripts of laps from the start line.
+    """
+    files = sorted(_lap_files(Path(run) / "laps", suffix), key=load_time, reverse=True)
     return {_track_of(path): path for path in files}
 
 
-def _lap_files(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.glob("*_*.npz")) if path.stem.rpartition("_")[2].isdigit()]
+def _lap_files(folder: Path, suffix: str) -> list[Path]:
+    return [path for path in sorted(folder.glob(f"*_*{suffix}")) if path.stem.rpartition("_")[2].isdigit()]
 
 
 def _track_of(path: Path) -> str:

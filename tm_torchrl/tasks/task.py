@@ -10,6 +10,7 @@ from tensordict import NestedKey
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import EnvBase
 
+from tm_torchrl.evaluation import Laps
 from tm_torchrl.settings.construct import ConfigError, construct
 from tm_torchrl.settings.schedules import Schedule
 from tm_torchrl.world.layout import Layout
@@ -77,6 +78,10 @@ class Task(Protocol):
         """Evaluate a policy: a row of results for each track, or one for the task."""
         ...
 
+    def lap_from_start(self, policy: TensorDictModuleBase, laps: Laps) -> Laps:
+        """The best of evaluated laps, or one driven anew, that began at rest on the start line."""
+        ...
+
     def score(self, rows: Sequence[Row]) -> tuple[float, float]:
         """The quality of evaluation results, compared as tuples; greater is better."""
         ...
@@ -115,6 +120,10 @@ class TaskDefaults:
     def sees(self, field: str) -> bool:
         """False: the floats have no names."""
         return False
+
+    def lap_from_start(self, policy: TensorDictModuleBase, laps: Laps) -> Laps:
+        """The best of the laps: all began there."""
+        return laps
 
     def schedules(self, *, speed: float) -> dict[str, Schedule]:
         """Empty: nothing changes with the frames."""

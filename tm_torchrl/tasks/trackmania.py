@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from tensordict.nn import TensorDictModuleBase
@@ -13,12 +14,12 @@ from torchrl.envs.transforms import Transform
 
 from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.envs.transformed import transformed
-from tm_torchrl.evaluation import drive_laps, evaluation_env
+from tm_torchrl.evaluation import Laps, drive_laps, evaluation_env
 from tm_torchrl.sim import Randomisation, Starts
 from tm_torchrl.tasks.driving import Driving
 from tm_torchrl.tasks.reward import Reward
 from tm_torchrl.tasks.task import Row
-from tm_torchrl.tracks import DEFAULT_TRACK, generate_track, load_track
+from tm_torchrl.tracks import DEFAULT_TRACK, Track, generate_track, load_track
 from tm_torchrl.tracks.building.generate import HELD_OUT_SEEDS
 from tm_torchrl.world.tracker import Limits
 
@@ -132,15 +133,22 @@ class TrackManiaTask(Driving):
         """Drive laps on every track, blind ones last; starts are perturbed by a few centimetres and km/h."""
         rows = []
         for name, track in {**self._tracks, **self._blind}.items():
-            env = evaluation_env(
-                track,
-                num_cars=num,
-                seed=seed,
-                pixels=self.pixels,
-                action_block=self.action_block,
-                num_previous_actions=self.num_previous_actions,
-                limits=self.evaluation_limits,
-            )
-            laps = drive_laps(transformed(env, self.transforms), policy, num_laps=num)
+            laps = drive_laps(self._evaluation_env(track, num_cars=num, seed=seed), policy, num_laps=num)
             rows.append({"track": track.name, "is_blind": name in self._blind, **laps.summary(), "laps": laps})
         return rows
+
+    def lap_from_start(self, policy: TensorDictModuleBase, laps: Laps) -> Laps:
+        """A lap that begins at rest on the start line; the starts of evaluated laps are perturbed."""
+        env = self._evaluation_env(laps.track, num_cars=1, seed=0, starts=Starts())
+        return drive_laps(env, policy, num_laps=1)
+
+    def _evaluation_env(self, track: Track, **options: Any) -> EnvBase:
+        env = evaluation_env(
+            track,
+            pixels=self.pixels,
+            action_block=self.action_block,
+            num_previous_actions=self.num_previous_actions,
+            limits=self.evaluation_limits,
+            **options,
+        )
+        return transformed(env, self.transforms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,11 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tm_torchrl.evaluation import Laps
-from tm_torchrl.record.run_folder import RunFolder, best_laps, load_lap, read_evaluations
-from tm_torchrl.tracks import load_track
+from tm_torchrl.evaluation.replays import replay
+from tm_torchrl.record.run_folder import RunFolder, best_laps, load_lap, load_time, read_evaluations
+from tm_torchrl.sim import Simulator
+from tm_torchrl.tasks.trackmania import TrackManiaTask
+from tm_torchrl.tracks import BUILTIN_TRACKS, load_track
+from tm_torchrl.tracks.medals import author_actions, medals_of
 from tm_torchrl.trainers.hooks.keep_results import keep_results
+from tm_torchrl.world.input_scripts import read_script
 
 LAPS = Laps(
     track=load_track("oval"),
@@ -32,8 +39,11 @@ LAPS = Laps(
 
 def training(*in_keys: str) -> Any:
     """The algorithm explains a lap by the sums of its observations."""
-    algorithm = SimpleNamespace(explain=lambda observations, actions: {"sums": observations.sum(-1) + actions})
-    return SimpleNamespace(task=SimpleNamespace(in_keys=list(in_keys)), algorithm=algorithm)
+    algorithm = SimpleNamespace(
+        actor=None, explain=lambda observations, actions: {"sums": observations.sum(-1) + actions}
+    )
+    task = SimpleNamespace(in_keys=list(in_keys), lap_from_start=lambda actor, laps: laps)
+    return SimpleNamespace(task=task, algorithm=algorithm)
 
 
 def row(laps: Laps) -> dict[str, Any]:
@@ -53,7 +63,7 @@ def test_a_lap_is_saved_with_what_the_algorithm_says_of_it(tmp_path: Path) -> No
     lap = load_lap(best_laps(tmp_path)["oval"])
     assert lap["sums"].tolist() == [6.0, 7.0, 8.0]
     assert lap["actions"].tolist() == [0, 1, 2]
-    assert best_laps(tmp_path)["oval"].with_suffix(".inputs").exists()
+    assert best_laps(tmp_path, suffix=".inputs")["oval"].name == "oval_30000.inputs"
 
 
 def test_a_network_that_sees_images_explains_nothing(tmp_path: Path) -> None:
@@ -70,3 +80,38 @@ def test_a_full_disk_costs_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyP
     messages: list[str] = []
     keep_results(RunFolder(tmp_path), log=messages.append)(training("observation"), [row(LAPS)], True)
     assert messages == ["an evaluation could not be written: No space left on device; training continues"]
+
+
+class Author:
+    """A policy that knows the author's keys."""
+
+    def __init__(self, track: str) -> None:
+        actions = author_actions(track)
+        assert actions is not None
+        self.keys = iter(actions.tolist())
+
+    def __call__(self, observation: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([next(self.keys)])
+
+
+def drive_scripts(tracks: Sequence[str], run: Path) -> None:
+    """The script that is kept of the author's lap finishes it again, to the millisecond."""
+    for name in tracks:
+        task = TrackManiaTask(track=name)
+        laps: Any = task.lap_from_start(Author(name), replace(LAPS, track=load_track(name)))  # type: ignore[arg-type]
+        algorithm = SimpleNamespace(actor=Author(name), explain=lambda *_: {})
+        moment: Any = SimpleNamespace(task=task, algorithm=algorithm)
+        keep_results(RunFolder(run), log=pytest.fail)(moment, [{"track": name, "laps": laps}], True)
+        script, medals = best_laps(run, suffix=".inputs")[name], medals_of(name)
+        assert medals is not None
+        again = replay(Simulator(load_track(name), num_cars=1), read_script(script))
+        assert again.time_s == load_time(script) == medals.author_s
+
+
+def test_a_kept_script_is_driven_again_from_the_start_line(tmp_path: Path) -> None:
+    drive_scripts(["oval"], tmp_path)
+
+
+@pytest.mark.slow
+def test_kept_scripts_of_all_tracks_are_driven_again(tmp_path: Path) -> None:
+    drive_scripts(BUILTIN_TRACKS, tmp_path)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from tm_torchrl.evaluation import Laps
-from tm_torchrl.record.run_folder import RunFolder, best_laps, load_time, save_lap
+from tm_torchrl.record.run_folder import RunFolder, best_laps, load_time, save_lap, save_script
 from tm_torchrl.tasks.task import Row
 from tm_torchrl.trainers.training import Training
 from tm_torchrl.world.input_scripts import script_of
@@ -40,6 +40,10 @@ def keep_results(run: RunFolder, log: Callable[[str], None]) -> Callable[[Traini
                 observations, actions = torch.as_tensor(laps.observations), torch.as_tensor(laps.actions)
                 explained = training.algorithm.explain(observations, actions)
                 arrays |= {name: values.cpu().numpy() for name, values in explained.items()}
-            save_lap(run.path, row["track"], laps.best_lap_s, script=script_of(laps.actions), **arrays)
+            save_lap(run.path, row["track"], laps.best_lap_s, **arrays)
+            with torch.random.fork_rng(devices=[]):
+                from_start = training.task.lap_from_start(training.algorithm.actor, laps)
+            if from_start.best_lap_s is not None:
+                save_script(run.path, row["track"], from_start.best_lap_s, script_of(from_start.actions))
 
     return keep
