@@ -16,6 +16,8 @@ class RowStorage(LazyTensorStorage):
     Until it is full, TorchRL's storage makes a view of every entry's filled part before it reads rows of it. This one
     reads the rows directly. Indices other than lists of row numbers are handled by TorchRL.
 
+    As in TorchRL's, a batch ``[N, T]`` is N rows of T steps: ``NStep`` or ``batch.reshape(-1)`` makes single transitions.
+
     Args:
         max_size: Number of rows.
 
