@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -64,8 +65,10 @@ def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
 def test_unknown_tasks_and_untrained_agents_are_explained(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="task='hilside': must be a track"):
         IQN("hilside")
+    agent = IQN("oval", settings=TINY)
+    assert re.fullmatch(r"IQN\(Agent\(oval: QuantileActor of [\d,]+ parameters, not trained\)\)", str(agent))
     with pytest.raises(RuntimeError, match=r"call train\(\) first"):
-        IQN("oval", settings=TINY).save(tmp_path / "x")
+        agent.save(tmp_path / "x")
 
 
 def test_predictions_take_batches_mappings_and_say_what_is_missing(run: Path) -> None:

@@ -19,6 +19,7 @@ import pytest
 
 from tests.collectors.failing_env import CountingBatch, make_policy
 from tests.collectors.test_supervised import posix
+from tm_torchrl.collectors import supervised
 from tm_torchrl.collectors import watchdog as watched_work
 from tm_torchrl.collectors import worker_group as group
 from tm_torchrl.collectors.supervised import SupervisedCollector, WorkerError
@@ -92,9 +93,12 @@ def never(num_envs: int) -> CountingBatch:
 @pytest.mark.parametrize("kind", ["multi_sync", pytest.param("multi_async", marks=slow)])
 def test_a_start_that_never_ends_is_an_error_and_leaves_no_process(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group, "START_TIMEOUT_S", 3.0)
-    collector = SupervisedCollector([partial(never, num_envs=2)], make_policy(), kind=kind)
+    monkeypatch.setattr(supervised, "SLOW_START_S", 0.5)
+    messages: list[str] = []
+    collector = SupervisedCollector([partial(never, num_envs=2)], make_policy(), kind=kind, log=messages.append)
     with pytest.raises(WorkerError, match="no worker made a start for 3 s: worker 0 hangs or was stopped"):
         next(collector)
+    assert messages == [supervised.SLOW_START], "told once, while it starts"
     processes = collector._processes()
     assert processes
     collector.shutdown()

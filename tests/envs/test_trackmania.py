@@ -211,3 +211,9 @@ class TestBadInput:
             Starts(zone=0.7, wall=0.5)
         with pytest.raises(ValueError, match=r"askew=-0\.1"):
             Starts(askew=-0.1)
+
+
+def test_its_text_tells_what_it_is() -> None:
+    env = TrackManiaEnv(2, track="oval", action_block=5)
+    assert repr(env) == "TrackManiaEnv(batch_size=[2], tracks=[oval], pixels=False, action_block=5, device=cpu)"
+    assert repr(TrackManiaEnv(None, track="oval", pixels=True)).startswith("TrackManiaEnv(batch_size=[], tracks=[oval]")

@@ -56,6 +56,11 @@ class Agent:
         self.actor = actor
         self.facts = dict(facts or {})
 
+    def __repr__(self) -> str:
+        weights = f"{sum(each.numel() for each in self.actor.parameters()):,} parameters"
+        frames = f", trained for {self.facts['frames']:,} frames" if "frames" in self.facts else ", not trained"
+        return f"Agent({self.task.label}: {type(self.actor).__name__} of {weights}{frames})"
+
     @property
     def device(self) -> torch.device:
         """Device of the network."""

@@ -39,6 +39,11 @@ KINDS = {
     "MultiAsyncCollector": "multi_async",
 }
 RESTARTS_WITHIN_S = 600.0
+SLOW_START_S = 15.0
+SLOW_START = (
+    "the worker processes are still starting; the first start on a machine builds the simulator's "
+    "kernels. Ctrl-C ends it; collector=single needs no workers"
+)
 
 
 class WorkerError(RuntimeError):
@@ -294,10 +299,14 @@ class SupervisedCollector:
 
     def _take(self) -> tuple[WorkerGroup, Outcome]:
         """The first outcome that arrives."""
+        begin, is_told = time.monotonic(), any(group.num_batches for group in self._groups)
         while True:
             try:
                 group, outcome = self._finished.get(timeout=POLL_S)
             except Empty:  # so that Ctrl-C is noticed on every system
+                if not is_told and time.monotonic() - begin > SLOW_START_S:
+                    self.log(SLOW_START)
+                    is_told = True
                 continue
             group.is_requested = False
             return group, outcome

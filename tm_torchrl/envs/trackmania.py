@@ -111,6 +111,12 @@ class TrackManiaEnv(EnvBase):
         self.observation_mean, self.observation_scale = mean, scale
         self._make_specs()
 
+    def __repr__(self) -> str:
+        tracks = ", ".join(track.name for track in self.world.tracks)
+        block = "" if self.action_spec.ndim == self.batch_dims else f", action_block={self.action_spec.shape[-1]}"
+        name = f"{type(self).__name__}(batch_size={list(self.batch_size)}, tracks=[{tracks}], pixels={self.pixels}"
+        return f"{name}{block}, device={self.device})"
+
     def _make_specs(self) -> None:
         device, batch = self.device, self.batch_size
         race = self.race

@@ -53,12 +53,7 @@ def is_done(folder: Path) -> bool:
 
 
 def failure(folder: Path, status: int) -> str:
-    """Why a process left no result; an empty text if it left one.
-
-    Args:
-        folder: Folder of the run.
-        status: Exit status of the process.
-    """
+    """Why a process left no result; an empty text if it left one."""
     if status == 0 and is_done(folder):
         return ""
     return f"exit status {status}: {last_line(folder / LOG)} ({folder / LOG})"
@@ -126,8 +121,8 @@ def run_in(folder: Path) -> int:
     Args:
         folder: Folder with ``settings.yaml``; a run that has a checkpoint there goes on from it.
     """
-    from tm_torchrl.trainers.training import INTERRUPTED
     from tm_torchrl.trainers.run import train
+    from tm_torchrl.trainers.training import INTERRUPTED
 
     settings: dict[str, Any] = yaml.safe_load((folder / SETTINGS).read_text(encoding="utf-8"))
     run, num_kills = folder / RUN, count_kills(folder)

@@ -55,6 +55,10 @@ class TrainableAgent:
         self.agent: Agent = make_agent(self.settings)
         self.summary: Summary | None = None
 
+    def __repr__(self) -> str:
+        folder = "" if self.folder is None else f", folder={str(self.folder)!r}"
+        return f"{type(self).__name__}({self.agent}{folder})"
+
     def train(self: Self, *, frames: int | None = None, minutes: float | None = None, is_quiet: bool = False) -> Self:
         """Train, or continue training, until a number of frames is played or the time is over.
 
@@ -68,6 +72,7 @@ class TrainableAgent:
             settings["total_frames"] = frames
         if self.summary is not None:
             settings["resume"] = str(self.summary.folder)
+        settings["checkpoint"] = {**settings["checkpoint"], "keep_replay": True}  # training may be continued
         self.summary = train(settings, folder=self.folder, is_quiet=is_quiet)
         self.folder, self.agent = self.summary.folder, self.summary.agent
         return self
@@ -100,14 +105,14 @@ class TrainableAgent:
         return self.agent.quantiles(observation)
 
     def save(self, folder: str | Path) -> Path:
-        """Copy the run folder, which ``load`` reads.
+        """Copy the run folder without its replay, for ``load``.
 
         Args:
             folder: The copy; must not exist.
         """
         if self.summary is None:
             raise RuntimeError("save(): this agent has not been trained; call train() first")
-        return Path(shutil.copytree(self.summary.folder, folder))
+        return Path(shutil.copytree(self.summary.folder, folder, ignore=shutil.ignore_patterns("replay")))
 
     @classmethod
     def load(cls: type[Self], folder: str | Path) -> Self:
