@@ -89,24 +89,17 @@ def test_churn_counts_changed_actions() -> None:
     assert diagnostics.measure()["policy_churn"] == 1.0
 
 
-def test_dead_units_are_counted_over_all_leading_dimensions() -> None:
-    activations = torch.ones(4, 3, 8)
-    activations[..., :2] = 0.0
-    assert dormant_share(activations) == 0.25
-
-
-def test_units_of_images_are_channels() -> None:
+def test_units_of_images_are_channels_and_others_are_last() -> None:
+    assert dormant_share(torch.zeros(4, 8)) == 1.0 and effective_rank(torch.zeros(4, 8)) == 0
+    rows = torch.ones(4, 3, 8)
+    rows[..., :2] = 0.0
+    assert dormant_share(rows) == 0.25
     activations = torch.zeros(2, 4, 6, 5)  # [B, C, H, W]
     activations[:, 1:] = 1.0
     assert dormant_share(activations) == 0.25
     # Channel 0 has 2/100 of channel 1's activity: 0.02 / 0.51 = 0.039 of the mean, then 0.01 / 0.505 = 0.0198.
     assert dormant_share(torch.tensor([[0.02, 1.0]]).view(1, 2, 1, 1)) == 0.0
     assert dormant_share(torch.tensor([[0.01, 1.0]]).view(1, 2, 1, 1)) == 0.5
-
-
-def test_a_dead_layer_is_all_dormant_and_has_rank_0() -> None:
-    assert dormant_share(torch.zeros(4, 8)) == 1.0
-    assert effective_rank(torch.zeros(4, 8)) == 0
 
 
 def test_dormant_units_are_counted_over_all_layers() -> None:

@@ -15,6 +15,14 @@ def policy_of(function: object, key: str = "observation") -> TensorDictModule:
     return TensorDictModule(function, in_keys=[key], out_keys=["action"])  # type: ignore[arg-type]
 
 
+class Look:
+    """A policy that keeps what it sees."""
+
+    def __call__(self, seen: Tensor) -> Tensor:
+        self.seen = seen.clone()
+        return torch.zeros(len(seen), dtype=torch.int64)
+
+
 def batch(values: Tensor) -> TensorDict:
     return TensorDict({"observation": values}, batch_size=values.shape[:1])
 
@@ -28,17 +36,12 @@ def test_a_share_of_actions_is_random() -> None:
 
 
 def test_noise_is_seen_and_not_kept() -> None:
-    shown: list[Tensor] = []
-
-    def look(seen: Tensor) -> Tensor:
-        shown.append(seen.clone())
-        return torch.zeros(len(seen), dtype=torch.int64)
-
+    look = Look()
     steps = batch(torch.ones(50_000, 2))
     Disturbed(policy_of(look), num_actions=2, noise=torch.tensor([0.0, 2.0]))(steps)
     assert torch.equal(steps["observation"], torch.ones(50_000, 2))
-    assert torch.equal(shown[0][:, 0], torch.ones(50_000))
-    assert abs(shown[0][:, 1].std().item() - 2.0) < 0.03 and abs(shown[0][:, 1].mean().item() - 1.0) < 0.03
+    assert torch.equal(look.seen[:, 0], torch.ones(50_000))
+    assert abs(look.seen[:, 1].std().item() - 2.0) < 0.03 and abs(look.seen[:, 1].mean().item() - 1.0) < 0.03
 
 
 def test_without_disturbance_it_is_the_policy() -> None:
@@ -48,12 +51,9 @@ def test_without_disturbance_it_is_the_policy() -> None:
 
 
 def test_the_same_seed_disturbs_equally() -> None:
-    found = [
-        Disturbed(
-            policy_of(lambda seen: torch.zeros(len(seen), dtype=torch.int64)), num_actions=9, epsilon=0.5, seed=s
-        )(batch(torch.zeros(64, 1)))["action"].tolist()
-        for s in (3, 3, 4)
-    ]
+    steps = batch(torch.zeros(64, 1))
+    policies = [Disturbed(policy_of(Look()), num_actions=9, epsilon=0.5, seed=seed) for seed in (3, 3, 4)]
+    found = [policy(steps)["action"].tolist() for policy in policies]
     assert found[0] == found[1] != found[2]
 
 
@@ -65,14 +65,9 @@ def test_a_share_lies_between_0_and_1(epsilon: float) -> None:
 
 def test_wrong_images_are_seen_and_not_kept() -> None:
     bank = torch.arange(1, 4, dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 1, 2, 2)
-    shown: list[Tensor] = []
-
-    def look(seen: Tensor) -> Tensor:
-        shown.append(seen.clone())
-        return torch.zeros(len(seen), dtype=torch.int64)
-
+    look = Look()
     steps = TensorDict({"pixels": torch.zeros(300, 1, 2, 2, dtype=torch.uint8)}, batch_size=300)
     Disturbed(policy_of(look, "pixels"), num_actions=2, images=bank)(steps)
     assert not steps["pixels"].any()
-    assert shown[0][:, 0, 0, 0].unique().tolist() == [1, 2, 3] and shown[0].dtype == torch.uint8
-    assert torch.equal(shown[0], shown[0][:, :, :1, :1].expand_as(shown[0]))
+    assert look.seen[:, 0, 0, 0].unique().tolist() == [1, 2, 3] and look.seen.dtype == torch.uint8
+    assert torch.equal(look.seen, look.seen[:, :, :1, :1].expand_as(look.seen))
