@@ -89,13 +89,31 @@ def test_an_encoder_that_does_not_say_its_dimensions_is_believed_to_read_vectors
         QuantileModule(network)(observation=OBSERVATION, fractions=torch.rand(6))
 
 
+class ByKeyword(nn.Module):
+    """For ``torch.export``, which makes no dimension of a keyword argument dynamic."""
+
+    def __init__(self, module: TensorDictModuleBase) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, observation: Tensor) -> Any:
+        return self.module(observation=observation)
+
+
 @every_network
 def test_export_by_keyword(network_class: type[QuantileNetwork]) -> None:
     actor = QuantileActor(small(network_class), spec=Categorical(3))
-    seen = OBSERVATION[:, 0]
-    for module in (actor, TensorDictSequential(actor)):
-        program = torch.export.export(module, args=(), kwargs={"observation": seen}, strict=False).module()
-        for found, expected in zip(program(observation=seen + 1), actor(observation=seen + 1), strict=True):
+    others = torch.randn(7, 3, 4)
+    anything = torch.export.Dim.AUTO
+    static = torch.export.export(actor, args=(), kwargs={"observation": others}, strict=False).module()
+    dynamic = torch.export.export(
+        ByKeyword(TensorDictSequential(actor)),
+        (OBSERVATION,),
+        dynamic_shapes=({0: anything, 1: anything},),
+        strict=False,
+    ).module()
+    for outputs_of in (static(observation=others), dynamic(others)):
+        for found, expected in zip(outputs_of, actor(observation=others), strict=True):
             torch.testing.assert_close(found, expected)
 
 

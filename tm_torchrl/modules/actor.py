@@ -282,10 +282,10 @@ class QuantileActor(_OwnNames):
 
 def _unflattened(values: Tensor, shape: torch.Size) -> Tensor:
     """Values ``[prod(B), ...]`` as ``[*B, ...]``."""
-    if len(values) != math.prod(shape):
+    if values.shape[0] != math.prod(shape):  # len() would make the batch size of an exported program constant
         raise ValueError(
-            f"the network has values for {len(values)} states, the tensordict has the batch size {tuple(shape)}: its "
-            "encoder must say num_dims, the number of dimensions of one observation"
+            f"the network has values for {values.shape[0]} states, the tensordict has the batch size {tuple(shape)}: "
+            "its encoder must say num_dims, the number of dimensions of one observation"
         )
     return values if len(shape) == 1 else values.reshape(*shape, *values.shape[1:])
 
