@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ALLOWED = 1.2  # times as bad as before
 
 Results = dict[str, dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A ratio of two speeds or times."""
-
-    value: float
-    more_is_better: bool
-
-    def times_as_bad(self, before: Ratio) -> float:
-        """The factor by which the ratio is worse than before; below 1 it is better.
-
-        >>> Ratio(2.0, more_is_better=True).times_as_bad(Ratio(3.0, more_is_better=True))
-        1.5
-        """
-        return before.value / self.value if self.more_is_better else self.value / before.value
 
 
 def read(folder: Path, *, device: str = "cpu") -> Results:
@@ -44,9 +27,9 @@ def read(folder: Path, *, device: str = "cpu") -> Results:
     return found
 
 
-def ratios(results: Results) -> dict[str, Ratio]:
-    """All ratios of these results, by name."""
-    found: dict[str, Ratio] = {}
+def ratios(results: Results) -> dict[str, float]:
+    """All ratios of these results, by name; the larger, the better."""
+    found: dict[str, float] = {}
     for name, formed in (("env", _of_env), ("loss", _of_loss), ("network", _of_network), ("train", _of_train)):
         if name in results:
             found |= {f"{name}: {title}": ratio for title, ratio in formed(results[name]).items()}
@@ -54,58 +37,49 @@ def ratios(results: Results) -> dict[str, Ratio]:
 
 
 def worse(now: Results, before: Results, *, allowed: float = ALLOWED) -> dict[str, tuple[float, float]]:
-    """Ratios that have become worse, by name, with the value before and now."""
+    """Ratios before and now, by name, of those that both have and that have become worse by more than a factor."""
     old, new = ratios(before), ratios(now)
-    common = [name for name in new if name in old]
-    return {name: (old[name].value, new[name].value) for name in common if new[name].times_as_bad(old[name]) > allowed}
+    return {name: (old[name], new[name]) for name in new if name in old and old[name] / new[name] > allowed}
 
 
-def _of_env(found: dict[str, Any]) -> dict[str, Ratio]:
+def _of_env(found: dict[str, Any]) -> dict[str, float]:
     speeds = found["steps_per_s"]
+    floats, pixels = "TrackManiaEnv.step floats 64", "TrackManiaEnv.step pixels 64"
     pairs = {
-        "64 cars, TrackManiaEnv over bare physics and floats": (
-            "TrackManiaEnv.step floats 64",
-            "physics + 264 floats 64",
-        ),
+        "64 cars, TrackManiaEnv over bare physics and floats": (floats, "physics + 264 floats 64"),
         "64 cars, TrackManiaEnv with pixels over physics, floats and images": (
-            "TrackManiaEnv.step pixels 64",
+            pixels,
             "physics + 264 floats + 64x64 image 64",
         ),
-        "64 cars, TrackManiaEnv with pixels over CarRacing-v3": ("TrackManiaEnv.step pixels 64", "CarRacing-v3"),
+        "64 cars, TrackManiaEnv with pixels over CarRacing-v3": (pixels, "CarRacing-v3"),
     }
-    return {
-        title: Ratio(speeds[ours] / speeds[other], more_is_better=True)
-        for title, (ours, other) in pairs.items()
-        if ours in speeds and other in speeds
-    }
+    return {title: speeds[ours] / speeds[other] for title, (ours, other) in pairs.items() if {ours, other} <= {*speeds}}
 
 
-def _of_loss(found: dict[str, Any]) -> dict[str, Ratio]:
+def _of_loss(found: dict[str, Any]) -> dict[str, float]:
     formed = {}
     for task, speeds in found["updates_per_cpu_s"].items():
         for learner, speed in speeds.items():
             peer = "sb3-contrib" if learner == "ours, greedy" else "tianshou"
             if learner.startswith("ours") and peer in speeds:
-                formed[f"{task}, {learner} over {peer}"] = Ratio(speed / speeds[peer], more_is_better=True)
+                formed[f"{task}, {learner} over {peer}"] = speed / speeds[peer]
     return formed
 
 
-def _of_network(found: dict[str, Any]) -> dict[str, Ratio]:
+def _of_network(found: dict[str, Any]) -> dict[str, float]:
     costs = {
-        f"{part}, {precision}": Ratio(row["ratio"], more_is_better=False)
+        f"time without {part} over that with it, {precision}": 1 / row["ratio"]
         for part, rows in found["costs"].items()
         for precision, row in rows.items()
     }
     gains = {
-        f"{size}, bf16 over fp32": Ratio(rows["fp32"]["ms"] / rows["bf16"]["ms"], more_is_better=True)
+        f"{size}, bf16 over fp32": rows["fp32"]["ms"] / rows["bf16"]["ms"]
         for size, rows in found["updates"].items()
         if "fp32" in rows and "bf16" in rows
     }
     return costs | gains
 
 
-def _of_train(found: dict[str, Any]) -> dict[str, Ratio]:
-    return {
-        f"{precision}, time over a bare loop's": Ratio(row["ours_time_over_bare"], more_is_better=False)
-        for precision, row in found["rows"].items()
-    }
+def _of_train(found: dict[str, Any]) -> dict[str, float]:
+    rows = found["rows"].items()
+    return {f"{precision}, a bare loop's time over ours": 1 / row["ours_time_over_bare"] for precision, row in rows}
