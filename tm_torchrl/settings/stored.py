@@ -50,7 +50,7 @@ def run_settings(folder: str | Path, *, trust: Sequence[str] = ()) -> dict[str, 
     path = Path(str(folder)) / "config.yaml"
     try:
         found: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{path} does not exist: {folder} is not a run folder (they are in runs/)") from None
     except OSError:
         raise
