@@ -263,6 +263,18 @@ def test_only_the_priority_is_written() -> None:
     assert isinstance(batch, TensorDict)
 
 
+def test_no_graph_breaks() -> None:
+    """Traced, not compiled: a compiler takes ten times as long."""
+    loss, batch = make_loss(IQNLoss, MLPIQNetwork, "munchausen", source=MidpointFractions()), make_batch(8)
+    expected_batch = batch.clone()
+    expected = loss(expected_batch)["loss"]
+    torch.compiler.reset()
+    found = torch.compile(loss, fullgraph=True, backend="eager")(batch)["loss"]
+    assert torch.equal(found, expected) and torch.equal(batch["td_error"], expected_batch["td_error"])
+    gradients = [torch.autograd.grad(value, list(loss.parameters())) for value in (found, expected)]
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss_class", "network_class", "estimator"),
