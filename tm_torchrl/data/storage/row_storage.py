@@ -16,7 +16,7 @@ class RowStorage(LazyTensorStorage):
     Until it is full, TorchRL's storage makes a view of every entry's filled part before it reads rows of it. This one
     reads the rows directly. Indices other than lists of row numbers are handled by TorchRL.
 
-    As in TorchRL's, a batch ``[N, T]`` is N rows of T steps: ``NStep`` or ``batch.reshape(-1)`` makes single transitions.
+    As in TorchRL, a batch ``[N, T]`` is N rows of T steps; ``NStep`` or ``batch.reshape(-1)`` makes transitions of it.
 
     Args:
         max_size: Number of rows.
