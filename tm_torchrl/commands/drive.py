@@ -2,7 +2,7 @@
 
 tm-torchrl drive                                  # the scripted driver on the default track
 tm-torchrl drive leaps --driver author --out leap.mp4
-tm-torchrl drive oval --driver keyboard           # a window; arrow keys
+tm-torchrl drive oval --driver keyboard           # a window: arrow keys drive, R restarts; keeps your best lap
 """
 
 from __future__ import annotations
@@ -15,15 +15,19 @@ import torch
 from rich.progress import track as progress
 
 from tm_torchrl.commands.parser import parser_for
+from tm_torchrl.invocation import command
 from tm_torchrl.record import driven_line, write_video
 from tm_torchrl.record.dashboard import Dashboard
+from tm_torchrl.record.run_folder import save_lap, save_script
 from tm_torchrl.sim import Simulator
 from tm_torchrl.tracks import DEFAULT_TRACK, Track, load_track
 from tm_torchrl.tracks.medals import author_actions, medals_of
 from tm_torchrl.world.car_row import CAR_ROW
 from tm_torchrl.world.drivers import Driver, Pursuit, RandomDriver, Replay, drive
+from tm_torchrl.world.input_scripts import script_of
 from tm_torchrl.world.tracker import EndCause, Limits
 
+KEYBOARD_FOLDER = Path("drives/keyboard")
 DRIVERS = ("scripted", "random", "author", "keyboard")
 
 
@@ -33,14 +37,28 @@ def choose_driver(name: str, track: Track, world: Simulator, seed: int) -> Drive
         return Pursuit([track], world.track_index, boldness=0.8)
     if name == "random":
         return RandomDriver(seed=seed)
-    if name == "keyboard":
-        from tm_torchrl.record.keyboard import Keyboard
-
-        return Keyboard(track)
     actions = author_actions(track.name)
     if actions is None:
         raise SystemExit(f"track {track.name!r} has no author lap; make one with tm-torchrl optimize")
     return Replay(actions)
+
+
+def drive_with_keys(name: str) -> None:
+    """Let the user race, and keep the best lap."""
+    from tm_torchrl.record.keyboard import TkWindow, race_with_keys
+
+    try:
+        track = load_track(name)
+        lap = race_with_keys(track, TkWindow(f"{track.name}: arrow keys drive"))
+    except (ValueError, OSError, RuntimeError) as error:
+        raise SystemExit(f"error: {error}") from None
+    if lap is None:
+        print(f"{track.name}: no lap was finished")
+        return
+    print(f"{track.name}: {lap.time_s:.2f} s")
+    save_lap(KEYBOARD_FOLDER, track.name, lap.time_s, rows=lap.rows, actions=lap.actions)
+    path = save_script(KEYBOARD_FOLDER, track.name, lap.time_s, script_of(lap.actions))
+    print(f"the fastest lap is {path}; drive it again with {command('replay')} {path} --track {name}")
 
 
 def main() -> None:
@@ -53,6 +71,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the random driver")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.driver == "keyboard":
+        drive_with_keys(args.track)
+        return
     out: Path = args.out or Path("drives") / f"{Path(args.track).stem}-{args.driver}.mp4"
     if out.suffix not in (".mp4", ".gif"):
         raise SystemExit(f"--out {out}: videos end in .mp4 or .gif")
