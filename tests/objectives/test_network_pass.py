@@ -173,6 +173,7 @@ def test_a_foreign_network_for_qrdqn_is_as_our_own(estimator: str) -> None:
     found, expected = loss(batch), ours(batch_of_theirs)
     assert torch.equal(found["loss"], expected["loss"])
     assert torch.equal(batch["td_error"], batch_of_theirs["td_error"])
+    torch.testing.assert_close(loss(batch[0])["loss"], ours(batch[0])["loss"])  # a single step
 
 
 @every_network

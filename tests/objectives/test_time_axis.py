@@ -133,6 +133,7 @@ def test_recurrent_rows_do_not_mix(cell: str, estimator: str) -> None:
     torch.testing.assert_close(together, rows)
     parts = [loss(part.unsqueeze(0))["loss"] for part in (sequences[1, :2], sequences[1, 2:])]
     torch.testing.assert_close(together[1], torch.cat(parts, 1).squeeze(0))
+    torch.testing.assert_close(loss(sequences[0])["loss"], together[0])  # one sequence [T]
     # Rows one after the other, whose starts are marked as TorchRL's SliceSampler marks them.
     sequences["is_init"][:, 0] = True
     torch.testing.assert_close(loss(sequences.reshape(-1))["loss"], together.flatten())

@@ -16,7 +16,6 @@ class _Places(NamedTuple):
 
     nodes: list[tuple[int, str]]  # parent and name of each nested tensordict; the root comes first and is left out
     leaves: list[tuple[dict[str, Any], str, int]]  # parameters or buffers of a module, name, number of the node
-    recurrent: list[nn.RNNBase]  # PyTorch's own recurrent layers keep a second list of their weights
 
 
 class ParameterSwap:
@@ -53,7 +52,7 @@ class ParameterSwap:
             with params.to_module(self.module, preserve_module_state=False):
                 yield
             return
-        nodes, leaves, recurrent = self._places or self._look_up(root)
+        nodes, leaves = self._places or self._look_up(root)
         tensors = [root._tensordict]
         for parent, name in nodes:
             tensors.append(tensors[parent][name]._tensordict)
@@ -61,18 +60,14 @@ class ParameterSwap:
         for registry, name, node in leaves:
             before.append(registry[name])
             registry[name] = tensors[node][name]
-        if recurrent:
-            _renew_flat_weights(recurrent)
         try:
             yield
         finally:
             for (registry, name, _), tensor in zip(leaves, before, strict=True):
                 registry[name] = tensor
-            if recurrent:
-                _renew_flat_weights(recurrent)
 
     def _look_up(self, root: TensorDict) -> _Places:
-        places = _Places([], [], [layer for layer in self.module.modules() if isinstance(layer, nn.RNNBase)])
+        places = _Places([], [])
         found: list[tuple[TensorDictBase, Any]] = [(root, self.module)]
         for node, (params, module) in enumerate(found):  # which grows
             for name, value in params.items():
@@ -84,8 +79,3 @@ class ParameterSwap:
                     places.leaves.append((registry, name, node))
         self._places = places
         return places
-
-
-def _renew_flat_weights(layers: list[nn.RNNBase]) -> None:
-    for layer in layers:
-        layer._flat_weights = [getattr(layer, name) for name in layer._flat_weights_names]
