@@ -196,7 +196,13 @@ def test_a_last_evaluation_that_fails_costs_nothing_that_was_learnt(
     message = "closed the connection" + ending
     with pytest.raises(failure, match=message):
         train(
-            [*one_game(running), *SMALL, "total_frames=60", "collector.frames_per_batch=60"],
+            [
+                *one_game(running),
+                *SMALL,
+                "total_frames=60",
+                "collector.frames_per_batch=60",
+                "checkpoint.keep_replay=true",
+            ],
             folder=tmp_path,
             is_quiet=True,
         )
