@@ -41,8 +41,7 @@ def test_random_driving_through_several_episodes(way: str) -> None:
     assert sum(step["done"].item() for step in steps if "done" in step.keys()) >= 1  # noqa: SIM118
 
 
-@pytest.mark.parametrize("way", OTHERS)
-@pytest.mark.parametrize("block", [1, 5])
+@pytest.mark.parametrize(("way", "block"), [("emulator1", 1), ("emulator2", 1), ("emulator2", 5)])
 def test_full_gas_into_the_wall(way: str, block: int) -> None:
     options, actions = {"action_block": block}, [0 if block == 1 else [0] * block] * 160
     with WAYS[way].open("hillside", **options) as env, WAYS["simulator"].open("hillside", **options) as yardstick:
@@ -89,7 +88,7 @@ def test_a_restored_state_continues_identically(way: str) -> None:
                 assert torch.equal(again.race.observation, wanted[1])
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["simulator", "emulator2"])  # the same world is behind both emulators
 def test_a_finish_survives_saving(way: str) -> None:
     with WAYS[way].open("oval") as env:
         for action in author("oval"):
