@@ -91,13 +91,14 @@ class SoftUpdate(TargetUpdate):
     """
 
     def __init__(self, loss_module: LossModule, *, eps: float | None = None, tau: float | None = None) -> None:
-        given = [share for share in (tau, None if eps is None else 1 - eps) if share is not None]
+        given = {name: share for name, share in (("tau", tau), ("eps", eps)) if share is not None}
         if len(given) != 1:
-            raise ValueError(f"eps={eps}, tau={tau}: give one of them")
-        if not 0 <= given[0] <= 1:
-            raise ValueError(f"eps={eps}, tau={tau}: must be between 0 and 1")
+            raise ValueError(f"tau={tau}, eps={eps}: give one of them")
+        ((name, share),) = given.items()
+        if not 0 <= share <= 1:
+            raise ValueError(f"{name}={share}: must be between 0 and 1")
         super().__init__(loss_module)
-        self.tau = given[0]
+        self.tau = share if name == "tau" else 1 - share
 
     @torch.no_grad()
     def step(self) -> None:
