@@ -1,5 +1,6 @@
-"""What holds for every test: one thread, no window, the same examples in every run."""
+"""What holds for every test: one thread, no window, processes that start quickly, the same examples in every run."""
 
+import multiprocessing
 import os
 import runpy
 import subprocess
@@ -14,6 +15,11 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tm_torchrl.collectors.processes import IMPORTED
+
+if sys.platform == "linux":  # as the commands do: each process that is spawned would import torch anew
+    multiprocessing.set_start_method("forkserver")
+    multiprocessing.set_forkserver_preload(list(IMPORTED))
 torch.set_num_threads(1)
 settings.register_profile("house", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("house")
