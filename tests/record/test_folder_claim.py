@@ -41,17 +41,29 @@ def test_a_named_folder_is_not_shared(tmp_path: Path) -> None:
         assert again == folder
 
 
-@pytest.mark.parametrize("left", ["checkpoints/frames_000000512", "metrics.jsonl"])
-def test_a_new_run_does_not_touch_an_old_one(left: str, tmp_path: Path) -> None:
+def test_a_new_run_does_not_touch_an_old_one(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    (run / left).parent.mkdir(parents=True)
-    (run / left).write_text("")
+    (run / "checkpoints" / "frames_000000512").mkdir(parents=True)
     with pytest.raises(FolderTakenError, match=r"holds a run already: .*resume=.*run"):
         claim_new(run, may_rename=False).__enter__()
     with claim_new(run, may_rename=True) as folder:
         assert folder == tmp_path / "run_2"
     with claim(run):
         pass
+
+
+def test_what_cannot_be_resumed_makes_room(tmp_path: Path) -> None:
+    """Neither a resumed run nor a new one could use the folder otherwise."""
+    for number in (1, 2):
+        (tmp_path / "checkpoints" / "best").mkdir(parents=True)
+        (tmp_path / "metrics.jsonl").write_text(f"{number}")
+        (tmp_path / "notes.txt").write_text("mine")
+        messages: list[str] = []
+        with claim_new(tmp_path, may_rename=False, log=messages.append) as folder:
+            assert {path.name for path in folder.iterdir()} >= {"notes.txt", f"ended_early_{number}"}
+            assert not (folder / "metrics.jsonl").exists() and not (folder / "checkpoints").exists()
+        assert (tmp_path / f"ended_early_{number}" / "metrics.jsonl").read_text() == f"{number}"
+        assert len(messages) == 1 and f"ended_early_{number}" in messages[0]
 
 
 def test_settings_alone_are_no_run(tmp_path: Path) -> None:

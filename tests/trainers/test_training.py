@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import torch
 
 from tm_torchrl.agents import load_agent
 from tm_torchrl.algorithms.learner import NonFiniteLossError
-from tm_torchrl.data.saving.checkpoint import Checkpoints
+from tm_torchrl.data.saving.checkpoint import CheckpointError, Checkpoints
 from tm_torchrl.record.run_folder import read_evaluations, read_metrics
 from tm_torchrl.settings import ConfigError, compose_settings
 from tm_torchrl.trainers import train
@@ -197,8 +198,12 @@ def test_a_full_disk_costs_messages_but_not_the_run(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("tm_torchrl.trainers.hooks.display.Display.say", lambda self, message: said.append(message))
     monkeypatch.setattr("tm_torchrl.record.run_folder.append_line", full)
     monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(CheckpointError, match="frames_000000000000 could not be written to .*other"):
+        quiet(DRIVE, tmp_path / "other")
+    said.clear()
     summary = quiet([*DRIVE, "total_frames=512", f"resume='{run}'"], run)
     assert summary.frames == 512
+    assert re.search(r"^NOT SAVED: the checkpoint .*; the replay could not be saved", str(summary), re.MULTILINE)
     text = "\n".join(said)
     assert text.count("metrics could not be written") == 1
     assert "an evaluation could not be written" in text
@@ -225,7 +230,7 @@ def start(run: Path, *words: str) -> subprocess.Popen[str]:
 
 def wait_for_checkpoint(run: Path, process: subprocess.Popen[str], *, timeout_s: float = 120.0) -> None:
     end = time.monotonic() + timeout_s
-    while not list((run / "checkpoints").glob("frames_*/manifest.json")):
+    while not list((run / "checkpoints").glob("frames_*[1-9]*/manifest.json")):  # after that of the start
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < end, "no checkpoint"
         time.sleep(0.05)

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-ENDING_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})  # sent to a whole process group by Ctrl-C or a supervisor
+ENDING_SIGNALS = frozenset(  # sent to a whole process group by Ctrl-C, a supervisor, or a terminal that closes
+    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in signal.Signals.__members__
+)
 IMPORTED = ("torchrl.collectors", "tm_torchrl.collectors.worker_env", "tm_torchrl.tasks.trackmania")
 
 _lock = threading.Lock()
@@ -45,9 +47,10 @@ def ending_signals_blocked() -> Iterator[None]:
         return
     from multiprocessing import resource_tracker
 
-    resource_tracker.ensure_running()  # otherwise it unblocks them in this thread
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
     try:
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)  # again: it has unblocked some
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -13,6 +13,7 @@ import json
 import os
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
@@ -102,7 +103,7 @@ def main() -> None:
         track = load_track(args.track)
     except (ValueError, OSError) as error:
         raise SystemExit(str(error)) from None
-    out = args.out or Path("runs") / "laps" / f"{track.name}.json"
+    out = args.out or Path("runs") / "laps" / f"{quote(track.name, safe=' ')}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(out, track.name)
     if journal.lap is not None:

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import hydra
 from omegaconf import DictConfig
@@ -24,6 +24,9 @@ from tm_torchrl.settings.tree import (
     without_leftovers,
 )
 
+if TYPE_CHECKING:
+    from tm_torchrl.trainers.summary import Summary
+
 HYDRA_OPTIONS = ("-h", "--help", "--hydra-help", "-m", "--multirun", "-c", "--cfg", "-i", "--info", "-p", "--package")
 
 
@@ -39,7 +42,7 @@ def main(config_name: str = "train_iqn") -> None:
             start_server()
         from tm_torchrl.trainers.run import train
 
-        train(settings)
+        _end(train(settings))
 
 
 def _by_hydra(words: Sequence[str], config_name: str) -> None:
@@ -70,7 +73,7 @@ def _run(config: DictConfig) -> None:
             settings = without_leftovers(resolved(config), asked, config_name=str(hydra_config.job.config_name))
             if settings["resume"] is not None:
                 settings = resumed_settings(settings, asked, run_settings(settings["resume"], trust=settings["trust"]))
-            train(settings, folder=folder, is_folder_fixed=is_named)
+            _end(train(settings, folder=folder, is_folder_fixed=is_named))
     finally:
         if not is_named:
             with contextlib.suppress(OSError):  # unless there is something in it; a resumed run has its own folder
@@ -96,6 +99,11 @@ def _explained() -> Iterator[None]:
         if not isinstance(error, (FolderTakenError, GameError, NonFiniteLossError, WorkerError)):
             raise
         fail(str(error))
+
+
+def _end(summary: Summary) -> None:
+    if summary.problem:
+        fail(f"the end of the run is not saved: {summary.problem}")
 
 
 def fail(message: str) -> NoReturn:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -88,7 +89,7 @@ def main() -> None:
     except (ValueError, OSError, CheckpointError) as error:
         raise SystemExit(f"error: {error}") from None
     print(f"{lap.track.name}: {lap.result}")
-    out: Path = args.out or args.run / f"lap_{lap.track.name}.mp4"
+    out: Path = args.out or args.run / f"lap_{quote(lap.track.name, safe=' ')}.mp4"
     dashboard = Dashboard(lap.track)
     rows = list(lap.rows)
 

@@ -1,152 +1,268 @@
-"""Figures of a run: curves over frames, lap times, and speed, keys and values along the best lap."""
+"""Figures of a run, as wide as a phone: curves over frames, lap times, and the map and traces of the best lap."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.collections import LineCollection
+from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from tm_torchrl.record.plots import FAINT, INK, medal_times
+from tm_torchrl.record.plots import BLUE, EDGE, FAINT, GREEN, INK, ORANGE, RED, across, medal_times
 from tm_torchrl.record.run_folder import Row
+from tm_torchrl.tracks import Track
 from tm_torchrl.world.car_row import CAR_ROW
 
-BLUE, ORANGE, GREEN = "#2563a8", "#d9772b", "#2e8b57"
+WIDTH = 5.0  # inches: 360 units of an SVG
 STEP_S = 0.05
+HIT_M_S = 3.0  # lost within one step; the brakes take up to 2.3 m/s
+MAX_MARKERS = 60
 
 
-def lap_curves(rows: Sequence[Row], *, track: str) -> Figure:
-    """Best and median lap time of every evaluation with the medal times, and the share of laps that finished."""
-    figure, (times, rates) = _panels(2, heights=(3.0, 1.0), size=(8.4, 4.6))
-    frames = [row["frames"] for row in rows]
-    for key, colour, label in (("median_lap_s", BLUE, "median lap"), ("best_lap_s", ORANGE, "best lap")):
-        values = [np.nan if row[key] is None else row[key] for row in rows]
-        times.plot(frames, values, color=colour, marker="o", ms=3, lw=1.4, label=label)
-    found = [row["best_lap_s"] for row in rows if row["best_lap_s"] is not None]
-    _medal_lines(times, track, found)
+def is_number(value: object) -> bool:
+    """Whether a value read from a file can be drawn.
+
+    >>> is_number(3), is_number(float("nan")), is_number(float("inf")), is_number("3"), is_number(None)
+    (True, False, False, False, False)
+    """
+    return isinstance(value, (int, float)) and abs(value) < 1e100
+
+
+def series(rows: Sequence[Row], key: str) -> np.ndarray:
+    """The values of a key, NaN where a row has no number.
+
+    >>> series([{"loss": 0.5}, {"loss": "?"}, {}], "loss").tolist()
+    [0.5, nan, nan]
+    """
+    return np.array([row[key] if is_number(row.get(key)) else np.nan for row in rows], dtype=float)
+
+
+def numbers(row: Mapping[str, Any], key: str) -> list[float]:
+    """The numbers of a list in a row.
+
+    >>> numbers({"lap_times_s": [21.5, None]}, "lap_times_s"), numbers({}, "lap_times_s")
+    ([21.5], [])
+    """
+    values = row.get(key)
+    return [value for value in values if is_number(value)] if isinstance(values, list) else []
+
+
+def lap_curves(rows: Sequence[Row], *, track: str) -> Figure | None:
+    """Best and median lap of every evaluation with the medal times; ``None`` if fewer than two have laps."""
+    best = series(rows, "best_lap_s")
+    if np.isfinite(best).sum() < 2:
+        return None
+    figure, (times, rates) = _panels(2, heights=(3.0, 1.0), height=3.9)
+    frames = series(rows, "frames")
+    _curve(times, frames, series(rows, "median_lap_s"), BLUE, "median lap")
+    _curve(times, frames, best, ORANGE, "best lap")
+    medals = medal_times(track)
+    if medals:
+        bronze_s, author_s = medals[0][1], medals[-1][1]
+        low, high = min(np.nanmin(best), author_s), min(np.nanmax(best), 1.5 * bronze_s)
+        times.set_ylim(low - 0.8, max(high, bronze_s) + 1.0)
+    _mark_medals(times, medals)
+    times.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     times.set_ylabel("race time, s")
-    if found:
-        times.legend(frameon=False, fontsize=8, loc="upper right")
-    else:
-        times.text(0.5, 0.5, "no lap has finished yet", transform=times.transAxes, ha="center", color=FAINT)
-    rates.fill_between(frames, [100 * row["finish_rate"] for row in rows], color=GREEN, alpha=0.25, lw=0)
-    rates.plot(frames, [100 * row["finish_rate"] for row in rows], color=GREEN, lw=1.4)
-    rates.axhline(95, color=FAINT, lw=0.8, ls=":")
+    rate = 100 * series(rows, "finish_rate")
+    rates.fill_between(frames, rate, color=GREEN, alpha=0.25, lw=0)
+    rates.plot(frames, rate, color=GREEN, lw=1.4)
     rates.set_ylim(0, 104)
     rates.set_ylabel("finished, %")
     _frames_axis(rates)
+    figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=10, labelcolor=INK)
     return figure
 
 
-def return_curve(rows: Sequence[Row]) -> Figure:
-    """Mean, lowest and highest return of every evaluation."""
-    figure, (axes,) = _panels(1, size=(8.4, 3.4))
-    frames = [row["frames"] for row in rows]
-    low, high = ([row[key] for row in rows] for key in ("return_min", "return_max"))
+def progress_curves(rows: Sequence[Row], *, length_m: float | None) -> Figure | None:
+    """How far the laps of every evaluation came; ``None`` if fewer than two evaluations say so."""
+    reached = [numbers(row, "progress_m") for row in rows]
+    if sum(map(bool, reached)) < 2:
+        return None
+    figure, (axes,) = _panels(1, height=2.9)
+    frames = series(rows, "frames")
+    for function, colour, label in ((np.median, BLUE, "median"), (np.max, ORANGE, "farthest lap")):
+        _curve(axes, frames, np.array([function(values) if values else np.nan for values in reached]), colour, label)
+    if length_m is not None:
+        axes.axhline(length_m, color=GREEN, lw=1.2, ls="--")
+        axes.annotate("finish", (1.0, length_m), xycoords=axes.get_yaxis_transform(), ha="right", va="top",
+                      fontsize=9, color=GREEN)  # fmt: skip
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("driven, m")
+    _frames_axis(axes)
+    figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=10, labelcolor=INK)
+    return figure
+
+
+def return_curve(rows: Sequence[Row]) -> Figure | None:
+    """Mean, lowest and highest return of every evaluation; ``None`` if fewer than two have one."""
+    mean = series(rows, "return_mean")
+    if np.isfinite(mean).sum() < 2:
+        return None
+    figure, (axes,) = _panels(1, height=2.9)
+    frames = series(rows, "frames")
+    low, high = series(rows, "return_min"), series(rows, "return_max")
     axes.fill_between(frames, low, high, color=BLUE, alpha=0.18, lw=0, label="lowest to highest")
-    axes.plot(frames, [row["return_mean"] for row in rows], color=BLUE, marker="o", ms=3, lw=1.4, label="mean return")
+    _curve(axes, frames, mean, BLUE, "mean")
     axes.set_ylabel("greedy return")
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=10, labelcolor=INK)
     _frames_axis(axes)
     return figure
 
 
-def metric_curves(rows: Sequence[Row], names: Sequence[tuple[str, str]]) -> Figure:
-    """Small curves of the metrics among ``names`` (key, label) that occur in the rows."""
-    present = [(key, label) for key, label in names if any(key in row for row in rows)]
-    columns = 3
-    lines = max(1, -(-len(present) // columns))
-    figure = Figure(figsize=(8.4, 1.9 * lines), layout="constrained", facecolor="white")
-    grid = figure.subplots(lines, columns, squeeze=False)
-    for axes in grid.flat[len(present) :]:
-        axes.set_axis_off()
-    for axes, (key, label) in zip(grid.flat, present, strict=False):
-        found = [(row["frames"], row[key]) for row in rows if key in row and np.isfinite(row[key])]
-        frames, values = zip(*found, strict=True) if found else ((), ())
-        axes.plot(frames, values, color=BLUE, lw=1.1)
-        axes.set_title(label, fontsize=9, color=INK, loc="left")
-        if key in ("train/loss", "train/gradient_norm") and values and min(values) > 0:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.yaxis.set_minor_formatter(NullFormatter())
-        _style(axes)
-        _frames_axis(axes, label=False)
+def metric_curve(rows: Sequence[Row], key: str) -> Figure:
+    """A small curve of one metric."""
+    figure, (axes,) = _panels(1, height=1.6, width=4.0)
+    values = series(rows, key)
+    found = np.isfinite(values)
+    axes.plot(series(rows, "frames")[found], values[found], color=BLUE, lw=1.3)
+    if key in ("train/loss", "train/gradient_norm") and 0 < 10 * values[found].min() < values[found].max():
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=5))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        if np.abs(values[found]).max() >= 1e4:
+            axes.yaxis.set_major_formatter(FuncFormatter(short_count))
+    _frames_axis(axes, label=False)
     return figure
 
 
 def lap_histogram(times: Sequence[float], *, track: str) -> Figure:
     """Histogram of race times, with the medal times near them."""
-    figure, (axes,) = _panels(1, size=(4.1, 3.0))
+    figure, (axes,) = _panels(1, height=2.9)
     axes.hist(times, bins=min(30, max(8, len(times) // 3)), color=BLUE, alpha=0.85)
     axes.set_xlabel("race time, s")
     axes.set_ylabel("laps")
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     for name, at, colour in medal_times(track) if len(times) else ():
         if min(times) - 3 <= at <= max(times) + 3:
             axes.axvline(at, color=colour, lw=1.6)
-            axes.text(at, 1.0, name, color=colour, fontsize=8, rotation=90, va="top", ha="right",
+            axes.text(at, 1.0, name, color=INK, fontsize=9, rotation=90, va="top", ha="right",
                       transform=axes.get_xaxis_transform())  # fmt: skip
     return figure
 
 
-def lap_traces(lap: dict[str, np.ndarray]) -> Figure:
-    """Speed, keys, and mean and quantiles of the values along a lap."""
-    rows, actions = lap["rows"], lap["actions"]
+def wall_hits(rows: np.ndarray) -> np.ndarray:
+    """The steps of a lap at which a wall took much of the speed; one step for each hit."""
+    speed = np.linalg.norm(rows[:, CAR_ROW["velocity"]], axis=1)
+    at = np.flatnonzero((np.diff(speed) < -HIT_M_S) & (rows[1:, CAR_ROW.start("has_lateral_contact")] > 0)) + 1
+    return at[np.diff(at, prepend=-10) > 4]
+
+
+def lap_map(rows: np.ndarray, *, track: Track | None, author: np.ndarray | None) -> Figure:
+    """A lap from above, coloured by speed, with its wall hits, the road, the gates and the author's line.
+
+    Args:
+        rows: Car rows of the lap, ``[T, row]``.
+        track: The road below the line; ``None`` if it is not known.
+        author: Car rows of the author's lap.
+    """
+    x, z = rows[:, CAR_ROW["position"]].T[[0, 2]]
+    shape = np.ptp(z) / max(np.ptp(x), 1.0)
+    figure = Figure(figsize=(WIDTH, 0.7 + WIDTH * min(max(shape, 0.4), 1.1)), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    axes.set_axis_off()
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
+    if track is not None:
+        left, right = across(track, track.half_width)
+        axes.fill(*np.concatenate([left, right[::-1]]).T, color=EDGE, lw=0)
+        for number, gate in enumerate((*track.checkpoints, track.finish), 1):
+            axes.plot(*np.stack([left[gate], right[gate]]).T, color=FAINT, lw=1.6)
+            axes.annotate(str(number), left[gate] + 0.4 * (left[gate] - right[gate]), color=INK, fontsize=10,
+                          ha="center", va="center")  # fmt: skip
+    if author is not None:
+        axes.plot(*author[:, CAR_ROW["position"]].T[[0, 2]], color=INK, lw=1.0, ls="--", label="author")
+    kmh = 3.6 * np.linalg.norm(rows[:, CAR_ROW["velocity"]], axis=1)
+    bounds = np.linspace(0.0, 50.0 * np.ceil(max(kmh.max(), 1.0) / 50.0), 11)
+    band = np.digitize(kmh, bounds)
+    starts = np.flatnonzero(np.diff(band, prepend=-1))
+    pieces = [np.stack([x, z], axis=1)[i : j + 1] for i, j in zip(starts, [*starts[1:], len(x)], strict=True)]
+    colours = ListedColormap(colormaps["turbo"](np.linspace(0.1, 0.9, len(bounds) - 1)))
+    line = LineCollection(pieces, cmap=colours, norm=BoundaryNorm(bounds, colours.N), linewidths=2.6)
+    line.set_array(kmh[starts])
+    axes.add_collection(line)
+    hits = wall_hits(rows)
+    if len(hits):
+        axes.plot(x[hits], z[hits], "x", color=RED, ms=9, mew=2.4, label="wall hit")
+    bar = figure.colorbar(line, ax=axes, orientation="horizontal", shrink=0.7, aspect=40, pad=0.02, ticks=bounds[::2])
+    bar.set_label("km/h", color=INK, fontsize=10)
+    bar.ax.tick_params(colors=INK, labelsize=9.5, length=2)
+    bar.outline.set_visible(False)
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=10, labelcolor=INK)
+    return figure
+
+
+def lap_traces(lap: Mapping[str, np.ndarray]) -> Figure:
+    """Speed with wall hits, keys, and mean and quantiles of the values along a lap."""
+    rows = lap["rows"]
     has_quantiles = "quantiles" in lap
-    heights = (2.0, 1.0, 2.0) if has_quantiles else (2.0, 1.0)
-    figure, panels = _panels(len(heights), heights=heights, size=(8.4, 5.3 if has_quantiles else 3.4))
-    seconds = rows[:, CAR_ROW.start("race_time_ms")] / 1000.0
-    panels[0].plot(seconds, 3.6 * np.linalg.norm(rows[:, CAR_ROW["velocity"]], axis=1), color=BLUE, lw=1.3)
-    panels[0].set_ylabel("speed, km/h")
+    heights = (2.0, 1.2, 2.0) if has_quantiles else (2.0, 1.0)
+    figure, panels = _panels(len(heights), heights=heights, height=5.2 if has_quantiles else 3.4)
+    seconds = STEP_S * np.arange(len(rows))
+    kmh = 3.6 * np.linalg.norm(rows[:, CAR_ROW["velocity"]], axis=1)
+    panels[0].plot(seconds, kmh, color=BLUE, lw=1.4)
+    hits = wall_hits(rows)
+    panels[0].plot(seconds[hits], kmh[hits], "x", color=RED, ms=7, mew=2.0)
+    panels[0].set_ylabel("km/h")
     panels[0].set_ylim(bottom=0)
     steer = rows[:, CAR_ROW.start("input_steer")]
     keys = (
-        ("gas", rows[:, CAR_ROW.start("input_gas")] > 0, GREEN),
-        ("brake", rows[:, CAR_ROW.start("input_brake")] > 0, "#b3261e"),
-        ("left", steer < 0, ORANGE),
         ("right", steer > 0, ORANGE),
+        ("left", steer < 0, ORANGE),
+        ("brake", rows[:, CAR_ROW.start("input_brake")] > 0, RED),
+        ("gas", rows[:, CAR_ROW.start("input_gas")] > 0, GREEN),
     )
-    for line, (_, is_down, colour) in enumerate(reversed(keys)):
+    for line, (_, is_down, colour) in enumerate(keys):
         panels[1].fill_between(seconds, line + 0.1, line + 0.9, where=is_down, color=colour, lw=0, step="pre")
-    panels[1].set_yticks([0.5, 1.5, 2.5, 3.5], [name for name, _, _ in reversed(keys)], fontsize=8)
+    panels[1].set_yticks([0.5, 1.5, 2.5, 3.5], [name for name, _, _ in keys])
     panels[1].set_ylim(0, 4)
+    panels[1].grid(visible=False)
     if has_quantiles:
-        quantiles = lap["quantiles"][: len(seconds) - 1]
-        at = seconds[: len(quantiles)]
-        for i in range(quantiles.shape[1] // 2):
+        quantiles = lap["quantiles"][: len(seconds)]
+        at, count = seconds[: len(quantiles)], quantiles.shape[1]
+        for i in range(0, count // 2, max(1, count // 8)):
             panels[2].fill_between(at, quantiles[:, i], quantiles[:, -1 - i], color=BLUE, alpha=0.16, lw=0)
-        panels[2].plot(at, quantiles.mean(1), color=BLUE, lw=1.1)
-        panels[2].set_ylabel("value of the action\n(mean and quantiles)")
+        panels[2].plot(at, quantiles.mean(1), color=BLUE, lw=1.2)
+        panels[2].set_ylabel("value")
     panels[-1].set_xlabel("race time, s")
-    for axes in panels[:-1]:
-        axes.tick_params(labelbottom=False)
-    for axes in panels:
-        axes.set_xlim(0, max(float(seconds[-1]), len(actions) * STEP_S))
+    panels[-1].set_xlim(0, seconds[-1])
     return figure
 
 
 def _panels(
-    number: int, *, size: tuple[float, float], heights: Sequence[float] | None = None
+    number: int, *, height: float, width: float = WIDTH, heights: Sequence[float] | None = None
 ) -> tuple[Figure, list[Any]]:
-    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     grid = figure.subplots(number, 1, sharex=True, squeeze=False, height_ratios=heights)
     panels = list(grid.flat)
     for axes in panels:
-        _style(axes)
+        axes.set_facecolor("none")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(FAINT)
+        axes.tick_params(colors=INK, labelsize=9.5, length=3)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.label.set(color=INK, fontsize=10)
+        axes.grid(axis="y", color=EDGE, lw=0.8)
+        axes.set_axisbelow(True)
+    figure.align_ylabels()
     return figure, panels
 
 
-def _style(axes: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#c4ccd4")
-    axes.tick_params(colors=INK, labelsize=8, length=3)
-    axes.grid(axis="y", color="#e6eaee", lw=0.7)
-    axes.set_axisbelow(True)
+def _curve(axes: Any, frames: np.ndarray, values: np.ndarray, colour: str, label: str) -> None:
+    marker = "o" if len(frames) <= MAX_MARKERS else None
+    axes.plot(frames, values, color=colour, marker=marker, ms=3, lw=1.5, label=label)
 
 
 def _frames_axis(axes: Any, *, label: bool = True) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(short_count))
     if label:
         axes.set_xlabel("frames")
@@ -163,14 +279,12 @@ def short_count(value: float, position: int | None = None) -> str:
     return f"{value / 1e3:g}k" if value >= 1e3 else f"{value:g}"
 
 
-def _medal_lines(axes: Any, track: str, times: Sequence[float]) -> None:
-    medals = medal_times(track)
-    if times and medals:
-        bronze_s, author_s = medals[0][1], medals[-1][1]
-        axes.set_ylim(min(*times, author_s) - 0.8, min(max(times), 2.0 * bronze_s) + 1.0)
-    for name, at, colour in medals:
-        axes.axhline(at, color=colour, lw=1.1, ls="--", zorder=0)
-        axes.annotate(
-            f"{name} {at:.2f}", (0.0, at), xycoords=("axes fraction", "data"), xytext=(4, 2),
-            textcoords="offset points", color=colour, fontsize=7.5, annotation_clip=True,
-        )  # fmt: skip
+def _mark_medals(axes: Any, medals: Sequence[tuple[str, float, str]]) -> None:
+    """Draw the medal times as lines, and their names at the right, moved apart where they would overlap."""
+    low, high = axes.get_ylim()
+    free = low
+    for name, at, colour in reversed(medals):  # from the lowest line up
+        axes.axhline(at, color=colour, lw=1.2, ls="--", zorder=0)
+        free = max(at, free)
+        axes.annotate(name, (1.01, free), xycoords=axes.get_yaxis_transform(), va="center", fontsize=9, color=INK)
+        free += 0.085 * (high - low)

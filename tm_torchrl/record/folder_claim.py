@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 LOCK = ".lock"
+RESULTS = ("metrics.jsonl", "metrics.csv", "evaluations.jsonl", "laps", "checkpoints", "replay", "tensorboard")
 
 
 class FolderTakenError(RuntimeError):
@@ -31,16 +32,20 @@ def claim(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def claim_new(folder: Path, *, may_rename: bool) -> Iterator[Path]:
+def claim_new(folder: Path, *, may_rename: bool, log: Callable[[str], None] = lambda message: None) -> Iterator[Path]:
     """Create and lock the folder of a new run.
+
+    The results in it of a run without any checkpoint, which cannot be resumed, are moved into ``ended_early_1``.
 
     Args:
         folder: Folder for the run.
         may_rename: Takes the first free one of ``NAME_2``, ``NAME_3``, ... if the folder holds a run already; without
             it, ``FolderTakenError`` is raised.
+        log: Takes messages.
     """
     lock, found = _first_free(folder, may_rename)
     try:
+        _set_aside(found, log)
         yield found
     finally:
         lock.release()
@@ -77,5 +82,18 @@ def _lock(folder: Path) -> FileLock:
 
 
 def _holds_run(folder: Path) -> bool:
-    """Whether a run left checkpoints or metrics; settings alone do not count."""
-    return any((folder / "checkpoints").glob("frames_*")) or (folder / "metrics.jsonl").exists()
+    """Whether a run left a checkpoint, and can thus be resumed."""
+    return any((folder / "checkpoints").glob("frames_*"))
+
+
+def _set_aside(folder: Path, log: Callable[[str], None]) -> None:
+    left = [folder / name for name in RESULTS if (folder / name).exists()]
+    if not left:
+        return
+    number = 1
+    while (aside := folder / f"ended_early_{number}").exists():
+        number += 1
+    aside.mkdir()
+    for path in left:
+        path.rename(aside / path.name)
+    log(f"a run that ended before its first checkpoint is set aside in {aside}")

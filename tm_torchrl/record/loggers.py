@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ class TensorBoard:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
+            hide_failing_writers()
             is_resumed = any(self.folder.glob("events.out.tfevents.*"))
             self._writer = SummaryWriter(str(self.folder), purge_step=frames if is_resumed else None)
         return self._writer
@@ -72,6 +74,20 @@ class TensorBoard:
         """Write what is pending."""
         if self._writer is not None:
             self._writer.close()
+
+
+def hide_failing_writers() -> None:
+    """Let TensorBoard's thread not print a traceback when the disk is full: its writer raises the error once more."""
+    before = threading.excepthook
+    if getattr(before, "hides_writers", False):
+        return
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if type(arguments.thread).__name__ != "_AsyncWriterThread" or not isinstance(arguments.exc_value, OSError):
+            before(arguments)
+
+    hook.hides_writers = True  # type: ignore[attr-defined]
+    threading.excepthook = hook
 
 
 class TorchRLLogger:

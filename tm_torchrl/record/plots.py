@@ -13,7 +13,8 @@ from tm_torchrl.sim.camera.views import top_view
 from tm_torchrl.tracks import Track
 from tm_torchrl.tracks.medals import medals_of
 
-INK, FAINT = "#1d2733", "#8893a0"
+INK, FAINT, EDGE = "#1d2733", "#8893a0", "#e1e6eb"
+BLUE, ORANGE, GREEN, RED = "#2563a8", "#d9772b", "#2e8b57", "#b3261e"
 MEDAL_COLOURS = {"bronze": "#b87333", "silver": "#8f9aa5", "gold": "#d4a017", "author": "#2e8b57"}
 
 
@@ -56,22 +57,27 @@ def draw_track(axes: Any, track: Track) -> None:
     axes.set_xlim(middle[0] - span / 2, middle[0] + span / 2)
     axes.set_ylim(middle[2] + span / 2, middle[2] - span / 2)
     axes.set_facecolor("#3e683a")
-    ahead = np.gradient(track.centreline, axis=0)
-    gates = [(int(i), "#5ac8eb", 1.6) for i in track.checkpoints]
-    gates += [(track.finish, "#ffffff", 2.4)]
-    for index, colour, width in gates:
-        left = np.array([ahead[index, 2], -ahead[index, 0]]) / np.hypot(ahead[index, 0], ahead[index, 2])
-        reach = (track.half_width[index] + track.wall_offset) * left
-        x, z = track.centreline[index, 0], track.centreline[index, 2]
-        axes.plot([x - reach[0], x + reach[0]], [z - reach[1], z + reach[1]], color=colour, lw=width)
+    edges = np.stack(across(track, track.half_width + track.wall_offset))
+    for gate in track.checkpoints:
+        axes.plot(*edges[:, gate].T, color="#5ac8eb", lw=1.6)
+    axes.plot(*edges[:, track.finish].T, color="#ffffff", lw=2.4)
     x, _, z = track.centreline[track.start]
-    direction = ahead[track.start] / np.linalg.norm(ahead[track.start])
+    direction = np.gradient(track.centreline, axis=0)[track.start]
+    direction /= np.linalg.norm(direction)
     reach = 0.07 * span
     axes.annotate(
         "", (x + reach * direction[0], z + reach * direction[2]), (x, z),
         arrowprops={"arrowstyle": "-|>", "color": "#ffd23f", "lw": 2.2, "mutation_scale": 14},
     )  # fmt: skip
     axes.set_axis_off()
+
+
+def across(track: Track, reach_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The points ``[N, 2]`` (x and z) a distance to the left and to the right of each point of the centreline."""
+    ahead = np.gradient(track.centreline, axis=0)
+    left = np.stack([ahead[:, 2], -ahead[:, 0]], axis=1) / np.hypot(ahead[:, 0], ahead[:, 2])[:, None]
+    middle, offset = track.centreline[:, (0, 2)], np.reshape(reach_m, (-1, 1)) * left
+    return middle + offset, middle - offset
 
 
 def _draw_profile(axes: Any, track: Track) -> None:

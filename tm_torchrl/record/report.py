@@ -1,22 +1,25 @@
-"""``report.html``: one page about a run, without external files."""
+"""``report.html``: one page about a run, without scripts and external files."""
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from tm_torchrl.data.saving.atomic_files import replacing
 from tm_torchrl.record import figures
-from tm_torchrl.record.plots import MEDAL_COLOURS, driven_line, medal_times
-from tm_torchrl.record.run_folder import Row, best_laps, load_lap, load_time, read_evaluations, read_metrics
+from tm_torchrl.record.figures import is_number, numbers, series
+from tm_torchrl.record.plots import MEDAL_COLOURS, medal_times
+from tm_torchrl.record.run_folder import Row, best_laps, load_time, read_evaluations, read_metrics
+from tm_torchrl.record.svg import DARK, LIGHT, inline_svg
 from tm_torchrl.tracks import BUILTIN_TRACKS, Track, load_track
-from tm_torchrl.tracks.medals import medals_of
+from tm_torchrl.tracks.files.array_files import read_arrays
+from tm_torchrl.tracks.medals import author_actions, medals_of
 from tm_torchrl.world.car_row import CAR_ROW
 
 METRICS = (
@@ -24,7 +27,7 @@ METRICS = (
     ("train/test_loss", "loss on held-out transitions"),
     ("train/gradient_norm", "gradient norm"),
     ("episode/return", "return with exploration"),
-    ("episode/terminated", "share of episodes that finished"),
+    ("episode/terminated", "share of laps that finished"),
     ("schedule/epsilon", "epsilon"),
     ("schedule/learning_rate", "learning rate"),
     ("speed/env_steps_per_s", "environment steps per second"),
@@ -45,13 +48,36 @@ def write_report(run: str | Path) -> Path:
     folder = Path(run)
     if not folder.is_dir():
         raise FileNotFoundError(f"run={folder}: must be an existing run folder")
-    evaluations, metrics = read_evaluations(folder), read_metrics(folder)
+    evaluations, metrics = _drawable(read_evaluations(folder)), _drawable(read_metrics(folder))
     facts, config = _facts(folder), _text(folder / "config.yaml")
-    sections = [*_results(folder, evaluations), _curves(metrics), _about(facts, config)]
+    results: dict[str, list[Row]] = {}  # of each track, in the order of the settings, or of a task
+    for row in evaluations:
+        results.setdefault(str(row.get("track", row.get("task"))), []).append(row)
+    laps = best_laps(folder)
+    tiles = [_result_tile(name, rows, laps.get(name)) for name, rows in results.items()]
+    last = max([*evaluations, *metrics], key=lambda row: row["frames"], default={"frames": 0})
+    tiles.append(_tile("frames", _shown(last["frames"], ",.0f")))
+    tiles.append(
+        _tile(
+            "training time",
+            _shown(last.get("seconds", 0.0), ".1f", " min", scale=1 / 60),
+            f"started {str(facts.get('started', '?'))[:16].replace('T', ' ')}",
+        )
+    )
+    sections = [_section(name, _results(name, rows, laps.get(name))) for name, rows in results.items()]
+    has_laps = any("track" in row for row in evaluations)
     page = _PAGE.format(
         title=html.escape(f"{_name(folder)} - tm_torchrl"),
-        heading=_heading(folder, evaluations, metrics, facts),
-        body="\n".join(sections),
+        light=LIGHT,
+        dark=DARK,
+        heading=f'<h1>{html.escape(_name(folder))}</h1><div class="tiles">{"".join(tiles)}</div>',
+        body="\n".join(
+            [
+                *(sections or [_section("Results", "<p>This run has not been evaluated yet.</p>")]),
+                _section("Training", _metrics(metrics, has_laps=has_laps)),
+                _section("About", _about(facts, config)),
+            ]
+        ),
     )
     path = folder / "report.html"
     with replacing(path) as partial:
@@ -59,138 +85,201 @@ def write_report(run: str | Path) -> Path:
     return path
 
 
+def _drawable(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if is_number(row.get("frames"))]
+
+
 def _name(folder: Path) -> str:
     whole = folder.resolve()
     return f"{whole.parent.name}/{whole.name}" if whole.parent.name != "runs" else whole.name
 
 
-def _heading(folder: Path, evaluations: Sequence[Row], metrics: Sequence[Row], facts: Row) -> str:
-    last = (evaluations or metrics or [{"frames": 0, "seconds": 0.0}])[-1]
-    tiles = []
-    laps = best_laps(folder)
-    for track, path in laps.items():
-        time = load_time(path)
-        medals = medals_of(track)
-        medal = medals.won_by(time) if medals is not None else None
-        tiles.append((f"best lap on {track}", f"{time:.2f} s", _medal_badge(medal)))
-    for row in _last_of_each(evaluations):
-        if "track" in row:
-            tiles.append(
-                (f"finished laps on {row['track']}", f"{row['finish_rate']:.0%}", f"of the last {row['num_laps']}")
-            )
-        else:
-            tiles.append(
-                (f"mean return on {row['task']}", f"{row['return_mean']:.1f}", f"{row['num_episodes']} episodes")
-            )
-    tiles.append(("frames", f"{last['frames']:,}", ""))
-    minutes = last["seconds"] / 60
-    tiles.append(
-        ("training time", f"{minutes:.1f} min", f"started {str(facts.get('started', '?'))[:16].replace('T', ' ')}")
+def _shown(value: object, form: str, unit: str = "", *, scale: float = 1.0) -> str:
+    return format(value * scale, form) + unit if is_number(value) else "?"  # type: ignore[operator]
+
+
+def _tile(label: str, value: str, note: str = "", *, medal: str | None = None) -> str:
+    return (
+        f'<div class="tile"><div class="label">{html.escape(label)}</div><div class="value">{html.escape(value)} '
+        f'{_badge(medal)}</div><div class="note">{html.escape(note)}</div></div>'
     )
-    boxes = "".join(
-        f'<div class="tile"><div class="label">{html.escape(label)}</div><div class="value">{html.escape(value)}</div>'
-        f'<div class="note">{note if note.startswith("<") else html.escape(note)}</div></div>'
-        for label, value, note in tiles
-    )
-    return f'<h1>{html.escape(_name(folder))}</h1><div class="tiles">{boxes}</div>'
 
 
-def _medal_badge(medal: str | None) -> str:
-    if medal is None:
-        return "no medal yet"
-    return f'<span class="medal" style="background:{MEDAL_COLOURS[medal]}">{medal}</span>'
+def _badge(medal: str | None) -> str:
+    return "" if medal is None else f'<span class="medal" style="background:{MEDAL_COLOURS[medal]}">{medal}</span>'
 
 
-def _last_of_each(evaluations: Sequence[Row]) -> list[Row]:
-    found: dict[str, Row] = {}
-    for row in evaluations:
-        found[str(row.get("track", row.get("task", "")))] = row
-    return list(found.values())
+def _result_tile(name: str, rows: Sequence[Row], lap: Path | None) -> str:
+    last = rows[-1]
+    if "track" not in last:
+        episodes = f"{last.get('num_episodes', '?')} episodes"
+        return _tile(f"mean return on {name}", _shown(last.get("return_mean"), ".1f"), episodes)
+    if lap is not None:
+        medals, time = medals_of(name), load_time(lap)
+        share = f"{_shown(last.get('finish_rate'), '.0%')} of the last {last.get('num_laps', '?')} laps finished"
+        return _tile(f"best lap on {name}", f"{time:.2f} s", share, medal=medals.won_by(time) if medals else None)
+    farthest = max((metres for row in rows for metres in numbers(row, "progress_m")), default=None)
+    track = _built_in(name)
+    goal = f"of {track.length:.0f} m; " if track is not None else ""
+    return _tile(f"farthest on {name}", _shown(farthest, ".0f", " m"), f"{goal}no lap has finished yet")
 
 
-def _results(folder: Path, evaluations: Sequence[Row]) -> list[str]:
-    if not evaluations:
-        return [_section("Results", "<p>This run has not been evaluated yet.</p>")]
-    if "track" not in evaluations[0]:
-        return [
-            _section("Results", _picture(figures.return_curve(evaluations), "returns of greedy episodes over frames"))
-        ]
-    sections = []
-    laps = best_laps(folder)
-    for track in dict.fromkeys(str(row["track"]) for row in evaluations):
-        rows = [row for row in evaluations if row["track"] == track]
-        parts = [_picture(figures.lap_curves(rows, track=track), f"lap times on {track} over frames")]
-        times = [time for row in rows[-LAST_EVALUATIONS:] for time in row.get("lap_times_s", []) if time is not None]
-        pair = [_medal_table(track, laps.get(track))]
-        if times:
-            label = f"race times of the last {min(LAST_EVALUATIONS, len(rows))} evaluations"
-            pair.append(_picture(figures.lap_histogram(times, track=track), label))
-        parts.append(f'<div class="pair">{"".join(pair)}</div>')
-        parts.append(_best_lap(track, laps.get(track)))
-        sections.append(_section(track, "".join(parts)))
-    return sections
+def _results(name: str, rows: Sequence[Row], lap_file: Path | None) -> str:
+    if "track" not in rows[-1]:
+        return _picture(
+            figures.return_curve(rows), f"{name}: returns over frames", "Greedy episodes of each evaluation."
+        )
+    track = _built_in(name)
+    curve = figures.lap_curves(rows, track=name)
+    parts = [_picture(curve, f"{name}: lap times over frames", "Laps of each evaluation, driven without exploration.")]
+    if curve is None:
+        progress = figures.progress_curves(rows, length_m=None if track is None else track.length)
+        caption = "How far the laps of each evaluation came."
+        parts = [_picture(progress, f"{name}: metres over frames", caption)]
+    lap = None if lap_file is None else _read_lap(lap_file)
+    if lap_file is not None:
+        parts.append(_medal_table(name, load_time(lap_file)))
+    if lap is not None and lap_file is not None:
+        parts += _best_lap(name, track, lap, load_time(lap_file))
+    times = [time for row in rows[-LAST_EVALUATIONS:] for time in numbers(row, "lap_times_s")]
+    if len(set(times)) > 1:
+        caption = f"Times of all finished laps of the last {min(LAST_EVALUATIONS, len(rows))} evaluations."
+        parts.append(_picture(figures.lap_histogram(times, track=name), f"{name}: histogram of lap times", caption))
+    return f'<div class="grid">{"".join(parts)}</div>'
 
 
-def _medal_table(track: str, lap: Path | None) -> str:
-    medals = medal_times(track)
-    if not medals:
-        return "<p>This track has no medals.</p>"
-    best = load_time(lap) if lap is not None else None
+def _medal_table(name: str, best_s: float) -> str:
+    lines = [(best_s, "<b>best lap</b>", "")]
+    for medal, at_s, _ in medal_times(name):
+        gap = f"won by {at_s - best_s:.2f} s" if best_s <= at_s else f"{best_s - at_s:.2f} s to go"
+        lines.append((at_s, _badge(medal), gap))
+    cells = "".join(f"<tr><td>{who}</td><td>{time:.2f} s</td><td>{gap}</td></tr>" for time, who, gap in sorted(lines))
+    return f"<figure><table><tr><th>medal</th><th>time</th><th></th></tr>{cells}</table></figure>"
+
+
+def _best_lap(name: str, track: Track | None, lap: dict[str, np.ndarray], best_s: float) -> list[str]:
+    """The kept lap: its map and traces, and where it loses time on the author's."""
+    author = _author_rows(name)
+    hits = len(figures.wall_hits(lap["rows"]))
+    caption = f"The kept lap, {best_s:.2f} s, with {hits or 'no'} wall hit{'' if hits == 1 else 's'}"
+    caption += f"; dashed: the author's line, {_gate_times(author)[-1]:.2f} s." if author is not None else "."
+    picture = figures.lap_map(lap["rows"], track=track, author=author)
+    keys = "Speed, keys, and the value of the action: mean and quantiles." if "quantiles" in lap else "Speed and keys."
+    parts = [
+        _picture(picture, f"{name}: line of the best lap", caption),
+        _picture(
+            figures.lap_traces(lap), f"{name}: best lap over time", f"{keys} x marks a wall hit." if hits else keys
+        ),
+    ]
+    if author is not None and track is not None:
+        parts.append(_sector_table(_gate_times(lap["rows"]), _gate_times(author), num_laps=track.num_laps))
+    return parts
+
+
+def _gate_times(rows: np.ndarray) -> np.ndarray:
+    """Race times in seconds at the gates that a lap has passed, the finish last."""
+    passed = np.flatnonzero(np.diff(rows[:, CAR_ROW.start("checkpoint_count")]) > 0) + 1
+    return rows[passed, CAR_ROW.start("last_checkpoint_time_ms")] / 1000.0
+
+
+def _sector_table(ours: np.ndarray, author: np.ndarray, *, num_laps: int) -> str:
+    if len(ours) != len(author):
+        return ""
+    pairs = np.diff(np.stack([ours, author]), axis=1, prepend=0.0).T
+    lost, per_lap = pairs[:, 0] - pairs[:, 1], len(ours) // num_laps
+    longest = max(float(np.abs(lost).max()), 0.01)
     lines = []
-    for name, at, _ in reversed(medals):
-        gap = "" if best is None else f"{best - at:+.2f} s"
-        won = "won" if best is not None and best <= at else ""
-        lines.append(f"<tr><td>{_medal_badge(name)}</td><td>{at:.2f} s</td><td>{gap}</td><td>{won}</td></tr>")
-    return f"<table><tr><th>medal</th><th>time</th><th>best lap minus medal</th><th></th></tr>{''.join(lines)}</table>"
+    for i, (own_s, author_s) in enumerate(pairs):
+        sector = f"{i % per_lap + 1}" if num_laps == 1 else f"lap {i // per_lap + 1}, {i % per_lap + 1}"
+        bar = f"width:{100 * abs(lost[i]) / longest:.0f}%;background:var(--{'orange' if lost[i] > 0 else 'green'})"
+        lines.append(
+            f"<tr><td>{sector}</td><td>{own_s:.2f} s</td><td>{author_s:.2f} s</td><td>{lost[i]:+.2f} s</td>"
+            f'<td><div class="bar" style="{bar}"></div></td></tr>'
+        )
+    heads = '<tr><th>sector</th><th>best lap</th><th>author</th><th>lost</th><th class="wide"></th></tr>'
+    total = f"<tr><td>all</td><td>{ours[-1]:.2f} s</td><td>{author[-1]:.2f} s</td><td>{lost.sum():+.2f} s</td></tr>"
+    caption = "Time lost by sector: from gate to gate, whose numbers are on the map."
+    return f"<figure><table>{heads}{''.join(lines)}{total}</table><figcaption>{caption}</figcaption></figure>"
 
 
-def _best_lap(track: str, path: Path | None) -> str:
-    if path is None:
-        return "<p>No lap has finished yet.</p>"
-    lap = load_lap(path)
-    parts = []
-    geometry = _track(track)
-    if geometry is not None:
-        rows = lap["rows"]
-        speed = (rows[:, CAR_ROW["velocity"]] ** 2).sum(1) ** 0.5
-        figure = driven_line(geometry, rows[:, CAR_ROW["position"]], speed, title=f"{track}: {load_time(path):.2f} s")
-        parts.append(_picture(figure, f"the best lap on {track}, coloured by speed", dpi=80))
-    parts.append(_picture(figures.lap_traces(lap), f"speed, keys and values along the best lap on {track}"))
-    return f"<h3>Best lap: {load_time(path):.2f} s</h3>" + "".join(parts)
+def _read_lap(path: Path) -> dict[str, np.ndarray] | None:
+    """What is drawn of a kept lap; ``None`` if the file is damaged."""
+    try:
+        lap = read_arrays(path, names=("rows", "quantiles"))
+    except (OSError, ValueError):
+        return None
+    sound = {
+        name: values
+        for name, values in lap.items()
+        if values.dtype.kind == "f" and values.ndim == 2 and min(values.shape) > 1 and np.abs(values).max() < 1e9
+    }
+    return sound if "rows" in sound and sound["rows"].shape[1] == CAR_ROW.size else None
 
 
-def _track(name: str) -> Track | None:
+def _built_in(name: str) -> Track | None:
     return load_track(name) if name in BUILTIN_TRACKS else None
 
 
-def _curves(metrics: Sequence[Row]) -> str:
-    if not metrics:
-        return _section("Training", "<p>No metrics have been written yet.</p>")
-    return _section("Training", _picture(figures.metric_curves(metrics, METRICS), "metrics over frames"))
+@cache
+def _author_rows(name: str) -> np.ndarray | None:
+    """Car rows of the author's lap on a built-in track, driven again."""
+    import torch
+
+    from tm_torchrl.sim import Simulator
+
+    actions, track = author_actions(name), _built_in(name)
+    if actions is None or track is None:
+        return None
+    world = Simulator(track, num_cars=1)
+    world.reset()
+    rows = [world.rows()[0].numpy().copy()]
+    for action in actions.tolist():
+        world.step(torch.tensor([action]))
+        rows.append(world.rows()[0].numpy().copy())
+    return np.stack(rows)
+
+
+def _metrics(rows: Sequence[Row], *, has_laps: bool) -> str:
+    curves, constants = [], []
+    for key, label in METRICS:
+        values = series(rows, key)
+        values = values[np.isfinite(values)]
+        if not len(values) or (key == "episode/terminated" and not has_laps):
+            continue
+        if np.ptp(values) > 1e-9 * np.abs(values).max():
+            curves.append(_picture(figures.metric_curve(rows, key), f"{label} over frames", title=label))
+        else:
+            constants.append(f"{label} {values[-1]:.4g}")
+    if not curves and not constants:
+        return "<p>No metrics have been written yet.</p>"
+    listed = f"<p>Constant, or measured once: {', '.join(constants)}.</p>" if constants else ""
+    return f'<div class="grid small">{"".join(curves)}</div>{listed}'
 
 
 def _about(facts: Row, config: str) -> str:
-    packages = ", ".join(f"{name} {number}" for name, number in facts.get("packages", {}).items() if number)
+    packages, command = facts.get("packages"), facts.get("command")
     lines = [
         f"commit {facts.get('git') or 'unknown'}, Python {facts.get('python', '?')}, {facts.get('platform', '?')}",
-        packages,
+        ", ".join(f"{name} {number}" for name, number in packages.items() if number)
+        if isinstance(packages, dict)
+        else "",
         f"seed {facts.get('seed', '?')}, {facts.get('precision', '?')}, {facts.get('device', '?')}",
-        " ".join(map(str, facts.get("command", []))),
+        " ".join(map(str, command)) if isinstance(command, list) else "",
     ]
     listed = "".join(f"<li>{html.escape(line)}</li>" for line in lines if line)
-    settings = f"<details><summary>Settings</summary><pre>{html.escape(config)}</pre></details>"
-    return _section("About", f"<ul>{listed}</ul>{settings}")
+    return f"<ul>{listed}</ul><details><summary>Settings</summary><pre>{html.escape(config)}</pre></details>"
 
 
 def _section(title: str, body: str) -> str:
     return f"<section><h2>{html.escape(title)}</h2>{body}</section>"
 
 
-def _picture(figure: Figure, label: str, *, dpi: int = 110) -> str:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=dpi)
-    text = base64.b64encode(file.getvalue()).decode()
-    return f'<img alt="{html.escape(label)}" src="data:image/png;base64,{text}">'
+def _picture(figure: Figure | None, label: str, caption: str = "", *, title: str = "") -> str:
+    if figure is None:
+        return ""
+    heading = f"<h3>{html.escape(title)}</h3>" if title else ""
+    below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+    return f"<figure>{heading}{inline_svg(figure, label)}{below}</figure>"
 
 
 def _facts(folder: Path) -> Row:
@@ -207,26 +296,29 @@ def _text(path: Path) -> str:
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>{title}</title>
 <style>
-:root {{ color-scheme: light dark; --ink: #1d2733; --dim: #5c6977; --page: #f4f6f8; --card: #ffffff; --edge: #dbe1e7; }}
-@media (prefers-color-scheme: dark) {{
-  :root {{ --ink: #e8edf2; --dim: #9aa7b4; --page: #12181f; --card: #1b232c; --edge: #2c3742; }} }}
+:root {{ color-scheme: light dark; --page: #f4f6f8; --card: #ffffff;{light} }}
+@media (prefers-color-scheme: dark) {{ :root {{ --page: #12181f; --card: #1b232c;{dark} }} }}
 body {{ font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); margin: 0 auto;
-  max-width: 980px; padding: 20px 16px 60px; }}
+  max-width: 980px; padding: 20px 14px 60px; }}
 h1 {{ font-size: 24px; margin: 6px 0 14px; overflow-wrap: anywhere; }}
-h2 {{ font-size: 19px; margin: 0 0 10px; }} h3 {{ font-size: 16px; margin: 18px 0 8px; }}
-.tiles {{ display: flex; flex-wrap: wrap; gap: 10px; margin-bottom: 18px; }}
-.tile {{ flex: 1 1 130px; background: var(--card); border: 1px solid var(--edge); border-radius: 10px;
-  padding: 10px 14px; }}
-.label, .note {{ color: var(--dim); font-size: 13px; }} .value {{ font-size: 22px; font-weight: 600; }}
-section {{ background: var(--card); border: 1px solid var(--edge); border-radius: 12px; padding: 16px 18px;
+h2 {{ font-size: 19px; margin: 0 0 10px; overflow-wrap: anywhere; }} h3 {{ font-size: 14px; margin: 0; }}
+.tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 10px; margin-bottom: 18px; }}
+.tile {{ background: var(--card); border: 1px solid var(--edge); border-radius: 10px; padding: 10px 14px;
+  overflow-wrap: anywhere; }}
+.label, .note, figcaption {{ color: var(--dim); font-size: 13px; }} .value {{ font-size: 22px; font-weight: 600; }}
+section {{ background: var(--card); border: 1px solid var(--edge); border-radius: 12px; padding: 14px;
   margin-bottom: 18px; }}
-img {{ max-width: 100%; height: auto; display: block; margin: 8px auto; border-radius: 6px; background: #fff; }}
-.pair {{ display: flex; flex-wrap: wrap; gap: 18px; align-items: center; justify-content: space-around; }}
+.grid {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 20px; }}
+.grid.small {{ grid-template-columns: repeat(auto-fit, minmax(min(100%, 280px), 1fr)); }}
+figure {{ margin: 0; min-width: 0; }} svg {{ width: 100%; max-width: 480px; height: auto; display: block; }}
 table {{ border-collapse: collapse; }} th {{ color: var(--dim); font-weight: 500; text-align: left; }}
-th, td {{ padding: 5px 14px 5px 0; font-variant-numeric: tabular-nums; }}
-.medal {{ color: #fff; border-radius: 9px; padding: 2px 10px; font-size: 13px; }}
+th, td {{ padding: 5px 12px 5px 0; font-variant-numeric: tabular-nums; white-space: nowrap; }}
+.wide {{ width: 100%; }} .bar {{ height: 10px; border-radius: 3px; }}
+.medal {{ color: #10161d; border-radius: 9px; padding: 2px 10px; font-size: 13px; font-weight: 500;
+  vertical-align: middle; }}
 pre {{ overflow-x: auto; font-size: 12.5px; }} summary {{ cursor: pointer; }}
 ul {{ color: var(--dim); font-size: 13.5px; padding-left: 20px; overflow-wrap: anywhere; }}
 </style></head><body>

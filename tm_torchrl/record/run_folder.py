@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import math
 import os
 import platform
 import subprocess
@@ -44,7 +46,8 @@ class MetricsLog:
 
     def write(self, *, frames: int, seconds: float, values: Mapping[str, float]) -> None:
         """Append a row of values by name."""
-        row = {"frames": frames, "seconds": round(seconds, 3), **values}
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}  # JSON has no other numbers
+        row = {"frames": frames, "seconds": round(seconds, 3), **finite}
         append_line(self.path, row)
         if not row.keys() <= set(self._columns):
             self.write_table()
@@ -135,8 +138,9 @@ class RunFolder:
         truncate_lines(self.path / "evaluations.jsonl", frames)
 
     def close(self) -> None:
-        """Write the table of metrics."""
-        self.metrics.write_table()
+        """Write the table of metrics, unless the disk refuses it."""
+        with contextlib.suppress(OSError):
+            self.metrics.write_table()
 
 
 def read_metrics(run: str | Path) -> list[Row]:
@@ -205,7 +209,7 @@ def best_laps(run: str | Path, *, suffix: str = ".npz") -> dict[str, Path]:
 
 
 def _lap_files(folder: Path, suffix: str) -> list[Path]:
-    return [path for path in sorted(folder.glob(f"*_*{suffix}")) if path.stem.rpartition("_")[2].isdigit()]
+    return [path for path in sorted(folder.glob(f"*_*{suffix}")) if path.stem.rpartition("_")[2].isdecimal()]
 
 
 def _track_of(path: Path) -> str:
@@ -246,7 +250,7 @@ def read_lines(path: Path) -> list[Row]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict):  # the end of an incomplete line may be a number
             rows.append(row)

@@ -11,6 +11,7 @@ from tm_torchrl.tracks.surfaces import Surface
 if TYPE_CHECKING:
     from tm_torchrl.tracks.track import Track
 
+MAX_NAME_LENGTH = 100
 LENGTH_GRID = 1024.0  # points and widths lie on multiples of 1/1024 m
 BANK_GRID = 65536.0
 MIN_POINTS = 20
@@ -27,8 +28,7 @@ def snap(values: np.ndarray, *, grid: float = LENGTH_GRID) -> np.ndarray:
 
 def validated(track: Track) -> dict[str, Any]:
     """The track's fields, checked, rounded, converted to their types and read-only."""
-    if not isinstance(track.name, str) or not track.name:
-        raise ValueError(f"name must be a non-empty string, got {track.name!r}")
+    _check_name(track.name)
     is_circuit = bool(track.is_circuit)
     centreline = _centreline(track.centreline, is_circuit=is_circuit)
     num_points = len(centreline)
@@ -66,6 +66,16 @@ def validated(track: Track) -> dict[str, Any]:
         "start": start,
         "finish": finish,
     }
+
+
+def _check_name(name: Any) -> None:
+    """A name is shown on terminals and becomes part of file names."""
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"name must be a non-empty string, got {name!r}")
+    if len(name) > MAX_NAME_LENGTH or not name.isprintable() or set(name) & {"/", "\\"}:
+        raise ValueError(
+            f"name must be at most {MAX_NAME_LENGTH} printable letters without / and \\, got {_shown(name)}"
+        )
 
 
 def _centreline(value: Any, *, is_circuit: bool) -> np.ndarray:

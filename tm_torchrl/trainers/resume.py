@@ -58,7 +58,10 @@ def continue_from(
         log: Takes messages.
     """
     training.load_state_dict(state)
-    run.truncate_after(training.frames)
+    # A batch whose updates go on will be logged once more.
+    run.truncate_after(training.frames - 1 if training.is_learning else training.frames)
+    if not training.frames:
+        return
     try:
         contents = training.algorithm.memory.contents()
         rows = [replay_log.restore(contents[name]).rows for name, replay_log in replay_logs.items()]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from tm_torchrl.agents.agent import Agent
 from tm_torchrl.algorithms.learner import NonFiniteLossError
 from tm_torchrl.algorithms.make import make_algorithm
 from tm_torchrl.collectors.supervised import WorkerError
+from tm_torchrl.data.saving.atomic_files import explained_disk_errors
 from tm_torchrl.game.errors import GameError
 from tm_torchrl.invocation import command
 from tm_torchrl.record.folder_claim import claim, claim_new
@@ -34,7 +35,7 @@ from tm_torchrl.trainers.hooks.evaluation_log import EvaluationLog
 from tm_torchrl.trainers.hooks.keep_results import keep_results
 from tm_torchrl.trainers.hooks.metrics import LogMetrics
 from tm_torchrl.trainers.hooks.save import Save
-from tm_torchrl.trainers.loop import run_loop
+from tm_torchrl.trainers.loop import run_loop, stopped_by_interrupt
 from tm_torchrl.trainers.malloc import keep_freed_memory
 from tm_torchrl.trainers.options import RunOptions
 from tm_torchrl.trainers.resume import continue_from, saved_state
@@ -80,20 +81,21 @@ def train(
         if options.resume is None:
             path = default_folder(run_name(composed)) if folder is None else Path(folder)
             may_rename = folder is None or not is_folder_fixed
-            run = RunFolder(stack.enter_context(claim_new(path, may_rename=may_rename)))
+            run = RunFolder(stack.enter_context(claim_new(path, may_rename=may_rename, log=display.say)))
         stack.callback(run.close)
-        run.write_config(yaml.safe_dump({**composed, "resume": None}, sort_keys=False, allow_unicode=True))
-        if state is None:
-            run.write_facts(
-                {
-                    "seed": options.seed,
-                    "command": sys.argv,
-                    "precision": training.algorithm.learner.state_dict().get("precision"),
-                    "device": str(choose_device(options.device)),
-                }
-            )
-        with display, _recorded(training, hooks, run, state):
-            run_loop(training)
+        with explained_disk_errors("the run's settings", run.path):
+            run.write_config(yaml.safe_dump({**composed, "resume": None}, sort_keys=False, allow_unicode=True))
+            if state is None:
+                run.write_facts(
+                    {
+                        "seed": options.seed,
+                        "command": sys.argv,
+                        "precision": training.algorithm.learner.state_dict().get("precision"),
+                        "device": str(choose_device(options.device)),
+                    }
+                )
+        with display:
+            _run(training, hooks, run, state)
         _write_report(run, display.say)
         summary = Summary(
             folder=run.path,
@@ -104,6 +106,7 @@ def train(
             rows=hooks.evaluate.rows,
             best_rows=hooks.evaluate.best_rows,
             settings=composed,
+            problem=hooks.save.problem,
         )
         display.say(str(summary))
         return summary
@@ -179,54 +182,46 @@ def _prepare(composed: Settings, options: RunOptions, task: Task, display: Displ
     return training, hooks
 
 
-@contextmanager
-def _recorded(training: Training, hooks: _Hooks, run: RunFolder, state: dict[str, Any] | None) -> Iterator[None]:
-    """Open the hooks for a training; evaluate and save at its end, also after an error."""
+def _run(training: Training, hooks: _Hooks, run: RunFolder, state: dict[str, Any] | None) -> None:
+    """Train with open hooks; evaluate and save at the end, also after an error."""
     log, save = hooks.display.say, hooks.save
     try:
         for hook in training.hooks:
             hook.open(training, run)
         evaluation_log = EvaluationLog(hooks.metrics.loggers, log=log)
         hooks.evaluate.listeners += [hooks.display.evaluated, keep_results(run, log), evaluation_log, save.save_best]
-        if state is not None:
+        if state is None:
+            save.begin(training)
+        else:
             continue_from(training, state, replay_logs=save.replay_logs, run=run, log=log)
-        try:
-            yield
-            hooks.display.refresh(training)
-            if not hooks.evaluate.rows or hooks.evaluate.rows[0]["frames"] != training.frames:
-                with saved_if_interrupted(training, save):
+        with stopped_by_interrupt(training, may_be_forced=False):
+            try:
+                run_loop(training)
+                hooks.display.refresh(training)
+                save.finish(training)  # first, since whoever stops the run may not wait for an evaluation
+                if not hooks.evaluate.rows or hooks.evaluate.rows[0]["frames"] != training.frames:
                     hooks.evaluate.evaluate(training)
-        except (WorkerError, GameError) as error:
-            save.finish(training)  # only collection failed, the networks are fine
-            raise type(error)(f"{error}\n{what_is_left(run)}") from error
-        except NonFiniteLossError as error:
-            raise NonFiniteLossError(f"{error}\n{what_is_left(run)}") from error
-        except KeyboardInterrupt:
-            log(what_is_left(run))
-            raise
-        hooks.display.refresh(training)
-        save.finish(training)
+                    hooks.display.refresh(training)
+                    save.save(training)
+            except (WorkerError, GameError) as error:
+                save.finish(training)  # only collection failed, the networks are fine
+                raise type(error)(f"{error}\n{what_is_left(run)}") from error
+            except NonFiniteLossError as error:
+                raise NonFiniteLossError(f"{error}\n{what_is_left(run)}") from error
+            except KeyboardInterrupt:
+                log(what_is_left(run))
+                raise
         evaluation_log.write_video(training, hooks.evaluate.rows)
     finally:
         for hook in training.hooks:
             hook.close()
 
 
-@contextmanager
-def saved_if_interrupted(training: Training, save: Save) -> Iterator[None]:
-    """Save the training when Ctrl-C ends its last evaluation."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        save.finish(training)
-        raise
-
-
 def what_is_left(run: RunFolder) -> str:
     """A message that says what remains of a run that failed."""
-    if any(run.checkpoints.glob("frames_*")):
-        return f"The run ended; its checkpoints are complete: resume={run.path} continues from the last one"
-    return f"The run ended before its first checkpoint; its settings are in {run.path}"
+    last = max(run.checkpoints.glob("frames_*"), default=None)
+    frames = 0 if last is None else int(last.name.removeprefix("frames_"))
+    return f"The run ended; its checkpoints are complete: resume={run.path} continues from frame {frames:,}"
 
 
 def _write_report(run: RunFolder, log: Callable[[str], None]) -> None:

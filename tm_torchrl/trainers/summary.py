@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ class Summary:
         rows: Results of the last evaluation.
         best_rows: Results of the best evaluation.
         settings: Settings of the run.
+        problem: Why the end of the run could not be saved; empty if it was.
     """
 
     folder: Path
@@ -36,6 +38,7 @@ class Summary:
     rows: list[Row] = field(default_factory=list)
     best_rows: list[Row] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    problem: str = ""
 
     def __repr__(self) -> str:
         return f"Summary(folder={str(self.folder)!r}, frames={self.frames}, reason={self.reason!r})"
@@ -45,8 +48,10 @@ class Summary:
         lines = [f"Ended after {self.frames:,} frames in {self.seconds / 60:.1f} minutes: {self.reason}."]
         lines += [f"  last:  {describe(row)}" for row in self.rows]
         lines += [f"  best:  {describe(row)} (frame {row['frames']:,})" for row in self.best_rows]
-        whole = self.folder.resolve()
-        folder = whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole
+        lines += [f"NOT SAVED: {self.problem}"] if self.problem else []
+        whole = folder = self.folder.absolute()
+        with contextlib.suppress(OSError, ValueError):  # the working folder was deleted, or is another
+            folder = whole.relative_to(Path.cwd())
         has_track = bool(self.rows) and "track" in self.rows[0]
         lines += [
             f"Run folder: {whole} ({size_text(whole)})",

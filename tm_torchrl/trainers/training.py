@@ -65,6 +65,8 @@ class Training:
     num_batches: int = 0
     episodes: EpisodeStatistics = field(default_factory=EpisodeStatistics)
     losses: dict[str, Tensor] = field(default_factory=dict)
+    is_learning: bool = False  # the last batch is stored; its updates are not complete
+    is_evaluating: bool = False
     is_stopped: bool = False
     stop_reason: str = ""
     seconds_before: float = 0.0
@@ -125,6 +127,8 @@ class Training:
         return {
             "frames": self.frames,
             "num_batches": self.num_batches,
+            "is_learning": self.is_learning,
+            "losses": {name: value.clone() for name, value in self.losses.items()},
             "seconds": self.seconds,
             "cpu_s": self.cpu_s,
             "learner": algorithm.learner.state_dict(),
@@ -143,6 +147,7 @@ class Training:
         algorithm = self.algorithm
         refuse_other_architecture(algorithm.actor, state["actor"])
         self.frames, self.num_batches = state["frames"], state["num_batches"]
+        self.is_learning, self.losses = state.get("is_learning", False), dict(state.get("losses", {}))  # new in 0.2
         self.seconds_before, self.started_at = state["seconds"], time.perf_counter()
         self.cpu_before_s, self.cpu_started_at = state.get("cpu_s", 0.0), time.process_time()  # absent from older runs
         self.evaluation_cpu_s = 0.0

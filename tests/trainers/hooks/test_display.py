@@ -62,10 +62,37 @@ def test_the_panel_tells_the_next_medal_the_folder_and_why_it_stops() -> None:
     assert "runs/oval/a" in shown(display, training)
     assert "Ctrl-C stops and saves" in shown(display, training)
     training.stop("it was interrupted")
-    assert "stopping, it was interrupted: one more evaluation" in shown(display, training)
+    assert "stopping, it was interrupted: everything is saved" in shown(display, training)
 
 
 def test_the_bar_knows_the_time_limit() -> None:
     training = state(TrackManiaTask(track="oval"), frames=10, max_minutes=2.5)
     assert training.share_done == pytest.approx(0.5, abs=0.01)
     assert state(TrackManiaTask(track="oval"), max_minutes=25.0).share_done == 0.5
+
+
+class Broken(io.StringIO):
+    """A pipe whose reader has gone."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_an_output_that_breaks_ends_the_display_only(is_terminal: bool, caplog: pytest.LogCaptureFixture) -> None:
+    training = state(TrackManiaTask(track="oval"))
+    with Display("run", console=Console(file=Broken(), width=100, force_terminal=is_terminal)) as display:
+        for _ in range(2):
+            display.say("a message")
+            display.after_batch(training)
+            display.refresh(training)
+    assert caplog.text.count("nothing more can be shown ([Errno 32] Broken pipe)") == 1
+
+
+def test_names_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"track": "[Team] bad[/b]", "finish_rate": 0.0, "num_laps": 2, "best_lap_s": None, "median_lap_s": None}
+    display = Display("on [bold]", console=Console(file=io.StringIO(), width=100))
+    training = state(TrackManiaTask(track="oval"))
+    display.evaluated(training, [row], True)
+    assert "[Team] bad[/b]: 0% of 2 laps" in display.console.file.getvalue()  # type: ignore[attr-defined]
+    assert "[Team] bad[/b]" in shown(display, training) and "on [bold]" in shown(display, training)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from tm_torchrl.tasks.task import Row
 from tm_torchrl.tracks.medals import medals_of
 from tm_torchrl.trainers.training import Hook, Training
 
+_LOG = logging.getLogger("tm_torchrl")
 MEDAL_STYLES = {"author": "bold green", "gold": "bold yellow", "silver": "bold white", "bronze": "bold dark_orange3"}
 
 
@@ -36,7 +40,9 @@ class Display(Hook):
         self, title: str, *, console: Console | None = None, every_s: float = 10.0, is_quiet: bool = False
     ) -> None:
         self.title = title
-        self.console = Console() if console is None else console
+        console = Console() if console is None else console
+        console.file = _Forgiving(console.file)  # type: ignore[assignment]
+        self.console = console
         self.every_s = every_s
         self.is_quiet = is_quiet
         self.values: dict[str, float] = {}
@@ -82,13 +88,9 @@ class Display(Hook):
                 self.best[track] = (lap, row.get("medal"))
             if row.get("median_lap_s") is not None:
                 self.medians.setdefault(track, []).append(row["median_lap_s"])
-        if self._live is None and not self.is_quiet:
+        if self._live is None:
             for row in rows:
-                self.console.print(
-                    f"{clock(training.seconds)}  {training.frames:>9,} frames  {describe(row)}",
-                    highlight=False,
-                    soft_wrap=True,
-                )
+                self.say(f"{clock(training.seconds)}  {training.frames:>9,} frames  {describe(row)}")
 
     def after_batch(self, training: Training) -> None:
         """Redraw when it is time."""
@@ -101,7 +103,7 @@ class Display(Hook):
                 self._live.update(self.panel(training))
         elif now - self._last >= self.every_s:
             self._last = now
-            self.console.print(self.line(training), highlight=False, soft_wrap=True)
+            self.say(self.line(training))
 
     def refresh(self, training: Training) -> None:
         """Redraw the panel now, if there is one."""
@@ -136,11 +138,11 @@ class Display(Hook):
             parts.append(Text("no evaluation yet", style="dim"))
         footer = "Ctrl-C stops and saves"
         if training.is_stopped:
-            footer = f"stopping, {training.stop_reason}: one more evaluation, then everything is saved"
+            footer = f"stopping, {training.stop_reason}: everything is saved, then evaluated once more"
         parts += [Text(), Text(footer, style="dim")]
         subtitle = None if self.folder is None else Text(str(self.folder), style="dim")
         width = min(self.console.width, 92)
-        return Panel(Group(*parts), title=self.title, subtitle=subtitle, border_style="cyan", width=width)
+        return Panel(Group(*parts), title=Text(self.title), subtitle=subtitle, border_style="cyan", width=width)
 
     def _numbers(self, training: Training) -> list[tuple[str, str]]:
         """The last metrics as text; the share of finished episodes only for tasks with a goal."""
@@ -161,7 +163,7 @@ class Display(Hook):
                 best, medal = self.best.get(track, (None, None))
                 style = MEDAL_STYLES.get(medal or "", "")
                 table.add_row(
-                    track,
+                    Text(track),
                     f"{row['finish_rate']:.0%} of {row['num_laps']}",
                     f"{lap_text(row['median_lap_s'])} {sparkline(self.medians.get(track, ()))}".rstrip(),
                     Text(lap_text(best), style=style),
@@ -173,7 +175,7 @@ class Display(Hook):
                 table.add_column(name, header_style="dim")
             for row in self.rows:
                 table.add_row(
-                    str(row["task"]),
+                    Text(str(row["task"])),
                     f"{row['return_mean']:.1f}",
                     f"{row['return_min']:.1f}",
                     str(row["num_episodes"]),
@@ -189,6 +191,34 @@ class Display(Hook):
         if training.max_minutes is not None:
             left = min(left, 60 * training.max_minutes - training.seconds)
         return max(0.0, left)
+
+
+class _Forgiving:
+    """A text file that is left alone once it cannot be written any more: the run goes on without it."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, text: str) -> int:
+        """Write the text."""
+        self._try(self._file.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is pending."""
+        self._try(self._file.flush)
+
+    def _try(self, act: Callable[..., object], *arguments: str) -> None:
+        try:
+            act(*arguments)
+        except (OSError, ValueError) as error:
+            is_output, self._file = self._file is sys.__stdout__, open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+            if is_output:  # the interpreter writes the rest at its end
+                os.dup2(self._file.fileno(), 1)
+            _LOG.warning("nothing more can be shown (%s); training continues", error)
 
 
 _NUMBERS = (

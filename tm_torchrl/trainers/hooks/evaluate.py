@@ -57,13 +57,21 @@ class Evaluate(Hook):
         if training.frames >= self._next:
             while self._next <= training.frames:
                 self._next += self.every_frames
-            self.evaluate(training)
+            try:
+                self.evaluate(training)
+            except KeyboardInterrupt:
+                if not training.is_stopped:
+                    raise  # otherwise the run is saved now, and evaluated at its end
 
     def evaluate(self, training: Training) -> list[Row]:
         """Evaluate now."""
         begin = time.process_time()
-        with torch.random.fork_rng(devices=[]):
-            rows = training.task.evaluate(training.algorithm.actor, num=self.num, seed=self.seed)
+        training.is_evaluating = True  # an interrupt may break it off
+        try:
+            with torch.random.fork_rng(devices=[]):
+                rows = training.task.evaluate(training.algorithm.actor, num=self.num, seed=self.seed)
+        finally:
+            training.is_evaluating = False
         gc.collect()  # environments are in reference cycles and would keep megabytes until the next collection
         training.evaluation_cpu_s += time.process_time() - begin
         for row in rows:

@@ -68,7 +68,10 @@ class LogMetrics(Hook):
     def close(self) -> None:
         """Close the loggers."""
         for logger in self.loggers:
-            logger.close()
+            try:
+                logger.close()
+            except OSError as error:
+                self.log(f"a logger could not be closed: {error}")
 
     def after_batch(self, training: Training) -> None:
         """Write a row if one is due."""

@@ -14,12 +14,12 @@ from tm_torchrl.trainers.training import Hook, Training
 
 
 class Save(Hook):
-    """Saves a training at regular times, and the best network after each evaluation.
+    """Saves a training at its start, at regular times and at its end, and the best network after each evaluation.
 
     Saving changes nothing in the training, so a run does not depend on when it was saved.
 
     Args:
-        first_minutes: Minutes until the first checkpoint.
+        first_minutes: Minutes until the first checkpoint after that of the start.
         every_minutes: Minutes between checkpoints.
         keep: Number of checkpoints that are kept.
         replay_every_minutes: Minutes between saves of the replay; ``None`` to save it only at the end.
@@ -52,6 +52,7 @@ class Save(Hook):
         self.replay_every_s = None if replay_every_minutes is None else 60 * replay_every_minutes
         self.log = log
         self.pause_s = 0.0
+        self._problems: dict[str, str] = {}  # of the last tries
         self._first_s = 60 * first_minutes
         self._next_s: float | None = None
         self._next_replay_s: float | None = None
@@ -61,6 +62,15 @@ class Save(Hook):
         self.checkpoints = Checkpoints(run.checkpoints, keep=self.keep)
         self.folder = run.replay
         self.replay_logs = {name: ReplayLog(run.replay / name) for name in training.algorithm.memory.contents()}
+
+    @property
+    def problem(self) -> str:
+        """Why the present state is not saved, or not all of it; empty if it is."""
+        return "; ".join(self._problems.values())
+
+    def begin(self, training: Training) -> None:
+        """Save a new training, which can then be resumed whenever it ends; raises ``CheckpointError``."""
+        self._save(training)
 
     def after_batch(self, training: Training) -> None:
         """Save what is due."""
@@ -79,14 +89,18 @@ class Save(Hook):
         """Write a checkpoint now; after an error, log it and return False."""
         before = training.seconds
         try:
-            self.checkpoints.save(
-                training.state_dict(), frames=training.frames, facts={"seconds": before, "frames": training.frames}
-            )
+            self._save(training)
         except CheckpointError as error:
+            self._problems["checkpoint"] = str(error)
             self.log(f"{error}; training continues, earlier checkpoints are untouched")
             return False
+        self._problems.pop("checkpoint", None)
         self.pause_s = training.seconds - before
         return True
+
+    def _save(self, training: Training) -> None:
+        facts = {"seconds": training.seconds, "frames": training.frames}
+        self.checkpoints.save(training.state_dict(), frames=training.frames, facts=facts)
 
     def save_replay(self, training: Training, *, in_background: bool = True) -> bool:
         """Save the new part of the replay; a thread waits for the disk."""
@@ -102,8 +116,10 @@ class Save(Hook):
                 )
                 written, seconds = written + facts["bytes"], seconds + facts["seconds"]
         except OSError as error:
-            self.log(f"the replay could not be saved: {error}; training continues")
+            self._problems["replay"] = f"the replay could not be saved: {error}"
+            self.log(f"{self._problems['replay']}; training continues")
             return False
+        self._problems.pop("replay", None)
         self.log(f"replay saved: {written / 1e6:.0f} MB, a pause of {seconds:.2f} s")
         return True
 
