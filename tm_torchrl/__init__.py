@@ -1,7 +1,8 @@
 """TrackMania reinforcement learning as TorchRL components.
 
 Importing the package imports no torch. Where gymnasium is installed it registers ``tm_torchrl/TrackMania-v0``, since
-gymnasium looks for no plugins since version 1.0: ``import tm_torchrl`` first, or ``gymnasium.make("tm_torchrl:tm_torchrl/TrackMania-v0")``.
+gymnasium looks for no plugins since version 1.0: ``import tm_torchrl`` first, or
+``gymnasium.make("tm_torchrl:tm_torchrl/TrackMania-v0")``.
 
 Examples:
     >>> import gymnasium

@@ -198,7 +198,7 @@ def test_a_full_disk_costs_messages_but_not_the_run(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("tm_torchrl.trainers.hooks.display.Display.say", lambda self, message: said.append(message))
     monkeypatch.setattr("tm_torchrl.record.run_folder.append_line", full)
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(CheckpointError, match="frames_000000000000 could not be written to .*other"):
+    with pytest.raises(CheckpointError, match=r"frames_000000000000 could not be written to .*other"):
         quiet(DRIVE, tmp_path / "other")
     said.clear()
     summary = quiet([*DRIVE, "total_frames=512", f"resume='{run}'"], run)
