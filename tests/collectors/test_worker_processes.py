@@ -36,7 +36,7 @@ from tm_torchrl.collectors.supervised import SupervisedCollector
 from tm_torchrl.trainers.loop import stopped_by_interrupt
 
 class Training:
-    is_stopped = False
+    is_stopped = is_evaluating = False
     def stop(self, reason):
         self.is_stopped = True
 

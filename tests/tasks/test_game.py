@@ -206,7 +206,7 @@ def test_a_last_evaluation_that_fails_costs_nothing_that_was_learnt(
             folder=tmp_path,
             is_quiet=True,
         )
-    assert [path.name for path in (tmp_path / "checkpoints").glob("frames_*")] == ["frames_000000000060"]
+    assert max(path.name for path in (tmp_path / "checkpoints").glob("frames_*")) == "frames_000000000060"
     assert any((tmp_path / "replay" / "train").iterdir())
 
 
