@@ -8,6 +8,8 @@ from tm_torchrl import lazy
 
 if TYPE_CHECKING:
     from tm_torchrl.modules.actor import QuantileActor, QuantileModule
+    from tm_torchrl.modules.cores.mamba import Mamba
+    from tm_torchrl.modules.cores.recurrent import GRU, LSTM
     from tm_torchrl.modules.encoders.floats import FloatEncoder, Normalize
     from tm_torchrl.modules.encoders.impala import ImpalaEncoder
     from tm_torchrl.modules.encoders.multi import MultiEncoder, PixelFloatEncoder
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from tm_torchrl.modules.layers.spectral_norm import SpectralConv2d
     from tm_torchrl.modules.layers.style import LayerStyle
     from tm_torchrl.modules.networks import MLPFQFNetwork, MLPIQNetwork, MLPNQNetwork, MLPQRNetwork
+    from tm_torchrl.modules.policy_value import PolicyActor, PolicyValueModule, PolicyValueNetwork, SamplingPolicy
     from tm_torchrl.modules.quantiles.conditioning import FiLM, Hadamard
     from tm_torchrl.modules.quantiles.decoder import Decoder, DuelingDecoder
     from tm_torchrl.modules.quantiles.distortion import CPW, CVaR, Power, RiskDistortion, Wang

@@ -1,0 +1,1 @@
+"""Cores: memory between the features of a network and its head."""
