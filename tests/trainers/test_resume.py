@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from tests.trainers.test_training import DRIVE, quiet
 from tm_torchrl.data import ReplayLog
 from tm_torchrl.record.run_folder import RunFolder, read_metrics
-from tm_torchrl.settings import ConfigError, run_settings
+from tm_torchrl.settings import ConfigError, compose_settings, run_settings
 from tm_torchrl.tasks.task import make_task
 from tm_torchrl.trainers.resume import continue_from, saved_state
 from tm_torchrl.trainers.run import make_training
@@ -45,12 +46,36 @@ def test_changed_settings_are_shown_and_some_are_refused(finished: Path) -> None
     state = saved_state(RunFolder(finished), {**settings, "total_frames": 512}, log=messages.append)
     assert state["frames"] == 256
     assert "total_frames: 256 -> 512" in messages[0] and messages[1].startswith("resumed from frame 256")
-    for changed, name in (
-        ({"env": {**settings["env"], "action_block": 5}}, r"env\.action_block: 1 -> 5"),
-        ({"estimator": {**settings["estimator"], "alpha": 0.5}}, r"estimator\.alpha: 0.9 -> 0.5"),
-    ):
-        with pytest.raises(ConfigError, match=rf"{name} cannot change"):
-            saved_state(RunFolder(finished), {**settings, **changed}, log=messages.append)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "env.action_block=5",
+        "env.track=hillside",
+        "estimator.alpha=0.5",
+        "exploration=boltzmann",
+        "exploration.mean_steps=2",
+        "replay.num_steps=5",
+        "replay.held_out_share=0.2",
+        "soft_reset={_target_: tm_torchrl.trainers.hooks.soft_reset.SoftReset, every_frames: 64, extra_transitions: 1}",
+    ],
+)
+def test_what_cannot_change_is_refused_by_its_name(finished: Path, change: str) -> None:
+    """Each begins with its old value, and nothing has been changed yet."""
+    settings = compose_settings([*DRIVE, "total_frames=256", change])
+    with pytest.raises(ConfigError, match=rf"{re.escape(change.partition('=')[0])}.*: .* -> .* cannot change"):
+        saved_state(RunFolder(finished), settings, log=lambda message: None)
+
+
+def test_a_smaller_replay_is_refused_and_the_run_keeps_its_settings(finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    before = (run / "config.yaml").read_text()
+    with pytest.raises(ConfigError, match=r"replay\.capacity=5000: must be at least 300000"):
+        quiet([*DRIVE, "total_frames=320", "replay.capacity=5000", f"resume='{run}'"], tmp_path / "ignored")
+    assert (run / "config.yaml").read_text() == before
+    quiet([*DRIVE, "total_frames=320", "replay.capacity=400000", f"resume='{run}'"], tmp_path / "ignored")
+    assert run_settings(run)["replay"]["capacity"] == 400_000
 
 
 def test_what_was_logged_after_the_checkpoint_is_removed(finished: Path, tmp_path: Path) -> None:

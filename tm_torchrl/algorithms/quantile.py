@@ -14,7 +14,7 @@ from torch import Tensor
 from tm_torchrl.algorithms.algorithm import Schedules
 from tm_torchrl.algorithms.learner import PRECISIONS, Learner
 from tm_torchrl.algorithms.precision import probe_precision
-from tm_torchrl.algorithms.transitions import random_transitions
+from tm_torchrl.algorithms.transitions import blank_transitions, random_transitions
 from tm_torchrl.data.replay import Replay
 from tm_torchrl.data.steps.mini_race import MiniRace
 from tm_torchrl.envs.rewards import Potential
@@ -93,6 +93,7 @@ class QuantileAlgorithm:
         self.actor = self.make_actor(task, objective=objective, device=device)
         is_auto = precision == "auto"
         self.learner = self._make_learner(self.actor, precision="float32" if is_auto else precision)
+        self._try_loss()
         for _, value in self.learning_rate.points:
             self.learner.learning_rate = value  # raises for a value that is not a learning rate
         explorer = exploration(self.actor, speed=schedule_speed)
@@ -194,6 +195,15 @@ class QuantileAlgorithm:
         loss = _make_loss(self._parts["loss"], self._parts["estimator"], actor, gamma=self.gamma(0))
         target = self._parts["target_update"](loss)
         return self._parts["learner"](loss, self._parts["optimizer"], target=target, precision=precision)
+
+    def _try_loss(self) -> None:
+        """Compute a loss, with another network and so without a trace, to find arguments that it cannot use."""
+        device = next(self.actor.parameters()).device
+        with torch.random.fork_rng(), torch.no_grad():
+            actor = self.make_actor(self.task, objective=self._parts["objective"], device=device)
+            loss = self._make_learner(actor).loss
+            with named("objective.loss", parameters=getattr(self._parts["loss"], "keywords", ())):
+                loss(blank_transitions(self.task, device=device))
 
     def _set_gamma(self, value: float) -> None:
         self.learner.loss.value_estimator.gamma.fill_(value)

@@ -1,4 +1,4 @@
-"""Transitions of random actions, to time updates with."""
+"""Transitions to try updates with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,20 @@ def random_transitions(task: Task, *, size: int, device: torch.device) -> Tensor
     finally:
         env.close()
     rows = torch.arange(size) % len(steps)
-    keys = [*task.in_keys, "action"]
+    return _selected(steps, task)[rows].to(device)
+
+
+def blank_transitions(task: Task, *, device: torch.device) -> TensorDict:
+    """Transitions of zeros, for which nothing is played."""
+    env = task.env_to_look_at()
+    try:
+        blank = env.fake_tensordict().reshape(-1)
+    finally:
+        env.close()
+    return _selected(blank, task).to(device)
+
+
+def _selected(steps: TensorDict, task: Task) -> TensorDict:
+    """What losses read."""
     after = [*task.in_keys, "reward", "done", "terminated"]
-    batch = steps.select(*keys, *(("next", key) for key in after))[rows]
-    return batch.to(device)
+    return steps.select(*task.in_keys, "action", *(("next", key) for key in after))

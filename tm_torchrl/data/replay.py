@@ -211,7 +211,10 @@ class Replay:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a saved state."""
+        """Continue from a saved state; raises ``ValueError`` if it is of a larger buffer."""
+        largest = self.capacity.stages[-1].capacity
+        if state["capacity"] > largest:
+            raise ValueError(f"replay.capacity={largest}: must be at least {state['capacity']}, as it was")
         if state["capacity"] != self.buffer.storage.max_size:
             self.buffer = self._make_buffer(state["capacity"])
         self.writers = {}

@@ -30,6 +30,8 @@ from tm_torchrl.objectives.network_pass import NetworkPass, quantile_module
 from tm_torchrl.objectives.self_loss import SelfLossNormalizer
 from tm_torchrl.objectives.value_estimators import DoubleEstimator, QuantileEstimator, QuantileEstimators
 
+LARGEST_KAPPA = 1e9  # beyond any error; float32 computes half of its square
+
 
 class LossFractions(NamedTuple):
     """The fractions at which a loss evaluates its networks."""
@@ -91,8 +93,8 @@ class QuantileLoss(LossModule):
         super().__init__()
         require_count(fractions.num_online, argument="num_fractions")
         require_count(fractions.num_target, argument="num_target_fractions")
-        if kappa < 0:
-            raise ValueError(f"kappa={kappa}: must not be negative; 0 is the pinball loss")
+        if not 0 <= kappa <= LARGEST_KAPPA:
+            raise ValueError(f"kappa={kappa}: must be between 0, which is the pinball loss, and {LARGEST_KAPPA:g}")
         if priority not in ("mean_difference", "loss"):
             raise ValueError(f"priority={priority!r}: must be 'mean_difference' or 'loss'")
         if reduction not in ("mean", "sum", "none", None):

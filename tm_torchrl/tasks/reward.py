@@ -28,6 +28,7 @@ TERMS: dict[str, Callable[[Weight], RewardTerm]] = {
     "neoslide": Neoslide,
     "close_to_line_per_m": CloseToLine,
 }
+LARGEST_WEIGHT = 1e6  # float32 must hold the sum of an episode
 
 
 @dataclass
@@ -63,6 +64,11 @@ class Reward:
     def __post_init__(self) -> None:
         if not all(callable(term) for term in self.further):
             raise ValueError(f"further={self.further!r}: must be a list of terms, such as [{{_target_: ...}}]")
+        for name in TERMS:
+            if any(abs(value) > LARGEST_WEIGHT for _, value in self._schedule(name).points):
+                raise ValueError(
+                    f"{name}={getattr(self, name)}: must be between {-LARGEST_WEIGHT:g} and {LARGEST_WEIGHT:g}"
+                )
         if not self.terms():
             raise ValueError("reward: all weights are 0; set at least one of them")
 

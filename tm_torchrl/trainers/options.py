@@ -11,6 +11,7 @@ from tm_torchrl.settings.construct import construct_as
 
 LARGEST_SEED = 2**31 - 1
 MOST_THREADS = 1024
+SCHEDULE_SPEEDS = (1e-6, 1e6)  # beyond them frames cannot be counted
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,9 @@ class RunOptions:
             raise ValueError(f"seed={self.seed}: must be between 0 and {LARGEST_SEED}")
         if not 1 <= self.num_threads <= MOST_THREADS:
             raise ValueError(f"num_threads={self.num_threads}: must be between 1 and {MOST_THREADS}")
-        if not self.schedule_speed > 0:
-            raise ValueError(f"schedule_speed={self.schedule_speed}: must be positive")
+        low, high = SCHEDULE_SPEEDS
+        if not low <= self.schedule_speed <= high:
+            raise ValueError(f"schedule_speed={self.schedule_speed}: must be between {low:g} and {high:g}")
         if self.resume == "":
             raise ValueError("resume='': must be a run folder, or null")
 

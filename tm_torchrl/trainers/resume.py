@@ -6,15 +6,28 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tm_torchrl.data import ReplayLog
-from tm_torchrl.data.saving.checkpoint import Checkpoints
+from tm_torchrl.data.saving.checkpoint import CheckpointError, Checkpoints
 from tm_torchrl.record.run_folder import RunFolder
 from tm_torchrl.settings.construct import ConfigError
 from tm_torchrl.settings.stored import run_settings
 from tm_torchrl.settings.tree import differences
 from tm_torchrl.trainers.training import Training
 
-FIXED_GROUPS = ("algorithm", "objective", "optimizer", "estimator")
-FIXED_SETTINGS = ("env.pixels", "env.action_block", "env.num_previous", "env.transforms")
+FIXED_GROUPS = ("algorithm", "objective", "optimizer", "estimator", "soft_reset")
+FIXED_SETTINGS = (  # names begin with these
+    "env._target_",
+    "env.name",
+    "env.track",
+    "env.generated_tracks",
+    "env.pixels",
+    "env.action_block",
+    "env.num_previous",
+    "env.transforms",
+    "exploration._target_",
+    "exploration.mean_steps",
+    "replay.num_steps",
+    "replay.held_out_share",
+)
 
 
 def saved_state(run: RunFolder, settings: Mapping[str, Any], *, log: Callable[[str], None]) -> dict[str, Any]:
@@ -57,7 +70,12 @@ def continue_from(
         run: The run folder.
         log: Takes messages.
     """
-    training.load_state_dict(state)
+    try:
+        training.load_state_dict(state)
+    except CheckpointError:
+        raise
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"resume={run.path}: the saved state does not fit the settings: {error}") from error
     # A batch whose updates go on will be logged once more.
     run.truncate_after(training.frames - 1 if training.is_learning else training.frames)
     if not training.frames:

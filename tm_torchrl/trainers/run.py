@@ -83,9 +83,9 @@ def train(
             may_rename = folder is None or not is_folder_fixed
             run = RunFolder(stack.enter_context(claim_new(path, may_rename=may_rename, log=display.say)))
         stack.callback(run.close)
-        with explained_disk_errors("the run's settings", run.path):
-            run.write_config(yaml.safe_dump({**composed, "resume": None}, sort_keys=False, allow_unicode=True))
-            if state is None:
+        if state is None:
+            _write_settings(run, composed)
+            with explained_disk_errors("the run's facts", run.path):
                 run.write_facts(
                     {
                         "seed": options.seed,
@@ -95,7 +95,7 @@ def train(
                     }
                 )
         with display:
-            _run(training, hooks, run, state)
+            _run(training, hooks, run, composed, state)
         _write_report(run, display.say)
         summary = Summary(
             folder=run.path,
@@ -182,7 +182,12 @@ def _prepare(composed: Settings, options: RunOptions, task: Task, display: Displ
     return training, hooks
 
 
-def _run(training: Training, hooks: _Hooks, run: RunFolder, state: dict[str, Any] | None) -> None:
+def _write_settings(run: RunFolder, composed: Settings) -> None:
+    with explained_disk_errors("the run's settings", run.path):
+        run.write_config(yaml.safe_dump({**composed, "resume": None}, sort_keys=False, allow_unicode=True))
+
+
+def _run(training: Training, hooks: _Hooks, run: RunFolder, composed: Settings, state: dict[str, Any] | None) -> None:
     """Train with open hooks; evaluate and save at the end, also after an error."""
     log, save = hooks.display.say, hooks.save
     try:
@@ -194,6 +199,7 @@ def _run(training: Training, hooks: _Hooks, run: RunFolder, state: dict[str, Any
             save.begin(training)
         else:
             continue_from(training, state, replay_logs=save.replay_logs, run=run, log=log)
+            _write_settings(run, composed)  # not before they have proved to fit the state
         with stopped_by_interrupt(training, may_be_forced=False):
             try:
                 run_loop(training)
