@@ -42,7 +42,7 @@ def test_every_choice_composes(choice: str) -> None:
             "objective=iqnn: no such choice; did you mean iqn? There are: dqn, fqf, iqn, nq, nq_sampled, qrdqn",
         ),
         ("objective.loss.kapa=1", "did you mean kappa?"),
-        ("experiment=cartpole", "did you mean cartpole_iqn?"),
+        ("experiment=cartpole_iq", "did you mean cartpole_iqn?"),
         ("env.starts.zon=1", "did you mean zone?"),
         ("xyzzy=1", "xyzzy=1: no such setting; there are: "),
     ],

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tm_torchrl.data.memory import Memory
     from tm_torchrl.data.replay import Priorities, Replay
     from tm_torchrl.data.reuse_budget import ReuseBudget
+    from tm_torchrl.data.rollouts import Rollouts
     from tm_torchrl.data.saving.atomic_files import DamagedFileError, SavingError
     from tm_torchrl.data.saving.replay_log import Appended, ReplayLog, Restored
     from tm_torchrl.data.steps.held_out import HeldOut

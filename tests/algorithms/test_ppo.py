@@ -1,0 +1,101 @@
+"""PPO in the loop: it trains, saves, resumes bit for bit, evaluates and exports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.trainers.test_training import numbers, quiet, weights
+from tm_torchrl.agents import load_agent
+from tm_torchrl.agents.export import GreedyPolicy, disagreements, export_policy, visited_states
+from tm_torchrl.record.run_folder import read_metrics
+from tm_torchrl.settings import ConfigError
+
+SMALL = [
+    "algorithm=ppo",
+    "objective.network.hidden_sizes=[16]",
+    "objective.network.head_size=16",
+    "rollouts.frames_per_update=128",
+    "rollouts.minibatch_size=32",
+    "rollouts.num_epochs=2",
+    "collector=single",
+    "collector.frames_per_batch=64",
+    "log.tensorboard=false",
+    "log.every_frames=64",
+    "evaluation.every_frames=256",
+    "evaluation.num=2",
+]
+CARTPOLE = [*SMALL, "env=gym", "env.name=CartPole-v1", "env.num_envs=4"]
+OVAL = [*SMALL, "env.track=oval", "env.num_envs=4", "env.evaluation_limits.race_s=3"]
+
+
+def test_it_trains_evaluates_and_exports(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    summary = quiet([*CARTPOLE, "total_frames=512"], run)
+    assert summary.frames == 512
+    (*_, last) = read_metrics(run)
+    # 4 rollouts of 128 frames, 2 epochs of 4 minibatches of 32
+    assert last["train/updates"] == 4 * 2 * 4
+    assert last["train/updates_of_rollout"] == 2 * 4
+    assert last["train/kl"] >= 0 and 0 <= last["train/clip_share"] <= 1
+    assert 0 < last["train/entropy"] <= 0.6932  # log 2
+    assert last["train/explained_variance"] <= 1
+    agent = load_agent(run)
+    assert agent.evaluate(laps=2)[0]["num_episodes"] == 2
+    states = visited_states(agent, 50)
+    assert disagreements(agent, export_policy(GreedyPolicy(agent.actor), states, tmp_path / "policy.pt2"), states) == 0
+
+
+@pytest.mark.parametrize("stop", [192, 256], ids=["with half a rollout", "after the updates"])
+def test_it_resumes_bit_for_bit(tmp_path: Path, stop: int) -> None:
+    quiet([*OVAL, "total_frames=512"], tmp_path / "whole")
+    quiet([*OVAL, f"total_frames={stop}"], tmp_path / "parts")
+    quiet(["total_frames=512", f"resume='{tmp_path / 'parts'}'"], tmp_path / "ignored")
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+
+
+@pytest.mark.parametrize("collector", ["multi_sync", "multi_async"])
+def test_workers_collect_for_it(tmp_path: Path, collector: str) -> None:
+    """Rollouts are half of one worker's and half of the other's batches, in any order."""
+    quiet([*OVAL, f"collector={collector}", "collector.num_workers=2", "total_frames=384"], tmp_path / "run")
+    (*_, last) = read_metrics(tmp_path / "run")
+    assert last["train/updates"] >= 2 * 4 * 2
+
+
+def test_blocks_of_actions(tmp_path: Path) -> None:
+    quiet([*OVAL, "env.action_block=5", "objective.network.mixer=conv", "total_frames=128"], tmp_path / "run")
+    (*_, last) = read_metrics(tmp_path / "run")
+    # Five slots of twelve actions, all of which are still about equally likely: 5 log 12 = 12.42.
+    assert last["train/entropy"] == pytest.approx(12.42, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("algorithm.clip=0", r"clip=0\b"),
+        ("algorithm.clip=[linear,[0,0.2],[100,1.5]]", r"clip=1\.5"),
+        ("algorithm.clip_value=-1", "clip_value=-1"),
+        ("algorithm.value_coefficient=0", "value_coefficient=0"),
+        ("algorithm.entropy_coefficient=-1", "entropy_coefficient=-1"),
+        ("gamma=[linear,[0,0.9],[100,0.99]]", "gamma="),
+        ("gamma=1.1", r"gamma=1\.1"),
+        ("learning_rate=-1", "learning_rate=-1"),
+        ("rollouts.frames_per_update=0", "rollouts.frames_per_update=0"),
+        ("rollouts.minibatch_size=4096", "rollouts.minibatch_size=4096"),
+        ("rollouts.gae_lambda=2", "rollouts.gae_lambda=2"),
+        ("rollouts.target_kl=0", "rollouts.target_kl=0"),
+        ("objective.network.linear=noisy", "linear='noisy'"),
+        ("objective.network.value_per_slot=true", "value_per_slot=True"),
+        ("objective=iqn", "objective"),
+        ("replay.batch_size=3", "replay"),
+    ],
+)
+def test_wrong_settings_are_one_line(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        quiet([*CARTPOLE, override], tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()

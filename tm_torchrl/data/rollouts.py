@@ -1,0 +1,229 @@
+"""Rollouts: a memory of the policy's own last steps, learnt from in a few epochs of shuffled minibatches.
+
+Shapes: N lanes, T steps, F frames of all lanes together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from tensordict import NestedKey, TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.data import ReplayBuffer
+from torchrl.objectives.value import GAE
+
+from tm_torchrl.data.replay import lanes_of
+
+STOP_FACTOR = 1.5  # of target_kl, above which no further updates are made (Spinning Up, SB3)
+Values = Callable[[TensorDictBase], Tensor]
+
+
+class Rollouts:
+    """Collects steps until there are enough, computes their advantages, and hands out minibatches.
+
+    Advantages are generalised advantage estimates (Schulman et al. 2016) with the values that the network has when
+    learning begins. A terminated episode ends in value 0; one that is truncated, or goes on after the rollout, in the
+    value of its last state. The steps are forgotten after the last epoch.
+
+    Args:
+        frames_per_update: Frames of all lanes together that are collected before learning begins.
+        num_epochs: How often each step is learnt from.
+        minibatch_size: Frames in a minibatch, as near as equal minibatches allow.
+        gae_lambda: 0 bootstraps after one step, 1 at the end of the rollout.
+        gamma: Discount of one step.
+        target_kl: The epochs end when the divergence from the policy that collected exceeds 1.5 times this; ``None``
+            for all epochs.
+        kept_keys: Keys that the network reads.
+        values: The values ``[F, 1]`` of states, without gradients.
+        update_keys: What the loss writes into each minibatch, to be averaged for the log; ``"kl"`` is needed for
+            ``target_kl``.
+        seed: Seeds the order of the minibatches.
+    """
+
+    def __init__(
+        self,
+        *,
+        frames_per_update: int,
+        num_epochs: int,
+        minibatch_size: int,
+        gae_lambda: float,
+        gamma: float,
+        target_kl: float | None = None,
+        kept_keys: Sequence[NestedKey] = ("observation",),
+        values: Values,
+        update_keys: Sequence[str] = ("kl",),
+        seed: int = 0,
+    ) -> None:
+        counts = {"frames_per_update": frames_per_update, "num_epochs": num_epochs, "minibatch_size": minibatch_size}
+        for name, count in counts.items():
+            if count < 1:
+                raise ValueError(f"{name}={count}: must be at least 1")
+        if minibatch_size > frames_per_update:
+            raise ValueError(f"minibatch_size={minibatch_size}: must be at most frames_per_update={frames_per_update}")
+        for name, share in (("gae_lambda", gae_lambda), ("gamma", gamma)):
+            if not 0.0 <= share <= 1.0:
+                raise ValueError(f"{name}={share}: must be between 0 and 1")
+        if target_kl is not None and not target_kl > 0:
+            raise ValueError(f"target_kl={target_kl}: must be positive, or null for no limit")
+        self.frames_per_update = frames_per_update
+        self.num_epochs = num_epochs
+        self.minibatch_size = minibatch_size
+        self.target_kl = target_kl
+        self.kept_keys = list(kept_keys)
+        self.values = values
+        self.update_keys = list(update_keys)
+        self.gae = GAE(gamma=float(gamma), lmbda=float(gae_lambda), value_network=None, vectorized=False)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._pending: dict[range, list[TensorDictBase]] = {}  # batches [N, T] by their lanes
+        self._rollout: TensorDictBase | None = None  # [F], in which learning goes on
+        self._order = torch.zeros(0, dtype=torch.int64)  # of the present epoch
+        self._epoch, self._position = 0, 0  # the present epoch, and the next minibatch in it
+        self._sums: dict[str, Tensor] = {}
+        self._num_seen = 0
+        self._explained_variance = 0.0
+
+    def __len__(self) -> int:
+        """The number of steps that wait for learning to begin."""
+        return sum(batch.numel() for batches in self._pending.values() for batch in batches)
+
+    def extend(self, steps: TensorDictBase) -> None:
+        """Take the collector's steps ``[N, T]``."""
+        after = [*self.kept_keys, "reward", "done", "terminated"]
+        kept = steps.select(*self.kept_keys, "action", "action_log_prob", *(("next", key) for key in after))
+        numbers = steps.get(("collector", "traj_ids"), None)
+        if numbers is not None:
+            kept["trajectory"] = numbers.reshape(steps.shape)
+        lanes = lanes_of(steps)
+        if lanes not in self._pending:  # where lanes are grouped anew, what the groups before began is given up
+            self._pending = {
+                of: batches for of, batches in self._pending.items() if of.stop <= lanes.start or lanes.stop <= of.start
+            }
+        self._pending.setdefault(lanes, []).append(kept)
+
+    def batches(self) -> Iterator[TensorDictBase]:
+        """The minibatches ``[M]`` of all epochs, each once ``frames_per_update`` steps have been collected."""
+        if self._rollout is None:
+            if len(self) < self.frames_per_update:
+                return
+            self._begin()
+        assert self._rollout is not None
+        num = max(1, round(len(self._rollout) / self.minibatch_size))
+        while self._epoch < self.num_epochs:
+            if self._position == 0:
+                self._order = torch.randperm(len(self._rollout), generator=self._generator)
+            rows = self._order.tensor_split(num)[self._position]
+            self._position += 1
+            if self._position == num:
+                self._epoch, self._position = self._epoch + 1, 0
+            yield self._rollout[rows.to(self._rollout.device)]
+        self._rollout = None
+
+    def seen(self, batch: TensorDictBase) -> None:
+        """Add what the loss wrote into the minibatch; end the epochs where the policy has moved too far."""
+        for key in self.update_keys:
+            value = batch.get(key).flatten()[0]
+            self._sums[key] = self._sums[key] + value if key in self._sums else value
+        self._num_seen += 1
+        if self.target_kl is not None and float(batch["kl"].flatten()[0]) > STOP_FACTOR * self.target_kl:
+            self._epoch, self._position = self.num_epochs, 0
+
+    def set_frames(self, frames: int) -> None:
+        """Nothing follows the frames played."""
+
+    def contents(self) -> dict[str, ReplayBuffer]:
+        """None: what is stored is small, and part of ``state_dict``."""
+        return {}
+
+    def metrics(self) -> dict[str, float]:
+        """Means over the updates with the last rollout, its explained variance, and the number of those updates."""
+        if not self._num_seen:
+            return {}
+        means = {key: float(value) / self._num_seen for key, value in self._sums.items()}
+        counts = {"updates_of_rollout": float(self._num_seen)}
+        return {**means, "explained_variance": self._explained_variance, **counts}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything: steps, the order of the minibatches, and sums for the log."""
+        pending = [[of.start, of.stop, [each.clone() for each in batches]] for of, batches in self._pending.items()]
+        return {
+            "pending": pending,
+            "rollout": None if self._rollout is None else self._rollout.clone(),
+            "order": self._order.clone(),
+            "epoch": self._epoch,
+            "position": self._position,
+            "generator": self._generator.get_state(),
+            "sums": {key: value.clone() for key, value in self._sums.items()},
+            "num_seen": self._num_seen,
+            "explained_variance": self._explained_variance,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a saved state."""
+        self._pending = {range(start, stop): list(batches) for start, stop, batches in state["pending"]}
+        self._rollout, self._order = state["rollout"], state["order"]
+        self._epoch, self._position = state["epoch"], state["position"]
+        self._generator.set_state(state["generator"])
+        self._sums, self._num_seen = dict(state["sums"]), state["num_seen"]
+        self._explained_variance = state["explained_variance"]
+
+    def _begin(self) -> None:
+        """Compute advantages, and start the first epoch."""
+        parts = [self._with_advantages(joined(batches)).reshape(-1) for batches in self._pending.values()]
+        rollout: TensorDictBase = torch.cat(parts)
+        self._rollout, self._pending = rollout, {}
+        self._epoch, self._position = 0, 0
+        self._sums, self._num_seen = {}, 0
+        target, value = rollout["value_target"], rollout["state_value"]
+        unexplained, total = (target - value).var(correction=0), target.var(correction=0)
+        self._explained_variance = float(1.0 - unexplained / total.clamp_min(1e-8))
+
+    @torch.no_grad()
+    def _with_advantages(self, steps: TensorDictBase) -> TensorDictBase:
+        """Steps ``[N, T]`` with ``state_value``, ``advantage`` and ``value_target``, without what comes after."""
+        num, length = steps.shape
+        value = self.values(steps.select(*self.kept_keys).reshape(-1)).float().reshape(num, length, 1)
+        after = steps["next"]
+        done, terminated = (after[key].reshape(num, length) for key in ("done", "terminated"))
+        next_value = torch.cat([value[:, 1:], torch.zeros_like(value[:, :1])], 1)
+        is_last = done.clone()
+        is_last[:, -1] = True
+        rows = (is_last & ~terminated).nonzero(as_tuple=True)
+        if len(rows[0]):  # states that no further step begins in
+            next_value[rows] = self.values(after.select(*self.kept_keys)[rows]).float()
+        found = TensorDict(
+            {
+                "state_value": value,
+                "next": {
+                    "state_value": next_value,
+                    "reward": after["reward"].float().reshape(num, length, 1),
+                    "done": done.unsqueeze(-1),
+                    "terminated": terminated.unsqueeze(-1),
+                },
+            },
+            [num, length],
+        )
+        self.gae(found)
+        kept = steps.select(*self.kept_keys, "action", "action_log_prob")
+        return kept.update(found.select("state_value", "advantage", "value_target"))
+
+
+def joined(batches: Sequence[TensorDictBase]) -> TensorDictBase:
+    """Batches ``[N, T]`` of the same lanes, one after the other in time.
+
+    Where a lane's trajectory breaks off between two of them, as after a worker's failure, its last step is marked as
+    done (and not as terminated).
+
+    Args:
+        batches: In the order of time.
+    """
+    if len(batches) == 1:
+        return batches[0]
+    steps: TensorDictBase = torch.cat(list(batches), 1)
+    numbers = steps.get("trajectory", None)
+    if numbers is not None:
+        done = steps["next", "done"]
+        is_broken = (numbers[:, 1:] != numbers[:, :-1]).reshape(done[:, 1:].shape)
+        done[:, :-1] |= is_broken
+    return steps

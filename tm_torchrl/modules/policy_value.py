@@ -1,0 +1,259 @@
+"""Networks with a policy and a value: over the same encoders as the quantile networks, and as TensorDict modules.
+
+Shapes: B batch, D features, S slots of an action block, A actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tensordict import NestedKey, TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor, nn
+from torch.distributions import Categorical, Independent
+from torchrl.envs import ExplorationType
+from torchrl.envs.utils import exploration_type
+
+from tm_torchrl.modules.encoders.floats import Normalize
+from tm_torchrl.modules.layers.activations import Activation, leaky_relu
+from tm_torchrl.modules.layers.dense import dense
+from tm_torchrl.modules.layers.initialization import orthogonal_
+from tm_torchrl.modules.layers.style import Initialization, LayerStyle, LinearLayer
+from tm_torchrl.modules.network_options import ModuleMaker, Observations
+from tm_torchrl.modules.quantiles.decoder import Decoder, Mixer
+
+POLICY_SCALE = 0.01  # of the first weights of the policy's output: all actions begin equally likely (CleanRL, SB3)
+
+
+class PolicyValueNetwork(nn.Module):
+    """Logits of a policy and the value of a state, from features of floats, images or both.
+
+    ``encoder`` and ``trunk`` are those of the quantile networks, under the same names, so that their weights can be
+    moved between the two. Policy and value have a hidden layer each of their own.
+
+    Args:
+        num_inputs: F, the number of floats; ``None`` for images alone.
+        num_actions: A.
+        hidden_sizes: The layers of the encoder of floats; without images the last one is D, the number of features.
+        head_size: The size of the hidden layers of policy and value; ``None`` for single layers.
+        num_slots: S, the length of an action block; ``None`` for single actions.
+        mixer: Mixes the slots of the policy: ``SlotMixer``, or one of its kinds by name; ``None`` for none.
+        image: Makes the encoder of images, which are the first observation; ``None`` for floats alone.
+        image_shape: ``(channels, height, width)``.
+        trunk: Makes the module between encoder and heads from D, such as ``ResidualTrunk``; ``None`` for none.
+        normalize: The first layer over the floats; ``None`` for none.
+        layer_norm: Whether hidden layers are normalised before their activation.
+        linear: Must be ``"linear"``: a policy explores by its samples and needs no noisy layers.
+        core: Must be ``None``: minibatches of single steps train no memory.
+        plain_value_output: Must be ``False``; an option of networks with noisy layers.
+        value_per_slot: Must be ``False``; an option of quantile networks.
+        activation: ``"leaky_relu"``, ``"relu"``, ``"gelu"``, ``"crelu"``, or a function that makes an activation.
+        initialization: Called with each layer and its gain; ``None`` keeps torch's own initialisation.
+
+    Examples:
+        >>> logits, value = PolicyValueNetwork(4, 2)(torch.zeros(5, 4))
+        >>> logits.shape, value.shape
+        (torch.Size([5, 2]), torch.Size([5, 1]))
+    """
+
+    def __init__(
+        self,
+        num_inputs: int | None,
+        num_actions: int,
+        *,
+        hidden_sizes: Sequence[int] = (256, 256),
+        head_size: int | None = 256,
+        num_slots: int | None = None,
+        mixer: Mixer | None = None,
+        image: ModuleMaker | None = None,
+        image_shape: Sequence[int] | None = None,
+        trunk: ModuleMaker | None = None,
+        core: ModuleMaker | str | None = None,
+        normalize: Normalize | None = None,
+        layer_norm: bool = False,
+        linear: LinearLayer = nn.Linear,
+        plain_value_output: bool = False,
+        value_per_slot: bool = False,
+        activation: Activation = leaky_relu,
+        initialization: Initialization | None = orthogonal_,
+    ) -> None:
+        super().__init__()
+        style = LayerStyle(activation, layer_norm, linear, initialization)
+        if style.linear_class is not nn.Linear:
+            raise ValueError(f"linear={linear!r}: a policy explores by its samples; use linear='linear'")
+        if core is not None:
+            raise ValueError(f"core={core!r}: minibatches of single steps train no memory; leave it at None")
+        for name, is_set in (("plain_value_output", plain_value_output), ("value_per_slot", value_per_slot)):
+            if is_set:
+                raise ValueError(f"{name}=True: is for quantile networks; a policy has one value, so leave it at False")
+        observations = Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk)
+        pixels = observations.make_image_encoder(style)
+        num_features = observations.count_features(pixels)
+        self.encoder = observations.make_encoder(pixels, style)
+        self.trunk = observations.make_trunk(num_features, style)
+        num_dims = getattr(self.encoder, "num_dims", 1)
+        self._num_dims: int = num_dims[0] if isinstance(num_dims, list) else num_dims  # of the first observation
+        self.num_slots = num_slots
+        self.policy = Decoder(
+            num_features, num_actions, num_slots=num_slots, hidden_size=head_size, style=style, mixer=mixer
+        )
+        if initialization is not None:
+            output: Any = self.policy.advantage[-1]
+            with torch.no_grad():
+                output.weight.mul_(POLICY_SCALE)
+        hidden = [] if head_size is None else [head_size]
+        self.value = dense([num_features, *hidden, 1], output_gain=1.0, style=style)
+
+    def features(self, *observations: Tensor) -> Tensor:
+        """``[*B, D]`` from observations ``[*B, ...]`` in the order of the encoder's arguments."""
+        shape = observations[0].shape[: observations[0].ndim - self._num_dims]
+        if len(shape) != 1:
+            observations = tuple(each.reshape(-1, *each.shape[len(shape) :]) for each in observations)
+        features_BD: Tensor = self.encoder(*observations)
+        if self.trunk is not None:
+            features_BD = self.trunk(features_BD)
+        return features_BD if len(shape) == 1 else features_BD.reshape(*shape, -1)
+
+    def logits(self, *observations: Tensor) -> Tensor:
+        """``[*B, A]``, ``[*B, S, A]`` for blocks."""
+        return self.policy(self.features(*observations))
+
+    def values(self, *observations: Tensor) -> Tensor:
+        """``[*B, 1]``."""
+        return self.value.precise(self.features(*observations))
+
+    def forward(self, *observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits ``[*B, A]`` (``[*B, S, A]`` for blocks) and values ``[*B, 1]``."""
+        features = self.features(*observations)
+        return self.policy(features), self.value.precise(features)
+
+
+def action_distribution(logits: Tensor, *, num_slots: int | None = None) -> Categorical | Independent:
+    """The distribution of an action; for a block log-probabilities and entropies are summed over its slots.
+
+    Args:
+        logits: ``[*B, A]``, ``[*B, S, A]`` for blocks.
+        num_slots: S; ``None`` for single actions.
+
+    Examples:
+        >>> block = action_distribution(torch.zeros(3, 5, 4), num_slots=5)  # each of 5 slots is one of 4 actions
+        >>> bool(block.entropy().allclose(5 * torch.tensor(4.0).log()))
+        True
+    """
+    categorical = Categorical(logits=logits, validate_args=False)
+    return categorical if num_slots is None else Independent(categorical, 1, validate_args=False)
+
+
+class PolicyValueModule(TensorDictModuleBase):
+    """Reads observations, writes ``logits`` and ``state_value``: the actor and the critic of TorchRL's PPO losses.
+
+    As an actor it is asked for its distribution (``get_dist``), and leaves the value of the same pass in the tensordict
+    at ``new_value``, where ``ValueOfPass`` finds it: policy and value take one pass of the encoder.
+
+    Args:
+        network: The network to evaluate.
+        in_keys: The keys of the observations, in the order of the encoder's arguments.
+
+    Examples:
+        >>> from tensordict import TensorDict
+        >>> module = PolicyValueModule(PolicyValueNetwork(4, 2))
+        >>> module(TensorDict({"observation": torch.zeros(5, 4)}, [5]))["state_value"].shape
+        torch.Size([5, 1])
+    """
+
+    def __init__(self, network: PolicyValueNetwork, *, in_keys: Sequence[NestedKey] = ("observation",)) -> None:
+        super().__init__()
+        self.network = network
+        self.in_keys = list(in_keys)
+        self.out_keys = ["logits", "state_value"]
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write logits and values of a tensordict of any batch size."""
+        logits, value = self.network(*self._seen(tensordict))
+        return tensordict.set("logits", logits).set("state_value", value)
+
+    def get_dist(self, tensordict: TensorDictBase) -> Categorical | Independent:
+        """The distribution of the action; also writes ``new_value``."""
+        logits, value = self.network(*self._seen(tensordict))
+        tensordict.set("new_value", value)
+        return action_distribution(logits, num_slots=self.network.num_slots)
+
+    def _seen(self, tensordict: TensorDictBase) -> list[Tensor]:
+        return [tensordict.get(key) for key in self.in_keys]
+
+
+class ValueOfPass(TensorDictModuleBase):
+    """The critic beside a ``PolicyValueModule``: the value that the actor's pass has left at ``new_value``."""
+
+    in_keys, out_keys = ["new_value"], ["state_value"]
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write the value."""
+        return tensordict.set("state_value", tensordict.get("new_value"))
+
+
+class PolicyActor(TensorDictModuleBase):
+    """Acts greedily: the most probable action of a ``PolicyValueNetwork``.
+
+    Args:
+        network: The network.
+        in_keys: The keys of the observations, in the order of the encoder's arguments.
+
+    Examples:
+        >>> from tensordict import TensorDict
+        >>> PolicyActor(PolicyValueNetwork(4, 2))(TensorDict({"observation": torch.zeros(5, 4)}, [5]))["action"].shape
+        torch.Size([5])
+    """
+
+    def __init__(self, network: PolicyValueNetwork, *, in_keys: Sequence[NestedKey] = ("observation",)) -> None:
+        super().__init__()
+        self.network = network
+        self.in_keys = list(in_keys)
+        self.out_keys = ["action"]
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write the action."""
+        return tensordict.set("action", self.greedy(*(tensordict.get(key) for key in self.in_keys)))
+
+    def greedy(self, *observations: Tensor) -> Tensor:
+        """The greedy actions for observations ``[*B, ...]`` in the order of ``in_keys``: plain tensors, for export."""
+        return self.network.logits(*observations).argmax(-1)
+
+
+class SamplingPolicy(TensorDictModuleBase):
+    """Acts by sampling from the policy; writes ``action`` and its log-probability ``action_log_prob``.
+
+    It acts greedily where exploration is deterministic.
+
+    Args:
+        actor: Acts greedily; its network is used.
+
+    Examples:
+        >>> from tensordict import TensorDict
+        >>> policy = SamplingPolicy(PolicyActor(PolicyValueNetwork(4, 2)))
+        >>> policy(TensorDict({"observation": torch.zeros(5, 4)}, [5]))["action_log_prob"].shape
+        torch.Size([5])
+    """
+
+    def __init__(self, actor: PolicyActor) -> None:
+        super().__init__()
+        self.actor = actor
+        self.in_keys = actor.in_keys
+        self.out_keys = ["action", "action_log_prob"]
+
+    @torch.no_grad()
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write an action and its log-probability, summed over the slots of a block."""
+        network: Any = self.actor.network
+        log_probs = network.logits(*(tensordict.get(key) for key in self.in_keys)).log_softmax(-1)
+        if exploration_type() is ExplorationType.RANDOM:
+            # The first of exponential waiting times with rates p is an action with probability p (the Gumbel trick).
+            action = (log_probs - torch.empty_like(log_probs).exponential_().log()).argmax(-1)
+        else:
+            action = log_probs.argmax(-1)
+        chosen = log_probs.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        if network.num_slots is not None:
+            chosen = chosen.sum(-1)
+        return tensordict.set("action", action).set("action_log_prob", chosen)
