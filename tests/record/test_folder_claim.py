@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tm_torchrl.record.folder_claim import FolderTakenError, claim, claim_new
+from tm_torchrl.record.folder_claim import FolderLinksError, FolderTakenError, claim, claim_new
 
 HOLD = """
 import sys, time
@@ -64,6 +64,19 @@ def test_what_cannot_be_resumed_makes_room(tmp_path: Path) -> None:
             assert not (folder / "metrics.jsonl").exists() and not (folder / "checkpoints").exists()
         assert (tmp_path / f"ended_early_{number}" / "metrics.jsonl").read_text() == f"{number}"
         assert len(messages) == 1 and f"ended_early_{number}" in messages[0]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+@pytest.mark.parametrize("link", ["config.yaml.partial", ".lock", "replay", "replay/train", "laps/oval_1.npz"])
+def test_a_folder_with_links_is_no_place_to_write(link: str, tmp_path: Path) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    (run / link).parent.mkdir(parents=True)
+    other.mkdir()
+    (run / link).symlink_to(other)
+    for claimed in (claim(run), claim_new(run, may_rename=True)):
+        with pytest.raises(FolderLinksError, match=rf"{link} is a link to {other}"):
+            claimed.__enter__()
+    assert not list(other.iterdir())
 
 
 def test_settings_alone_are_no_run(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -155,3 +156,23 @@ def test_the_fastest_lap_and_the_fastest_script_are_kept(tmp_path: Path):
         save_script(tmp_path, "oval", time_s + 0.1, f"0.00-{time_s} press up")
     assert sorted(path.name for path in (tmp_path / "laps").iterdir()) == ["oval_8500.npz", "oval_8600.inputs"]
     assert (tmp_path / "laps" / "oval_8600.inputs").read_text() == "0.00-8.5 press up\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_links_in_a_run_folder_are_replaced_and_not_followed(tmp_path: Path) -> None:
+    """Those of a report's or a video's file too: all are written with ``replacing``."""
+    run, other = tmp_path / "run", tmp_path / "other"
+    (run / "laps").mkdir(parents=True)
+    names = ["config.yaml", "metrics.csv", "run.json", "laps/oval_1500.npz"]
+    for name in ["metrics.jsonl", "evaluations.jsonl", "metrics.csv", *(f"{name}.partial" for name in names)]:
+        (run / name).symlink_to(other)
+    folder = RunFolder(run)
+    for frames in (1, 2):
+        folder.metrics.write(frames=frames, seconds=0, values={"a": 1.0})
+        folder.add_evaluation({"frames": frames})
+    folder.write_config("seed: 1")
+    folder.write_facts({})
+    save_lap(run, "oval", 1.5, rows=np.zeros(1))
+    assert not other.exists()
+    assert len(read_metrics(run)) == len(read_evaluations(run)) == 2
+    assert not any(path.is_symlink() for path in run.rglob("*"))

@@ -14,6 +14,7 @@ from tm_torchrl.agents import load_agent
 from tm_torchrl.agents.agent import Agent
 from tm_torchrl.agents.export import GreedyPolicy, disagreements, export_onnx, export_policy, visited_states
 from tm_torchrl.commands.parser import run_parser
+from tm_torchrl.data.saving.atomic_files import without_link
 from tm_torchrl.data.saving.checkpoint import CheckpointError
 
 
@@ -30,7 +31,7 @@ def main() -> None:
         states = visited_states(agent, args.states)
         policy = GreedyPolicy(agent.actor)
         out: Path = args.out or args.run / ("policy.onnx" if args.onnx else "policy.pt2")
-        loaded = (export_onnx if args.onnx else export_policy)(policy, states, out)
+        loaded = (export_onnx if args.onnx else export_policy)(policy, states, without_link(out))
     except (ValueError, OSError, CheckpointError, ImportError) as error:
         raise SystemExit(f"error: {error}") from None
     different = disagreements(agent, loaded, states)

@@ -18,6 +18,7 @@ from rich.progress import track as progress
 
 from tm_torchrl.agents import load_agent
 from tm_torchrl.commands.parser import add_track, run_parser
+from tm_torchrl.data.saving.atomic_files import without_link
 from tm_torchrl.data.saving.checkpoint import CheckpointError
 from tm_torchrl.record import driven_line, write_video
 from tm_torchrl.record.dashboard import Dashboard
@@ -102,7 +103,7 @@ def main() -> None:
         speed = np.linalg.norm(lap.rows[:, CAR_ROW["velocity"]], axis=1)
         title = f"{lap.track.name}: {lap.result}"
         figure = driven_line(lap.track, lap.rows[:, CAR_ROW["position"]], speed, title=title)
-        figure.savefig(out.with_suffix(".png"), dpi=90)
+        figure.savefig(without_link(out.with_suffix(".png")), dpi=90)
     except (RuntimeError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
     print(f"wrote {video.resolve()}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,21 +10,28 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 LOCK = ".lock"
-RESULTS = ("metrics.jsonl", "metrics.csv", "evaluations.jsonl", "laps", "checkpoints", "replay", "tensorboard")
+FOLDERS = ("laps", "checkpoints", "replay", "tensorboard")
+RESULTS = ("metrics.jsonl", "metrics.csv", "evaluations.jsonl", *FOLDERS)
 
 
 class FolderTakenError(RuntimeError):
     """The folder is in use, or already holds a run."""
 
 
+class FolderLinksError(RuntimeError):
+    """Something in the folder is a symbolic link."""
+
+
 @contextmanager
 def claim(folder: Path) -> Iterator[Path]:
     """Lock the folder of a run; the system releases the lock when the process ends, even if it is killed.
 
-    Raises ``FolderTakenError`` if another process has locked the folder.
+    Raises ``FolderTakenError`` if another process has locked the folder, and ``FolderLinksError`` if the run would
+    write elsewhere, through a symbolic link.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} does not exist: it is not a run folder (they are in runs/)")
+    _refuse_links(folder)
     lock = _lock(folder)
     try:
         yield folder
@@ -55,6 +63,7 @@ def _first_free(folder: Path, may_rename: bool) -> tuple[FileLock, Path]:
     number, candidate = 1, folder
     while True:
         candidate.mkdir(parents=True, exist_ok=True)
+        _refuse_links(candidate)
         try:
             lock = _lock(candidate)
             if not _holds_run(candidate):
@@ -68,6 +77,16 @@ def _first_free(folder: Path, may_rename: bool) -> tuple[FileLock, Path]:
                 raise
         number += 1
         candidate = folder.with_name(f"{folder.name}_{number}")
+
+
+def _refuse_links(folder: Path) -> None:
+    """Look at what a run writes; W&B, for example, keeps links of its own in another folder."""
+    for path in [*folder.iterdir(), *(inner for name in FOLDERS for inner in (folder / name).rglob("*"))]:
+        if path.is_symlink():
+            raise FolderLinksError(
+                f"{path} is a link to {os.readlink(path)}: a run writes into its own folder only; remove the link, or "
+                "put there what it points to"
+            )
 
 
 def _lock(folder: Path) -> FileLock:

@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
-from tm_torchrl.data.saving.atomic_files import replacing
+from tm_torchrl.data.saving.atomic_files import replacing, without_link
 
 Row = dict[str, Any]
 
@@ -53,7 +53,7 @@ class MetricsLog:
             self.write_table()
             return
         columns, self._columns = self._columns, []  # if this write fails, the next row rewrites the table
-        with open(self.table, "a", newline="", encoding="utf-8") as file:
+        with open(without_link(self.table), "a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, columns).writerow(row)
         self._columns = columns
 
@@ -126,7 +126,8 @@ class RunFolder:
             "packages": {name: package_version(name) for name in PACKAGES},
             **facts,
         }
-        (self.path / "run.json").write_text(json.dumps(found, indent=1, default=str) + "\n", encoding="utf-8")
+        with replacing(self.path / "run.json") as partial:
+            partial.write_text(json.dumps(found, indent=1, default=str) + "\n", encoding="utf-8")
 
     def add_evaluation(self, row: Mapping[str, Any]) -> None:
         """Append the results of an evaluation on one track, or of a task without tracks."""
@@ -234,7 +235,7 @@ def load_lap(path: str | Path) -> dict[str, np.ndarray]:
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
     """Append a row as one line of JSON, on a new line even after an incomplete one."""
-    with open(path, "a+b") as file:
+    with open(without_link(path), "a+b") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":

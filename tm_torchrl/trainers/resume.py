@@ -48,6 +48,8 @@ def saved_state(run: RunFolder, settings: Mapping[str, Any], *, log: Callable[[s
     if fixed:
         raise ConfigError(f"resume={run.path}: {fixed[0]} cannot change within a run; start a new one")
     state, manifest = Checkpoints(run.checkpoints).load()
+    if not isinstance(state, dict) or not isinstance(state.get("learner"), dict):
+        raise CheckpointError(f"{manifest['path']} does not hold the state of a training")
     log(f"resumed from frame {manifest['frames']:,} of {run.path}")
     found: dict[str, Any] = state
     return found
@@ -80,10 +82,12 @@ def continue_from(
     run.truncate_after(training.frames - 1 if training.is_learning else training.frames)
     if not training.frames:
         return
+    contents = training.algorithm.memory.contents()
     try:
-        contents = training.algorithm.memory.contents()
         rows = [replay_log.restore(contents[name]).rows for name, replay_log in replay_logs.items()]
         if rows:
             log(f"replay restored: {rows[0]:,} transitions")
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+        for buffer in contents.values():
+            buffer.empty()  # a damaged one may be filled in part
         log(f"the replay could not be restored ({error}): it is filled again before learning continues")

@@ -143,6 +143,50 @@ def test_a_damaged_one_is_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert checkpoints.load()[1]["frames"] == 40
 
 
+def rewrite(folder: Path, **changes: object) -> None:
+    """Change entries of a manifest, whose checksum is right again; ``None`` removes one."""
+    manifest = {**atomic_files.read_manifest(folder / "manifest.json", version=1), **changes}
+    kept = {name: value for name, value in manifest.items() if value is not None}
+    atomic_files.write_manifest(folder / "manifest.json", kept)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("version", None),
+        ("version", 2),
+        ("serial", None),
+        ("serial", "x"),
+        ("serial", -1),
+        ("frames", [3]),
+        ("facts", 5),
+        ("files", None),
+        ("files", ["state.pt"]),
+        ("files", {"state.pt": 5}),
+        ("files", {"state.pt": {"bytes": 3}}),
+        ("files", {"../state.pt": {"bytes": 3, "crc32": 3}}),
+    ],
+)
+def test_a_manifest_of_another_kind_is_passed_over(tmp_path: Path, name: str, value: object) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    save(checkpoints, 10)
+    checkpoints.keep = 3
+    save(checkpoints, 20)
+    rewrite(tmp_path / "frames_000000000020", **{name: value})
+    assert checkpoints.load()[1]["frames"] == 10
+    with pytest.raises(CheckpointError, match=rf"manifest\.json: ({name}|bytes|crc32|file)"):
+        checkpoints.load(20)
+    save(checkpoints, 30)
+    assert checkpoints.load()[1]["frames"] == 30
+
+
+def test_a_manifest_without_end_is_passed_over(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, 10, 20)
+    (tmp_path / "frames_000000000020" / "manifest.json").write_text('{"a":' * 100_000)
+    assert checkpoints.load()[1]["frames"] == 10
+
+
 def test_damaged_ones_do_not_count_among_those_kept(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=2)
     save(checkpoints, 10, 20)

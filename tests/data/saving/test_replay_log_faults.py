@@ -141,6 +141,29 @@ def test_bytes_anywhere_in_the_manifest_count(tmp_path: Path) -> None:
             log.facts()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("offset", "x"),
+        ("rows", None),
+        ("end", -3),
+        ("settings", 5),
+        ("layout", {"rows": []}),
+        ("state", {"file": "../x", "bytes": 1, "crc32": 1}),
+        ("segments", ["x"]),
+        ("segments", [{"file": "segment_000000001.rows", "bytes": 1, "crc32": 1, "first": 0, "rows": 1}]),
+    ],
+)
+def test_a_manifest_of_another_kind_is_named(tmp_path: Path, name: str, value: object) -> None:
+    buffer, log = build(), ReplayLog(tmp_path)
+    buffer.extend(steps(3))
+    log.append(buffer)
+    manifest = atomic_files.read_manifest(tmp_path / "manifest.json", version=1)
+    atomic_files.write_manifest(tmp_path / "manifest.json", {**manifest, name: value})
+    with pytest.raises(DamagedFileError, match=rf"manifest\.json: ({name}|frames|file)="):
+        ReplayLog(tmp_path).restore(build())
+
+
 def test_objects_that_need_pickle_are_not_written(tmp_path: Path) -> None:
     buffer = build()
     buffer.extend(steps(10))

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import time
 import zlib
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
+_IS_NAME = re.compile(r"[\w.]*\w").fullmatch  # no path, no "..": a file of the manifest's own folder
 _BYTES_AT_ONCE = 1 << 20  # small enough to stay in the CPU's cache between the checksum and the write
 _RENAME_TRIES, _RENAME_WAIT_S = 20, 0.05  # Windows: a virus scanner may hold a new file open for a short time
 
@@ -38,12 +40,19 @@ def replacing(path: Path) -> Iterator[Path]:
         ...     [file.name for file in Path(folder).iterdir()]
         ['notes.txt']
     """
-    partial = path.with_name(f"{path.name}.partial")
+    partial = without_link(path.with_name(f"{path.name}.partial"))
     try:
         yield partial
         rename(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def without_link(path: Path) -> Path:
+    """The path, where a symbolic link is removed: a folder from elsewhere must not choose which file is written."""
+    if path.is_symlink():
+        path.unlink()
+    return path
 
 
 def write_file(path: Path, parts: Iterable[Any]) -> dict[str, int]:
@@ -166,13 +175,30 @@ def read_manifest(path: Path, *, version: int) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = manifest.pop("crc32")
-    except (OSError, ValueError, LookupError, AttributeError, TypeError) as problem:
+        is_whole = found == manifest_checksum(manifest)
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as problem:
         raise DamagedFileError(f"{path} is missing or cut short: {problem}") from problem
-    if found != manifest_checksum(manifest):
+    if not is_whole:
         raise DamagedFileError(f"{path} does not match its checksum: it was changed or damaged")
-    if manifest["version"] != version:
-        raise ValueError(f"{path}: version {manifest['version']} of the format; this program reads version {version}")
+    if manifest.get("version") != version:
+        there = manifest.get("version")
+        raise ValueError(f"{path}: version {there} of the format; this program reads version {version}")
     return manifest
+
+
+def check_kinds(path: Path, entries: Any, kinds: Mapping[str, type]) -> None:
+    """Raise ``DamagedFileError`` unless a mapping in a manifest has these entries; file names stay in its folder.
+
+    Args:
+        path: The manifest.
+        entries: The mapping.
+        kinds: Kinds of its entries by name; whole numbers must not be negative.
+    """
+    for name, kind in kinds.items():
+        value = entries.get(name) if isinstance(entries, dict) else None
+        is_right = isinstance(value, kind) and not isinstance(value, bool)
+        if not is_right or (kind is int and value < 0) or (name == "file" and not _IS_NAME(value)):
+            raise DamagedFileError(f"{path}: {name}={str(value)[:60]!r} is no {kind.__name__} that could stand there")
 
 
 @contextlib.contextmanager

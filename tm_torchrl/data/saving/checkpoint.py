@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import pickle
 import re
 import shutil
 import time
@@ -178,18 +177,18 @@ class Checkpoints:
 
     def _read(self, path: Path) -> tuple[Any, dict[str, Any]]:
         try:
-            manifest = read_manifest(path / MANIFEST, version=_VERSION)
+            manifest = _manifest(path)
             for name, facts in manifest["files"].items():
                 atomic_files.check_file(path / name, facts)
             state = load_state(path / _STATE)
-        except (DamagedFileError, ValueError, OSError, EOFError, RuntimeError, pickle.UnpicklingError) as problem:
+        except (DamagedFileError, ValueError, OSError, EOFError, RuntimeError) as problem:
             raise CheckpointError(str(problem) or type(problem).__name__) from problem
         return state, {**manifest, "path": str(path)}
 
     def _glance(self, path: Path) -> dict[str, Any] | None:
         """The manifest, if the files have the sizes that it names."""
         try:
-            manifest = read_manifest(path / MANIFEST, version=_VERSION)
+            manifest = _manifest(path)
             if all((path / name).stat().st_size == facts["bytes"] for name, facts in manifest["files"].items()):
                 return {**manifest, "path": str(path)}
         except (DamagedFileError, ValueError, OSError):
@@ -209,7 +208,7 @@ class Checkpoints:
         match = _CHECKPOINT.fullmatch(path.name)
         frames = int(match[1]) if match else 0
         try:
-            return read_manifest(path / MANIFEST, version=_VERSION)["serial"], frames
+            return _manifest(path)["serial"], frames
         except (DamagedFileError, ValueError):
             known = [found["serial"] for found in self.list() if found["frames"] < frames]
             return max(known, default=0) + 0.5, frames
@@ -226,3 +225,16 @@ class Checkpoints:
             replaced = _REPLACED.fullmatch(path.name)
             if _LEFT_OVER.fullmatch(path.name) or (replaced and (self.folder / replaced[1]).exists()):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint, with entries of the right kinds."""
+    path = folder / MANIFEST
+    manifest = read_manifest(path, version=_VERSION)
+    atomic_files.check_kinds(path, manifest, {"serial": int, "facts": dict, "files": dict})
+    if manifest.get("frames") is not None:  # the best weights have none
+        atomic_files.check_kinds(path, manifest, {"frames": int})
+    for name, facts in manifest["files"].items():
+        atomic_files.check_kinds(path, {"file": name}, {"file": str})
+        atomic_files.check_kinds(path, facts, {"bytes": int, "crc32": int})
+    return manifest

@@ -13,6 +13,9 @@ from tm_torchrl.data.saving.atomic_files import MANIFEST, DamagedFileError
 
 _LOG = logging.getLogger("tm_torchrl.data")
 _VERSION = 1
+_FILE = {"file": str, "bytes": int, "crc32": int}
+_KINDS = {"settings": dict, "layout": dict, "facts": dict, "state": dict, "segments": list}
+_KINDS |= dict.fromkeys(("rows", "end", "offset"), int)
 _OWN_FILE = re.compile(r"segment_(\d+)\.rows|state_(\d+)\.pt|manifest\.json\.partial")
 
 
@@ -28,7 +31,14 @@ class LogFolder:
 
     def manifest(self) -> dict[str, Any]:
         """The manifest of the last append."""
-        return atomic_files.read_manifest(self.path / MANIFEST, version=_VERSION)
+        path = self.path / MANIFEST
+        manifest = atomic_files.read_manifest(path, version=_VERSION)
+        atomic_files.check_kinds(path, manifest, _KINDS)
+        atomic_files.check_kinds(path, manifest["layout"], {"rows": list, "frames": list})
+        atomic_files.check_kinds(path, manifest["state"], _FILE)
+        for entry in manifest["segments"]:
+            atomic_files.check_kinds(path, entry, {**_FILE, "first": int, "rows": int, "frames": int})
+        return manifest
 
     def next_number(self) -> int:
         """A number above those of all existing files."""

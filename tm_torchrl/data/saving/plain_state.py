@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from tensordict import TensorDict, TensorDictBase
+
+from tm_torchrl.data.saving.atomic_files import DamagedFileError
 
 _TENSORDICT, _BATCH_SIZE = "__tensordict__", "__batch_size__"
 
@@ -73,5 +76,13 @@ def state_to_bytes(state: Any, *, name: str = "state") -> memoryview:
 
 
 def load_state(path: Path) -> Any:
-    """The state in a file; nothing in the file is executed."""
-    return from_plain(torch.load(path, weights_only=True, map_location="cpu"))
+    """The state in a file; nothing in the file is executed.
+
+    Raises ``DamagedFileError`` for other objects than ``state_to_bytes`` writes.
+    """
+    try:
+        return from_plain(torch.load(path, weights_only=True, map_location="cpu"))
+    except pickle.UnpicklingError:  # whose message recommends to run what is in the file
+        raise DamagedFileError(f"{path} holds objects that weights_only=True refuses; nothing in it was run") from None
+    except (LookupError, TypeError, AttributeError, RecursionError) as problem:
+        raise DamagedFileError(f"{path} does not hold a state ({type(problem).__name__}: {problem})") from problem
