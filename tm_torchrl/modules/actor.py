@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from tensordict import NestedKey, TensorDictBase
+from tensordict import NestedKey, TensorDictBase, unravel_key
 from tensordict.nn import TensorDictModule, TensorDictModuleBase, dispatch
 from torch import Tensor, nn
 from torchrl.data import Binary, Categorical, Composite, MultiCategorical, MultiOneHot, OneHot, TensorSpec
@@ -49,6 +49,8 @@ class QuantileModule(_OwnNames):
         quantile_values_key: The key of the values, which are written.
         fractions_key: The key of the fractions, which are read if present, and written.
         fraction_edges_key: The key of the edges of proposed fractions, which are written.
+        memory_key: The key of the state ``[*B, S]`` of a network with memory, which is read, zeros if absent or where
+            ``is_init`` is True; ``("next", memory_key)`` is written. Both are carried from step to step.
 
     Examples:
         >>> from tensordict import TensorDict
@@ -66,6 +68,7 @@ class QuantileModule(_OwnNames):
         quantile_values_key: NestedKey = "quantile_values",
         fractions_key: NestedKey = "fractions",
         fraction_edges_key: NestedKey = "fraction_edges",
+        memory_key: NestedKey = "memory",
     ) -> None:
         super().__init__()
         if not isinstance(network, QuantileNetwork):
@@ -79,6 +82,12 @@ class QuantileModule(_OwnNames):
         self.out_keys = [quantile_values_key, fractions_key]
         if isinstance(network.source, FractionProposal):
             self.out_keys.append(fraction_edges_key)
+        self.memory_key = memory_key
+        self.carried_keys: list[NestedKey] = []
+        if network.core is not None:
+            self.carried_keys = [memory_key]
+            self.in_keys = [*self.in_keys, memory_key]
+            self.out_keys += [memory_key, unravel_key(("next", memory_key))]
 
     @property
     def module(self) -> QuantileNetwork:  # type: ignore[override]
@@ -91,20 +100,46 @@ class QuantileModule(_OwnNames):
         return self.network.takes_fractions
 
     def observations(self, tensordict: TensorDictBase) -> tuple[torch.Size, Sequence[Tensor]]:
-        """The shape B of the states of a tensordict, and their observations ``[prod(B), ...]``.
+        """The shape B of the states of a tensordict, and their observations ``[prod(B), ...]``, the memory last.
 
         B is read from the observations, whose encoder knows their dimensions: the tensordict's own batch size may be
         shorter. Only a network that reads time sees the observations in their shape.
         """
+        found = self.read(tensordict)
+        shape, flat = self.network.flattened(found, batch_size=tensordict.batch_size)
+        if self.network.core is not None:
+            return shape, [*flat, self._memory(tensordict, shape, like=flat[0])]
+        return shape, found if self.reads_time else flat
+
+    def read(self, tensordict: TensorDictBase) -> list[Tensor]:
+        """The observations of a tensordict, in their shape; not the memory."""
         found = []
         for key in self.in_keys:
+            if key in self.carried_keys:
+                continue
             observation = tensordict.get(key)
             if observation is None:
                 present = ", ".join(sorted(map(str, tensordict.keys(True, True))))
                 raise KeyError(f"no {key!r} in the tensordict; it has {present}")
             found.append(observation)
-        shape, flat = self.network.flattened(found, batch_size=tensordict.batch_size)
-        return shape, found if self.reads_time else flat
+        return found
+
+    def write_memory(self, tensordict: TensorDictBase, before: Tensor, after: Tensor | None, shape: torch.Size) -> None:
+        """Write the states before and after a step."""
+        assert after is not None
+        for key, state in ((self.memory_key, before), (("next", self.memory_key), after)):
+            tensordict.set(unravel_key(key), _unflattened(state, shape))
+
+    def _memory(self, tensordict: TensorDictBase, shape: torch.Size, *, like: Tensor) -> Tensor:
+        """The states ``[prod(B), S]`` before the step; zeros where an episode begins."""
+        core = self.network.core
+        assert core is not None
+        state = tensordict.get(self.memory_key, None)
+        if state is None:
+            return torch.zeros(math.prod(shape), core.state_size, device=like.device)
+        state = state.reshape(-1, core.state_size)
+        is_init = tensordict.get("is_init", None)
+        return state if is_init is None else state.masked_fill(is_init.reshape(-1, 1), 0.0)
 
     def evaluate(self, tensordict: TensorDictBase, fractions: Tensor | None = None) -> Quantiles:
         """The quantiles of all states of a tensordict ``[*B]``, flattened: ``values`` are ``[prod(B), N, A]``.
@@ -128,6 +163,9 @@ class QuantileModule(_OwnNames):
         if fractions is not None and len(shape) != 1:
             fractions = fractions.reshape(-1, fractions.shape[-1])
         quantiles = self.network.quantiles(*observations, fractions=fractions)
+        if self.carried_keys:
+            written = tensordict if tensordict_out is None else tensordict_out
+            self.write_memory(written, observations[-1], quantiles.state, shape)
         found = (quantiles.values, quantiles.fractions, quantiles.edges)
         written = tensordict if tensordict_out is None else tensordict_out
         for key, value in zip(self.out_keys, found, strict=False):
@@ -144,7 +182,7 @@ class QuantileActor(_OwnNames):
     carries ``spec``, so that ``EGreedyModule`` and collectors work with it as with TorchRL's ``QValueActor``. While
     exploring (``ExplorationType.RANDOM``) sampled fractions are drawn anew at every call; otherwise they are fixed
     midpoints, so that an evaluation can be repeated. With ``action_mask_key`` the values of masked actions are the
-    least number there is, so that they are never greedy.
+    least number there is, so that they are never greedy. A network with memory also reads and writes ``memory``.
 
     Args:
         network: A ``QuantileNetwork``, or a ``QuantileModule`` around it.
@@ -206,7 +244,8 @@ class QuantileActor(_OwnNames):
         )
         self._num_actions = int(self.spec[action_key].space.n)
         self.in_keys = network.in_keys if action_mask_key is None else [*network.in_keys, action_mask_key]
-        self.out_keys = self.value_module.out_keys
+        memory = [unravel_key(each) for key in network.carried_keys for each in (key, ("next", key))]
+        self.out_keys = [*self.value_module.out_keys, *memory]
 
     @property
     def module(self) -> QuantileModule:  # type: ignore[override]
@@ -230,7 +269,8 @@ class QuantileActor(_OwnNames):
         """Write the action and its value."""
         _refuse([*(type(each).__name__ for each in args), *kwargs])
         shape, observations = self.quantile_module.observations(tensordict)
-        value = _unflattened(self._action_value(observations, math.prod(shape)), shape)
+        found, state = self._action_value(observations, math.prod(shape))
+        value = _unflattened(found, shape)
         if value.shape[-1] != self._num_actions:
             raise ValueError(
                 f"the network has values for {value.shape[-1]} actions, spec has {self._num_actions}: give the network "
@@ -243,11 +283,16 @@ class QuantileActor(_OwnNames):
                 "give one mask for each action"
             )
         acted = tensordict if tensordict_out is None else tensordict.copy()
+        if self.quantile_module.carried_keys:
+            self.quantile_module.write_memory(acted, observations[-1], state, shape)
         acted = self.value_module(acted.set(self.action_value_key, value))
         return acted if tensordict_out is None else tensordict_out.update(acted.select(*self.out_keys))
 
-    def greedy(self, *observations: Tensor) -> Tensor:
-        """The greedy actions for observations ``[B, ...]`` in the order of ``in_keys``: plain tensors, for export."""
+    def greedy(self, *observations: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """The greedy actions for observations ``[B, ...]`` in the order of ``in_keys``: plain tensors, for export.
+
+        With memory: the actions and the next states.
+        """
         if self.distortion is not None:
             raise ValueError("actor: has a risk distortion, which cannot be exported; export a risk-neutral actor")
         if self.action_mask_key is not None:
@@ -256,18 +301,21 @@ class QuantileActor(_OwnNames):
         if network.takes_fractions and not isinstance(network.source, FractionProposal):
             fractions = midpoints(self.num_fractions, device=observations[0].device)
             fractions = fractions.reshape(1, -1).expand(observations[0].shape[0], -1)
-        return network.quantiles(*observations, fractions=fractions).mean().argmax(-1)
+        quantiles = network.quantiles(*observations, fractions=fractions)
+        action = quantiles.mean().argmax(-1)
+        return action if quantiles.state is None else (action, quantiles.state)
 
-    def _action_value(self, observations: Sequence[Tensor], num_states: int) -> Tensor:
+    def _action_value(self, observations: Sequence[Tensor], num_states: int) -> tuple[Tensor, Tensor | None]:
+        """The values of all actions, and the state of a network with memory."""
         network, distortion = self.quantile_module.network, self.distortion
         if not network.takes_fractions or isinstance(network.source, FractionProposal):
             quantiles = network.quantiles(*observations)
             if distortion is None:
-                return quantiles.mean()
+                return quantiles.mean(), quantiles.state
             edges = quantiles.edges
             if edges is None:
                 edges = torch.linspace(0, 1, network.num_fractions + 1, device=quantiles.values.device).unsqueeze(0)
-            return mean_over_fractions(quantiles.values, distortion.inverse(edges))
+            return mean_over_fractions(quantiles.values, distortion.inverse(edges)), quantiles.state
         device = observations[0].device
         if network.source is not None and exploration_type() is ExplorationType.RANDOM:
             fractions = network.source((num_states,), self.num_fractions, device=device)
@@ -277,7 +325,8 @@ class QuantileActor(_OwnNames):
             fractions = (
                 distortion(fractions[:1]).expand(num_states, -1) if fractions.stride(0) == 0 else distortion(fractions)
             )
-        return network.quantiles(*observations, fractions=fractions).mean()
+        quantiles = network.quantiles(*observations, fractions=fractions)
+        return quantiles.mean(), quantiles.state
 
 
 def _unflattened(values: Tensor, shape: torch.Size) -> Tensor:

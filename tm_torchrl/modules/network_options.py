@@ -8,6 +8,9 @@ from functools import partial
 
 from torch import nn
 
+from tm_torchrl.modules.cores.core import Core
+from tm_torchrl.modules.cores.mamba import Mamba
+from tm_torchrl.modules.cores.recurrent import GRU, LSTM
 from tm_torchrl.modules.encoders.floats import FloatEncoder, Normalize
 from tm_torchrl.modules.encoders.multi import PixelFloatEncoder
 from tm_torchrl.modules.layers.arguments import maker, require_count, require_sizes
@@ -15,6 +18,7 @@ from tm_torchrl.modules.layers.style import LayerStyle
 from tm_torchrl.modules.quantiles.decoder import Decoder, DuelingDecoder, Mixer
 
 ModuleMaker = Callable[..., nn.Module]
+CORES: dict[str, Callable[..., Core]] = {"gru": GRU, "lstm": LSTM, "mamba": Mamba}
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Observations:
     image: ModuleMaker | None
     image_shape: Sequence[int] | None
     trunk: ModuleMaker | None
+    core: Callable[..., Core] | str | None = None
 
     def make_image_encoder(self, style: LayerStyle) -> nn.Module | None:
         """The encoder of images; ``None`` where there are none."""
@@ -84,6 +89,15 @@ class Observations:
         made: nn.Module = maker(self.trunk, {}, argument="trunk")(
             num_features, activation=style.activation, initialization=style.initialization
         )
+        return made
+
+    def make_core(self, num_features: int) -> Core | None:
+        """The memory between trunk and head; ``None`` for none."""
+        if self.core is None:
+            return None
+        made = maker(self.core, CORES, argument="core")(num_features)
+        if not isinstance(made, Core):
+            raise TypeError(f"core={type(made).__name__}: must be a core, such as GRU, LSTM or Mamba")
         return made
 
 

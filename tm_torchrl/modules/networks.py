@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from tm_torchrl.modules.cores.core import Core
 from tm_torchrl.modules.encoders.floats import Normalize
 from tm_torchrl.modules.layers.activations import Activation, leaky_relu
 from tm_torchrl.modules.layers.initialization import orthogonal_
@@ -21,6 +22,7 @@ from tm_torchrl.modules.quantiles.heads import FixedHead, ImplicitHead, Monotone
 from tm_torchrl.modules.quantiles.network import QuantileNetwork
 
 Conditioning = Callable[..., Hadamard | FiLM]
+CoreMaker = Callable[..., Core]
 Source = FractionSource | FractionProposal | Callable[[int], FractionProposal]
 
 
@@ -40,7 +42,9 @@ class _BuiltNetwork(QuantileNetwork):
     ) -> None:
         # The order in which parts are made is the order in which their weights are drawn: it must not change.
         pixels = observations.make_image_encoder(style)
-        num_features = observations.count_features(pixels)
+        num_inputs = observations.count_features(pixels)  # of trunk and core
+        core = observations.make_core(num_inputs)
+        num_features = num_inputs if core is None else core.num_features
         if source is not None and not isinstance(source, (FractionSource, FractionProposal)):
             source = source(num_features)
         encoder = observations.make_encoder(pixels, style)
@@ -51,12 +55,16 @@ class _BuiltNetwork(QuantileNetwork):
             source=source,
             num_fractions=num_fractions,
             num_slots=actions.num_slots,
-            trunk=observations.make_trunk(num_features, style),
+            trunk=observations.make_trunk(num_inputs, style),
+            core=core,
         )
 
     @torch.no_grad()
     def act(self, *observations: Tensor) -> Tensor:
-        """The actions with the highest mean over fractions, for images ``[*B, C, H, W]`` and floats ``[*B, F]``."""
+        """The actions with the highest mean over fractions, for images ``[*B, C, H, W]`` and floats ``[*B, F]``.
+
+        A network with memory takes its state ``[*B, S]`` last.
+        """
         shape, flat = self.flattened(observations)
         action = self.quantiles(*flat).mean().argmax(-1)
         return action.reshape((*shape, *action.shape[1:]))
@@ -84,6 +92,8 @@ class MLPIQNetwork(_BuiltNetwork):
             ``None`` for floats alone.
         image_shape: ``(channels, height, width)``; only ``PixelEncoder`` accepts images that are not square.
         trunk: Makes the module between encoder and head from D, such as ``ResidualTrunk``; ``None`` for none.
+        core: ``"gru"``, ``"lstm"``, ``"mamba"``, or a function that makes a core from D: the memory between trunk and
+            head; ``None`` for none.
         normalize: The first layer over the floats; ``None`` for none.
         layer_norm: Whether hidden layers are normalised before their activation.
         linear: The kind of the head's layers: ``"linear"``, ``"noisy"``, or a function that makes a layer.
@@ -118,6 +128,7 @@ class MLPIQNetwork(_BuiltNetwork):
         image: ModuleMaker | None = None,
         image_shape: Sequence[int] | None = None,
         trunk: ModuleMaker | None = None,
+        core: CoreMaker | str | None = None,
         normalize: Normalize | None = None,
         layer_norm: bool = False,
         linear: LinearLayer = nn.Linear,
@@ -127,7 +138,7 @@ class MLPIQNetwork(_BuiltNetwork):
     ) -> None:
         style = LayerStyle(activation, layer_norm, linear, initialization)
         super().__init__(
-            Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk),
+            Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk, core),
             Actions(num_actions, head_size, num_slots, mixer, dueling, plain_value_output, value_per_slot),
             style,
             make_head=_implicit_head(conditioning, num_cosines, first_frequency, style),
@@ -164,6 +175,7 @@ class MLPFQFNetwork(_BuiltNetwork):
         image: ModuleMaker | None = None,
         image_shape: Sequence[int] | None = None,
         trunk: ModuleMaker | None = None,
+        core: CoreMaker | str | None = None,
         normalize: Normalize | None = None,
         layer_norm: bool = False,
         linear: LinearLayer = nn.Linear,
@@ -173,7 +185,7 @@ class MLPFQFNetwork(_BuiltNetwork):
     ) -> None:
         style = LayerStyle(activation, layer_norm, linear, initialization)
         super().__init__(
-            Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk),
+            Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk, core),
             Actions(num_actions, head_size, num_slots, mixer, dueling, plain_value_output, value_per_slot),
             style,
             make_head=_implicit_head(conditioning, num_cosines, 1, style),
@@ -211,6 +223,7 @@ class MLPQRNetwork(_BuiltNetwork):
         image: ModuleMaker | None = None,
         image_shape: Sequence[int] | None = None,
         trunk: ModuleMaker | None = None,
+        core: CoreMaker | str | None = None,
         normalize: Normalize | None = None,
         layer_norm: bool = False,
         linear: LinearLayer = nn.Linear,
@@ -219,7 +232,7 @@ class MLPQRNetwork(_BuiltNetwork):
         initialization: Initialization | None = orthogonal_,
     ) -> None:
         super().__init__(
-            Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk),
+            Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk, core),
             Actions(num_actions, head_size, num_slots, mixer, dueling, plain_value_output, value_per_slot),
             LayerStyle(activation, layer_norm, linear, initialization),
             make_head=lambda num_features, decoder: self.head_class(decoder),

@@ -26,7 +26,7 @@ def check_batch(batch: TensorDictBase, loss: QuantileLoss) -> None:
     if 0 in batch.batch_size:
         raise ValueError(f"{name}: the batch is empty (batch size {tuple(batch.batch_size)})")
     present = set(batch.keys(True, True))
-    missing = [key for key in loss.in_keys if key not in present]
+    missing = [key for key in loss.value_estimator.in_keys if key not in present]
     if missing:
         raise KeyError(
             f"{name}: no {', '.join(map(repr, missing))} in the batch; it has {', '.join(sorted(map(str, present)))}. "
@@ -56,7 +56,7 @@ def first_non_finite(module: QuantileLoss, batch: TensorDictBase, **results: Ten
     for network, params in networks:
         for key, parameter in params.items(True, True):
             _require_finite(parameter, f"{name}: the {network}'s {key if isinstance(key, str) else '.'.join(key)}")
-    for key in module.in_keys:
+    for key in module.value_estimator.in_keys:
         _require_finite(batch.get(key), f"{name}: the batch's {key!r}")
     for key, tensor in results.items():
         _require_finite(tensor, f"{name}: {key}")

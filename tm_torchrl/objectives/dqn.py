@@ -10,6 +10,7 @@ from torchrl.data import TensorSpec
 from torchrl.objectives import DQNLoss as _TorchRLDQNLoss
 from torchrl.objectives import ValueEstimators
 
+from tm_torchrl.modules.cores.core import Core
 from tm_torchrl.modules.layers.noisy import is_noisy
 from tm_torchrl.objectives.quantile_loss import quantile_actor
 from tm_torchrl.objectives.value_estimators import (
@@ -66,6 +67,8 @@ class DQNLoss(_TorchRLDQNLoss):
             raise ValueError(
                 "value_network: it has noisy layers, whose noise TorchRL's DQNLoss switches off; use linear ones"
             )
+        if any(isinstance(module, Core) for module in value_network.modules()):
+            raise ValueError("value_network: it has a core, which TorchRL's DQNLoss cannot unroll; use QRDQNLoss")
         if loss_function not in ("l2", "l1", "smooth_l1"):
             raise ValueError(f"loss_function={loss_function!r}: must be 'l2', 'l1' or 'smooth_l1'")
         if action_space is None:

@@ -49,6 +49,15 @@ class NetworkPass:
         return [key for key in self.network.in_keys if key != self.fractions_key]
 
     @property
+    def state_keys(self) -> list[NestedKey]:
+        """The keys of a state, as estimators see it."""
+        return self.in_keys
+
+    def batch_keys(self, keys: list[NestedKey]) -> list[NestedKey]:
+        """The keys that a batch must have, for those that an estimator reads."""
+        return keys
+
+    @property
     def is_init_key(self) -> NestedKey | None:
         """The key that tells a recurrent network where sequences start; ``None`` for other networks."""
         return next((key for key in self.in_keys if "is_init" in (key, key[-1])), None)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
-from tensordict import NestedKey, TensorDict, TensorDictBase, TensorDictParams
+from tensordict import NestedKey, TensorDict, TensorDictBase, TensorDictParams, unravel_key
 from tensordict.nn import TensorDictModuleBase, dispatch
 from torch import Tensor, nn
 from torchrl.data import TensorSpec
@@ -26,6 +26,7 @@ from tm_torchrl.modules.quantiles.network import QuantileNetwork, Quantiles, mea
 from tm_torchrl.objectives.actions import action_index, values_of
 from tm_torchrl.objectives.batch_checks import check_batch, check_quantiles, first_non_finite, is_traced
 from tm_torchrl.objectives.functional import quantile_huber_loss
+from tm_torchrl.objectives.memory_pass import MemoryPass, StepKeys, spread
 from tm_torchrl.objectives.network_pass import NetworkPass, quantile_module
 from tm_torchrl.objectives.self_loss import SelfLossNormalizer
 from tm_torchrl.objectives.value_estimators import DoubleEstimator, QuantileEstimator, QuantileEstimators
@@ -121,7 +122,9 @@ class QuantileLoss(LossModule):
         if mask_key is not None:
             self.tensor_keys.action_mask = mask_key
         keys = self.tensor_keys
-        self.evaluate = NetworkPass(
+        module = quantile_module(value_network)
+        has_memory = module is not None and module.network.core is not None
+        self.evaluate = (MemoryPass if has_memory else NetworkPass)(
             value_network, source=source, quantile_values_key=keys.quantile_values, fractions_key=keys.fractions
         )
         # Made here, so that the state dict is the same before and after the first use.
@@ -130,7 +133,7 @@ class QuantileLoss(LossModule):
     @property
     def in_keys(self) -> list[NestedKey]:
         """The keys of observations, action and outcome."""
-        return self.value_estimator.in_keys
+        return self.evaluate.batch_keys(self.value_estimator.in_keys)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for an optimiser: parameters, and ``lr_scale``, which multiplies their learning rate."""
@@ -167,26 +170,40 @@ class QuantileLoss(LossModule):
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """The loss of a batch ``[B]`` or ``[B, T]``; also writes the priority of each sample into it.
 
-        A recurrent network reads a row of ``[B, T]`` as one sequence, and ``[T]`` too.
+        A recurrent layer of TorchRL before the network reads a row of ``[B, T]`` as one sequence, and ``[T]`` too. A
+        network with a core learns from the steps that ``learning_mask`` names; see ``MemoryPass``.
         """
-        batch = tensordict if tensordict.ndim == 1 else tensordict.reshape(-1)  # networks see it unflattened
+        params, target_params = self.value_network_params, self.target_value_network_params
+        steps = tensordict
+        if isinstance(self.evaluate, MemoryPass):
+            self.evaluate.draw_noise(params, target_params)
+            steps = self.evaluate.steps(tensordict, online=params, target=target_params, keys=self._step_keys())
+        batch = steps if steps.ndim == 1 else steps.reshape(-1)  # networks see it unflattened
         self._check(batch)
-        self.evaluate.draw_noise(self.value_network_params, self.target_value_network_params)
-        online = self.evaluate(self.value_network_params, tensordict, self.num_fractions)
+        if steps is tensordict:
+            self.evaluate.draw_noise(params, target_params)
+        online = self.evaluate(params, steps, self.num_fractions)
         value_BN = self._values_of_action(batch, online)
-        target_BM = self.value_estimator.value_estimate(
-            tensordict, self.target_value_network_params, params=self.value_network_params, online=online
-        )
+        target_BM = self.value_estimator.value_estimate(steps, target_params, params=params, online=online)
         loss_B = quantile_huber_loss(value_BN, online.fractions.detach(), target_BM, kappa=self.kappa)
         if self.normalizer is not None:
             loss_B = self.normalizer(loss_B, target_BM)
         if self.check_finite:
             first_non_finite(self, batch, online_quantiles=value_BN, target_quantiles=target_BM, loss=loss_B)
-        self._write_priority(tensordict, online, value_BN, target_BM, loss_B)
+        self._write_priority(steps, online, value_BN, target_BM, loss_B)
+        if steps is not tensordict:
+            key = self.tensor_keys.priority
+            tensordict.set(key, spread(steps.get(key).squeeze(-1), steps, tensordict))
         losses = {"loss": loss_B, **self._further_losses(batch, online, value_BN)}
-        output = TensorDict({name: self._reduced(each_B, tensordict, batch) for name, each_B in losses.items()})
+        output = TensorDict({name: self._reduced(each_B, steps, batch) for name, each_B in losses.items()})
         self._clear_weakrefs(tensordict, output, "value_network_params", "target_value_network_params")
         return output
+
+    def _step_keys(self) -> StepKeys:
+        keys = self.tensor_keys
+        outcome = [unravel_key(("next", key)) for key in (keys.reward, keys.done, keys.terminated, keys.action_mask)]
+        of_steps = [keys.action, keys.action_mask, keys.steps_to_next_obs, keys.priority_weight, *outcome]
+        return StepKeys(of_steps, keys.steps_to_next_obs, keys.action_mask)
 
     def _values_of_action(self, batch: TensorDictBase, online: Quantiles) -> Tensor:
         if not is_traced() and not self._is_checked:

@@ -118,7 +118,7 @@ class QuantileEstimator(ValueEstimatorBase):
     @property
     def in_keys(self) -> list[NestedKey]:
         """The keys of observations, action and outcome."""
-        keys, outcome = self.evaluate.in_keys, ("reward", "done", "terminated")
+        keys, outcome = self.evaluate.state_keys, ("reward", "done", "terminated")
         next_keys = [getattr(self.tensor_keys, name) for name in outcome] + keys
         return [*keys, self.tensor_keys.action, *(unravel_key(("next", key)) for key in next_keys)]
 
@@ -339,7 +339,7 @@ class MunchausenEstimator(SoftEstimator):
             before = given.online
             after = self.evaluate(given.target_params, after_states, self.num_fractions)
         else:
-            keys = self.evaluate.in_keys
+            keys = self.evaluate.state_keys
             both = [states.select(*keys), after_states.select(*keys)]
             is_one_sequence = states.ndim == 1 and self.evaluate.reads_time
             joined = torch.stack(both) if states.ndim == 0 or is_one_sequence else torch.cat(both)

@@ -5,6 +5,7 @@ Shapes: B batch, T steps, D inputs, H outputs, S numbers of the state.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ class _Recurrent(Core):
     """Scans with torch's recurrent functions, whole where no episode begins, and otherwise part by part."""
 
     num_states: int
-    layer_class: type[nn.RNNBase]
+    layer_class: type[nn.GRU] | type[nn.LSTM]
 
     def __init__(self, num_inputs: int, *, hidden_size: int = 256) -> None:
         super().__init__()
@@ -37,7 +38,7 @@ class _Recurrent(Core):
             begins = is_init_BT.any(0).nonzero().squeeze(1).tolist()
             bounds = sorted({0, *begins, x_BTD.shape[1]})
             parts = []
-            for start, stop in zip(bounds, bounds[1:], strict=False):
+            for start, stop in itertools.pairwise(bounds):
                 state_BS = state_BS.masked_fill(is_init_BT[:, start, None], 0.0)
                 y_BTH, state_BS = self._run(x_BTD[:, start:stop], state_BS)
                 parts.append(y_BTH)
@@ -45,7 +46,7 @@ class _Recurrent(Core):
 
     def _weights(self) -> list[Tensor]:
         """By name at each use: a loss exchanges the parameters, of which ``nn.RNNBase`` keeps a list of its own."""
-        layer = self.layer
+        layer: Any = self.layer
         return [layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0]
 
     def _run(self, x_BTD: Tensor, state_BS: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
-"""The quantile network: an encoder, an optional trunk, a source of fractions and a head.
+"""The quantile network: an encoder, an optional trunk and core, a source of fractions and a head.
 
-Shapes: B batch, N fractions, D features, S slots of an action block, A actions.
+Shapes: B batch, N fractions, D features, S slots of an action block, A actions; of the state of a core S numbers.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tm_torchrl.modules.cores.core import Core
 from tm_torchrl.modules.layers.arguments import require_count
 from tm_torchrl.modules.quantiles.fractions import FractionProposal, FractionSource
 from tm_torchrl.modules.quantiles.heads import FixedHead, ImplicitHead, MonotoneHead
@@ -21,9 +22,10 @@ class Quantiles(NamedTuple):
 
     values: Tensor  # [B, N, A] or [B, N, S, A]
     fractions: Tensor  # [B, N]
-    features: Tensor  # [B, D], the output of encoder and trunk
+    features: Tensor  # [B, D], what the head reads
     edges: Tensor | None = None  # [B, N + 1], of proposed fractions
     entropy: Tensor | None = None  # [B], of proposed fractions
+    state: Tensor | None = None  # [B, S] after the step, of a network with memory
 
     def mean(self) -> Tensor:
         """The expectation over fractions, ``[B, A]`` or ``[B, S, A]``."""
@@ -68,6 +70,8 @@ class QuantileNetwork(nn.Module):
         num_fractions: N, the number of fractions drawn when none are given.
         num_slots: S, the length of an action block; ``None`` for single actions.
         trunk: Turns features into features, between encoder and head; ``None`` for none.
+        core: The memory between trunk and head; ``None`` for none. The network then takes the core's state ``[B, S]``
+            behind the observations, and acts step by step; losses scan sequences.
 
     Examples:
         >>> import torch
@@ -86,6 +90,7 @@ class QuantileNetwork(nn.Module):
         num_fractions: int = 32,
         num_slots: int | None = None,
         trunk: nn.Module | None = None,
+        core: Core | None = None,
     ) -> None:
         super().__init__()
         if source is None and not hasattr(head, "fractions"):
@@ -111,6 +116,7 @@ class QuantileNetwork(nn.Module):
         require_count(self.num_fractions, argument="num_fractions")
         self.num_slots = num_slots
         self.trunk = trunk
+        self.core = core
 
     @property
     def reads_time(self) -> bool:
@@ -142,11 +148,26 @@ class QuantileNetwork(nn.Module):
 
     def quantiles(self, *observations: Tensor, fractions: Tensor | None = None) -> Quantiles:
         """Values at the given fractions ``[B, N]``, or at fractions from the network's source."""
-        features = self.encoder(*observations)
+        if self.core is None:
+            return self.quantiles_of(self.features(*observations), fractions=fractions)
+        *seen, state = observations
+        if not seen or state.shape[-1] != self.core.state_size:
+            raise ValueError(
+                f"observations: the last of {len(observations)} must be the state [B, {self.core.state_size}] of the "
+                "core; zeros begin an episode"
+            )
+        features, state = self.core.step(self.features(*seen), state)
+        return self.quantiles_of(features, fractions=fractions)._replace(state=state)
+
+    def features(self, *observations: Tensor) -> Tensor:
+        """The output of encoder and trunk, ``[B, D]``."""
+        features: Tensor = self.encoder(*observations)
         if features.ndim > 2:  # an encoder that reads time keeps it
             features = features.flatten(0, -2)
-        if self.trunk is not None:
-            features = self.trunk(features)
+        return features if self.trunk is None else self.trunk(features)
+
+    def quantiles_of(self, features: Tensor, *, fractions: Tensor | None = None) -> Quantiles:
+        """The head's values for features ``[B, D]``, which are those of the core if there is one."""
         if isinstance(self.source, FractionProposal) and fractions is None:
             proposal = self.source(features.detach())
             values = self.head(features, proposal.fractions.detach())
