@@ -11,7 +11,7 @@ from tensordict.nn import TensorDictModuleBase
 
 from tests.envs.countdown import Countdown
 from tm_torchrl.collectors import SupervisedCollector
-from tm_torchrl.collectors.worker_env import _carried
+from tm_torchrl.modules.carried import carried_values
 
 
 class ResumableCountdown(Countdown):
@@ -75,5 +75,5 @@ def test_it_counts_the_steps_of_each_episode_also_after_a_resume(lengths: tuple[
 def test_what_the_policy_wrote_under_next_is_what_goes_on() -> None:
     """Recurrent modules read a state at the root and write the following one under "next"."""
     step = TensorDict({"hidden": torch.zeros(2), "other": torch.ones(2), "next": {"hidden": torch.ones(2)}}, [2])
-    assert _carried(step, ["hidden", "absent"])["hidden"].tolist() == [1.0, 1.0]
-    assert "other" not in _carried(step, ["hidden"])
+    assert carried_values(step, ["hidden", "absent"])["hidden"].tolist() == [1.0, 1.0]
+    assert "other" not in carried_values(step, ["hidden"])

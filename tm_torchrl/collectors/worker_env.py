@@ -29,6 +29,7 @@ from tm_torchrl.collectors.processes import ENDING_SIGNALS
 from tm_torchrl.data.saving.plain_state import from_plain, to_plain
 from tm_torchrl.data.saving.random_state import random_state, restore_random_state
 from tm_torchrl.envs.protocols import FollowsFrames, Resumable
+from tm_torchrl.modules.carried import carried_values, cleared
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class WorkerEnv(EnvBase):
             if isinstance(self.env, FollowsFrames):
                 self.env.set_frames(int(self.frames[0]))
             after = self.env._step(tensordict)
-        self._carried = _carried(tensordict, self.function.carried_keys)
+        self._carried = carried_values(tensordict, self.function.carried_keys)
         self.beat[0] += 1
         self._write_state()
         return after
@@ -160,7 +161,7 @@ class WorkerEnv(EnvBase):
                 return self.env.present().update(from_plain(saved["held"]))
             after = self.env._reset(tensordict, **options)
             # TorchRL clears what the policy carries where some environments are reset, and keeps it where all are.
-            self._carried = _cleared(self._carried, None if tensordict is None else tensordict.get("_reset", None))
+            self._carried = cleared(self._carried, None if tensordict is None else tensordict.get("_reset", None))
             after.update(self._carried)
         if self.beat[0]:
             self._write_state()
@@ -192,25 +193,6 @@ class WorkerEnv(EnvBase):
             partial = self.channel.state.with_suffix(".partial")
             partial.write_bytes(to_bytes(self.state()).numpy().tobytes())
             os.replace(partial, self.channel.state)
-
-
-def _cleared(carried: TensorDictBase, mask: torch.Tensor | None) -> TensorDictBase:
-    """Carried values with zeros where an episode begins: where the mask says so, or everywhere."""
-
-    def cleared(value: torch.Tensor) -> torch.Tensor:
-        if mask is None:
-            return torch.zeros_like(value)
-        return value.masked_fill(mask.reshape(mask.shape[:1] + (1,) * (value.ndim - 1)), 0)
-
-    found: TensorDictBase = carried.apply(cleared)
-    return found
-
-
-def _carried(tensordict: TensorDictBase, keys: Sequence[NestedKey]) -> TensorDictBase:
-    """The values of carried keys at the next step: those that the policy wrote under "next", else its present ones."""
-    found = tensordict.select(*keys, strict=False)
-    after = tensordict.get("next", None)
-    return found if after is None else found.update(after.select(*keys, strict=False))
 
 
 def to_bytes(state: Any) -> torch.Tensor:

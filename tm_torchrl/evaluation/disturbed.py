@@ -10,6 +10,8 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
+from tm_torchrl.modules.carried import carried_keys, carried_values
+
 
 class Disturbed(TensorDictModuleBase):
     """A policy with random actions, with noise on its floats, or with wrong images.
@@ -64,7 +66,9 @@ class Disturbed(TensorDictModuleBase):
             right = seen["pixels"]
             chosen = torch.randint(len(self.images), right.shape[:-3], generator=self._random)
             seen["pixels"] = self.images[chosen].to(right)
-        action: Tensor = self.policy(seen)["action"]
+        acted = self.policy(seen)
+        tensordict.update(carried_values(acted, carried_keys(self.policy)))
+        action: Tensor = acted["action"]
         is_random = torch.rand(action.shape, generator=self._random) < self.epsilon
         others = torch.randint(self.num_actions, action.shape, generator=self._random)
         tensordict["action"] = torch.where(is_random.to(action.device), others.to(action), action)

@@ -11,6 +11,7 @@ from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import EnvBase, ExplorationType, set_exploration_type
 
 from tm_torchrl.evaluation.statistics import interquartile_mean
+from tm_torchrl.modules.carried import carried_keys, carried_values, cleared
 
 
 @dataclass
@@ -72,11 +73,14 @@ def _play_round(
 ) -> tuple[np.ndarray, np.ndarray]:
     returns, lengths = torch.zeros(copies, dtype=torch.float64), torch.zeros(copies, dtype=torch.int64)
     is_playing = torch.ones(copies, dtype=torch.bool)
-    state = env.reset()
+    state, keys = env.reset(), carried_keys(policy)
     steps = 0
     while bool(is_playing.any()) and (max_steps is None or steps < max_steps):
         with set_exploration_type(ExplorationType.DETERMINISTIC):
-            state, after = env.step_and_maybe_reset(policy(state))
+            acted = policy(state)
+            carried = carried_values(acted, keys)
+            state, after = env.step_and_maybe_reset(acted)
+        after.update(cleared(carried, state["next", "done"]))
         returns += state["next", "reward"].reshape(copies).cpu() * is_playing
         lengths += is_playing
         is_playing &= ~state["next", "done"].reshape(copies).cpu()

@@ -19,6 +19,7 @@ from torchrl.envs import ExplorationType, TransformedEnv, set_exploration_type
 
 from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.evaluation.diagnostics import action_swaps
+from tm_torchrl.modules.carried import carried_keys, carried_values, cleared
 from tm_torchrl.sim import Starts
 from tm_torchrl.tracks import Track
 from tm_torchrl.tracks.medals import medals_of
@@ -216,9 +217,12 @@ class _RaceSteps:
 
     def __init__(self, env: TrackManiaEnv, policy: Policy) -> None:
         self.env, self.policy = env, policy
+        self.keys = carried_keys(policy) if isinstance(policy, TensorDictModuleBase) else []
+        self.carried: TensorDictBase = TensorDict(batch_size=env.batch_size)
 
     def reset(self, mask: Tensor | None) -> None:
         self.env.race.reset(mask)
+        self.carried = cleared(self.carried, mask)
 
     def step(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The greedy action, its reward, and whether the episode terminated or was truncated."""
@@ -233,8 +237,11 @@ class _RaceSteps:
         seen = {"observation": env.race.observation}
         if env.pixels:
             seen["pixels"] = env.world.frames().clone()
+        given = TensorDict(seen, batch_size=env.batch_size, device=env.device).update(self.carried)
         with set_exploration_type(ExplorationType.DETERMINISTIC):
-            return self.policy(TensorDict(seen, batch_size=env.batch_size, device=env.device))["action"]
+            acted = self.policy(given)
+        self.carried = carried_values(acted, self.keys)
+        return acted["action"]
 
 
 class _TransformedSteps:
@@ -245,17 +252,23 @@ class _TransformedSteps:
             raise ValueError(f"policy={policy!r}: must be a TensorDict module where the environment has transforms")
         self.env, self.policy = env, policy
         self.state: TensorDictBase | None = None
+        self.keys = carried_keys(policy)
+        self.carried: TensorDictBase = TensorDict(batch_size=env.batch_size)
 
     def reset(self, mask: Tensor | None) -> None:
         if mask is None or self.state is None:
             self.state = self.env.reset()
         else:
             self.state = self.env.reset(self.state.set("_reset", mask.unsqueeze(-1)))
+        self.carried = cleared(self.carried, mask)
+        self.state.update(self.carried)
 
     def step(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The greedy action, its reward, and whether the episode terminated or was truncated."""
         with set_exploration_type(ExplorationType.DETERMINISTIC):
-            played = self.env.step(self.policy(self.state))
-        self.state = self.env.step_mdp(played)
+            acted = self.policy(self.state)
+            self.carried = carried_values(acted, self.keys)
+            played = self.env.step(acted)
+        self.state = self.env.step_mdp(played).update(self.carried)
         outcome = [played["next", key].squeeze(-1) for key in ("reward", "terminated", "truncated")]
         return played["action"], outcome[0], outcome[1], outcome[2]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tensordict import NestedKey
+from collections.abc import Sequence
+
+import torch
+from tensordict import NestedKey, TensorDictBase
 from torch import nn
 
 
@@ -22,3 +25,32 @@ def carried_keys(policy: nn.Module) -> list[NestedKey]:
     """
     found = [key for module in policy.modules() for key in getattr(module, "carried_keys", ())]
     return list(dict.fromkeys(found))
+
+
+def carried_values(tensordict: TensorDictBase, keys: Sequence[NestedKey]) -> TensorDictBase:
+    """The values of carried keys at the next step: those that the policy wrote under "next", else its present ones.
+
+    Args:
+        tensordict: What the policy was given, after it has acted.
+        keys: The carried keys.
+    """
+    found = tensordict.select(*keys, strict=False)
+    after = tensordict.get("next", None)
+    return found if after is None else found.update(after.select(*keys, strict=False))
+
+
+def cleared(carried: TensorDictBase, mask: torch.Tensor | None) -> TensorDictBase:
+    """Carried values with zeros where an episode begins: where the mask says so, or everywhere.
+
+    Args:
+        carried: Values ``[N, ...]``.
+        mask: bool, one for each of N; ``None`` for everywhere.
+    """
+
+    def zeros_where_it_begins(value: torch.Tensor) -> torch.Tensor:
+        if mask is None:
+            return torch.zeros_like(value)
+        return value.masked_fill(mask.reshape(mask.shape[:1] + (1,) * (value.ndim - 1)), 0)
+
+    found: TensorDictBase = carried.apply(zeros_where_it_begins)
+    return found
