@@ -29,7 +29,7 @@ def test_floats_are_as_before() -> None:
 
 
 def test_constants_of_floats_are_refused() -> None:
-    with pytest.raises(ValueError, match="mean, scale: are for floats"):
+    with pytest.raises(ValueError, match="mean, scale, floats: are for floats"):
         GymnasiumTask(LIGHT, scale=[1.0]).network_arguments()
 
 

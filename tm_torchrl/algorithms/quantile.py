@@ -16,6 +16,7 @@ from tm_torchrl.algorithms.learner import PRECISIONS, Learner
 from tm_torchrl.algorithms.precision import probe_precision
 from tm_torchrl.algorithms.transitions import blank_transitions, random_transitions
 from tm_torchrl.data.replay import Replay
+from tm_torchrl.data.sequences import Sequences
 from tm_torchrl.data.steps.mini_race import MiniRace
 from tm_torchrl.envs.rewards import Potential
 from tm_torchrl.evaluation import Diagnostics
@@ -64,7 +65,7 @@ class QuantileAlgorithm:
         exploration: Callable[..., Any],
         optimizer: Callable[..., torch.optim.Optimizer],
         target_update: Callable[..., Any],
-        replay: Callable[..., Replay],
+        replay: Callable[..., Replay | Sequences],
         learner: Callable[..., Learner],
         gamma: Number,
         learning_rate: Number,
@@ -99,7 +100,7 @@ class QuantileAlgorithm:
         explorer = exploration(self.actor, speed=schedule_speed)
         self.policy = explorer.module.to(device)
         self._exploration = explorer.schedules
-        self.memory = replay(gamma=self.gamma(0), stored_keys=self.actor.in_keys, seed=seed)
+        self.memory = self._make_memory(replay, seed=seed)
         if self.memory.mini_race is not None:
             _fit_mini_race(self.memory.mini_race, task)
         self.diagnostics: Diagnostics | None = None
@@ -163,7 +164,11 @@ class QuantileAlgorithm:
 
     def look_inside(self) -> Diagnostics | None:
         """Diagnostics of the network; ``None`` while the replay has too few states."""
-        if self.diagnostics is None and len(self.memory) >= NUM_STATES:
+        if self.diagnostics is None and isinstance(self.memory, Sequences):
+            states = self.memory.first_states(NUM_STATES)
+            if states is not None:
+                self.diagnostics = self._diagnostics_on([states[key] for key in self.actor.in_keys])
+        elif self.diagnostics is None and len(self.memory) >= NUM_STATES:
             rows = torch.linspace(0, len(self.memory) - 1, NUM_STATES).long()
             states = self.memory.buffer[rows].select(*self.task.in_keys)
             self.diagnostics = self._diagnostics_on([states[key] for key in self.task.in_keys])
@@ -205,6 +210,19 @@ class QuantileAlgorithm:
             with named("objective.loss", parameters=getattr(self._parts["loss"], "keywords", ())):
                 loss(blank_transitions(self.task, device=device))
 
+    def _make_memory(self, replay: Callable[..., Replay | Sequences], *, seed: int) -> Replay | Sequences:
+        kind, states = getattr(replay, "func", replay), self.actor.quantile_module.carried_keys
+        has_sequences = isinstance(kind, type) and issubclass(kind, Sequences)
+        if states and not has_sequences:
+            core = type(self.actor.quantile_module.network.core).__name__
+            raise ConfigError(f"objective.network.core={core}: learns from sequences; use replay=sequences")
+        if has_sequences and not states:
+            raise ConfigError(
+                "replay=Sequences: is for networks with memory; use objective.network.core=gru, or replay=uniform"
+            )
+        keys = [key for key in self.actor.in_keys if key not in states]
+        return replay(gamma=self.gamma(0), stored_keys=keys, seed=seed, **({"state_keys": states} if states else {}))
+
     def _set_gamma(self, value: float) -> None:
         self.learner.loss.value_estimator.gamma.fill_(value)
         self.memory.set_gamma(value)
@@ -214,7 +232,8 @@ class QuantileAlgorithm:
         device = next(self.actor.parameters()).device
         with torch.random.fork_rng():
             actor = self.make_actor(self.task, objective=self._parts["objective"], device=device)
-            batch = random_transitions(self.task, size=self.memory.batch_size, device=device)
+            size = self.memory.batch_size * (self.memory.length if isinstance(self.memory, Sequences) else 1)
+            batch = random_transitions(self.task, size=size, device=device)
             chosen, rates = probe_precision(lambda precision: self._make_learner(actor, precision=precision), batch)
         listed = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
         log(f"precision: {chosen} (updates per CPU second: {listed})")
@@ -231,7 +250,8 @@ def explain(actor: QuantileActor, observations: Tensor, actions: Tensor) -> dict
         observations: ``[T, F]``.
         actions: ``[T]`` or ``[T, S]``.
     """
-    values = quantiles_of(actor, TensorDict({"observation": observations}, [len(observations)])).cpu()
+    batch = TensorDict({"observation": observations}, [len(observations)])
+    values = quantiles_of(actor, actor.quantile_module.with_memory(batch)).cpu()
     taken = actions.to(torch.int64)
     if taken.ndim == 1:
         values, taken = values.unsqueeze(2), taken.unsqueeze(1)

@@ -29,8 +29,8 @@ class Sequences:
     """Overlapping sequences with the state that the policy had at their beginning (R2D2, Kapturowski et al. 2019).
 
     A row of the buffer is a sequence of L = ``burn_in`` + ``length`` + ``num_steps`` records, as ``SequenceWriter``
-    cuts them; each step is learnt from in one of them. TorchRL's sample unit ``Sequence`` expands single steps to windows
-    instead, which needs each lane in one piece in the storage; lanes of several cars and workers come in turns.
+    cuts them; each step is learnt from in one of them. TorchRL's sample unit ``Sequence`` expands single steps to
+    windows instead, which needs each lane in one piece in the storage; lanes of several workers come in turns.
 
     A batch ``[B, L]`` has, besides observations and ``action``: ``learning_mask`` (False in the burn-in, for the last
     observations of episodes, and behind the steps to learn from), ``is_init``, the carried state, ("next", "reward") as

@@ -124,6 +124,19 @@ class QuantileModule(_OwnNames):
             found.append(observation)
         return found
 
+    @torch.no_grad()
+    def with_memory(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """An episode ``[T]`` with the state before each of its steps, if the network has memory."""
+        core = self.network.core
+        if core is None:
+            return tensordict
+        device = next(core.parameters()).device
+        seen = self.network.flattened(self.read(tensordict.to(device)), batch_size=tensordict.batch_size)[1]
+        states = [torch.zeros(1, core.state_size, device=device)]
+        for features in self.network.features(*seen).unsqueeze(1).unbind()[:-1]:
+            states.append(core.step(features, states[-1])[1])
+        return tensordict.copy().set(self.memory_key, torch.cat(states))
+
     def write_memory(self, tensordict: TensorDictBase, before: Tensor, after: Tensor | None, shape: torch.Size) -> None:
         """Write the states before and after a step."""
         assert after is not None

@@ -47,7 +47,7 @@ class MemoryPass(NetworkPass):
     @property
     def state_keys(self) -> list[NestedKey]:
         """The features of the core."""
-        return [FEATURES]
+        return [(FEATURES, "online"), (FEATURES, "target")]
 
     @property
     def memory_key(self) -> NestedKey:
@@ -56,7 +56,7 @@ class MemoryPass(NetworkPass):
 
     def batch_keys(self, keys: list[NestedKey]) -> list[NestedKey]:
         """Those of the observations and the mask instead of the features."""
-        return [*self.in_keys, *(key for key in keys if FEATURES not in (key, key[-1])), self.mask_key]
+        return [*self.in_keys, *(key for key in keys if FEATURES not in key), self.mask_key]
 
     def steps(
         self, tensordict: TensorDictBase, *, online: TensorDictBase, target: TensorDictBase, keys: StepKeys

@@ -33,6 +33,8 @@ class GymnasiumTask(TaskDefaults):
         evaluation_options: Additional arguments in evaluation.
         mean: Mean of each float, which the network's first layer subtracts.
         scale: Scale of each float, by which that layer divides.
+        floats: Numbers of the floats that the network sees, such as ``[0, 2]``, the positions of CartPole without its
+            velocities; ``None`` for all.
         transforms: Functions that make the transforms of the environment, in training and in evaluation.
 
     Examples:
@@ -46,6 +48,7 @@ class GymnasiumTask(TaskDefaults):
     evaluation_options: Mapping[str, Any] | None = None
     mean: Sequence[float] | None = None
     scale: Sequence[float] | None = None
+    floats: Sequence[int] | None = None
     transforms: Sequence[Callable[[], Transform]] = ()
 
     @property
@@ -81,12 +84,13 @@ class GymnasiumTask(TaskDefaults):
         key, shape, action = self._specs
         is_image, num_inputs = key == "pixels", shape[-1]
         normalize = None
-        if is_image and (self.mean is not None or self.scale is not None):
-            raise ValueError("mean, scale: are for floats, but this task has images; leave them null")
-        if self.mean is not None or self.scale is not None:
+        is_changed = any(each is not None for each in (self.mean, self.scale, self.floats))
+        if is_image and is_changed:
+            raise ValueError("mean, scale, floats: are for floats, but this task has images; leave them null")
+        if is_changed:
             mean = [0.0] * num_inputs if self.mean is None else list(self.mean)
             scale = [1.0] * num_inputs if self.scale is None else list(self.scale)
-            normalize = Normalize(mean, scale)
+            normalize = Normalize(mean, scale, columns=self._columns(num_inputs))
         return {
             "num_inputs": None if is_image else num_inputs,
             "num_actions": int(action.space.n),
@@ -94,6 +98,14 @@ class GymnasiumTask(TaskDefaults):
             "normalize": normalize,
             "image_shape": tuple(shape) if is_image else None,
         }
+
+    def _columns(self, num_inputs: int) -> list[int] | None:
+        if self.floats is None:
+            return None
+        known = set(range(num_inputs))
+        if not isinstance(self.floats, Sequence) or not self.floats or not set(self.floats) <= known:
+            raise ValueError(f"floats={self.floats}: must be a list of numbers from 0 to {num_inputs - 1}, or null")
+        return list(self.floats)
 
     def evaluate(self, policy: TensorDictModuleBase, *, num: int, seed: int) -> list[Row]:
         """Play ``num`` complete episodes; the row summarises them."""
