@@ -14,6 +14,7 @@ from tm_torchrl.game.state_layout import (
     HEAD,
     WHEEL,
     check_state,
+    check_values,
     checkpoint_times,
     head_of,
     new_state,
@@ -175,3 +176,26 @@ def test_any_bytes_are_refused_or_read(noise: bytes, cut: int) -> None:
     except ProtocolError:
         return
     assert row_from_state(garbage).shape == (CAR_ROW.size,)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("position", float("nan")),
+        ("position", 1e30),
+        ("rotation", float("inf")),
+        ("velocity", -1e5),
+        ("angular_velocity", float("-inf")),
+        ("engine_rpm", 1e7),
+        ("race_time_ms", 2**31 - 1),
+        ("gear", 2**31 - 1),
+        ("checkpoint_count", -(2**31)),
+    ],
+)
+def test_values_that_no_car_has_are_named(name: str, value: float) -> None:
+    state = new_state(num_checkpoints=2)
+    check_values(state)
+    head_of(state)[{"race_time_ms": "race_time"}.get(name, name)] = value
+    check_state(state)
+    with pytest.raises(ProtocolError, match=f"the state has {name}="):
+        check_values(state)

@@ -88,6 +88,10 @@ _FLAGS = ("wheel_is_sliding", "wheel_has_contact", "is_freewheeling", "has_later
 _TIME_AT = CAR_ROW.start("last_checkpoint_time_ms")
 _COUNT_AT = CAR_ROW.start("checkpoint_count")
 
+_LARGEST = np.full(CAR_ROW.size, 1e6, np.float32)  # a map is far smaller than 1e6 m
+_LARGEST[[CAR_ROW.start("race_time_ms"), _TIME_AT]] = 2**24  # 4.6 hours, above which float32 skips milliseconds
+_LARGEST[CAR_ROW["velocity"]] = _LARGEST[CAR_ROW["angular_velocity"]] = 1e4  # the game ends at 278 m/s
+
 
 def _word_of(name: str) -> int:
     """Index of the head's word at which a row field begins."""
@@ -156,6 +160,23 @@ def check_state(state: bytes | bytearray | memoryview) -> None:
         raise ProtocolError(
             f"the state has {len(state)} bytes but {num_states} checkpoints and {num_times} times: the stream is out "
             "of step"
+        )
+
+
+def check_values(state: bytes | bytearray | memoryview) -> None:
+    """Raise ``ProtocolError`` for quantities that no car has; learnt from once, they would spoil a training.
+
+    Args:
+        state: A state that ``check_state`` accepts.
+    """
+    row = row_from_state(state)
+    wrong = np.flatnonzero(~(np.abs(row) <= _LARGEST))
+    if len(wrong):
+        place = int(wrong[0])
+        name = next(field.name for field in CAR_ROW.fields if place < CAR_ROW[field.name].stop)
+        raise ProtocolError(
+            f"the state has {name}={row[place]:g}: must be at most {_LARGEST[place]:g}; the game is damaged, or the "
+            "stream is out of step"
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from tm_torchrl.game.client import PassedCheckpoint, Snapshot
 from tm_torchrl.game.errors import CallRefused, GameTimeout, ProtocolError
+from tm_torchrl.game.state_layout import check_values
 from tm_torchrl.world.actions import TICK_MS, Inputs
 
 NO_KEYS = Inputs(gas=False, brake=False, left=False, right=False)
@@ -90,7 +91,7 @@ class TMInterfaceClient(ABC):
         with self._call(timeout_s or self.connect_timeout_s):
             self._begin_race()
             self._wait_for_start(is_countdown_enough=False)
-            return Snapshot(self._present_state())
+            return Snapshot(self._checked_state())
 
     def drive(self, inputs: Inputs, *, num_ticks: int, timeout_s: float | None = None) -> Snapshot:
         """Hold keys for ``num_ticks`` of 10 ms."""
@@ -108,7 +109,12 @@ class TMInterfaceClient(ABC):
             is_finished = bool(passed) and passed[-1].count == passed[-1].total
             if self._time_ms > target_ms and not is_finished:
                 raise ProtocolError(f"the race is at {self._time_ms} ms instead of {target_ms} ms: its clock jumped")
-            return Snapshot(self._present_state(), tuple(passed))
+            return Snapshot(self._checked_state(), tuple(passed))
+
+    def _checked_state(self) -> bytes:
+        state = self._present_state()
+        check_values(state)
+        return state
 
     def _shared_settings(self) -> dict[str, Any]:
         """The constructor's arguments that do not name an instance."""

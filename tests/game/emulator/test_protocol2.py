@@ -245,14 +245,26 @@ def test_a_silent_client_is_dropped_and_the_next_one_is_served(server: Protocol2
     assert other.is_quiet()
 
 
+def test_a_client_cannot_keep_its_place_for_ever(server: Protocol2Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tm_torchrl.game.emulator.protocol2.MAX_TIMEOUT_MS", 100)
+    talk = started(server)
+    talk.say(15, -1)  # 2^32 - 1 ms: seven weeks
+    with pytest.raises(EOFError):
+        talk.ints()
+    assert server.last_farewell == "it was silent for 100 ms"
+
+
 @pytest.mark.parametrize(
-    "numbers", [(7, 2**30), (7, -1), (14, -5), (17, 0, 64), (17, 10**6, 64), (19, 7), (19, -10), (13,)], ids=str
+    "numbers",
+    [(7, 2**30), (7, -1), (14, -5), (17, 0, 64), (17, 10**6, 64), (19, 7), (19, -10), (19, 2**31 - 8), (13,)],
+    ids=str,
 )
 def test_invalid_requests_and_a_good_bye_drop_the_client(server: Protocol2Server, numbers: tuple[int, ...]) -> None:
     talk = started(server)
     talk.say(*numbers)
     with pytest.raises((EOFError, ConnectionResetError)):
         talk.ints()
+    assert "silent" not in server.last_farewell
 
 
 def test_requests_without_an_answer_keep_the_stream_in_step(server: Protocol2Server) -> None:

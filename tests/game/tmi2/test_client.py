@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import socket
 import struct
@@ -18,6 +19,7 @@ from tests.game.ways import served
 from tm_torchrl.game import CallRefused, GameGone, GameTimeout, ProtocolError, TMInterface2Client
 from tm_torchrl.game.emulator.protocol2 import Protocol2Server
 from tm_torchrl.game.state_layout import new_state, race_time_of, row_from_state
+from tm_torchrl.game.tmi2.connection import Connection
 from tm_torchrl.tracks import load_track
 from tm_torchrl.world.actions import ACTIONS
 from tm_torchrl.world.car_row import CAR_ROW
@@ -198,6 +200,40 @@ def test_a_state_that_is_cut_off_is_a_lost_game() -> None:
     client = connected(play)
     with pytest.raises(GameGone, match="closed the connection"):
         client.drive(GAS, num_ticks=5)
+
+
+def test_a_game_that_sends_a_byte_now_and_then_times_out() -> None:
+    """Each byte comes within the socket's own limit; all of them would take 40 s."""
+
+    def play(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # the client has gone
+            for _ in range(8000):
+                connection.sendall(b"x")
+                time.sleep(0.005)
+
+    connection = Connection("127.0.0.1", game_that(play), poll_s=60.0)
+    connection.set_deadline(20.0)
+    connection.open()
+    connection.set_deadline(0.3)
+    with pytest.raises(GameTimeout, match=r"send 8000 bytes \([0-9]+ came\) within 0\.3 s"):
+        connection.read_bytes(8000)
+    connection.close()
+
+
+def test_a_state_that_no_car_has_is_refused() -> None:
+    """Position at byte 724 of the state."""
+
+    def play(connection: socket.socket) -> None:
+        hear_until(connection, 1, 9)
+        state = new_state(num_checkpoints=4)
+        struct.pack_into("<f", state, 724, float("nan"))
+        tell_step(connection, -50, state=bytes(state))
+        wait_for_end(connection)
+
+    client = connected(play)
+    with pytest.raises(ProtocolError, match="position=nan"):
+        client.drive(GAS, num_ticks=5)
+    assert not client.is_connected
 
 
 def test_bytes_that_come_one_by_one_are_put_together() -> None:

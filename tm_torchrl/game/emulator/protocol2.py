@@ -30,6 +30,8 @@ from tm_torchrl.world.actions import TICK_MS, Inputs
 
 _LOG = logging.getLogger(__name__)
 POLL_S = 0.02  # how often a waiting server checks whether it should end
+MAX_TIMEOUT_MS = 3_600_000  # a client that is silent for longer gives its place to the next one
+MAX_PERIOD_MS = 60_000  # between run steps, at which other requests are taken
 MAX_BYTES = 1 << 24  # of one request; a greater length is a sign of a stream out of step
 
 
@@ -165,7 +167,7 @@ class Protocol2Server(EmulatorServer):
         elif request == Message.EXECUTE:
             self._execute(self._read_bytes().decode(errors="replace"))
         elif request == Message.SET_TIMEOUT:
-            self._timeout_ms = self._read(UINT)[0]
+            self._timeout_ms = min(self._read(UINT)[0], MAX_TIMEOUT_MS)
         elif request == Message.IS_FINISHED:
             self._to_send += INT.pack(race.is_finished)
         elif request == Message.REQUEST_FRAME:
@@ -177,7 +179,7 @@ class Protocol2Server(EmulatorServer):
             self._frame_size = None
         elif request == Message.SET_STEP_PERIOD:
             (period_ms,) = self._read(INT)
-            if period_ms < TICK_MS or period_ms % TICK_MS:
+            if not TICK_MS <= period_ms <= MAX_PERIOD_MS or period_ms % TICK_MS:
                 raise ClientGone(f"it requested a run step every {period_ms} ms")
             self._period_ms = period_ms
         elif request == Message.TOGGLE_INTERFACE:

@@ -12,6 +12,7 @@ message with the kind of the next.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import mmap
 import os
@@ -184,7 +185,7 @@ class Channel:
         return mmap.mmap(-1, self.size, tagname=self.name)  # type: ignore[call-arg, unused-ignore]
 
     def _in_file(self) -> mmap.mmap:
-        flags = os.O_RDWR | (os.O_CREAT if self.is_server else 0)
+        flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | (os.O_CREAT if self.is_server else 0)
         try:
             file = os.open(self.path, flags, 0o600)
         except FileNotFoundError:
@@ -194,8 +195,14 @@ class Channel:
             ) from None
         except PermissionError:
             raise GameError(f"channel {self.name} belongs to another user; choose another name") from None
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise GameError(f"channel {self.name}: {self.path} is a link; remove it, or choose another name") from None
         try:
             if self.is_server:
+                if os.fstat(file).st_uid != os.geteuid():
+                    raise GameError(f"channel {self.name} belongs to another user; choose another name")
                 self._lock_file(file)
                 os.ftruncate(file, self.size)
             found = mmap.mmap(file, self.size)

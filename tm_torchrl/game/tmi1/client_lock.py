@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import tempfile
@@ -23,11 +24,16 @@ class ClientLock:
         self._path = Path(tempfile.gettempdir()) / f"tm_torchrl_client_of_{name}.lock"
         while True:
             try:
-                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+                flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+                self._file = os.open(self._path, flags, 0o600)
             except PermissionError:
                 raise GameError(
                     f"{name} is or was used by another user's client, who owns {self._path}; choose another channel"
                 ) from None
+            except OSError as error:
+                if error.errno != errno.ELOOP:
+                    raise
+                raise GameError(f"{self._path} is a link: remove it, or choose another channel") from None
             try:
                 if sys.platform == "win32":
                     msvcrt.locking(self._file, msvcrt.LK_NBLCK, 1)

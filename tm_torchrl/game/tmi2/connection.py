@@ -94,6 +94,8 @@ class Connection:
                     "this client for being slow or for another client"
                 )
             received += more
+            if len(received) < number:  # a game that sends a byte now and then never lets the socket time out
+                self.check_time(f"send {number} bytes ({len(received)} came)")
         found = bytes(received[:number])
         del received[:number]
         return found
