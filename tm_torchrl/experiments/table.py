@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tm_torchrl.evaluation import bootstrap_interval, interquartile_mean, pairs_won
 from tm_torchrl.experiments.robustness import EPSILON, NOISE, NUM_LAPS, read_robustness
@@ -189,7 +191,8 @@ def _cell(values: Sequence[float], digits: int) -> str:
 def plot(entries: Sequence[Entry]) -> Figure:
     """Draw interquartile means with intervals, a dot for each seed, and the baseline's mean as a line."""
     present = [key for key in COLUMNS if any(values_of(entry.measures, key) for entry in entries)]
-    figure = Figure(figsize=(2.6 + 2.2 * len(present), 1.2 + 0.34 * len(entries)), layout="constrained")
+    is_repeated = any(len(entry.measures) > 1 for entry in entries)
+    figure = Figure(figsize=(2.6 + 2.2 * len(present), 1.6 + 0.34 * len(entries)), layout="constrained")
     panels = figure.subplots(1, len(present), squeeze=False, sharey=True)[0]
     for axes, key in zip(panels, present, strict=True):
         for line, entry in enumerate(entries):
@@ -198,15 +201,26 @@ def plot(entries: Sequence[Entry]) -> Figure:
                 continue
             mean, low, high = estimate(tuple(values))
             colour = "#2e8b57" if entry.is_kept else "#2563a8"
-            axes.plot(values, [line] * len(values), "o", ms=3, color=colour, alpha=0.3, mew=0)
-            axes.plot([low, high], [line, line], color=colour, lw=2.0)
-            axes.plot(mean, line, "|", ms=11, mew=2.0, color=colour)
+            if len(values) > 1:
+                axes.plot([low, high], [line, line], color=colour, lw=2.0)
+                axes.plot(mean, line, "|", ms=11, mew=2.0, color=colour)
+            alpha = 0.4 if len(values) > 1 else 1.0
+            axes.plot(values, [line] * len(values), "o", ms=4 if alpha < 1 else 6, color=colour, alpha=alpha, mew=0)
             if line == 0:
                 axes.axvline(mean, color="#8a949e", lw=0.8, ls=":")
+        digits = COLUMNS[key][1]
+        middle, half = np.mean(axes.get_xlim()), 0.5 * np.ptp(axes.get_xlim())
+        axes.set_xlim(middle + max(half, 2.0 * 10.0**-digits) * np.array([-1.0, 1.0]))  # equal values are one point
         axes.set_title(COLUMNS[key][0], fontsize=9)
         axes.tick_params(labelsize=8)
-        axes.locator_params(axis="x", nbins=4)
+        axes.tick_params(axis="y", length=0)
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.xaxis.set_major_formatter(f"{{x:.{digits}f}}")
+        axes.grid(axis="x", color="#e1e6eb", lw=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_yticks(range(len(entries)), [entry.name for entry in entries])
     panels[0].set_ylim(len(entries) - 0.5, -0.5)
+    shown = "Dots: seeds. Bars: interquartile means and 95 % intervals" if is_repeated else "One seed: no intervals"
+    kept = " Green: kept." if any(entry.is_kept for entry in entries) else ""
+    figure.supxlabel(f"{shown}. Dotted line: {entries[0].name}.{kept}", fontsize=8, color="#5c6977")
     return figure

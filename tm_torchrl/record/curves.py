@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from tm_torchrl.record.figures import short_count
+from tm_torchrl.record.figures import drawable, series, short_count
 from tm_torchrl.record.plots import INK, medal_times
 from tm_torchrl.record.run_folder import read_evaluations
 
 COLOURS = ("#2563a8", "#d9772b", "#2e8b57", "#b3261e", "#7b4fa6", "#8c6d31", "#3f8f9f", "#555f6b")
+
+NOT_SHOWN = ("resume", "trust", "name", "max_minutes")  # settings that do not change what is learned
 
 
 def compare_runs(runs: Sequence[str | Path], *, track: str | None = None) -> Figure:
@@ -28,17 +29,17 @@ def compare_runs(runs: Sequence[str | Path], *, track: str | None = None) -> Fig
     """
     if not runs:
         raise ValueError("runs: must not be empty")
-    results = {str(run): rows for run in runs if (rows := read_evaluations(run))}
+    results = {str(run): rows for run in runs if (rows := drawable(read_evaluations(run)))}
     if not results:
         raise ValueError(f"{runs[0]}: has no evaluations; must be the folder of a run that has been evaluated")
     first = next(iter(results.values()))[0]
-    where = track or first.get("track")
+    where = track or (str(first["track"]) if "track" in first else None)
     present = {str(row["track"]): None for rows in results.values() for row in rows if "track" in row}
     if track is not None and track not in present:
         listed = f"must be one of {', '.join(present)}" if present else "their task has no tracks"
         raise ValueError(f"track={track!r}: none of these runs was evaluated on it; {listed}")
     if where is not None:
-        results = {run: rows for run, rows in results.items() if any(row.get("track") == where for row in rows)}
+        results = {run: rows for run, rows in results.items() if any(str(row.get("track")) == where for row in rows)}
     labels = labels_of(list(results))
     measures = [("median_lap_s", "median lap, s"), ("finish_rate", "laps finished")]
     if where is None:
@@ -46,13 +47,13 @@ def compare_runs(runs: Sequence[str | Path], *, track: str | None = None) -> Fig
     figure = Figure(figsize=(11.0, 3.2 * len(measures) + 0.6), layout="constrained", facecolor="white")
     grid = figure.subplots(len(measures), 2, squeeze=False, sharex="col", sharey="row")
     for number, (run, rows) in enumerate(results.items()):
-        chosen = [row for row in rows if where is None or row.get("track") == where]
+        chosen = [row for row in rows if where is None or str(row.get("track")) == where]
         colour = COLOURS[number % len(COLOURS)]
         for line, (key, _) in enumerate(measures):
-            values = [np.nan if row.get(key) is None else row[key] for row in chosen]
-            for column, scale in enumerate(("frames", "seconds")):
-                x = [row[scale] / (60.0 if scale == "seconds" else 1.0) for row in chosen]
-                grid[line, column].plot(x, values, color=colour, lw=1.5, marker="o", ms=2.5, label=labels[run])
+            for column, x in enumerate((series(chosen, "frames"), series(chosen, "seconds") / 60.0)):
+                grid[line, column].plot(
+                    x, series(chosen, key), color=colour, lw=1.5, marker="o", ms=2.5, label=labels[run]
+                )
     medals = medal_times(where) if where is not None else []
     for line, (key, label) in enumerate(measures):
         for column in range(2):
@@ -62,8 +63,12 @@ def compare_runs(runs: Sequence[str | Path], *, track: str | None = None) -> Fig
     grid[-1, 1].set_xlabel("minutes of training", color=INK)
     for axes in grid[:, 0]:
         axes.xaxis.set_major_formatter(FuncFormatter(short_count))
-    grid[0, 1].legend(frameon=False, fontsize=8, loc="upper right")
-    figure.suptitle(where or str(first.get("task", "")), fontsize=14, fontweight="bold", color=INK, x=0.02, ha="left")
+    lines, names = grid[0, 0].get_legend_handles_labels()
+    legend = figure.legend(lines, names, loc="outside lower left", ncols=3, frameon=False, fontsize=9)
+    title = where or str(first.get("task", ""))
+    heading = figure.suptitle(title, fontsize=14, fontweight="bold", color=INK, x=0.02, ha="left")
+    for text in (heading, *legend.get_texts()):
+        text.set_parse_math(False)  # names may have dollar signs
     return figure
 
 
@@ -75,7 +80,9 @@ def labels_of(runs: Sequence[str]) -> dict[str, str]:
     short = {name: name.replace("._target_", "").rpartition(".")[2] for name in differing}
     labels = {}
     for run in runs:
-        shown = [f"{short[name]}={settings[run][name]}" for name in differing if name in settings[run]][:3]
+        shown = [f"{short[name]}={settings[run][name]}" for name in differing if settings[run].get(name) is not None][
+            :3
+        ]
         labels[run] = ", ".join(shown) or _end_of(run, runs)
     counts = Counter(labels.values())
     return {run: label if counts[label] == 1 else f"{_end_of(run, runs)}: {label}" for run, label in labels.items()}
@@ -93,7 +100,7 @@ def _flat_settings(run: Path) -> dict[str, Any]:
             return {key: value for part, inner in node.items() for key, value in flat(inner, f"{name}.{part}").items()}
         return {name.lstrip("."): node.rpartition(".")[2] if name.endswith("_target_") else node}
 
-    return {name: value for name, value in flat(found, "").items() if name not in ("resume", "trust", "name")}
+    return {name: value for name, value in flat(found, "").items() if name not in NOT_SHOWN}
 
 
 def _end_of(run: str, runs: Sequence[str]) -> str:
@@ -110,12 +117,13 @@ def _style(axes: Any, medals: Sequence[tuple[str, float, str]]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8, colors=INK)
     axes.grid(color="#e6eaee", lw=0.7)
+    fastest = [min(found) for line in axes.lines if (found := [y for y in line.get_ydata() if y == y])]
     for name, time, colour in medals:
         axes.axhline(time, color=colour, ls="--", lw=1.0, zorder=0)
         axes.annotate(
             name, (1.0, time), xycoords=axes.get_yaxis_transform(), ha="right", va="bottom", fontsize=7, color=colour
         )
     if medals:
-        top = 1.25 * medals[0][1]  # bronze; the first laps take minutes and would hide the others
+        top = max([1.25 * medals[0][1], *(1.02 * time for time in fastest)])  # first laps take minutes; each run shows
         if axes.get_ylim()[1] > top:
             axes.set_ylim(top=top)

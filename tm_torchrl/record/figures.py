@@ -17,10 +17,11 @@ from tm_torchrl.record.run_folder import Row
 from tm_torchrl.tracks import Track
 from tm_torchrl.world.car_row import CAR_ROW
 
-WIDTH = 5.0  # inches: 360 units of an SVG
+WIDTH = 4.5  # inches: 324 units of an SVG, about the width of a phone
 STEP_S = 0.05
 HIT_M_S = 3.0  # lost within one step; the brakes take up to 2.3 m/s
 MAX_MARKERS = 60
+NUM_LATER = 4  # evaluations with laps near the medal times, from which on slower laps may leave the picture
 
 
 def is_number(value: object) -> bool:
@@ -30,6 +31,11 @@ def is_number(value: object) -> bool:
     (True, False, False, False, False)
     """
     return isinstance(value, (int, float)) and abs(value) < 1e100
+
+
+def drawable(rows: Sequence[Row]) -> list[Row]:
+    """The rows that have a place on an axis of frames."""
+    return [row for row in rows if is_number(row.get("frames"))]
 
 
 def series(rows: Sequence[Row], key: str) -> np.ndarray:
@@ -53,18 +59,20 @@ def numbers(row: Mapping[str, Any], key: str) -> list[float]:
 
 def lap_curves(rows: Sequence[Row], *, track: str) -> Figure | None:
     """Best and median lap of every evaluation with the medal times; ``None`` if fewer than two have laps."""
-    best = series(rows, "best_lap_s")
+    best, median = series(rows, "best_lap_s"), series(rows, "median_lap_s")
     if np.isfinite(best).sum() < 2:
         return None
-    figure, (times, rates) = _panels(2, heights=(3.0, 1.0), height=3.9)
+    figure, (times, rates) = _panels(2, heights=(3.0, 1.0), height=3.6)
     frames = series(rows, "frames")
-    _curve(times, frames, series(rows, "median_lap_s"), BLUE, "median lap")
+    _curve(times, frames, median, BLUE, "median lap")
     _curve(times, frames, best, ORANGE, "best lap")
     medals = medal_times(track)
     if medals:
         bronze_s, author_s = medals[0][1], medals[-1][1]
-        low, high = min(np.nanmin(best), author_s), min(np.nanmax(best), 1.5 * bronze_s)
-        times.set_ylim(low - 0.8, max(high, bronze_s) + 1.0)
+        slow_s = 1.5 * bronze_s  # the first laps may take minutes, and would hide the later ones
+        slowest_s = np.nanmax([*best, *median])
+        high = slowest_s if np.sum(best < slow_s) < NUM_LATER else min(slowest_s, slow_s)
+        times.set_ylim(min(np.nanmin(best), author_s) - 0.8, max(high, bronze_s) + 1.0)
     _mark_medals(times, medals)
     times.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     times.set_ylabel("race time, s")
@@ -74,7 +82,7 @@ def lap_curves(rows: Sequence[Row], *, track: str) -> Figure | None:
     rates.set_ylim(0, 104)
     rates.set_ylabel("finished, %")
     _frames_axis(rates)
-    figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=10, labelcolor=INK)
+    _legend(figure)
     return figure
 
 
@@ -83,18 +91,20 @@ def progress_curves(rows: Sequence[Row], *, length_m: float | None) -> Figure | 
     reached = [numbers(row, "progress_m") for row in rows]
     if sum(map(bool, reached)) < 2:
         return None
-    figure, (axes,) = _panels(1, height=2.9)
+    figure, (axes,) = _panels(1, height=2.6)
     frames = series(rows, "frames")
-    for function, colour, label in ((np.median, BLUE, "median"), (np.max, ORANGE, "farthest lap")):
+    for function, colour, label in ((np.max, ORANGE, "farthest lap"), (np.median, BLUE, "median")):
         _curve(axes, frames, np.array([function(values) if values else np.nan for values in reached]), colour, label)
     if length_m is not None:
         axes.axhline(length_m, color=GREEN, lw=1.2, ls="--")
-        axes.annotate("finish", (1.0, length_m), xycoords=axes.get_yaxis_transform(), ha="right", va="top",
-                      fontsize=9, color=GREEN)  # fmt: skip
+        axes.annotate(
+            "finish", (0.02, length_m), xycoords=axes.get_yaxis_transform(), va="bottom", fontsize=9, color=INK
+        )
+        axes.set_ylim(top=1.15 * length_m)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("driven, m")
     _frames_axis(axes)
-    figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=10, labelcolor=INK)
+    _legend(figure)
     return figure
 
 
@@ -103,13 +113,13 @@ def return_curve(rows: Sequence[Row]) -> Figure | None:
     mean = series(rows, "return_mean")
     if np.isfinite(mean).sum() < 2:
         return None
-    figure, (axes,) = _panels(1, height=2.9)
+    figure, (axes,) = _panels(1, height=2.6)
     frames = series(rows, "frames")
     low, high = series(rows, "return_min"), series(rows, "return_max")
     axes.fill_between(frames, low, high, color=BLUE, alpha=0.18, lw=0, label="lowest to highest")
     _curve(axes, frames, mean, BLUE, "mean")
     axes.set_ylabel("greedy return")
-    figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=10, labelcolor=INK)
+    _legend(figure)
     _frames_axis(axes)
     return figure
 
@@ -135,16 +145,15 @@ def metric_curve(rows: Sequence[Row], key: str) -> Figure:
 
 def lap_histogram(times: Sequence[float], *, track: str) -> Figure:
     """Histogram of race times, with the medal times near them."""
-    figure, (axes,) = _panels(1, height=2.9)
-    axes.hist(times, bins=min(30, max(8, len(times) // 3)), color=BLUE, alpha=0.85)
+    figure, (axes,) = _panels(1, height=2.6)
+    axes.hist(times, bins=min(30, max(12, len(times) // 3)), color=BLUE, alpha=0.85)
     axes.set_xlabel("race time, s")
     axes.set_ylabel("laps")
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     for name, at, colour in medal_times(track) if len(times) else ():
         if min(times) - 3 <= at <= max(times) + 3:
-            axes.axvline(at, color=colour, lw=1.6)
-            axes.text(at, 1.0, name, color=INK, fontsize=9, rotation=90, va="top", ha="right",
-                      transform=axes.get_xaxis_transform())  # fmt: skip
+            axes.axvline(at, color=colour, lw=2.0, label=name)
+    _legend(figure)
     return figure
 
 
@@ -195,8 +204,7 @@ def lap_map(rows: np.ndarray, *, track: Track | None, author: np.ndarray | None)
     bar.set_label("km/h", color=INK, fontsize=10)
     bar.ax.tick_params(colors=INK, labelsize=9.5, length=2)
     bar.outline.set_visible(False)
-    if axes.get_legend_handles_labels()[0]:
-        figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=10, labelcolor=INK)
+    _legend(figure)
     return figure
 
 
@@ -258,7 +266,12 @@ def _panels(
 
 def _curve(axes: Any, frames: np.ndarray, values: np.ndarray, colour: str, label: str) -> None:
     marker = "o" if len(frames) <= MAX_MARKERS else None
-    axes.plot(frames, values, color=colour, marker=marker, ms=3, lw=1.5, label=label)
+    axes.plot(frames, values, color=colour, marker=marker, ms=3.5, lw=1.6, label=label)
+
+
+def _legend(figure: Figure) -> None:
+    if any(axes.get_legend_handles_labels()[0] for axes in figure.axes):
+        figure.legend(loc="outside upper left", ncols=4, frameon=False, fontsize=10, labelcolor=INK, handlelength=1.4)
 
 
 def _frames_axis(axes: Any, *, label: bool = True) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tm_torchrl.sim.camera.views import top_view
-from tm_torchrl.tracks import Track
+from tm_torchrl.tracks import BUILTIN_TRACKS, Track
 from tm_torchrl.tracks.medals import medals_of
 
 INK, FAINT, EDGE = "#1d2733", "#8893a0", "#e1e6eb"
@@ -20,7 +21,7 @@ MEDAL_COLOURS = {"bronze": "#b87333", "silver": "#8f9aa5", "gold": "#d4a017", "a
 
 def medal_times(track: str) -> list[tuple[str, float, str]]:
     """Name, time in seconds and colour of a track's medals, bronze first; empty for a track without medals."""
-    medals = medals_of(track)
+    medals = medals_of(track) if track in BUILTIN_TRACKS else None
     if medals is None:
         return []
     return [(name, float(getattr(medals, f"{name}_s")), colour) for name, colour in MEDAL_COLOURS.items()]
@@ -38,7 +39,7 @@ def track_gallery(tracks: Sequence[Track], *, columns: int = 4) -> Figure:
         plan, profile, times = cell.subplots(3, 1, height_ratios=(5.2, 1.0, 0.55))
         draw_track(plan, track)
         kind = f"circuit, {track.num_laps} laps" if track.num_laps > 1 else "circuit" if track.is_circuit else "course"
-        plan.set_title(f"{track.name}", fontsize=15, fontweight="bold", color=INK, loc="left", pad=2)
+        plan.set_title(f"{track.name}", fontsize=15, fontweight="bold", color=INK, loc="left", pad=2, parse_math=False)
         plan.set_title(f"{track.length:,.0f} m {kind}", fontsize=9, color=FAINT, loc="right", pad=2)
         _draw_profile(profile, track)
         _write_medals(times, track)
@@ -89,6 +90,8 @@ def _draw_profile(axes: Any, track: Track) -> None:
     half = max(0.5 * (height.max() - height.min()), 6.0) + 1.0
     axes.set_ylim(middle - half, middle + half)
     axes.set_xlim(0, len(height))
+    ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(0, len(height))
+    axes.set_xticks([at for at in ticks if at < 0.94 * len(height)])  # a label at the end would leave the picture
     axes.tick_params(labelsize=7, colors=FAINT, length=2)
     axes.set_ylabel("m", fontsize=7, color=FAINT)
     for side in ("top", "right"):
@@ -130,7 +133,7 @@ def driven_line(track: Track, position: np.ndarray, speed: np.ndarray, *, title:
     lines.set_array(3.6 * speed[:-1])
     plan.add_collection(lines)
     figure.colorbar(lines, ax=plan, shrink=0.5, label="km/h", pad=0.01)
-    plan.set_title(title, fontsize=14, fontweight="bold", color=INK, loc="left")
+    plan.set_title(title, fontsize=14, fontweight="bold", color=INK, loc="left", parse_math=False)
     seconds = 0.05 * np.arange(len(speed))
     trace.plot(seconds, 3.6 * speed, color="#c8442c", lw=1.4)
     trace.set_xlabel("s", color=FAINT)

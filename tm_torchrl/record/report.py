@@ -13,21 +13,21 @@ from matplotlib.figure import Figure
 
 from tm_torchrl.data.saving.atomic_files import replacing
 from tm_torchrl.record import figures
-from tm_torchrl.record.figures import is_number, numbers, series
+from tm_torchrl.record.figures import drawable, is_number, numbers, series
 from tm_torchrl.record.plots import MEDAL_COLOURS, medal_times
 from tm_torchrl.record.run_folder import Row, best_laps, load_time, read_evaluations, read_metrics
 from tm_torchrl.record.svg import DARK, LIGHT, inline_svg
 from tm_torchrl.tracks import BUILTIN_TRACKS, Track, load_track
 from tm_torchrl.tracks.files.array_files import read_arrays
-from tm_torchrl.tracks.medals import author_actions, medals_of
+from tm_torchrl.tracks.medals import author_actions
 from tm_torchrl.world.car_row import CAR_ROW
 
 METRICS = (
     ("train/loss", "loss"),
     ("train/test_loss", "loss on held-out transitions"),
     ("train/gradient_norm", "gradient norm"),
-    ("episode/return", "return with exploration"),
-    ("episode/terminated", "share of laps that finished"),
+    ("episode/return", "return, with exploration"),
+    ("episode/terminated", "share of laps that finished, with exploration"),
     ("schedule/epsilon", "epsilon"),
     ("schedule/learning_rate", "learning rate"),
     ("speed/env_steps_per_s", "environment steps per second"),
@@ -48,7 +48,7 @@ def write_report(run: str | Path) -> Path:
     folder = Path(run)
     if not folder.is_dir():
         raise FileNotFoundError(f"run={folder}: must be an existing run folder")
-    evaluations, metrics = _drawable(read_evaluations(folder)), _drawable(read_metrics(folder))
+    evaluations, metrics = drawable(read_evaluations(folder)), drawable(read_metrics(folder))
     facts, config = _facts(folder), _text(folder / "config.yaml")
     results: dict[str, list[Row]] = {}  # of each track, in the order of the settings, or of a task
     for row in evaluations:
@@ -85,10 +85,6 @@ def write_report(run: str | Path) -> Path:
     return path
 
 
-def _drawable(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if is_number(row.get("frames"))]
-
-
 def _name(folder: Path) -> str:
     whole = folder.resolve()
     return f"{whole.parent.name}/{whole.name}" if whole.parent.name != "runs" else whole.name
@@ -115,9 +111,10 @@ def _result_tile(name: str, rows: Sequence[Row], lap: Path | None) -> str:
         episodes = f"{last.get('num_episodes', '?')} episodes"
         return _tile(f"mean return on {name}", _shown(last.get("return_mean"), ".1f"), episodes)
     if lap is not None:
-        medals, time = medals_of(name), load_time(lap)
+        time = load_time(lap)
+        medal = next((medal for medal, at_s, _ in reversed(medal_times(name)) if time <= at_s), None)
         share = f"{_shown(last.get('finish_rate'), '.0%')} of the last {last.get('num_laps', '?')} laps finished"
-        return _tile(f"best lap on {name}", f"{time:.2f} s", share, medal=medals.won_by(time) if medals else None)
+        return _tile(f"best lap on {name}", f"{time:.2f} s", share, medal=medal)
     farthest = max((metres for row in rows for metres in numbers(row, "progress_m")), default=None)
     track = _built_in(name)
     goal = f"of {track.length:.0f} m; " if track is not None else ""
@@ -125,55 +122,62 @@ def _result_tile(name: str, rows: Sequence[Row], lap: Path | None) -> str:
 
 
 def _results(name: str, rows: Sequence[Row], lap_file: Path | None) -> str:
+    track, parts = _built_in(name), []
     if "track" not in rows[-1]:
-        return _picture(
-            figures.return_curve(rows), f"{name}: returns over frames", "Greedy episodes of each evaluation."
-        )
-    track = _built_in(name)
-    curve = figures.lap_curves(rows, track=name)
-    parts = [_picture(curve, f"{name}: lap times over frames", "Laps of each evaluation, driven without exploration.")]
-    if curve is None:
+        caption = "Returns of the episodes of each evaluation, played without exploration."
+        parts = [_picture(figures.return_curve(rows), f"{name}: returns over frames", caption)]
+    elif curve := figures.lap_curves(rows, track=name):
+        caption = "Laps of each evaluation, driven without exploration."
+        parts = [_picture(curve, f"{name}: lap times over frames", caption)]
+    else:
         progress = figures.progress_curves(rows, length_m=None if track is None else track.length)
-        caption = "How far the laps of each evaluation came."
+        caption = "How far the laps of each evaluation came, driven without exploration."
         parts = [_picture(progress, f"{name}: metres over frames", caption)]
-    lap = None if lap_file is None else _read_lap(lap_file)
     if lap_file is not None:
-        parts.append(_medal_table(name, load_time(lap_file)))
-    if lap is not None and lap_file is not None:
-        parts += _best_lap(name, track, lap, load_time(lap_file))
+        parts += _best_lap(name, track, _read_lap(lap_file), load_time(lap_file))
     times = [time for row in rows[-LAST_EVALUATIONS:] for time in numbers(row, "lap_times_s")]
     if len(set(times)) > 1:
-        caption = f"Times of all finished laps of the last {min(LAST_EVALUATIONS, len(rows))} evaluations."
+        last = f"the last {LAST_EVALUATIONS} evaluations" if len(rows) > LAST_EVALUATIONS else "all evaluations"
+        caption = f"Times of the {len(times)} finished laps of {last}."
         parts.append(_picture(figures.lap_histogram(times, track=name), f"{name}: histogram of lap times", caption))
+    if not any(parts):
+        reached = numbers(rows[-1], "progress_m")
+        median = f"The median lap came {np.median(reached):.0f} m. " if reached else ""
+        return f"<p>{median}A curve needs two evaluations with results.</p>"
     return f'<div class="grid">{"".join(parts)}</div>'
 
 
 def _medal_table(name: str, best_s: float) -> str:
+    medals = medal_times(name)
+    if not medals:
+        return ""
     lines = [(best_s, "<b>best lap</b>", "")]
-    for medal, at_s, _ in medal_times(name):
+    for medal, at_s, _ in medals:
         gap = f"won by {at_s - best_s:.2f} s" if best_s <= at_s else f"{best_s - at_s:.2f} s to go"
         lines.append((at_s, _badge(medal), gap))
     cells = "".join(f"<tr><td>{who}</td><td>{time:.2f} s</td><td>{gap}</td></tr>" for time, who, gap in sorted(lines))
     return f"<figure><table><tr><th>medal</th><th>time</th><th></th></tr>{cells}</table></figure>"
 
 
-def _best_lap(name: str, track: Track | None, lap: dict[str, np.ndarray], best_s: float) -> list[str]:
-    """The kept lap: its map and traces, and where it loses time on the author's."""
-    author = _author_rows(name)
-    hits = len(figures.wall_hits(lap["rows"]))
-    caption = f"The kept lap, {best_s:.2f} s, with {hits or 'no'} wall hit{'' if hits == 1 else 's'}"
-    caption += f"; dashed: the author's line, {_gate_times(author)[-1]:.2f} s." if author is not None else "."
-    picture = figures.lap_map(lap["rows"], track=track, author=author)
-    keys = "Speed, keys, and the value of the action: mean and quantiles." if "quantiles" in lap else "Speed and keys."
-    parts = [
-        _picture(picture, f"{name}: line of the best lap", caption),
-        _picture(
-            figures.lap_traces(lap), f"{name}: best lap over time", f"{keys} x marks a wall hit." if hits else keys
-        ),
-    ]
+def _best_lap(name: str, track: Track | None, lap: dict[str, np.ndarray] | None, best_s: float) -> list[str]:
+    """Tables of medals and lost time, and the map and traces of the kept lap, if its file can be read."""
+    medals, author = _medal_table(name, best_s), _author_rows(name)
+    if lap is None:
+        return [medals]
+    sectors = ""
+    caption = f"The kept lap, {best_s:.2f} s."
     if author is not None and track is not None:
-        parts.append(_sector_table(_gate_times(lap["rows"]), _gate_times(author), num_laps=track.num_laps))
-    return parts
+        sectors = _sector_table(_gate_times(lap["rows"]), _gate_times(author), num_laps=track.num_laps)
+        caption += f" Dashed: the author's, {_gate_times(author)[-1]:.2f} s."
+    hits = len(figures.wall_hits(lap["rows"]))
+    if hits:
+        caption += f" x: {hits} wall hit{'' if hits == 1 else 's'}."
+    keys = "Speed, keys, and the value of the action: mean and quantiles." if "quantiles" in lap else "Speed and keys."
+    return [
+        f"<div>{medals}{sectors}</div>" if medals or sectors else "",
+        _picture(figures.lap_map(lap["rows"], track=track, author=author), f"{name}: line of the best lap", caption),
+        _picture(figures.lap_traces(lap), f"{name}: best lap over time", f"{keys} x: wall hit." if hits else keys),
+    ]
 
 
 def _gate_times(rows: np.ndarray) -> np.ndarray:
@@ -227,7 +231,8 @@ def _author_rows(name: str) -> np.ndarray | None:
 
     from tm_torchrl.sim import Simulator
 
-    actions, track = author_actions(name), _built_in(name)
+    track = _built_in(name)
+    actions = None if track is None else author_actions(name)
     if actions is None or track is None:
         return None
     world = Simulator(track, num_cars=1)
@@ -249,11 +254,11 @@ def _metrics(rows: Sequence[Row], *, has_laps: bool) -> str:
         if np.ptp(values) > 1e-9 * np.abs(values).max():
             curves.append(_picture(figures.metric_curve(rows, key), f"{label} over frames", title=label))
         else:
-            constants.append(f"{label} {values[-1]:.4g}")
+            constants.append(f"{label}: {values[-1]:.4g}")
     if not curves and not constants:
         return "<p>No metrics have been written yet.</p>"
-    listed = f"<p>Constant, or measured once: {', '.join(constants)}.</p>" if constants else ""
-    return f'<div class="grid small">{"".join(curves)}</div>{listed}'
+    listed = f"<p>Constant, or measured once: {'; '.join(constants)}.</p>" if constants else ""
+    return f'<div class="grid small">{"".join(curves)}{listed}</div>'
 
 
 def _about(facts: Row, config: str) -> str:
@@ -305,6 +310,7 @@ body {{ font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var
   max-width: 980px; padding: 20px 14px 60px; }}
 h1 {{ font-size: 24px; margin: 6px 0 14px; overflow-wrap: anywhere; }}
 h2 {{ font-size: 19px; margin: 0 0 10px; overflow-wrap: anywhere; }} h3 {{ font-size: 14px; margin: 0; }}
+p {{ margin: 0; }}
 .tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 10px; margin-bottom: 18px; }}
 .tile {{ background: var(--card); border: 1px solid var(--edge); border-radius: 10px; padding: 10px 14px;
   overflow-wrap: anywhere; }}
@@ -313,7 +319,8 @@ section {{ background: var(--card); border: 1px solid var(--edge); border-radius
   margin-bottom: 18px; }}
 .grid {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 20px; }}
 .grid.small {{ grid-template-columns: repeat(auto-fit, minmax(min(100%, 280px), 1fr)); }}
-figure {{ margin: 0; min-width: 0; }} svg {{ width: 100%; max-width: 480px; height: auto; display: block; }}
+figure {{ margin: 0; min-width: 0; }} svg {{ width: 100%; max-width: 470px; height: auto; display: block; }}
+.grid div figure + figure {{ margin-top: 20px; }}
 table {{ border-collapse: collapse; }} th {{ color: var(--dim); font-weight: 500; text-align: left; }}
 th, td {{ padding: 5px 12px 5px 0; font-variant-numeric: tabular-nums; white-space: nowrap; }}
 .wide {{ width: 100%; }} .bar {{ height: 10px; border-radius: 3px; }}
