@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -241,3 +242,17 @@ def test_library_geometry_does_not_change_unnoticed():
 
 
 GOLDEN = "63ae4f100bc87594"
+
+
+@pytest.mark.parametrize("name", ["[b]Team map", "Kurve ü 曲", "a:b *?", "..", "x" * 100])
+def test_names_of_real_maps_are_allowed(name: str) -> None:
+    assert dataclasses.replace(ruler(), name=name).name == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", 5, "a/b", "x/../../evil", "a\\b", "x" * 101, "曲" * 23, "\x1b]0;OWNED\x07", "a\nb", "a\0b", "\ud800"]
+)
+def test_names_that_would_leave_a_folder_or_a_terminal_s_line_are_refused(name: object) -> None:
+    """曲 is %E6%9B%B2 in a file name: 23 of them are 207 letters."""
+    with pytest.raises(ValueError, match=r"^name (must be|has 207)"):
+        dataclasses.replace(ruler(), name=name)

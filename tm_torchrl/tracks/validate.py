@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from tm_torchrl.tracks.track import Track
 
 MAX_NAME_LENGTH = 100
+MAX_QUOTED_LENGTH = 200  # systems allow 255 bytes, with a lap time and an ending
 LENGTH_GRID = 1024.0  # points and widths lie on multiples of 1/1024 m
 BANK_GRID = 65536.0
 MIN_POINTS = 20
@@ -75,6 +77,12 @@ def _check_name(name: Any) -> None:
     if len(name) > MAX_NAME_LENGTH or not name.isprintable() or set(name) & {"/", "\\"}:
         raise ValueError(
             f"name must be at most {MAX_NAME_LENGTH} printable letters without / and \\, got {_shown(name)}"
+        )
+    length = len(quote(name, safe=" "))
+    if length > MAX_QUOTED_LENGTH:
+        raise ValueError(
+            f"name has {length} letters in a file name, which spells letters such as ü as %C3%BC: must have at most "
+            f"{MAX_QUOTED_LENGTH}, got {_shown(name)}"
         )
 
 
