@@ -124,13 +124,17 @@ class Stacked:
 
 def test_a_collector_of_several_processes_takes_several_faces() -> None:
     makers = [Stacked(face) for face in (single, gym_vector)]
-    collector = MultiAsyncCollector(makers, WEAVE, frames_per_batch=8, total_frames=48)
+    collector = MultiAsyncCollector(makers, WEAVE, frames_per_batch=8, total_frames=8_000)
+    shapes = set()
     try:
-        batches = list(collector)
+        for batch in collector:
+            assert batch["stacked"].shape[-1] == 2 * 184
+            shapes.add(batch.shape)
+            if len(shapes) == 2:  # on a busy machine one of the two may be far ahead
+                break
     finally:
         collector.shutdown()
-    assert {batch.shape for batch in batches} == {(2, 4), (8,)}
-    assert all(batch["stacked"].shape[-1] == 2 * 184 for batch in batches)
+    assert shapes == {(2, 4), (8,)}
 
 
 def test_one_car_in_asynchronous_pools() -> None:

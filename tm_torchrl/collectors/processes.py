@@ -56,6 +56,14 @@ def ending_signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def ignore_ending_signals() -> None:
+    """Leave Ctrl-C and SIGTERM to the trainer, in a process that started with blocked signals."""
+    for number in ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
+
+
 @contextmanager
 def main_module_left_out(policy: nn.Module) -> Iterator[None]:
     """Let processes that start meanwhile not import the main module again.

@@ -25,7 +25,7 @@ import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase
 from torchrl.envs import EnvBase
 
-from tm_torchrl.collectors.processes import ENDING_SIGNALS
+from tm_torchrl.collectors.processes import ignore_ending_signals
 from tm_torchrl.data.saving.plain_state import from_plain, to_plain
 from tm_torchrl.data.saving.random_state import random_state, restore_random_state
 from tm_torchrl.envs.protocols import FollowsFrames, Resumable
@@ -215,10 +215,7 @@ def _become_worker(channel: Channel) -> None:
     """
     torch.set_num_threads(1)
     with contextlib.suppress(ValueError):  # not the main thread
-        for number in ENDING_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-        if hasattr(signal, "pthread_sigmask"):  # they were blocked while the process started
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
+        ignore_ending_signals()
     if hasattr(faulthandler, "register"):  # not on Windows
         file = open(channel.trace, "a", encoding="utf-8")  # noqa: SIM115  (must stay open)
         faulthandler.register(signal.SIGUSR1, file=file, all_threads=False)

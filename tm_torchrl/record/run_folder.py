@@ -133,10 +133,10 @@ class RunFolder:
         """Append the results of an evaluation on one track, or of a task without tracks."""
         append_line(self.path / "evaluations.jsonl", row)
 
-    def truncate_after(self, frames: int) -> None:
-        """Delete metrics and evaluations after a number of frames."""
+    def truncate_after(self, frames: int, *, evaluated: int | None = None) -> None:
+        """Delete metrics after a number of frames, and evaluations after as many, or after ``evaluated``."""
         self.metrics.truncate_after(frames)
-        truncate_lines(self.path / "evaluations.jsonl", frames)
+        truncate_lines(self.path / "evaluations.jsonl", frames if evaluated is None else evaluated)
 
     def close(self) -> None:
         """Write the table of metrics, unless the disk refuses it."""

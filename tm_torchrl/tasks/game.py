@@ -57,6 +57,8 @@ class GameTask(Driving):
     reward: Reward | None = None
     transforms: Sequence[Callable[[], Transform]] = ()
 
+    can_be_copied = False  # a game has one driver at a time
+
     def __post_init__(self) -> None:
         if not isinstance(self.game, Instances):
             raise ValueError(f"game={self.game!r}: choose game instances, such as game=emulator2 or game=tmi2")

@@ -25,10 +25,12 @@ class Task(Protocol):
     Attributes:
         num_envs: Training environments of all workers together.
         has_goal: Whether an episode that terminates reached its goal, as at a finish line.
+        can_be_copied: Whether a copy in another process can evaluate while this one trains.
     """
 
     num_envs: int
     has_goal: bool
+    can_be_copied: bool
 
     @property
     def label(self) -> str:
@@ -99,6 +101,7 @@ class TaskDefaults:
     """Defaults for the parts of the protocol that most tasks do not need."""
 
     has_goal = False
+    can_be_copied = True
 
     @property
     def num_workers(self) -> int | None:

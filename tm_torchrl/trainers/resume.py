@@ -11,6 +11,7 @@ from tm_torchrl.record.run_folder import RunFolder
 from tm_torchrl.settings.construct import ConfigError
 from tm_torchrl.settings.stored import run_settings
 from tm_torchrl.settings.tree import differences
+from tm_torchrl.trainers.hooks.evaluate import Evaluate
 from tm_torchrl.trainers.training import Training
 
 FIXED_GROUPS = ("algorithm", "objective", "optimizer", "estimator", "soft_reset")
@@ -78,8 +79,11 @@ def continue_from(
         raise
     except (LookupError, TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"resume={run.path}: the saved state does not fit the settings: {error}") from error
-    # A batch whose updates go on will be logged once more.
-    run.truncate_after(training.frames - 1 if training.is_learning else training.frames)
+    pending = [hook.pending.frames for hook in training.hooks if isinstance(hook, Evaluate) and hook.pending]
+    run.truncate_after(
+        training.frames - 1 if training.is_learning else training.frames,  # its updates go on, and are logged then
+        evaluated=min([training.frames, *(frames - 1 for frames in pending)]),
+    )
     if not training.frames:
         return
     contents = training.algorithm.memory.contents()

@@ -167,7 +167,7 @@ def _prepare(composed: Settings, options: RunOptions, task: Task, display: Displ
     try:
         hooks = _Hooks(
             metrics=construct_as(LogMetrics, composed.get("log"), name="log", sinks=[display], log=log),
-            evaluate=construct_as(Evaluate, composed.get("evaluation"), name="evaluation"),
+            evaluate=construct_as(Evaluate, composed.get("evaluation"), name="evaluation", log=log),
             save=construct_as(Save, composed.get("checkpoint"), name="checkpoint", log=log),
             display=display,
         )
@@ -205,8 +205,7 @@ def _run(training: Training, hooks: _Hooks, run: RunFolder, composed: Settings, 
                 run_loop(training)
                 hooks.display.refresh(training)
                 save.finish(training)  # first, since whoever stops the run may not wait for an evaluation
-                if not hooks.evaluate.rows or hooks.evaluate.rows[0]["frames"] != training.frames:
-                    hooks.evaluate.evaluate(training)
+                if hooks.evaluate.finish(training):
                     hooks.display.refresh(training)
                     save.save(training)
             except (WorkerError, GameError) as error:

@@ -90,7 +90,7 @@ class Display(Hook):
                 self.medians.setdefault(track, []).append(row["median_lap_s"])
         if self._live is None:
             for row in rows:
-                self.say(f"{clock(training.seconds)}  {training.frames:>9,} frames  {describe(row)}")
+                self.say(f"{clock(row['seconds'])}  {row['frames']:>9,} frames  {describe(row)}")
 
     def after_batch(self, training: Training) -> None:
         """Redraw when it is time."""

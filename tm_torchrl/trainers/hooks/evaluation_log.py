@@ -49,10 +49,10 @@ class EvaluationLog:
         self._next += count
         try:
             for logger in self.loggers:
-                logger.write(frames=training.frames, seconds=training.seconds, values=values)
+                logger.write(frames=rows[0]["frames"], seconds=rows[0]["seconds"], values=values)
                 if isinstance(logger, TensorBoard):
                     for track, laps in chosen:
-                        write_pictures(logger, track, laps, frames=training.frames)
+                        write_pictures(logger, track, laps, frames=rows[0]["frames"])
         except OSError as error:
             self.log(f"an evaluation could not be logged: {error}; training continues")
 

@@ -129,9 +129,7 @@ class Save(Hook):
             return
         shown = {key: value for key, value in rows[0].items() if isinstance(value, (int, float, str, type(None)))}
         try:
-            self.checkpoints.save_best(
-                dict(training.algorithm.actor.state_dict()), facts={"frames": training.frames, **shown}
-            )
+            self.checkpoints.save_best(dict(training.algorithm.actor.state_dict()), facts=shown)
         except CheckpointError as error:
             self.log(f"{error}; training continues")
 
