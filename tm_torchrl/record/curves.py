@@ -11,7 +11,7 @@ import yaml
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from tm_torchrl.record.figures import drawable, series, short_count
+from tm_torchrl.record.figures import series, short_count
 from tm_torchrl.record.plots import INK, medal_times
 from tm_torchrl.record.run_folder import read_evaluations
 
@@ -29,7 +29,7 @@ def compare_runs(runs: Sequence[str | Path], *, track: str | None = None) -> Fig
     """
     if not runs:
         raise ValueError("runs: must not be empty")
-    results = {str(run): rows for run in runs if (rows := drawable(read_evaluations(run)))}
+    results = {str(run): rows for run in runs if (rows := read_evaluations(run))}
     if not results:
         raise ValueError(f"{runs[0]}: has no evaluations; must be the folder of a run that has been evaluated")
     first = next(iter(results.values()))[0]

@@ -33,11 +33,6 @@ def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and abs(value) < 1e100
 
 
-def drawable(rows: Sequence[Row]) -> list[Row]:
-    """The rows that have a place on an axis of frames."""
-    return [row for row in rows if is_number(row.get("frames"))]
-
-
 def series(rows: Sequence[Row], key: str) -> np.ndarray:
     """The values of a key, NaN where a row has no number.
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from tm_torchrl.data.saving.atomic_files import replacing
 from tm_torchrl.record import figures
-from tm_torchrl.record.figures import drawable, is_number, numbers, series
+from tm_torchrl.record.figures import is_number, numbers, series
 from tm_torchrl.record.plots import MEDAL_COLOURS, medal_times
 from tm_torchrl.record.run_folder import Row, best_laps, load_time, read_evaluations, read_metrics
 from tm_torchrl.record.svg import DARK, LIGHT, inline_svg
@@ -48,7 +48,7 @@ def write_report(run: str | Path) -> Path:
     folder = Path(run)
     if not folder.is_dir():
         raise FileNotFoundError(f"run={folder}: must be an existing run folder")
-    evaluations, metrics = drawable(read_evaluations(folder)), drawable(read_metrics(folder))
+    evaluations, metrics = _with_frames(read_evaluations(folder)), _with_frames(read_metrics(folder))
     facts, config = _facts(folder), _text(folder / "config.yaml")
     results: dict[str, list[Row]] = {}  # of each track, in the order of the settings, or of a task
     for row in evaluations:
@@ -83,6 +83,10 @@ def write_report(run: str | Path) -> Path:
     with replacing(path) as partial:
         partial.write_text(page, encoding="utf-8")
     return path
+
+
+def _with_frames(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if is_number(row.get("frames"))]
 
 
 def _name(folder: Path) -> str:
