@@ -20,6 +20,7 @@ LAPS = (
     (24.0, 26.0, "bronze"),
     (23.0, 23.5, "23.50 s █▁"),
 )  # best, median, what is shown
+PLACE = {"frames": 512, "seconds": 75.0}
 VALUES = {"episode/return": -1.234, "episode/terminated": 0.25, "speed/updates_per_s": 88.0}
 
 
@@ -52,7 +53,7 @@ def test_only_tracks_are_finished(task: Task, numbers: str) -> None:
 def test_the_panel_tells_the_next_medal_the_folder_and_why_it_stops() -> None:
     display = Display("run", console=Console(file=io.StringIO(), width=100), is_quiet=True)
     display.folder = Path("runs/oval/a")
-    row = {"track": "oval", "finish_rate": 0.5, "num_laps": 2, "progress_m": [12.0, 96.0]}
+    row = {"track": "oval", "finish_rate": 0.5, "num_laps": 2, "progress_m": [12.0, 96.0], **PLACE}
     training = state(TrackManiaTask(track="oval"))
     for best_s, median_s, expected in LAPS:
         new = {"best_lap_s": best_s, "median_lap_s": median_s, "medal": "bronze"}
@@ -91,6 +92,7 @@ def test_an_output_that_breaks_ends_the_display_only(is_terminal: bool, caplog: 
 
 def test_names_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
     row = {"track": "[Team] bad[/b]", "finish_rate": 0.0, "num_laps": 2, "best_lap_s": None, "median_lap_s": None}
+    row |= PLACE
     display = Display("on [bold]", console=Console(file=io.StringIO(), width=100))
     training = state(TrackManiaTask(track="oval"))
     display.evaluated(training, [row], True)
