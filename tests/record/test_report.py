@@ -94,7 +94,17 @@ def test_the_first_slow_laps_leave_the_picture_only_among_many() -> None:
     few, many = figures.lap_curves(rows[:4], track="oval"), figures.lap_curves(rows, track="oval")
     assert few is not None and many is not None
     assert few.axes[0].get_ylim()[1] == pytest.approx(91.0)
-    assert many.axes[0].get_ylim()[1] == pytest.approx(1.5 * bronze_s + 1.0)
+    assert many.axes[0].get_ylim()[1] == pytest.approx(1.25 * bronze_s + 1.0)
+
+
+def test_long_curves_have_a_mean_over_their_fiftieth_part() -> None:
+    """200 rows that alternate between 1 and 3: each four of them have the mean 2."""
+    rows = [{"frames": i, "train/loss": 1.0 + 2.0 * (i % 2)} for i in range(200)]
+    raw, mean = figures.metric_curve(rows, "train/loss").axes[0].lines
+    assert len(raw.get_ydata()) == 200
+    assert mean.get_ydata() == pytest.approx(np.full(197, 2.0))
+    assert mean.get_xdata()[0] == pytest.approx(1.5), "the middle of rows 0 to 3"
+    assert len(figures.metric_curve(rows[:199], "train/loss").axes[0].lines) == 1
 
 
 def test_wall_hits_take_speed_at_once_and_touch() -> None:

@@ -21,6 +21,7 @@ WIDTH = 4.5  # inches: 324 units of an SVG, about the width of a phone
 STEP_S = 0.05
 HIT_M_S = 3.0  # lost within one step; the brakes take up to 2.3 m/s
 MAX_MARKERS = 60
+NUM_ROWS_AVERAGED = 200  # curves of metrics with so many rows have a mean over 2 % of them
 NUM_LATER = 4  # evaluations with laps near the medal times, from which on slower laps may leave the picture
 
 
@@ -64,7 +65,7 @@ def lap_curves(rows: Sequence[Row], *, track: str) -> Figure | None:
     medals = medal_times(track)
     if medals:
         bronze_s, author_s = medals[0][1], medals[-1][1]
-        slow_s = 1.5 * bronze_s  # the first laps may take minutes, and would hide the later ones
+        slow_s = 1.25 * bronze_s  # the first laps may take minutes, and would hide the later ones
         slowest_s = np.nanmax([*best, *median])
         high = slowest_s if np.sum(best < slow_s) < NUM_LATER else min(slowest_s, slow_s)
         times.set_ylim(min(np.nanmin(best), author_s) - 0.8, max(high, bronze_s) + 1.0)
@@ -120,19 +121,25 @@ def return_curve(rows: Sequence[Row]) -> Figure | None:
 
 
 def metric_curve(rows: Sequence[Row], key: str) -> Figure:
-    """A small curve of one metric."""
+    """A small curve of one metric; a long one with its mean over 2 % of the rows."""
     figure, (axes,) = _panels(1, height=1.6, width=4.0)
     values = series(rows, key)
     found = np.isfinite(values)
-    axes.plot(series(rows, "frames")[found], values[found], color=BLUE, lw=1.3)
-    if key in ("train/loss", "train/gradient_norm") and 0 < 10 * values[found].min() < values[found].max():
+    frames, values = series(rows, "frames")[found], values[found]
+    if len(values) >= NUM_ROWS_AVERAGED:
+        window = len(values) // 50
+        axes.plot(frames, values, color=BLUE, lw=0.7, alpha=0.35)
+        frames, values = (np.convolve(row, np.full(window, 1.0 / window), "valid") for row in (frames, values))
+    axes.plot(frames, values, color=BLUE, lw=1.4)
+    if key in ("train/loss", "train/gradient_norm") and 0 < 10 * values.min() < values.max():
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=5))
+        subs = (1.0,) if values.max() > 30 * values.min() else (1.0, 2.0, 5.0)
+        axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=5))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-        if np.abs(values[found]).max() >= 1e4:
+        if np.abs(values).max() >= 1e4:
             axes.yaxis.set_major_formatter(FuncFormatter(short_count))
     _frames_axis(axes, label=False)
     return figure
@@ -176,7 +183,9 @@ def lap_map(rows: np.ndarray, *, track: Track | None, author: np.ndarray | None)
     axes.invert_yaxis()
     if track is not None:
         left, right = across(track, track.half_width)
-        axes.fill(*np.concatenate([left, right[::-1]]).T, color=EDGE, lw=0)
+        ends = slice(0, 1 if track.is_circuit else 0)  # a circuit's road is closed
+        outline = np.concatenate([left, left[ends], right[ends], right[::-1]])
+        axes.fill(*outline.T, color=EDGE, lw=0)
         for number, gate in enumerate((*track.checkpoints, track.finish), 1):
             axes.plot(*np.stack([left[gate], right[gate]]).T, color=FAINT, lw=1.6)
             axes.annotate(str(number), left[gate] + 0.4 * (left[gate] - right[gate]), color=INK, fontsize=10,

@@ -262,6 +262,8 @@ def _metrics(rows: Sequence[Row], *, has_laps: bool) -> str:
     if not curves and not constants:
         return "<p>No metrics have been written yet.</p>"
     listed = f"<p>Constant, or measured once: {'; '.join(constants)}.</p>" if constants else ""
+    if curves and len(rows) >= figures.NUM_ROWS_AVERAGED:
+        listed = f"<p>Thick lines are means over 2 % of the rows.</p>{listed}"
     return f'<div class="grid small">{"".join(curves)}{listed}</div>'
 
 
