@@ -213,7 +213,7 @@ def test_cores_are_chosen_by_name_or_made() -> None:
     assert made.core is not None and made.core.num_features == 5
     with pytest.raises(ValueError, match=r"^core='grru': unknown; did you mean gru"):
         MLPQRNetwork(3, 2, core="grru")
-    with pytest.raises(TypeError, match="^core=Linear"):
+    with pytest.raises(TypeError, match=r"^core=Linear"):
         MLPQRNetwork(3, 2, core=lambda num_inputs: torch.nn.Linear(num_inputs, 5))
-    with pytest.raises(ValueError, match="^observations: the last of 1 must be the state"):
+    with pytest.raises(ValueError, match=r"^observations: the last of 1 must be the state"):
         made(torch.zeros(5, 3))

@@ -18,6 +18,7 @@ from tm_torchrl.algorithms.quantile import quantiles_of
 from tm_torchrl.data.saving.architecture import refuse_other_architecture
 from tm_torchrl.data.saving.checkpoint import CheckpointError, Checkpoints
 from tm_torchrl.modules import QuantileActor
+from tm_torchrl.modules.carried import carried_keys
 from tm_torchrl.settings.device import choose_device
 from tm_torchrl.settings.stored import run_settings, upgraded
 from tm_torchrl.tasks.task import Row, Settings, Task, make_task
@@ -70,6 +71,9 @@ class Agent:
     def predict(self, observation: Observation) -> Tensor:
         """The greedy actions for one observation or a batch of them.
 
+        A network with memory acts as at the start of an episode, unless the mapping has its state, ``memory``. To play
+        with it, hand ``agent.actor`` TensorDicts, into which it writes the next state at ("next", "memory").
+
         Args:
             observation: ``[*B, F]``, or a mapping with all keys that the network reads.
         """
@@ -110,7 +114,8 @@ class Agent:
         if missing:
             reads = ", ".join(map(str, keys))
             raise ValueError(f"observation: has no {', '.join(missing)}; this network reads {reads}")
-        tensors = {str(key): torch.as_tensor(entries[key], device=self.device) for key in keys}
+        given = [*keys, *(key for key in carried_keys(self.actor) if key in entries)]
+        tensors = {str(key): torch.as_tensor(entries[key], device=self.device) for key in given}
         num_own = {key: 3 if value.dtype == torch.uint8 else 1 for key, value in tensors.items()}  # images are uint8
         last = str(keys[-1])
         shape = tensors[last].shape[: -num_own[last]]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchrl.envs import ExplorationType, set_exploration_type
 
 from tm_torchrl.agents.agent import Agent
+from tm_torchrl.modules.carried import carried_keys, carried_values
 
 ActingFunction = Callable[[Sequence[Tensor]], Tensor]
 
@@ -23,8 +24,8 @@ ActingFunction = Callable[[Sequence[Tensor]], Tensor]
 class ActsOnTensors(Protocol):
     """An actor with a function of plain tensors, which is easier to export than a TensorDict module."""
 
-    def greedy(self, *observations: Tensor) -> Tensor:
-        """The greedy actions for observations in the order of ``in_keys``."""
+    def greedy(self, *observations: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """The greedy actions for observations in the order of ``in_keys``; with memory the next states too."""
         ...
 
 
@@ -39,8 +40,11 @@ class GreedyPolicy(nn.Module):
         super().__init__()
         self.actor = actor
 
-    def forward(self, *observations: Tensor) -> Tensor:
-        """The actions ``[B]`` (``[B, S]``) for observations ``[B, ...]`` in the order of the actor's ``in_keys``."""
+    def forward(self, *observations: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """The actions ``[B]`` (``[B, S]``) for observations ``[B, ...]`` in the order of the actor's ``in_keys``.
+
+        The state of a network with memory is the last of them, zeros at the start of an episode, and a second output.
+        """
         if isinstance(self.actor, ActsOnTensors):
             return self.actor.greedy(*observations)
         inputs = dict(zip(self.actor.in_keys, observations, strict=True))
@@ -51,13 +55,17 @@ class GreedyPolicy(nn.Module):
 
 
 def visited_states(agent: Agent, number: int) -> list[Tensor]:
-    """Observations of random drives, ``[number, ...]`` for each key that the network reads."""
+    """Observations of random drives, ``[number, ...]`` for each key that the network reads, and states after them."""
     env = agent.task.make_env(num_envs=min(64, number), seed=12_345)
     try:
         steps = env.rollout(-(-number // env.batch_size.numel()), break_when_any_done=False).reshape(-1)[:number]
     finally:
         env.close()
-    return [steps[key] for key in agent.task.in_keys]
+    carried = carried_keys(agent.actor)
+    if carried:
+        with torch.no_grad():
+            steps.update(carried_values(agent.actor(steps.select(*agent.task.in_keys)), carried))
+    return [steps[key] for key in (*agent.task.in_keys, *carried)]
 
 
 def export_policy(policy: GreedyPolicy, states: Sequence[Tensor], path: Path) -> ActingFunction:
@@ -73,7 +81,7 @@ def export_policy(policy: GreedyPolicy, states: Sequence[Tensor], path: Path) ->
     program = torch.export.export(policy.eval(), tuple(states), dynamic_shapes=shapes)
     torch.export.save(program, path)
     loaded = torch.export.load(path).module()
-    return lambda observations: loaded(*observations)
+    return lambda observations: _action(loaded(*observations))
 
 
 def export_onnx(policy: GreedyPolicy, states: Sequence[Tensor], path: Path) -> ActingFunction:
@@ -104,8 +112,13 @@ def export_onnx(policy: GreedyPolicy, states: Sequence[Tensor], path: Path) -> A
     return act
 
 
+def _action(found: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+    return found[0] if isinstance(found, tuple) else found
+
+
 def disagreements(agent: Agent, act: ActingFunction, states: Sequence[Tensor]) -> int:
     """The number of states in which another program acts differently."""
-    seen = dict(zip([str(key) for key in agent.task.in_keys], states, strict=True))
+    keys = (*agent.task.in_keys, *carried_keys(agent.actor))
+    seen = dict(zip([str(key) for key in keys], states, strict=True))
     ours, theirs = agent.predict(seen), act(states)
     return int((ours != theirs).reshape(len(ours), -1).any(-1).sum())
