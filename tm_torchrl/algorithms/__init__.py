@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from tm_torchrl.algorithms.learner import Learner, NonFiniteLossError
     from tm_torchrl.algorithms.make import make_actor, make_algorithm
     from tm_torchrl.algorithms.ppo import PPOAlgorithm
-    from tm_torchrl.algorithms.ppo_loss import PPOLoss
     from tm_torchrl.algorithms.quantile import QuantileAlgorithm
 
 __getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from tm_torchrl.algorithms.algorithm import Schedules
 from tm_torchrl.algorithms.learner import PRECISIONS, Learner
-from tm_torchrl.algorithms.ppo_loss import UPDATE_KEYS, PPOLoss
 from tm_torchrl.data.rollouts import Rollouts
 from tm_torchrl.modules.policy_value import PolicyActor, PolicyValueNetwork, SamplingPolicy
+from tm_torchrl.objectives.ppo import DIAGNOSTICS, PPOLoss
 from tm_torchrl.settings.construct import ConfigError, refuse_given
 from tm_torchrl.settings.schedules import make_schedule
 from tm_torchrl.tasks.task import Task
@@ -79,27 +79,20 @@ class PPOAlgorithm:
         }
         self.actor = self.make_actor(task, objective=objective, device=device)
         self.policy = SamplingPolicy(self.actor)
-        make_loss = partial(
-            PPOLoss,
+        self.loss = PPOLoss(
             self.actor.network,
             in_keys=task.in_keys,
             clip_value=clip_value,
             value_coefficient=value_coefficient,
             normalize_advantage=normalize_advantage,
         )
-        clips, entropies = (self._scheduled[name].points for name in ("clip", "entropy_coefficient"))
-        for _, value in clips:
-            make_loss(clip=value)  # raises for a value that is none
-        for _, value in entropies:
-            make_loss(entropy_coefficient=value)
-        self.loss = make_loss(clip=clips[0][1], entropy_coefficient=entropies[0][1]).to(device)
-        self.learner = learner(
-            self.loss, optimizer, target=None, precision="float32" if precision == "auto" else precision
-        )
-        for _, value in self._scheduled["learning_rate"].points:
-            self.learner.learning_rate = value  # raises for a value that is not a learning rate
+        precision = "float32" if precision == "auto" else precision
+        self.learner = learner(self.loss, optimizer, target=None, precision=precision)
+        for schedule, apply in self.schedules().values():
+            for _, value in schedule.points:
+                apply(value)  # raises for a value that cannot be
         self.memory = rollouts(
-            gamma=gamma, kept_keys=task.in_keys, values=self.values, update_keys=UPDATE_KEYS, seed=seed
+            gamma=gamma, kept_keys=task.in_keys, values=self.values, diagnostics=DIAGNOSTICS, seed=seed
         )
 
     @staticmethod
@@ -125,8 +118,8 @@ class PPOAlgorithm:
         """Learning rate, clipping and factor of the entropy."""
         setters: dict[str, Callable[[float], Any]] = {
             "learning_rate": partial(setattr, self.learner, "learning_rate"),
-            "clip": self.loss.set_clip,
-            "entropy_coefficient": self.loss.set_entropy_coefficient,
+            "clip": partial(setattr, self.loss, "clip"),
+            "entropy_coefficient": partial(setattr, self.loss, "entropy_coefficient"),
         }
         return {name: (schedule, setters[name]) for name, schedule in self._scheduled.items()}
 

@@ -37,8 +37,8 @@ class Rollouts:
             for all epochs.
         kept_keys: Keys that the network reads.
         values: The values ``[F, 1]`` of states, without gradients.
-        update_keys: What the loss writes into each minibatch, to be averaged for the log; ``"kl"`` is needed for
-            ``target_kl``.
+        diagnostics: The columns of what the loss writes into each minibatch at ``diagnostics`` ``[M, K]``, to be
+            averaged for the log; the first one is the divergence.
         seed: Seeds the order of the minibatches.
     """
 
@@ -53,7 +53,7 @@ class Rollouts:
         target_kl: float | None = None,
         kept_keys: Sequence[NestedKey] = ("observation",),
         values: Values,
-        update_keys: Sequence[str] = ("kl",),
+        diagnostics: Sequence[str] = ("kl",),
         seed: int = 0,
     ) -> None:
         counts = {"frames_per_update": frames_per_update, "num_epochs": num_epochs, "minibatch_size": minibatch_size}
@@ -73,14 +73,16 @@ class Rollouts:
         self.target_kl = target_kl
         self.kept_keys = list(kept_keys)
         self.values = values
-        self.update_keys = list(update_keys)
-        self.gae = GAE(gamma=float(gamma), lmbda=float(gae_lambda), value_network=None, vectorized=False)
+        self.diagnostics = list(diagnostics)
+        # TorchRL's vectorised estimate, which is faster for long rollouts, raises where the product is 0.
+        is_vectorized = gamma * gae_lambda > 0
+        self.gae = GAE(gamma=float(gamma), lmbda=float(gae_lambda), value_network=None, vectorized=is_vectorized)
         self._generator = torch.Generator().manual_seed(seed)
         self._pending: dict[range, list[TensorDictBase]] = {}  # batches [N, T] by their lanes
         self._rollout: TensorDictBase | None = None  # [F], in which learning goes on
         self._order = torch.zeros(0, dtype=torch.int64)  # of the present epoch
         self._epoch, self._position = 0, 0  # the present epoch, and the next minibatch in it
-        self._sums: dict[str, Tensor] = {}
+        self._sums = torch.zeros(len(self.diagnostics))  # of the diagnostics
         self._num_seen = 0
         self._explained_variance = 0.0
 
@@ -122,11 +124,10 @@ class Rollouts:
 
     def seen(self, batch: TensorDictBase) -> None:
         """Add what the loss wrote into the minibatch; end the epochs where the policy has moved too far."""
-        for key in self.update_keys:
-            value = batch.get(key).flatten()[0]
-            self._sums[key] = self._sums[key] + value if key in self._sums else value
+        found = batch.get("diagnostics")[0]
+        self._sums = self._sums.to(found.device) + found
         self._num_seen += 1
-        if self.target_kl is not None and float(batch["kl"].flatten()[0]) > STOP_FACTOR * self.target_kl:
+        if self.target_kl is not None and float(found[0]) > STOP_FACTOR * self.target_kl:
             self._epoch, self._position = self.num_epochs, 0
 
     def set_frames(self, frames: int) -> None:
@@ -140,7 +141,7 @@ class Rollouts:
         """Means over the updates with the last rollout, its explained variance, and the number of those updates."""
         if not self._num_seen:
             return {}
-        means = {key: float(value) / self._num_seen for key, value in self._sums.items()}
+        means = dict(zip(self.diagnostics, (self._sums / self._num_seen).tolist(), strict=True))
         counts = {"updates_of_rollout": float(self._num_seen)}
         return {**means, "explained_variance": self._explained_variance, **counts}
 
@@ -154,7 +155,7 @@ class Rollouts:
             "epoch": self._epoch,
             "position": self._position,
             "generator": self._generator.get_state(),
-            "sums": {key: value.clone() for key, value in self._sums.items()},
+            "sums": self._sums.clone(),
             "num_seen": self._num_seen,
             "explained_variance": self._explained_variance,
         }
@@ -165,7 +166,7 @@ class Rollouts:
         self._rollout, self._order = state["rollout"], state["order"]
         self._epoch, self._position = state["epoch"], state["position"]
         self._generator.set_state(state["generator"])
-        self._sums, self._num_seen = dict(state["sums"]), state["num_seen"]
+        self._sums, self._num_seen = state["sums"], state["num_seen"]
         self._explained_variance = state["explained_variance"]
 
     def _begin(self) -> None:
@@ -174,7 +175,7 @@ class Rollouts:
         rollout: TensorDictBase = torch.cat(parts)
         self._rollout, self._pending = rollout, {}
         self._epoch, self._position = 0, 0
-        self._sums, self._num_seen = {}, 0
+        self._sums, self._num_seen = torch.zeros_like(self._sums), 0
         target, value = rollout["value_target"], rollout["state_value"]
         unexplained, total = (target - value).var(correction=0), target.var(correction=0)
         self._explained_variance = float(1.0 - unexplained / total.clamp_min(1e-8))

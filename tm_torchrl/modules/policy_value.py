@@ -147,10 +147,7 @@ def action_distribution(logits: Tensor, *, num_slots: int | None = None) -> Cate
 
 
 class PolicyValueModule(TensorDictModuleBase):
-    """Reads observations, writes ``logits`` and ``state_value``: the actor and the critic of TorchRL's PPO losses.
-
-    As an actor it is asked for its distribution (``get_dist``), and leaves the value of the same pass in the tensordict
-    at ``new_value``, where ``ValueOfPass`` finds it: policy and value take one pass of the encoder.
+    """Reads observations, writes ``logits`` and ``state_value``: actor and critic of TorchRL's PPO losses.
 
     Args:
         network: The network to evaluate.
@@ -175,23 +172,11 @@ class PolicyValueModule(TensorDictModuleBase):
         return tensordict.set("logits", logits).set("state_value", value)
 
     def get_dist(self, tensordict: TensorDictBase) -> Categorical | Independent:
-        """The distribution of the action; also writes ``new_value``."""
-        logits, value = self.network(*self._seen(tensordict))
-        tensordict.set("new_value", value)
-        return action_distribution(logits, num_slots=self.network.num_slots)
+        """The distribution of the action, which losses ask an actor for."""
+        return action_distribution(self.network.logits(*self._seen(tensordict)), num_slots=self.network.num_slots)
 
     def _seen(self, tensordict: TensorDictBase) -> list[Tensor]:
         return [tensordict.get(key) for key in self.in_keys]
-
-
-class ValueOfPass(TensorDictModuleBase):
-    """The critic beside a ``PolicyValueModule``: the value that the actor's pass has left at ``new_value``."""
-
-    in_keys, out_keys = ["new_value"], ["state_value"]
-
-    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Write the value."""
-        return tensordict.set("state_value", tensordict.get("new_value"))
 
 
 class PolicyActor(TensorDictModuleBase):

@@ -1,4 +1,4 @@
-"""Losses of the quantile family as TorchRL loss modules, their value estimators and their maths."""
+"""Losses as TorchRL loss modules, their value estimators and their maths."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tm_torchrl.objectives.dqn import DQNLoss
     from tm_torchrl.objectives.fqf import FQFLoss
     from tm_torchrl.objectives.iqn import IQNLoss
+    from tm_torchrl.objectives.ppo import PPOLoss
     from tm_torchrl.objectives.qrdqn import QRDQNLoss
     from tm_torchrl.objectives.self_loss import SelfLossNormalizer
     from tm_torchrl.objectives.target_update import HardUpdate, SoftUpdate

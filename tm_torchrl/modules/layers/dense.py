@@ -32,23 +32,32 @@ class Dense(nn.Sequential):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``[..., D]`` to ``[..., last]``."""
-        hidden = inputs.reshape(-1, inputs.shape[-1])
+        hidden = _folded(inputs)
         for layer in self:
             hidden = layer(hidden)
-        return hidden.reshape(*inputs.shape[:-1], -1)
+        return _unfolded(hidden, inputs)
 
     def precise(self, inputs: Tensor) -> Tensor:
         """The same, with the last layer in float32 even under autocast.
 
         Near -4 bfloat16 has steps of 1/64, which is more than the differences between the values of actions.
         """
-        hidden = inputs.reshape(-1, inputs.shape[-1])
+        hidden = _folded(inputs)
         *before, last = self
         for layer in before:
             hidden = layer(hidden)
         with full_precision(hidden.device.type):
             hidden = last(as_float(hidden))
-        return hidden.reshape(*inputs.shape[:-1], -1)
+        return _unfolded(hidden, inputs)
+
+
+def _folded(inputs: Tensor) -> Tensor:
+    """``[..., D]`` as ``[B, D]``; where it is that already, a view would only cost time in both passes."""
+    return inputs if inputs.ndim == 2 else inputs.reshape(-1, inputs.shape[-1])
+
+
+def _unfolded(outputs: Tensor, inputs: Tensor) -> Tensor:
+    return outputs if inputs.ndim == outputs.ndim == 2 else outputs.reshape(*inputs.shape[:-1], -1)
 
 
 def dense(

@@ -73,6 +73,8 @@ class Decoder(nn.Module):
 
     def _shaped_advantage(self, outputs: Tensor) -> Tensor:
         """The last dimension split into K, S, A; after a mixer its order is S, K, A."""
+        if len(self.output_shape) == 1:
+            return outputs
         if self.is_mixed and len(self.output_shape) == 3:
             num_outputs, num_slots, num_actions = self.output_shape
             return torch.unflatten(outputs, -1, (num_slots, num_outputs, num_actions)).transpose(-3, -2)
