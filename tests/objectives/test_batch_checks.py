@@ -14,8 +14,6 @@ from tm_torchrl.modules import FractionSource, MLPFQFNetwork, MLPIQNetwork, MLPN
 from tm_torchrl.objectives import FQFLoss, IQNLoss, QRDQNLoss
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
 
-pytestmark = pytest.mark.filterwarnings("ignore:No target network updater")
-
 LossClass = type[QuantileLoss]
 NetworkClass = type[QuantileNetwork]
 

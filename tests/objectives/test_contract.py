@@ -50,8 +50,6 @@ from tm_torchrl.modules import (
 from tm_torchrl.objectives import DQNLoss, FQFLoss, IQNLoss, QRDQNLoss, QuantileEstimators
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
 
-pytestmark = pytest.mark.filterwarnings("ignore:No target network updater")
-
 LossClass = type[Loss]
 NetworkClass = type[QuantileNetwork]
 

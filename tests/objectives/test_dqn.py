@@ -12,8 +12,6 @@ from torchrl.data import Categorical
 from tm_torchrl.modules import MLPQRNetwork, QuantileActor
 from tm_torchrl.objectives import DQNLoss, HardUpdate
 
-pytestmark = pytest.mark.filterwarnings("ignore:No target network updater")
-
 
 class Linear(nn.Module):
     """Values of two actions: weight * observation."""

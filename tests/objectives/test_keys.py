@@ -24,8 +24,6 @@ from tests.objectives.cases import (
 from tm_torchrl.modules import QuantileNetwork
 from tm_torchrl.objectives import DQNLoss
 
-pytestmark = pytest.mark.filterwarnings("ignore:No target network updater")
-
 LossClass = type[Loss]
 NetworkClass = type[QuantileNetwork]
 OUTCOME = [("next", "reward"), ("next", "done"), ("next", "terminated")]

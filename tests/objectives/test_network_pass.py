@@ -30,8 +30,6 @@ from tm_torchrl.objectives.functional import quantile_huber_loss
 from tm_torchrl.objectives.network_pass import quantile_module
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
 
-pytestmark = pytest.mark.filterwarnings("ignore:No target network updater")
-
 LossClass = type[QuantileLoss]
 NetworkClass = type[QuantileNetwork]
 

@@ -34,8 +34,6 @@ from tm_torchrl.modules import (
 from tm_torchrl.objectives import FQFLoss, IQNLoss, QRDQNLoss
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
 
-pytestmark = pytest.mark.filterwarnings("ignore:No target network updater")
-
 NUM_SAMPLES, NUM_TARGETS = 5, 4
 
 

@@ -11,8 +11,6 @@ from tm_torchrl.objectives import IQNLoss, QRDQNLoss, SelfLossNormalizer
 from tm_torchrl.objectives.functional import quantile_huber_loss
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
 
-pytestmark = pytest.mark.filterwarnings("ignore:No target network updater")
-
 LossClass = type[QuantileLoss]
 NetworkClass = type[QuantileNetwork]
 MASK = torch.tensor([[True, False, True], [True, True, False]])

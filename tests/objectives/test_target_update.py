@@ -15,8 +15,6 @@ from tm_torchrl.modules import MLPIQNetwork, MLPQRNetwork, NoisyLinear, Normaliz
 from tm_torchrl.objectives import HardUpdate, IQNLoss, QRDQNLoss, SoftUpdate
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
 
-pytestmark = pytest.mark.filterwarnings("ignore:No target network updater")
-
 
 def weights(params: TensorDictBase) -> dict[str, torch.Tensor]:
     return {

@@ -26,8 +26,6 @@ from tm_torchrl.modules import (
 )
 from tm_torchrl.objectives import FQFLoss, IQNLoss, QRDQNLoss
 
-pytestmark = pytest.mark.filterwarnings("ignore:No target network updater")
-
 ESTIMATORS = ("greedy", "double", "soft", "munchausen")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -215,9 +216,11 @@ class _Forgiving:
         try:
             act(*arguments)
         except (OSError, ValueError) as error:
-            is_output, self._file = self._file is sys.__stdout__, open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+            is_output, self._file = self._file is sys.__stdout__, io.StringIO()
             if is_output:  # the interpreter writes the rest at its end
-                os.dup2(self._file.fileno(), 1)
+                nothing = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nothing, 1)
+                os.close(nothing)
             _LOG.warning("nothing more can be shown (%s); training continues", error)
 
 
