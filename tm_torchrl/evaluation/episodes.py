@@ -11,7 +11,7 @@ from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import EnvBase, ExplorationType, set_exploration_type
 
 from tm_torchrl.evaluation.statistics import interquartile_mean
-from tm_torchrl.modules.carried import carried_keys, carried_values, cleared
+from tm_torchrl.modules.carried import carried_keys, carried_values
 
 
 @dataclass
@@ -80,7 +80,7 @@ def _play_round(
             acted = policy(state)
             carried = carried_values(acted, keys)
             state, after = env.step_and_maybe_reset(acted)
-        after.update(cleared(carried, state["next", "done"]))
+        after.update(carried)  # also behind the end of an episode, which no result counts
         returns += state["next", "reward"].reshape(copies).cpu() * is_playing
         lengths += is_playing
         is_playing &= ~state["next", "done"].reshape(copies).cpu()

@@ -19,7 +19,7 @@ from torchrl.envs import ExplorationType, TransformedEnv, set_exploration_type
 
 from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.evaluation.diagnostics import action_swaps
-from tm_torchrl.modules.carried import carried_keys, carried_values, cleared
+from tm_torchrl.modules.carried import carried_keys, carried_values
 from tm_torchrl.sim import Starts
 from tm_torchrl.tracks import Track
 from tm_torchrl.tracks.medals import medals_of
@@ -222,7 +222,6 @@ class _RaceSteps:
 
     def reset(self, mask: Tensor | None) -> None:
         self.env.race.reset(mask)
-        self.carried = cleared(self.carried, mask)
 
     def step(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The greedy action, its reward, and whether the episode terminated or was truncated."""
@@ -253,22 +252,19 @@ class _TransformedSteps:
         self.env, self.policy = env, policy
         self.state: TensorDictBase | None = None
         self.keys = carried_keys(policy)
-        self.carried: TensorDictBase = TensorDict(batch_size=env.batch_size)
 
     def reset(self, mask: Tensor | None) -> None:
         if mask is None or self.state is None:
             self.state = self.env.reset()
         else:
             self.state = self.env.reset(self.state.set("_reset", mask.unsqueeze(-1)))
-        self.carried = cleared(self.carried, mask)
-        self.state.update(self.carried)
 
     def step(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The greedy action, its reward, and whether the episode terminated or was truncated."""
         with set_exploration_type(ExplorationType.DETERMINISTIC):
             acted = self.policy(self.state)
-            self.carried = carried_values(acted, self.keys)
+            carried = carried_values(acted, self.keys)
             played = self.env.step(acted)
-        self.state = self.env.step_mdp(played).update(self.carried)
+        self.state = self.env.step_mdp(played).update(carried)
         outcome = [played["next", key].squeeze(-1) for key in ("reward", "terminated", "truncated")]
         return played["action"], outcome[0], outcome[1], outcome[2]
