@@ -40,4 +40,7 @@ def quoted(*words: str | Path) -> str:
 
 def _shown(program: Path) -> str:
     """Relative to the working folder if it is below it."""
-    return str(program.relative_to(Path.cwd())) if program.is_relative_to(Path.cwd()) else str(program)
+    try:
+        return str(program.relative_to(Path.cwd()))
+    except (OSError, ValueError):  # the working folder was deleted, or is another
+        return str(program)

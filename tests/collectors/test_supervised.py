@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -155,6 +156,17 @@ def broken(num_envs: int) -> CountingBatch:
 def test_an_environment_that_cannot_be_made_is_an_error_at_once(kind: str) -> None:
     collector = SupervisedCollector([partial(broken, num_envs=2)], make_policy(), kind=kind)
     with pytest.raises((WorkerError, ValueError), match="no such track"):
+        next(collector)
+    collector.shutdown()
+
+
+def without_room(num_envs: int) -> CountingBatch:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_shared_memory_is_explained() -> None:
+    collector = SupervisedCollector([partial(without_room, num_envs=2)], make_policy(), kind="multi_sync")
+    with pytest.raises(WorkerError, match=r"No space left on device(.|\n)*/dev/shm .*--shm-size"):
         next(collector)
     collector.shutdown()
 

@@ -122,7 +122,19 @@ def test_laps_hold_no_objects(tmp_path: Path):
     path = tmp_path / "laps" / "oval_1000.npz"
     path.parent.mkdir()
     np.savez(path, rows=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(ValueError, match="allow_pickle=False"):
+    with pytest.raises(ValueError, match="must be plain numbers"):
+        load_lap(path)
+
+
+def test_a_lap_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
+    """Zeros shrink by a factor of 1,000."""
+    path = tmp_path / "oval_1000.npz"
+    np.savez_compressed(path, rows=np.zeros(2**22, np.float64), actions=np.zeros(2**22, np.float64), more=np.zeros(1))
+    assert path.stat().st_size < 100_000
+    with pytest.raises(ValueError, match=r"oval_1000\.npz has 67,109,\d+ bytes when unpacked"):
+        load_lap(path)
+    path.write_bytes(b"cut")
+    with pytest.raises(ValueError, match=r"oval_1000\.npz is damaged"):
         load_lap(path)
 
 

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.trainers.test_interrupts import after
 from tests.trainers.test_training import DRIVE, quiet
+from tm_torchrl.algorithms.learner import Learner
 from tm_torchrl.data import ReplayLog
+from tm_torchrl.data.saving import atomic_files
+from tm_torchrl.data.saving.checkpoint import CheckpointError, Checkpoints
 from tm_torchrl.record.run_folder import RunFolder, read_metrics
 from tm_torchrl.settings import ConfigError, compose_settings, run_settings
 from tm_torchrl.tasks.task import make_task
@@ -93,3 +97,35 @@ def test_a_lost_replay_fills_again(finished: Path, tmp_path: Path) -> None:
     messages: list[str] = []
     assert continued(run, messages) == (256, 0)
     assert messages[-1].startswith("the replay could not be restored")
+
+
+def test_a_folder_that_somebody_deletes_can_be_resumed_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    monkeypatch.setattr(Learner, "update", after(3, lambda: shutil.rmtree(run), Learner.update))
+    quiet([*DRIVE, "total_frames=256", "checkpoint.keep_replay=true"], run)
+    assert Checkpoints(run / "checkpoints").load()[1]["frames"] == 256
+    messages: list[str] = []
+    assert continued(run, messages) == (256, 240) and "replay restored: 240 transitions" in messages
+
+
+@pytest.mark.parametrize("entry", [["x"], [["reward"], "load", [1]], [["reward"], "float32", ["x"]]], ids=str)
+def test_a_replay_whose_manifest_makes_no_sense_fills_again(
+    entry: list[object], finished: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    path = run / "replay" / "train" / "manifest.json"
+    layout = {"rows": [entry], "frames": []}
+    atomic_files.write_manifest(path, {**atomic_files.read_manifest(path, version=1), "layout": layout})
+    messages: list[str] = []
+    assert continued(run, messages) == (256, 0)
+    assert messages[-1].startswith("the replay could not be restored")
+
+
+@pytest.mark.parametrize("state", [5, {"frames": 256}, {"learner": {}}], ids=str)
+def test_a_checkpoint_of_something_else_is_told(state: object, finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    Checkpoints(run / "checkpoints").save(state, frames=300)
+    with pytest.raises((ConfigError, CheckpointError), match=r"does not (hold the state|fit the settings)"):
+        continued(run, [])

@@ -67,6 +67,8 @@ def test_left_and_right_cancel_out() -> None:
         ("\n0.00 press jump", "test, line 2: key 'jump'"),
         ("0.005 press up", r"'0\.005' .*ticks"),
         ("1.2.3 press up", r"'1\.2\.3' .*time"),
+        ("1" + ":0" * 400 + " press up", "'1:0:0:.*' is not a time"),
+        ("9" * 400 + ".0 press up", "'999.*' is not a time"),
         ("2-1 press up", "'2' .*ticks"),
         ("20-10 press up", "'20-10 press up' ends before"),
         ("99999999.00 press up", r"'99999999\.00' .*hour"),

@@ -17,6 +17,7 @@ ENDING_SIGNALS = frozenset(  # sent to a whole process group by Ctrl-C, a superv
     signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in signal.Signals.__members__
 )
 IMPORTED = ("torchrl.collectors", "tm_torchrl.collectors.worker_env", "tm_torchrl.tasks.trackmania")
+OPEN_FILES = 256  # of a process with a few workers; systems allow 1,024 or more unless told otherwise
 
 _lock = threading.Lock()
 _num_starting = 0
@@ -93,3 +94,41 @@ def main_module_left_out(policy: nn.Module) -> Iterator[None]:
             if _num_starting == 0:
                 main.update(_left_out)
                 _left_out.clear()
+
+
+def require_open_files(number: int = OPEN_FILES) -> None:
+    """Raise this process's limit of open files to what workers need, or a ``ValueError`` where the system refuses.
+
+    Args:
+        number: Files that must be allowed.
+    """
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= number:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number, max(number, hard) if hard >= 0 else hard))
+    except (OSError, ValueError):
+        raise ValueError(
+            f"kind: worker processes need {number} open files, but only {soft} are allowed; raise the limit with "
+            f"`ulimit -n {number}`, or use collector=single"
+        ) from None
+
+
+def remedy(failure: str) -> str:
+    """What to do about a failure of workers that the system caused; empty for others.
+
+    >>> remedy("OSError: [Errno 28] No space left on device")[:41]
+    '. /dev/shm is full, through which workers'
+    """
+    if any(words in failure for words in ("No space left on device", "unable to allocate shared memory")):
+        return (
+            ". /dev/shm is full, through which workers send batches: enlarge it (in a container with --shm-size=1g), "
+            "collect fewer frames per batch, or use collector=single"
+        )
+    if "Too many open files" in failure:
+        return f". Raise the limit of open files with `ulimit -n {16 * OPEN_FILES}`, or use collector=single"
+    return ""

@@ -21,6 +21,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.envs import EnvBase
 
+from tm_torchrl.collectors.processes import remedy, require_open_files
 from tm_torchrl.collectors.watchdog import POLL_S, WorkerFailed
 from tm_torchrl.collectors.worker_env import Channel
 from tm_torchrl.collectors.worker_group import Outcome, WorkerGroup
@@ -129,6 +130,8 @@ class SupervisedCollector:
             raise ValueError(f"hang_timeout_s={hang_timeout_s}: must be positive")
         if max_restarts < 0:
             raise ValueError(f"max_restarts={max_restarts}: must not be negative")
+        if self.kind != "single":
+            require_open_files()
         self.make_env = list(make_env)
         self.policy = policy
         self.frames_per_batch = frames_per_batch
@@ -328,11 +331,11 @@ class SupervisedCollector:
         words = group.tracebacks()
         message = f"{failure}" + (f"\n{words}" if words else "")
         if group.num_batches == 0:
-            raise WorkerError(f"workers failed before their first batch: {message}") from failure
+            raise WorkerError(f"workers failed before their first batch: {message}{remedy(message)}") from failure
         if len(self._restart_times) > self.max_restarts:
             raise WorkerError(
                 f"workers failed {len(self._restart_times)} times within {RESTARTS_WITHIN_S / 60:.0f} minutes; "
-                f"the last time: {message}"
+                f"the last time: {message}{remedy(message)}"
             ) from failure
         self.num_restarts += 1
         self._begin_trajectories(group.lanes)

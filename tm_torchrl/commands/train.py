@@ -94,9 +94,10 @@ def _explained() -> Iterator[None]:
         from tm_torchrl.algorithms.learner import NonFiniteLossError
         from tm_torchrl.collectors.supervised import WorkerError
         from tm_torchrl.game.errors import GameError
-        from tm_torchrl.record.folder_claim import FolderTakenError
+        from tm_torchrl.record.folder_claim import FolderLinksError, FolderTakenError
 
-        if not isinstance(error, (FolderTakenError, GameError, NonFiniteLossError, WorkerError)):
+        known = (FolderLinksError, FolderTakenError, GameError, NonFiniteLossError, WorkerError)
+        if not isinstance(error, known):
             raise
         fail(str(error))
 

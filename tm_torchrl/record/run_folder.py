@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import subprocess
+import zipfile
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +20,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from tm_torchrl.data.saving.atomic_files import replacing, without_link
+from tm_torchrl.tracks.files.array_files import MAX_BYTES, read_arrays
 
 Row = dict[str, Any]
 
@@ -85,6 +87,7 @@ class RunFolder:
         for folder in (self.path, self.laps):
             folder.mkdir(parents=True, exist_ok=True)
         self.metrics = MetricsLog(self.path)
+        self._config: str | None = None
 
     @property
     def checkpoints(self) -> Path:
@@ -115,6 +118,13 @@ class RunFolder:
         """Write or replace ``config.yaml``, the resolved configuration, without which the run cannot be read."""
         with replacing(self.path / "config.yaml") as partial:
             partial.write_text(text, encoding="utf-8")
+        self._config = text
+
+    def mend(self) -> None:
+        """Write ``config.yaml`` again if somebody has deleted the folder meanwhile."""
+        if self._config is not None and not (self.path / "config.yaml").exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.write_config(self._config)
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """Write ``run.json``: time, machine and versions, with further facts."""
@@ -228,9 +238,16 @@ def load_time(path: str | Path) -> float:
 
 
 def load_lap(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of a saved lap."""
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:  # numpy would leave a damaged file open
-        return dict(arrays)
+    """The arrays of a saved lap; raises ``ValueError`` for a file that is damaged, or far too large for a lap."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    num_bytes = sum(member.file_size for member in members)
+    if num_bytes > MAX_BYTES:
+        raise ValueError(f"{path} has {num_bytes:,} bytes when unpacked: a lap has at most {MAX_BYTES:,}")
+    return read_arrays(path, names=[member.filename.removesuffix(".npy") for member in members])
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:

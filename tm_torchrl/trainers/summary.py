@@ -49,8 +49,9 @@ class Summary:
         lines += [f"  last:  {describe(row)}" for row in self.rows]
         lines += [f"  best:  {describe(row)} (frame {row['frames']:,})" for row in self.best_rows]
         lines += [f"NOT SAVED: {self.problem}"] if self.problem else []
-        whole = folder = self.folder.absolute()
+        whole = folder = self.folder
         with contextlib.suppress(OSError, ValueError):  # the working folder was deleted, or is another
+            whole = folder = self.folder.absolute()
             folder = whole.relative_to(Path.cwd())
         has_track = bool(self.rows) and "track" in self.rows[0]
         lines += [

@@ -6,6 +6,7 @@ begin and end it. Times are seconds with a decimal point, or whole milliseconds.
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -97,8 +98,11 @@ def parse_script(text: str, *, name: str = "script") -> np.ndarray:
     if not events:
         raise ValueError(f"{name} has no inputs; expected lines such as 0.00-1.50 press up")
     keys = np.zeros((max(at for at, *_ in events), 4), bool)
-    for at, _, what, is_pressed in sorted(events, key=lambda event: event[:2]):
-        keys[at:, _NAMES.index(KEYS[what])] = is_pressed
+    events.sort(key=lambda event: event[:2])
+    for column, key in enumerate(_NAMES):
+        own = [(at, is_pressed) for at, _, what, is_pressed in events if KEYS[what] == key]
+        for (at, is_pressed), (end, _) in itertools.pairwise([*own, (len(keys), False)]):
+            keys[at:end, column] = is_pressed
     return keys
 
 
@@ -144,8 +148,10 @@ def _ticks(time: str, where: str) -> int:
     try:
         seconds = sum(float(part) * 60**i for i, part in enumerate(parts[::-1]))
         milliseconds = int(time) if time.isdigit() else round(1000 * seconds)
-    except ValueError:
-        raise ValueError(f"{where}: {time!r} is not a time; expected seconds (1.20) or milliseconds (1200)") from None
+    except (ValueError, OverflowError):  # hundreds of colons, or too many digits
+        raise ValueError(
+            f"{where}: {time[:40]!r} is not a time; expected seconds (1.20) or milliseconds (1200)"
+        ) from None
     if milliseconds % TICK_MS:
         raise ValueError(f"{where}: {time!r} is not a whole number of ticks of {TICK_MS} ms")
     if milliseconds // TICK_MS > MAX_TICKS:

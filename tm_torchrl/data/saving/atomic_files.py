@@ -220,6 +220,7 @@ def explained_disk_errors(what: str, folder: Path, *, error: type[SavingError] =
             getattr(errno, "EDQUOT", errno.ENOSPC): "free space within your quota, or save elsewhere",
             errno.EACCES: "make the folder writable, or save elsewhere",
             errno.EPERM: "make the folder writable, or save elsewhere",
+            errno.EMFILE: "raise the limit of open files, for example with `ulimit -n 4096`",
             errno.EROFS: "make the disk writable, or save elsewhere",
         }.get(problem.errno or 0, "check that disk, or save elsewhere")
         reason = problem.strerror or str(problem)

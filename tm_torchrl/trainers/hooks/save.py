@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 
 from tm_torchrl.data import ReplayLog
+from tm_torchrl.data.saving.atomic_files import explained_disk_errors
 from tm_torchrl.data.saving.checkpoint import CheckpointError, Checkpoints
 from tm_torchrl.record.run_folder import RunFolder
 from tm_torchrl.tasks.task import Row
@@ -60,7 +61,7 @@ class Save(Hook):
     def open(self, training: Training, run: RunFolder) -> None:
         """Open the checkpoints and the replay logs of the run folder."""
         self.checkpoints = Checkpoints(run.checkpoints, keep=self.keep)
-        self.folder = run.replay
+        self.run, self.folder = run, run.replay
         self.replay_logs = {name: ReplayLog(run.replay / name) for name in training.algorithm.memory.contents()}
 
     @property
@@ -99,6 +100,8 @@ class Save(Hook):
         return True
 
     def _save(self, training: Training) -> None:
+        with explained_disk_errors("the run's settings", self.run.path, error=CheckpointError):
+            self.run.mend()
         facts = {"seconds": training.seconds, "frames": training.frames}
         self.checkpoints.save(training.state_dict(), frames=training.frames, facts=facts)
 
