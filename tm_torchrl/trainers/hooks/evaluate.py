@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
 from tm_torchrl.record.run_folder import RunFolder
+from tm_torchrl.settings.cores import usable_cores
 from tm_torchrl.tasks.task import Row
 from tm_torchrl.trainers.hooks.evaluation_process import EvaluationProcess
 from tm_torchrl.trainers.training import Hook, Training
@@ -214,13 +214,6 @@ class Evaluate(Hook):
         self.best = None if state["best"] is None else (state["best"][0], state["best"][1])
         pending = state.get("pending")  # new in 0.1
         self.pending = None if pending is None else Snapshot(**pending)
-
-
-def usable_cores() -> int:
-    """The number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager

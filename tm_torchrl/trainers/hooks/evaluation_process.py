@@ -40,7 +40,7 @@ class EvaluationProcess:
         self._connection, theirs = multiprocessing.Pipe()
         method = multiprocessing.get_start_method(allow_none=True)
         context: Any = multiprocessing.get_context("spawn" if method in (None, "fork") else method)
-        arguments = (theirs, task, copy.deepcopy(actor), num, seed, torch.get_num_threads())
+        arguments = (theirs, task, copy.deepcopy(actor), num, seed)
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
         with ending_signals_blocked(), main_module_left_out(actor):
             self._process.start()
@@ -78,11 +78,9 @@ class EvaluationProcess:
         self._process.join(STOP_TIMEOUT_S)
 
 
-def _serve(
-    connection: Connection, task: Task, actor: TensorDictModuleBase, num: int, seed: int, num_threads: int
-) -> None:
+def _serve(connection: Connection, task: Task, actor: TensorDictModuleBase, num: int, seed: int) -> None:
     ignore_ending_signals()
-    torch.set_num_threads(num_threads)
+    torch.set_num_threads(1)
     while True:
         try:
             weights = connection.recv_bytes()
