@@ -166,9 +166,11 @@ def without_room(num_envs: int) -> CountingBatch:
 
 def test_a_full_shared_memory_is_explained() -> None:
     collector = SupervisedCollector([partial(without_room, num_envs=2)], make_policy(), kind="multi_sync")
-    with pytest.raises(WorkerError, match=r"No space left on device(.|\n)*/dev/shm .*--shm-size"):
-        next(collector)
-    collector.shutdown()
+    try:
+        with pytest.raises(WorkerError, match=r"No space left on device(.|\n)*/dev/shm .*--shm-size"):
+            next(collector)
+    finally:
+        collector.shutdown()
 
 
 def test_too_many_failures_end_with_the_last_traceback(build: Callable[..., SupervisedCollector]) -> None:

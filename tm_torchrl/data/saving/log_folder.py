@@ -14,8 +14,8 @@ from tm_torchrl.data.saving.atomic_files import MANIFEST, DamagedFileError
 _LOG = logging.getLogger("tm_torchrl.data")
 _VERSION = 1
 _FILE = {"file": str, "bytes": int, "crc32": int}
-_KINDS = {"settings": dict, "layout": dict, "facts": dict, "state": dict, "segments": list}
-_KINDS |= dict.fromkeys(("rows", "end", "offset"), int)
+_NUMBERS: dict[str, type] = {"rows": int, "end": int, "offset": int}
+_KINDS = {"settings": dict, "layout": dict, "facts": dict, "state": dict, "segments": list, **_NUMBERS}
 _OWN_FILE = re.compile(r"segment_(\d+)\.rows|state_(\d+)\.pt|manifest\.json\.partial")
 
 
