@@ -195,7 +195,7 @@ def check_kinds(path: Path, entries: Any, kinds: Mapping[str, type]) -> None:
         kinds: Kinds of its entries by name; whole numbers must not be negative.
     """
     for name, kind in kinds.items():
-        value = entries.get(name) if isinstance(entries, dict) else None
+        value: Any = entries.get(name) if isinstance(entries, dict) else None
         is_right = isinstance(value, kind) and not isinstance(value, bool)
         if not is_right or (kind is int and value < 0) or (name == "file" and not _IS_NAME(value)):
             raise DamagedFileError(f"{path}: {name}={str(value)[:60]!r} is no {kind.__name__} that could stand there")
