@@ -27,6 +27,7 @@ from tm_torchrl.modules import (
     QuantileActor,
     reset_noise,
 )
+from tm_torchrl.modules.carried import carried_keys
 
 NUM = 20_000
 CRITICAL = {1: 10.83, 2: 13.82, 3: 16.27}  # chi-square, exceeded once in 1000 seeds
@@ -158,16 +159,31 @@ def test_keys(make: Callable[..., TensorDictModuleBase]) -> None:
     assert torch.equal(found["greedy"], expected["is_greedy"])
 
 
-@pytest.mark.parametrize("every", [1, 3])
-def test_noise_is_drawn_at_every_nth_call(every: int) -> None:
-    policy = NoisyExploration(noisy_actor(), every=every)
-    batch = TensorDict({"observation": torch.ones(5, 4)}, [5])
-    values = [explored(policy, batch, seed=call) for call in range(2 * every)]
-    first, second = values[:every], values[every:]
-    for group in (first, second):
-        assert all(torch.equal(each["action_value"], group[0]["action_value"]) for each in group)
-    assert (first[0]["action_value"] != second[0]["action_value"]).all()
-    assert values[0]["is_greedy"].all()
+def test_noise_is_drawn_for_every_step() -> None:
+    policy, batch = NoisyExploration(noisy_actor()), TensorDict({"observation": torch.ones(5, 4)}, [5])
+    first, second = (explored(policy, batch, seed=seed) for seed in (0, 1))
+    assert (first["action_value"] != second["action_value"]).all()
+    assert first["is_greedy"].all()
+
+
+@pytest.mark.parametrize(("every", "lasts"), [(3, 3), ("episode", 7)])
+def test_a_car_holds_its_noise(every: Any, lasts: int) -> None:
+    policy = NoisyExploration(noisy_actor(), every=every, per_car=True)
+    td, values = TensorDict({"observation": torch.ones(5, 4)}, [5]), []
+    for step in range(7):
+        td = explored(policy, td.select("observation", *carried_keys(policy), strict=False), seed=step)
+        values.append(td["action_value"])
+    for step in range(1, 7):
+        assert torch.equal(values[step], values[step - 1]) == (step % lasts != 0)
+    td["noise"][2], td["noise_steps"][2] = 0, 0  # as collectors clear them where an episode begins
+    values.append(explored(policy, td, seed=8)["action_value"])
+    is_new = (values[-1] != values[-2]).any(-1).tolist()
+    assert is_new == [False, False, True, False, False]
+
+
+def test_only_cars_with_their_own_noise_hold_it() -> None:
+    with pytest.raises(ValueError, match="per_car=False"):
+        NoisyExploration(noisy_actor(), every=3)
 
 
 def test_without_noise_in_evaluation() -> None:
@@ -239,7 +255,7 @@ def test_own_noise_for_each_row_by_hand() -> None:
         layer.reset_noise(4)
         assert layer.row_noise is not None
         found = layer(inputs)
-        for row, (noise_in, noise_out) in enumerate(zip(*layer.row_noise, strict=True)):
+        for row, (noise_in, noise_out) in enumerate(zip(*layer.row_noise.split([3, 2], -1), strict=True)):
             weight = layer.weight_mu + layer.weight_sigma * torch.outer(noise_out, noise_in)
             bias = layer.bias_mu + layer.bias_sigma * noise_out
             assert torch.allclose(found[row], inputs[row] @ weight.T + bias, atol=1e-6)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from tensordict.nn import TensorDictModuleBase, TensorDictSequential
 
@@ -117,7 +117,7 @@ def noisy(
     *,
     epsilon: ScheduleLike | None = None,
     mean_steps: float = 1.0,
-    every: int = 1,
+    every: int | Literal["episode"] = 1,
     per_car: bool = False,
     per_block: bool = False,
     speed: float = 1.0,
@@ -128,7 +128,7 @@ def noisy(
         actor: Acts greedily, with noisy layers.
         epsilon: A number or a schedule; ``None`` for only noise.
         mean_steps: Mean number of steps for which a random action is held.
-        every: Steps between draws of noise.
+        every: Steps for which a car's noise is held, or ``"episode"``.
         per_car: Whether to draw separate noise for each car.
         per_block: Whether to explore all slots of an action block or none.
         speed: Multiplies the frames of the schedule.

@@ -11,6 +11,9 @@ Probabilities are buffers that a schedule sets: ``module.epsilon = 0.1``.
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any, Literal
+
 import torch
 from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
@@ -18,9 +21,11 @@ from torch import Tensor, nn
 from torchrl.envs import ExplorationType
 from torchrl.envs.utils import exploration_type
 
-from tm_torchrl.modules.layers.noisy import is_noisy, reset_noise
+from tm_torchrl.modules.layers.noisy import draw_factors, is_noisy, reset_noise, row_noise
 
 HELD_KEYS = ("held_action", "held_steps")
+NOISE_KEYS = ("noise", "noise_steps")
+LONGEST = 2**62  # steps of an episode
 
 
 class _Exploration(TensorDictModuleBase):
@@ -197,10 +202,12 @@ class NoisyExploration(TensorDictModuleBase):
     """An actor with noisy layers that draws new noise before it acts.
 
     The action with the highest noisy value counts as greedy. Put ``EpsilonGreedy`` behind it for BTR's combination.
+    Noise that is held travels in the TensorDict, in ``noise`` and ``noise_steps`` (the number of steps for which it
+    still lasts), so that each car keeps its own and a saved run continues with it.
 
     Args:
         actor: An actor with ``NoisyLinear`` layers.
-        every: The number of calls from one draw to the next, counted from the start of the process.
+        every: The number of steps for which noise is held, or ``"episode"``; more than 1 needs ``per_car``.
         per_car: Whether each row of the batch has its own noise instead of one draw for all rows.
 
     Examples:
@@ -211,21 +218,28 @@ class NoisyExploration(TensorDictModuleBase):
         ['action', 'action_value', 'chosen_action_value', 'is_greedy']
     """
 
-    def __init__(self, actor: TensorDictModuleBase, *, every: int = 1, per_car: bool = False) -> None:
+    carried_keys: tuple[str, ...] = ()
+
+    def __init__(
+        self, actor: TensorDictModuleBase, *, every: int | Literal["episode"] = 1, per_car: bool = False
+    ) -> None:
         super().__init__()
         if not is_noisy(actor):
             raise ValueError(
                 "actor: it has no noisy layers; construct its network with linear=NoisyLinear "
                 "(objective.network.linear=noisy)"
             )
-        if every < 1:
-            raise ValueError(f"every={every}: must be at least 1")
+        if every != "episode" and every < 1:
+            raise ValueError(f"every={every}: must be at least 1, or 'episode'")
+        if every != 1 and not per_car:
+            raise ValueError(f"every={every}, per_car=False: only cars with their own noise hold it; set per_car=True")
         self.actor = actor
-        self.every = every
+        self.num_steps = LONGEST if every == "episode" else every
         self.per_car = per_car
-        self._num_calls = 0
+        if every != 1:
+            self.carried_keys = NOISE_KEYS
         self.in_keys = actor.in_keys
-        self.out_keys = [*actor.out_keys, "is_greedy"]
+        self.out_keys = [*actor.out_keys, "is_greedy", *self.carried_keys]
 
     @property
     def spec(self) -> object:
@@ -233,14 +247,32 @@ class NoisyExploration(TensorDictModuleBase):
         return self.actor.spec
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Act with fresh noise while exploring, without noise otherwise."""
+        """Act with fresh or held noise while exploring, without noise otherwise."""
+        noise: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
         if exploration_type() is ExplorationType.RANDOM:
-            if self._num_calls % self.every == 0:
-                reset_noise(self.actor, num_rows=tensordict.numel() if self.per_car else None)
-            self._num_calls += 1
-        tensordict = self.actor(tensordict)
+            if self.per_car:
+                noise = row_noise(self.actor, self._noise_of(tensordict))
+            else:
+                reset_noise(self.actor)
+        with noise:
+            tensordict = self.actor(tensordict)
         is_greedy = torch.ones(tensordict.batch_size, dtype=torch.bool, device=tensordict.device)
         return tensordict.set("is_greedy", is_greedy)
+
+    def _noise_of(self, tensordict: TensorDictBase) -> Tensor:
+        """Noise of each row, ``[B, K]``: held, or drawn where it has lasted long enough or an episode begins."""
+        fresh = draw_factors(self.actor, tensordict.numel())
+        if not self.carried_keys:
+            return fresh
+        fresh = fresh.reshape(*tensordict.batch_size, -1)
+        held, left = (tensordict.get(key, None) for key in NOISE_KEYS)
+        if held is None or left is None:
+            held, left = fresh, torch.zeros(tensordict.batch_size, dtype=torch.int64, device=fresh.device)
+        is_over = left <= 0
+        held = torch.where(is_over.unsqueeze(-1), fresh, held)
+        left = torch.where(is_over, self.num_steps, left) - 1
+        tensordict.update(dict(zip(NOISE_KEYS, (held, left), strict=True)))
+        return held.flatten(0, -2) if held.ndim > 1 else held.unsqueeze(0)
 
 
 def _probability(value: float) -> float:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase, TensorDictSequential
 from torch import Tensor, nn
 
 from tm_torchrl.modules.actor import QuantileActor, QuantileModule
-from tm_torchrl.modules.layers.noisy import is_noisy, reset_noise
+from tm_torchrl.modules.layers.noisy import NoisyLinear, draw_factors, is_noisy, reset_noise, row_noise
 from tm_torchrl.modules.quantiles.fractions import FractionSource
 from tm_torchrl.modules.quantiles.network import Quantiles
 from tm_torchrl.objectives.parameter_swap import ParameterSwap
@@ -41,7 +43,8 @@ class NetworkPass:
         self.source = source
         self.quantile_values_key = quantile_values_key
         self.fractions_key = fractions_key
-        self.is_noisy = is_noisy(network)
+        self.is_noisy = any(isinstance(layer, NoisyLinear) for layer in network.modules())
+        self.has_foreign_noise = is_noisy(network) and not self.is_noisy
 
     @property
     def in_keys(self) -> list[NestedKey]:
@@ -75,11 +78,21 @@ class NetworkPass:
         return module.takes_fractions if module is not None else self.fractions_key in self.network.in_keys
 
     def draw_noise(self, *params: TensorDictBase) -> None:
-        """Draw new noise in the noisy layers of each network, once for all passes of a loss."""
-        if self.is_noisy:
+        """Draw new noise in TorchRL's own noisy layers, once for all passes of a loss; ours draw in each pass."""
+        if self.has_foreign_noise:
             for own in params:
                 with self.swap.using(own):
                     reset_noise(self.network)
+
+    def _noise_of_rows(self, num_rows: int) -> contextlib.AbstractContextManager[None]:
+        """Own noise for each state in ``NoisyLinear`` layers.
+
+        One draw for a whole batch moves the values of all its states the same way; with it the default drive is not
+        learnt (measured, docs/ablations.md).
+        """
+        if not self.is_noisy:
+            return contextlib.nullcontext()
+        return row_noise(self.network, draw_factors(self.network, num_rows))
 
     def __call__(self, params: TensorDictBase, observations: TensorDictBase, num_fractions: int) -> Quantiles:
         """Quantiles of all states ``[*B]``, one after the other; ``values`` are float32 or float64.
@@ -92,7 +105,7 @@ class NetworkPass:
         if self.source is not None:
             device = observations.get(self.in_keys[0]).device
             fractions = self.source(torch.Size([observations.numel()]), num_fractions, device=device)
-        with self.swap.using(params):
+        with self.swap.using(params), self._noise_of_rows(observations.numel()):
             quantiles = self._evaluate(observations, fractions)
         return quantiles._replace(
             values=quantiles.values.float() if quantiles.values.element_size() < 4 else quantiles.values

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torchrl.modules import NoisyLinear as _TorchRLNoisyLinear
@@ -33,7 +36,7 @@ class NoisyLinear(_TorchRLNoisyLinear):
     def __init__(self, in_features: int, out_features: int, sigma_init: float = 0.5) -> None:
         if sigma_init <= 0:
             raise ValueError(f"sigma_init={sigma_init}: must be positive; without noise use nn.Linear")
-        self.row_noise: tuple[Tensor, Tensor] | None = None
+        self.row_noise: Tensor | None = None  # [B, in + out]
         super().__init__(in_features, out_features, std_init=sigma_init)
 
     def reset_noise(self, num_rows: int | None = None) -> None:
@@ -49,26 +52,27 @@ class NoisyLinear(_TorchRLNoisyLinear):
             self.row_noise = None
             super().reset_noise()
         else:
-            self.row_noise = (
-                self._scale_noise((num_rows, self.in_features)),
-                self._scale_noise((num_rows, self.out_features)),
-            )
+            self.row_noise = self.draw_factors(num_rows)
+
+    def draw_factors(self, num_rows: int) -> Tensor:
+        """Factors of noise for rows of inputs, ``[B, in + out]``."""
+        of_inputs = self._scale_noise((num_rows, self.in_features))
+        return torch.cat([of_inputs, self._scale_noise((num_rows, self.out_features))], -1)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``[..., in_features]`` to ``[..., out_features]``."""
         if self.row_noise is None or not self._should_use_noise():
             return super().forward(inputs)
-        noise_in, noise_out = self.row_noise
-        rows = torch.unflatten(inputs, 0, (len(noise_in), -1)) if self._is_folded(inputs) else inputs
-        between = (1,) * (rows.ndim - 2)
-        noise_in, noise_out = (noise.view(len(noise), *between, -1) for noise in (noise_in, noise_out))
+        rows = torch.unflatten(inputs, 0, (len(self.row_noise), -1)) if self._is_folded(inputs) else inputs
+        noise = self.row_noise.view(len(self.row_noise), *(1,) * (rows.ndim - 2), -1)
+        noise_in, noise_out = torch.split(noise, [self.in_features, self.out_features], -1)
         deviation = nn.functional.linear(rows * noise_in, self.weight_sigma, self.bias_sigma)
         outputs = nn.functional.linear(rows, self.weight_mu, self.bias_mu) + deviation * noise_out
         return outputs.reshape(*inputs.shape[:-1], self.out_features)
 
     def _is_folded(self, inputs: Tensor) -> bool:
         """Whether inputs are ``[B * N, in_features]``, as ``Dense`` folds them, and not ``[B, ..., in_features]``."""
-        num, expected = len(inputs), len(self.row_noise[0]) if self.row_noise is not None else 1
+        num, expected = len(inputs), len(self.row_noise) if self.row_noise is not None else 1
         if num % expected:
             raise ValueError(f"inputs: {num} rows, but noise was drawn for {expected}; call reset_noise({num})")
         return num != expected
@@ -90,6 +94,40 @@ def reset_noise(module: nn.Module, *, num_rows: int | None = None) -> None:
                     f"num_rows={num_rows}: TorchRL's NoisyLinear has the same noise for all rows; use tm_torchrl's"
                 )
             layer.reset_noise()
+
+
+def draw_factors(module: nn.Module, num_rows: int) -> Tensor:
+    """Factors of noise for all ``NoisyLinear`` layers of a module, ``[B, K]``, which ``row_noise`` takes.
+
+    Args:
+        module: A module with such layers.
+        num_rows: B.
+    """
+    return torch.cat([layer.draw_factors(num_rows) for layer in _layers(module)], -1)
+
+
+@contextlib.contextmanager
+def row_noise(module: nn.Module, noise_BK: Tensor) -> Iterator[None]:
+    """Give each row of inputs its own noise inside; afterwards the noise is as before.
+
+    Args:
+        module: A module with ``NoisyLinear`` layers.
+        noise_BK: Factors from ``draw_factors``.
+    """
+    layers = _layers(module)
+    before = [layer.row_noise for layer in layers]
+    sizes = [layer.in_features + layer.out_features for layer in layers]
+    for layer, noise in zip(layers, torch.split(noise_BK, sizes, -1), strict=True):
+        layer.row_noise = noise
+    try:
+        yield
+    finally:
+        for layer, own in zip(layers, before, strict=True):
+            layer.row_noise = own
+
+
+def _layers(module: nn.Module) -> list[NoisyLinear]:
+    return [layer for layer in module.modules() if isinstance(layer, NoisyLinear)]
 
 
 def is_noisy(module: nn.Module) -> bool:
