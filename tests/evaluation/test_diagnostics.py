@@ -212,3 +212,18 @@ def test_norms_have_gradients_only_where_there_are_any() -> None:
     assert norms_by_layer(layer) == {"weights/0": 2.0}
     layer(torch.ones(1, 2)).sum().backward()
     assert norms_by_layer(layer)["gradients/0"] == 2.0
+
+
+def test_noise_is_measured() -> None:
+    network = MLPQRNetwork(4, 3, hidden_sizes=(8,), head_size=8, linear=NoisyLinear)
+    states = torch.randn(64, 4, generator=torch.Generator().manual_seed(1))
+    found = Diagnostics(network, [states]).measure()
+    assert 0 < found["noise_changes_action"] < 1
+    assert found["noise_over_gap"] > 0
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if "sigma" in name:
+                parameter.zero_()
+    quiet = Diagnostics(network, [states]).measure()
+    assert (quiet["noise_changes_action"], quiet["noise_over_gap"]) == (0.0, 0.0)
+    assert "noise_over_gap" not in Diagnostics(MLPQRNetwork(4, 3), [states]).measure()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchrl.envs import ExplorationType, set_exploration_type
 
 from tm_torchrl.modules.layers.activations import CReLU
+from tm_torchrl.modules.layers.noisy import draw_factors, is_noisy, row_noise
 from tm_torchrl.modules.quantiles.fractions import FractionProposal, midpoints
 from tm_torchrl.modules.quantiles.network import QuantileNetwork, Quantiles
 
@@ -39,6 +40,19 @@ def policy_churn(before_B: Tensor, after_B: Tensor) -> float:
     0.25
     """
     return float((before_B != after_B).float().mean())
+
+
+def noise_over_gap(values_BA: Tensor, noisy_BA: Tensor) -> float:
+    """Deviation that noise gives to the advantages, divided by the action gap.
+
+    >>> noise_over_gap(torch.tensor([[1.0, 3.0]]), torch.tensor([[2.0, 4.0]]))  # a value that all actions share
+    0.0
+    >>> noise_over_gap(torch.tensor([[1.0, 3.0]]), torch.tensor([[2.0, 3.0]]))
+    0.25
+    """
+    noise_BA = noisy_BA - values_BA
+    noise_BA = noise_BA - noise_BA.mean(-1, keepdim=True)
+    return float(noise_BA.square().mean().sqrt()) / max(action_gap(values_BA), 1e-12)
 
 
 def action_swaps(actions_BT: Tensor) -> float:
@@ -163,7 +177,8 @@ class Diagnostics:
         """All measures; from the second call on also ``policy_churn`` since the last call.
 
         ``dormant_share`` counts the units of all activation layers together. ``effective_rank`` is NaN if features are
-        not finite.
+        not finite. Noisy layers add ``noise_changes_action``, the share of states whose greedy action a draw changes,
+        and ``noise_over_gap``.
         """
         quantiles, activity = self._evaluate()
         values, features = quantiles.mean(), quantiles.features
@@ -180,7 +195,17 @@ class Diagnostics:
         if self.greedy is not None:
             found["policy_churn"] = policy_churn(self.greedy, greedy)
         self.greedy = greedy
-        return found | norms_by_layer(self.network)
+        return found | self._noise(values) | norms_by_layer(self.network)
+
+    def _noise(self, values_BA: Tensor) -> dict[str, float]:
+        """What noise does to the values, if there are noisy layers, with a draw for each state."""
+        if not is_noisy(self.network):
+            return {}
+        noisy_BA = self._evaluate(is_noisy=True)[0].mean()
+        return {
+            "noise_changes_action": policy_churn(values_BA.argmax(-1), noisy_BA.argmax(-1)),
+            "noise_over_gap": noise_over_gap(values_BA, noisy_BA),
+        }
 
     @torch.no_grad()
     def dormant_share(self) -> float | None:
@@ -188,10 +213,12 @@ class Diagnostics:
         _, activity = self._evaluate()
         return _share_below(activity) if activity else None
 
-    def _evaluate(self) -> tuple[Quantiles, list[Tensor]]:
+    def _evaluate(self, *, is_noisy: bool = False) -> tuple[Quantiles, list[Tensor]]:
         device = next(self.network.parameters()).device
         inputs = [value.to(device) for value in self.inputs]
-        with _evaluation_mode(self.network, device), _recorded_activity(self.network) as activity:
+        mode = _evaluation_mode(self.network, device)
+        noise = own_noise(self.network, len(inputs[0])) if is_noisy else contextlib.nullcontext()
+        with mode, noise, _recorded_activity(self.network) as activity:
             quantiles = self.network.quantiles(*inputs, fractions=self._fractions(len(inputs[0]), device))
         return quantiles, activity
 
@@ -223,6 +250,14 @@ def _evaluation_mode(network: nn.Module, device: torch.device) -> Iterator[None]
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextlib.contextmanager
+def own_noise(network: nn.Module, num_rows: int) -> Iterator[None]:
+    """Noise of each row's own, from a fixed seed."""
+    torch.manual_seed(0)
+    with set_exploration_type(ExplorationType.RANDOM), row_noise(network, draw_factors(network, num_rows)):
+        yield
 
 
 @contextlib.contextmanager

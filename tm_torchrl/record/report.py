@@ -35,6 +35,8 @@ METRICS = (
     ("speed/learner_share", "share of time spent learning"),
     ("diagnostics/action_gap", "action gap"),
     ("diagnostics/policy_churn", "policy churn"),
+    ("diagnostics/noise_changes_action", "share of actions that noise changes"),
+    ("diagnostics/noise_over_gap", "noise over action gap"),
     ("diagnostics/dormant_share", "dormant neurons"),
     ("diagnostics/effective_rank", "effective rank"),
     ("diagnostics/crossing_rate", "crossing quantiles"),
