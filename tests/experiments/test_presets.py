@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from tm_torchrl.algorithms import make_algorithm
 from tm_torchrl.algorithms.learner import Learner
-from tm_torchrl.data import PrioritizedSampler
+from tm_torchrl.data import PrioritizedSampler, Sequences
 from tm_torchrl.data.replay import Replay
 from tm_torchrl.envs.transforms import RandomShift
 from tm_torchrl.modules import (
+    GRU,
     FiLM,
     FractionProposal,
     ImpalaEncoder,
@@ -60,6 +61,7 @@ LAYERS = {  # how many of them
     "exp_film_conditioning_v1": {FiLM: 1},
     "exp_nq_network_v1": {MonotoneHead: 1},
     "exp_fqf_v1": {FractionProposal: 1},
+    "exp_gru_latent_v1": {GRU: 1},
 }
 SLOW = ("btr", "btr_paper", "exp_impala_encoder_v1")  # IMPALA at width 2
 BUILDABLE = [
@@ -89,7 +91,7 @@ class Built:
 
 
 def build(name: str) -> Built:
-    """The parts, and four cars' first eight steps in the replay."""
+    """The parts, and four cars' first eight steps in the replay, or 40 where it is one of sequences."""
     torch.manual_seed(0)
     settings = compose_settings([f"experiment={name}", *SMALL])
     if settings["env"]["_target_"].endswith("TrackManiaTask"):
@@ -100,9 +102,10 @@ def build(name: str) -> Built:
         apply(schedule(0))
     env = task.make_env(num_envs=4)
     with torch.no_grad():
-        steps = env.rollout(8, algorithm.policy, break_when_any_done=False)
+        num_steps = 40 if isinstance(algorithm.memory, Sequences) else 8
+        steps = env.rollout(num_steps, algorithm.policy, break_when_any_done=False)
     env.close()
-    steps["collector", "traj_ids"] = torch.arange(4).unsqueeze(1).expand(4, 8)  # collectors write them
+    steps["collector", "traj_ids"] = torch.arange(4).unsqueeze(1).expand(4, num_steps)  # collectors write them
     algorithm.memory.extend(steps)
     return Built(settings, algorithm.memory, algorithm.learner, algorithm.actor.quantile_module.network)
 
