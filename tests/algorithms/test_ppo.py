@@ -10,8 +10,11 @@ import torch
 from tests.trainers.test_training import numbers, quiet, weights
 from tm_torchrl.agents import load_agent
 from tm_torchrl.agents.export import GreedyPolicy, disagreements, export_policy, visited_states
+from tm_torchrl.algorithms import PPOAlgorithm, make_algorithm
 from tm_torchrl.record.run_folder import read_metrics
-from tm_torchrl.settings import ConfigError
+from tm_torchrl.settings import ConfigError, compose_settings
+from tm_torchrl.tasks.task import make_task
+from tm_torchrl.trainers import PPO
 
 SMALL = [
     "algorithm=ppo",
@@ -99,3 +102,31 @@ def test_wrong_settings_are_one_line(tmp_path: Path, override: str, message: str
         quiet([*CARTPOLE, override], tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_it_trains_from_python(tmp_path: Path) -> None:
+    agent = PPO("CartPole-v1", settings=CARTPOLE[1:10], folder=tmp_path / "run").train(frames=256, is_quiet=True)
+    again = PPO.load(agent.save(tmp_path / "saved"))
+    state = [0.01, -0.02, 0.03, 0.04]
+    assert torch.equal(again.predict(state), agent.predict(state))
+    assert agent.train(frames=384, is_quiet=True).summary.frames == 384  # type: ignore[union-attr]
+    assert "PPO" in str(agent) and "PolicyActor" in str(agent)
+    with pytest.raises(TypeError, match="only a quantile network has quantiles"):
+        agent.quantiles(torch.zeros(4))
+
+
+def test_the_preset_is_a_policy_for_cartpole() -> None:
+    settings = compose_settings(["experiment=cartpole_ppo"])
+    algorithm = make_algorithm(settings, make_task(settings))
+    assert isinstance(algorithm, PPOAlgorithm)
+    assert {name: schedule(50_000) for name, (schedule, _) in algorithm.schedules().items()} == pytest.approx(
+        {"learning_rate": 5e-4, "clip": 0.1, "entropy_coefficient": 0.0}
+    )
+
+
+def test_values_and_probabilities_explain_a_lap() -> None:
+    settings = compose_settings(["algorithm=ppo", "env.track=oval", "env.num_envs=2"])
+    algorithm = make_algorithm(settings, make_task(settings))
+    found = algorithm.explain(torch.zeros(7, 184), torch.zeros(7, dtype=torch.int64))
+    assert found["state_values"].shape == (7,) and found["action_probabilities"].shape == (7, 12)
+    torch.testing.assert_close(found["action_probabilities"].sum(-1), torch.ones(7))

@@ -36,7 +36,7 @@ class TrainableAgent:
         True
     """
 
-    objective = "iqn"
+    choices: tuple[str, ...] = ("objective=iqn",)  # of the algorithm
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class TrainableAgent:
         folder: str | Path | None = None,
     ) -> None:
         overrides = [] if experiment is None else [f"experiment={experiment}"]
-        overrides.append(f"objective={self.objective}")
+        overrides += self.choices
         if task is not None:
             overrides += _task_overrides(str(task))
         self.settings: dict[str, Any] = compose_settings([*overrides, *settings])
@@ -135,13 +135,19 @@ class IQN(TrainableAgent):
 class QRDQN(TrainableAgent):
     """Quantile regression DQN."""
 
-    objective = "qrdqn"
+    choices = ("objective=qrdqn",)
 
 
 class FQF(TrainableAgent):
     """Fully parameterized quantile functions."""
 
-    objective = "fqf"
+    choices = ("objective=fqf",)
+
+
+class PPO(TrainableAgent):
+    """Proximal policy optimisation; it has no quantiles."""
+
+    choices = ("algorithm=ppo",)
 
 
 def _task_overrides(task: str) -> list[str]:

@@ -1,0 +1,80 @@
+"""Does PPO learn with its presets? CartPole-v1 in 100,000 frames, and laps of the default track, over seeds.
+
+    python benchmarks/studies/ppo_seeds.py --task cartpole --seeds 5 --write
+    python benchmarks/studies/ppo_seeds.py --task drive --seeds 5 --write
+
+Each run is evaluated greedily; one on the track ends when 95 of 100 laps finish, or after ten minutes. Seeds that are
+in the results file already are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from benchmarks.results_file import RESULTS, describe_run, write_results
+from tm_torchrl.record.run_folder import read_evaluations
+from tm_torchrl.trainers import train
+
+TASKS = {
+    "cartpole": ["experiment=cartpole_ppo", "evaluation.target_score=null", "evaluation.every_frames=8_192"],
+    "drive": [
+        "algorithm=ppo",
+        "collector=single",
+        "max_minutes=10",
+        "evaluation.every_frames=51_200",
+        "evaluation.target_score=0.95",
+    ],
+}
+
+
+def run(task: str, seed: int) -> dict[str, Any]:
+    """Frames, minutes and CPU seconds until the task was solved first, and the last evaluation."""
+    settings = [*TASKS[task], f"seed={seed}", "log.tensorboard=false"]
+    with tempfile.TemporaryDirectory() as folder, mock.patch("tm_torchrl.trainers.run.write_report"):
+        train(settings, folder=Path(folder) / "run", is_quiet=True)
+        rows = read_evaluations(Path(folder) / "run")
+    good = [row for row in rows if row.get("return_mean", 0.0) >= 475 or row.get("finish_rate", 0.0) >= 0.95]
+    names = ("return_mean", "finish_rate", "best_lap_s", "median_lap_s", "frames")
+    found: dict[str, Any] = {f"last_{name}": rows[-1][name] for name in names if name in rows[-1]}
+    if good:
+        first = good[0]
+        found |= {"solved_frames": first["frames"], "solved_minutes": round(first["seconds"] / 60, 2)}
+        found["solved_cpu_s"] = round(first["cpu_s"], 1)
+    laps = [row for row in rows if row.get("finish_rate", 0.0) > 0]
+    if laps:
+        found |= {"first_lap_frames": laps[0]["frames"], "first_lap_minutes": round(laps[0]["seconds"] / 60, 2)}
+    return found
+
+
+def main() -> None:
+    """Run what is missing, print, and keep if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=sorted(TASKS), default="cartpole")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--write", action="store_true", help="keep results")
+    arguments = parser.parse_args()
+    path = RESULTS / f"ppo_{arguments.task}.json"
+    runs: dict[str, Any] = json.loads(path.read_text())["runs"] if path.exists() else {}
+    for seed in map(str, range(arguments.seeds)):
+        if seed not in runs:
+            runs[seed] = run(arguments.task, int(seed))
+            if arguments.write:
+                write_results(
+                    path.stem, {**describe_run(device="cpu"), "settings": TASKS[arguments.task], "runs": runs}
+                )
+        print(f"seed {seed}: {runs[seed]}", flush=True)
+    solved = [found["solved_frames"] for found in runs.values() if "solved_frames" in found]
+    median = f"; median {statistics.median(solved):,.0f} frames" if solved else ""
+    print(f"{arguments.task}: {len(solved)} of {len(runs)} seeds solved{median}")
+
+
+if __name__ == "__main__":
+    main()
