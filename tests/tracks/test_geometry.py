@@ -256,3 +256,21 @@ def test_names_that_would_leave_a_folder_or_a_terminal_s_line_are_refused(name: 
     """曲 is %E6%9B%B2 in a file name: 23 of them are 207 letters."""
     with pytest.raises(ValueError, match=r"^name (must be|has 207)"):
         dataclasses.replace(ruler(), name=name)
+
+
+def round_circuit(radius_m: float, *, num_laps: int = 1) -> Track:
+    """A circle with a point for each metre."""
+    turn = np.linspace(0.0, 2.0 * np.pi, int(2.0 * np.pi * radius_m), endpoint=False)
+    line = np.stack([radius_m * np.sin(turn), 0.0 * turn, radius_m * np.cos(turn)], axis=1)
+    return Track("round", line, half_width=8.0, wall_offset=4.0, is_circuit=True, num_laps=num_laps)
+
+
+def test_a_track_whose_raster_or_zones_would_fill_the_memory_is_refused():
+    """A circle of 1,011 m radius with walls 12 m beside its line is 2,046 m wide: 4.186M cells of 4.194M allowed."""
+    assert round_circuit(1011.0, num_laps=31).num_points == 6352  # 31 * 6,352 = 196,912
+    with pytest.raises(ValueError, match=r"^centreline spans 2,050 m"):
+        round_circuit(1013.0)
+    with pytest.raises(ValueError, match=r"^num_laps is 32 .* 203,264 m"):
+        round_circuit(1011.0, num_laps=32)
+    with pytest.raises(ValueError, match=r"^centreline must have at most 50,000 points, got 50,265"):
+        round_circuit(8000.0)

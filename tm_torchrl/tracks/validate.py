@@ -19,7 +19,10 @@ BANK_GRID = 65536.0
 MIN_POINTS = 20
 SPACING_RANGE_M = (0.8, 1.25)  # of neighbouring points, on the map
 MAX_DISTANCE_M = 1e6  # of a point from 0; beyond it float32 cannot resolve a centimetre
-MAX_EXTENT_M = 8192.0  # a raster of 64M cells must be a mistake in units
+MAX_EXTENT_M = 8192.0
+MAX_CELLS = 2**22  # of 1 m, for the raster; a map of the game has 1,024 x 1,024 m
+MAX_POINTS = 50_000  # a raster of these takes about half a minute
+MAX_RACE_M = 200_000  # over all laps, with two zones for each metre
 
 
 def snap(values: np.ndarray, *, grid: float = LENGTH_GRID) -> np.ndarray:
@@ -49,6 +52,12 @@ def validated(track: Track) -> dict[str, Any]:
         raise ValueError(f"num_laps must be 1..100, got {num_laps}")
     if num_laps > 1 and not is_circuit:
         raise ValueError(f"num_laps is {num_laps} on an open course; only a circuit (is_circuit=True) has laps")
+    if num_points * num_laps > MAX_RACE_M:
+        raise ValueError(
+            f"num_laps is {num_laps} on a circuit of {num_points:,} m, a race of {num_points * num_laps:,} m; must be "
+            f"at most {MAX_RACE_M:,} m"
+        )
+    _check_area(centreline, reach=float(half_width.max() + wall_offset))
     start, finish = _ends(track, num_points, is_circuit=is_circuit)
     fields = {
         "centreline": centreline,
@@ -92,6 +101,8 @@ def _centreline(value: Any, *, is_circuit: bool) -> np.ndarray:
         raise ValueError(f"centreline must have shape [P, 3] (x, y, z), got {list(line.shape)}")
     if len(line) < MIN_POINTS:
         raise ValueError(f"centreline must have at least {MIN_POINTS} points, got {len(line)}")
+    if len(line) > MAX_POINTS:
+        raise ValueError(f"centreline must have at most {MAX_POINTS:,} points, got {len(line):,}. Is it in metres?")
     if not np.isfinite(line).all():
         raise ValueError(f"centreline must be finite; point {int(np.argmin(np.isfinite(line).all(axis=1)))} is not")
     farthest = float(np.abs(line).max())
@@ -110,6 +121,16 @@ def _centreline(value: Any, *, is_circuit: bool) -> np.ndarray:
             "it are the same, so the road has no direction there"
         )
     return line
+
+
+def _check_area(line: np.ndarray, *, reach: float) -> None:
+    """The raster holds the rectangle around the road, from wall to wall."""
+    width, depth = (float(line[:, axis].max() - line[:, axis].min()) + 2.0 * reach for axis in (0, 2))
+    if width * depth > MAX_CELLS:
+        raise ValueError(
+            f"centreline spans {width:,.0f} m x {depth:,.0f} m with its walls; must be at most {MAX_CELLS:,} square "
+            "metres, four times a map of the game. Is it in metres?"
+        )
 
 
 def _check_spacing(line: np.ndarray, *, is_circuit: bool) -> None:

@@ -190,6 +190,8 @@ def test_ports_are_asked_without_a_connection() -> None:
     [
         ({"command": "game"}, "must contain {port}"),
         ({"command": "game {port} {prot}"}, r"{prot} is unknown: must be one of {instance}, {port}"),
+        ({"command": "game {port:>99999999}"}, "{port} must have no format"),
+        ({"command": "game {port!r}"}, "{port} must have no format"),
         ({"command": "game {port}", "reboot_s": 0.0}, "reboot_s=0.0"),
         ({"command": "game {port}", "folder": "/no/such"}, "folder='/no/such'"),
     ],

@@ -84,7 +84,11 @@ class GameLauncher:
     stop_timeout_s: float = 5.0
 
     def __post_init__(self) -> None:
-        names = {name for _, name, _, _ in string.Formatter().parse(self.command) if name is not None}
+        parts = [(name, form, how) for _, name, form, how in string.Formatter().parse(self.command) if name is not None]
+        names = {name for name, _, _ in parts}
+        for name, form, how in parts:
+            if form or how:  # {port:>99999999} would be a command of 100 MB
+                raise ValueError(f"command={self.command!r}: {{{name}}} must have no format or conversion behind it")
         known = {*BUILT_IN_VARIABLES, *self.variables}
         if "port" not in names:
             raise ValueError(f"command={self.command!r}: must contain {{port}}, which tells the plugin where to listen")
