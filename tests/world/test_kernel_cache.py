@@ -51,7 +51,7 @@ def test_a_damaged_module_that_cannot_be_deleted_is_named(tmp_path: Path, monkey
     (tmp_path / "wp_tm_torchrl.sim.car_1").mkdir()
     (tmp_path / "wp_tm_torchrl.sim.car_1" / "a.o").touch()
     monkeypatch.setattr("shutil.rmtree", lambda folder, ignore_errors: None)
-    with pytest.raises(OSError, match="wp_tm_torchrl.sim.car_1 is damaged .* delete it"):
+    with pytest.raises(OSError, match=r"wp_tm_torchrl.sim.car_1 is damaged .* delete it"):
         remove_damaged_kernels(tmp_path)
 
 

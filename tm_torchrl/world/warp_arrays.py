@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 import warp as wp
+
+from tm_torchrl.world.kernel_cache import OURS, remove_damaged_kernels
+
+_HINT = "Set the environment variable WARP_CACHE_PATH to a folder that can be written"
 
 
 @cache
 def start_warp() -> None:
     """Start Warp without its greeting, and without its warning on machines that have no CUDA."""
     wp.config.log_level = wp.LOG_WARNING
+    try:
+        _init()
+    except OSError as error:
+        raise OSError(f"the folder of Warp's compiled kernels cannot be made: {error}. {_HINT}") from error
+    cache = Path(str(wp.config.kernel_cache_dir))
+    remove_damaged_kernels(cache)
+    if not os.access(cache, os.W_OK) and not any(cache.glob(OURS)):
+        raise OSError(f"{cache}, the folder of Warp's compiled kernels, is empty and cannot be written. {_HINT}")
+
+
+def _init() -> None:
     if torch.cuda.is_available():
         wp.init()  # type: ignore[no-untyped-call]
         return

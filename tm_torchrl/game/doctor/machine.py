@@ -100,7 +100,11 @@ def check_warp() -> CheckResult:
     except (ImportError, OSError) as error:
         return CheckResult("warp", Level.FAIL, f"cannot be imported ({error}); the simulator needs it", _REINSTALL)
     warp.config.log_level = warp.LOG_WARNING
-    warp.init()
+    try:
+        warp.init()
+    except OSError as error:
+        message = f"its folder for compiled kernels cannot be made ({error})"
+        return CheckResult("warp", Level.FAIL, message, "set WARP_CACHE_PATH to a folder that can be written")
     devices = [str(device) for device in warp.get_devices()]
     if "cpu" not in devices:
         return CheckResult("warp", Level.FAIL, f"has no CPU device ({', '.join(devices) or 'none'})", _REINSTALL)
