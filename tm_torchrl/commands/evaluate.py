@@ -22,6 +22,7 @@ from tm_torchrl.agents import load_agent
 from tm_torchrl.commands.parser import add_track, run_parser
 from tm_torchrl.data.saving.checkpoint import CheckpointError
 from tm_torchrl.evaluation import bootstrap_interval, interquartile_mean
+from tm_torchrl.game.errors import GameError
 from tm_torchrl.invocation import command
 from tm_torchrl.record.run_folder import best_laps, load_time
 
@@ -99,7 +100,7 @@ def main() -> None:
     torch.set_num_threads(1)
     try:
         rows = evaluate(args.run, track=args.track, laps=args.laps, seed=args.seed, which=args.which, trust=args.trust)
-    except (ValueError, OSError, CheckpointError) as error:
+    except (ValueError, OSError, CheckpointError, GameError) as error:
         raise SystemExit(f"error: {error}") from None
     if args.json:
         print(json.dumps(rows[0] if len(rows) == 1 else {"tracks": rows}, allow_nan=False, default=_plain))

@@ -16,6 +16,7 @@ from tm_torchrl.agents.export import GreedyPolicy, disagreements, export_onnx, e
 from tm_torchrl.commands.parser import run_parser
 from tm_torchrl.data.saving.atomic_files import without_link
 from tm_torchrl.data.saving.checkpoint import CheckpointError
+from tm_torchrl.game.errors import GameError
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
         policy = GreedyPolicy(agent.actor)
         out: Path = args.out or args.run / ("policy.onnx" if args.onnx else "policy.pt2")
         loaded = (export_onnx if args.onnx else export_policy)(policy, states, without_link(out))
-    except (ValueError, OSError, CheckpointError, ImportError) as error:
+    except (ValueError, OSError, CheckpointError, GameError, ImportError) as error:
         raise SystemExit(f"error: {error}") from None
     different = disagreements(agent, loaded, states)
     if different:

@@ -20,6 +20,7 @@ from tm_torchrl.agents import load_agent
 from tm_torchrl.commands.parser import add_track, run_parser
 from tm_torchrl.data.saving.atomic_files import without_link
 from tm_torchrl.data.saving.checkpoint import CheckpointError
+from tm_torchrl.game.errors import GameError
 from tm_torchrl.record import driven_line, write_video
 from tm_torchrl.record.dashboard import Dashboard
 from tm_torchrl.record.run_folder import best_laps, load_lap, load_time
@@ -87,7 +88,7 @@ def main() -> None:
         lap = None if args.fresh else kept_lap(args.run, args.track, trust=args.trust)
         if lap is None:
             lap = fresh_lap(args.run, args.track, num_laps=args.laps, which=args.which, trust=args.trust)
-    except (ValueError, OSError, CheckpointError) as error:
+    except (ValueError, OSError, CheckpointError, GameError) as error:
         raise SystemExit(f"error: {error}") from None
     print(f"{lap.track.name}: {lap.result}")
     out: Path = args.out or args.run / f"lap_{quote(lap.track.name, safe=' ')}.mp4"
