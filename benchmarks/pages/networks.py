@@ -23,6 +23,7 @@ PIXELS = "env.pixels=true"
 IMPALA = f"network=impala {PIXELS}"
 FILM = "{_target_: tm_torchrl.modules.FiLM, _partial_: true, num_layers: 2}"
 DEEP = "{_target_: tm_torchrl.modules.Hadamard, _partial_: true, num_layers: 2}"
+MLP = "{_target_: tm_torchrl.modules.PostConcat, _partial_: true, trunk: mlp}"
 TRUNK = "{_target_: tm_torchrl.modules.ResidualTrunk, _partial_: true, num_blocks: 2}"
 
 BLOCK = "env.action_block=5 env.num_previous_actions=25"
@@ -94,6 +95,27 @@ STACKS = {
         ("its slots mixed by a GRU", f"{BLOCK} objective.network.mixer=gru"),
         ("its slots mixed by attention", f"{BLOCK} objective.network.mixer=attention"),
         ("a value for each slot", f"{BLOCK} objective.network.value_per_slot=true"),
+    ],
+    "Vision transformers and fusion": [
+        ("a vision transformer, and floats side by side", f"network=vit {PIXELS}"),
+        ("the same, without floats", f"network=vit {PIXELS} env.floats=false"),
+        ("convolutions, then a transformer over the image and groups of floats", f"network=post_concat {PIXELS}"),
+        ("floats as one token", f"network=post_concat {PIXELS} objective.network.fusion.float_tokens=one"),
+        (
+            "floats through layers of their own",
+            f"network=post_concat {PIXELS} objective.network.fusion.floats_through=mlp",
+        ),
+        ("dense layers instead of the transformer", f"network=post_concat {PIXELS} objective.network.fusion.trunk=mlp"),
+        (
+            "the same with the Linesight agent's convolutions",
+            f'network=classic {PIXELS} "objective.network.fusion={MLP}"',
+        ),
+        (
+            "a vision transformer, then a transformer over both",
+            f"network=vit {PIXELS} objective.network.fusion=post_concat",
+        ),
+        ("one transformer over patches and groups of floats", f"network=unified {PIXELS}"),
+        ("one transformer over a convolutional map and floats", f"{IMPALA} objective.network.fusion=unified"),
     ],
     "Memory": [
         ("a gated recurrent unit behind the encoder", "replay=sequences objective.network.core=gru"),
@@ -197,7 +219,7 @@ def page() -> str:
         lines += [f"## {title}", "", *table(["network", "settings", "features", "parameters"], rows, align="llr"), ""]
     lines += cost_of_update()
     lines += ["## Not there yet", ""]
-    lines += ["- transformers over images and floats, pretrained vision backbones, and actor-critic heads"]
+    lines += ["- pretrained vision backbones"]
     return "\n".join(lines) + "\n"
 
 

@@ -12,7 +12,15 @@ from tm_torchrl.agents import load_agent
 from tm_torchrl.agents.agent import make_agent
 from tm_torchrl.agents.export import GreedyPolicy, disagreements, export_policy, visited_states
 from tm_torchrl.data.saving.checkpoint import CheckpointError
-from tm_torchrl.modules import ImpalaEncoder, NoisyLinear, PixelEncoder, PixelFloatEncoder
+from tm_torchrl.modules import (
+    ImpalaEncoder,
+    NoisyLinear,
+    PixelEncoder,
+    PixelFloatEncoder,
+    PostConcat,
+    Unified,
+    ViTEncoder,
+)
 from tm_torchrl.settings import ConfigError, compose_settings
 
 FEW_UPDATES = [
@@ -45,6 +53,9 @@ SIGHTS = {
         ],
         ImpalaEncoder,
     ),
+    "vit-image-only": (["network=vit", "env.pixels=true", "env.floats=false", "objective=qrdqn"], ViTEncoder),
+    "post_concat": (["network=post_concat", "env.pixels=true"], PostConcat),
+    "unified": (["network=unified", "env.pixels=true"], Unified),
 }
 
 
@@ -100,6 +111,7 @@ def test_settings_of_a_part_win_over_what_the_network_hands_down() -> None:
             ["network=impala", "env.pixels=true", "objective.network.image.pool_size=9"],
             "objective.network.image.pool_size=9: the last convolution leaves a map of 8 x 8",
         ),
+        (["objective.network.fusion=unified"], "objective.network.fusion=unified: needs images and floats"),
         (["objective.network.activation=rellu"], "activation='rellu': unknown; did you mean relu?"),
         (["objective.network.linear=noisy"], "the network has noisy layers, but this exploration never draws"),
         (["exploration=noisy"], "actor: it has no noisy layers"),

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from tm_torchrl.modules.encoders.multi import MultiEncoder, PixelFloatEncoder
     from tm_torchrl.modules.encoders.pixels import PixelEncoder, SmallPixelEncoder
     from tm_torchrl.modules.encoders.trunk import ResidualTrunk
+    from tm_torchrl.modules.encoders.vit import ViTEncoder
     from tm_torchrl.modules.exploration import Boltzmann, EpsilonGreedy, NoisyExploration, PerturbedValues
+    from tm_torchrl.modules.fusion.fusion import PostConcat, Unified
     from tm_torchrl.modules.layers.activations import CReLU
     from tm_torchrl.modules.layers.initialization import orthogonal_
     from tm_torchrl.modules.layers.noisy import NoisyLinear, reset_noise

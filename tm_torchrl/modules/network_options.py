@@ -13,11 +13,13 @@ from tm_torchrl.modules.cores.mamba import Mamba
 from tm_torchrl.modules.cores.recurrent import GRU, LSTM
 from tm_torchrl.modules.encoders.floats import FloatEncoder, Normalize
 from tm_torchrl.modules.encoders.multi import PixelFloatEncoder
+from tm_torchrl.modules.fusion.fusion import FUSIONS, Floats, Fusion
 from tm_torchrl.modules.layers.arguments import maker, require_count, require_sizes
 from tm_torchrl.modules.layers.style import LayerStyle
 from tm_torchrl.modules.quantiles.decoder import Decoder, DuelingDecoder, Mixer
 
 ModuleMaker = Callable[..., nn.Module]
+FusionMaker = Callable[..., Fusion]
 CORES: dict[str, Callable[..., Core]] = {"gru": GRU, "lstm": LSTM, "mamba": Mamba}
 
 
@@ -32,6 +34,7 @@ class Observations:
     image_shape: Sequence[int] | None
     trunk: ModuleMaker | None
     core: Callable[..., Core] | str | None = None
+    fusion: FusionMaker | str | None = None
 
     def make_image_encoder(self, style: LayerStyle) -> nn.Module | None:
         """The encoder of images; ``None`` where there are none."""
@@ -81,6 +84,23 @@ class Observations:
             self.num_inputs, hidden_sizes=self.hidden_sizes, normalize=self.normalize, style=style.plain
         )
         return floats if pixels is None else PixelFloatEncoder(pixels, floats)
+
+    def make_fusion(self, pixels: nn.Module | None, style: LayerStyle) -> Fusion | None:
+        """The encoder of images and floats in one body; ``None`` for encoders of their own."""
+        if self.fusion is None:
+            return None
+        make = maker(self.fusion, FUSIONS, argument="fusion")
+        if pixels is None or self.num_inputs is None:
+            named = self.fusion if isinstance(self.fusion, str) else getattr(make, "__name__", "...")
+            seen, lacking = ("images", "floats") if self.num_inputs is None else ("floats", "images")
+            raise ValueError(
+                f"fusion={named}: needs images and floats, and there are no {lacking}; use fusion=None "
+                f"(objective.network.fusion=null), which reads {seen} alone, or env.pixels=true env.floats=true with "
+                "an image encoder"
+            )
+        floats = Floats(self.num_inputs, self.hidden_sizes, self.normalize)
+        made: Fusion = make(pixels, floats=floats, style=style.plain)
+        return made
 
     def make_trunk(self, num_features: int, style: LayerStyle) -> nn.Module | None:
         """The module between encoder and head; ``None`` for none."""

@@ -13,7 +13,7 @@ from tm_torchrl.modules.encoders.floats import Normalize
 from tm_torchrl.modules.layers.activations import Activation, leaky_relu
 from tm_torchrl.modules.layers.initialization import orthogonal_
 from tm_torchrl.modules.layers.style import Initialization, LayerStyle, LinearLayer
-from tm_torchrl.modules.network_options import Actions, ModuleMaker, Observations
+from tm_torchrl.modules.network_options import Actions, FusionMaker, ModuleMaker, Observations
 from tm_torchrl.modules.quantiles.conditioning import FiLM, Hadamard
 from tm_torchrl.modules.quantiles.decoder import Decoder, Mixer
 from tm_torchrl.modules.quantiles.embedding import CosineEmbedding
@@ -42,12 +42,13 @@ class _BuiltNetwork(QuantileNetwork):
     ) -> None:
         # The order in which parts are made is the order in which their weights are drawn: it must not change.
         pixels = observations.make_image_encoder(style)
-        num_inputs = observations.count_features(pixels)  # of trunk and core
+        fused = observations.make_fusion(pixels, style)
+        num_inputs = observations.count_features(pixels) if fused is None else fused.num_features  # of trunk and core
         core = observations.make_core(num_inputs)
         num_features = num_inputs if core is None else core.num_features
         if source is not None and not isinstance(source, (FractionSource, FractionProposal)):
             source = source(num_features)
-        encoder = observations.make_encoder(pixels, style)
+        encoder = observations.make_encoder(pixels, style) if fused is None else fused
         head = make_head(num_features, actions.make_decoder(num_features, style, num_outputs=num_outputs))
         super().__init__(
             encoder,
@@ -94,6 +95,8 @@ class MLPIQNetwork(_BuiltNetwork):
         trunk: Makes the module between encoder and head from D, such as ``ResidualTrunk``; ``None`` for none.
         core: ``"gru"``, ``"lstm"``, ``"mamba"``, or a function that makes a core from D: the memory between trunk and
             head; ``None`` for none.
+        fusion: ``"post_concat"``, ``"unified"``, or a function that makes one: images and floats in one body; ``None``
+            for encoders side by side.
         normalize: The first layer over the floats; ``None`` for none.
         layer_norm: Whether hidden layers are normalised before their activation.
         linear: The kind of the head's layers: ``"linear"``, ``"noisy"``, or a function that makes a layer.
@@ -129,6 +132,7 @@ class MLPIQNetwork(_BuiltNetwork):
         image_shape: Sequence[int] | None = None,
         trunk: ModuleMaker | None = None,
         core: CoreMaker | str | None = None,
+        fusion: FusionMaker | str | None = None,
         normalize: Normalize | None = None,
         layer_norm: bool = False,
         linear: LinearLayer = nn.Linear,
@@ -138,7 +142,7 @@ class MLPIQNetwork(_BuiltNetwork):
     ) -> None:
         style = LayerStyle(activation, layer_norm, linear, initialization)
         super().__init__(
-            Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk, core),
+            Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk, core, fusion),
             Actions(num_actions, head_size, num_slots, mixer, dueling, plain_value_output, value_per_slot),
             style,
             make_head=_implicit_head(conditioning, num_cosines, first_frequency, style),
@@ -176,6 +180,7 @@ class MLPFQFNetwork(_BuiltNetwork):
         image_shape: Sequence[int] | None = None,
         trunk: ModuleMaker | None = None,
         core: CoreMaker | str | None = None,
+        fusion: FusionMaker | str | None = None,
         normalize: Normalize | None = None,
         layer_norm: bool = False,
         linear: LinearLayer = nn.Linear,
@@ -185,7 +190,7 @@ class MLPFQFNetwork(_BuiltNetwork):
     ) -> None:
         style = LayerStyle(activation, layer_norm, linear, initialization)
         super().__init__(
-            Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk, core),
+            Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk, core, fusion),
             Actions(num_actions, head_size, num_slots, mixer, dueling, plain_value_output, value_per_slot),
             style,
             make_head=_implicit_head(conditioning, num_cosines, 1, style),
@@ -224,6 +229,7 @@ class MLPQRNetwork(_BuiltNetwork):
         image_shape: Sequence[int] | None = None,
         trunk: ModuleMaker | None = None,
         core: CoreMaker | str | None = None,
+        fusion: FusionMaker | str | None = None,
         normalize: Normalize | None = None,
         layer_norm: bool = False,
         linear: LinearLayer = nn.Linear,
@@ -232,7 +238,7 @@ class MLPQRNetwork(_BuiltNetwork):
         initialization: Initialization | None = orthogonal_,
     ) -> None:
         super().__init__(
-            Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk, core),
+            Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk, core, fusion),
             Actions(num_actions, head_size, num_slots, mixer, dueling, plain_value_output, value_per_slot),
             LayerStyle(activation, layer_norm, linear, initialization),
             make_head=lambda num_features, decoder: self.head_class(decoder),

@@ -21,7 +21,7 @@ from tm_torchrl.modules.layers.activations import Activation, leaky_relu
 from tm_torchrl.modules.layers.dense import dense
 from tm_torchrl.modules.layers.initialization import orthogonal_
 from tm_torchrl.modules.layers.style import Initialization, LayerStyle, LinearLayer
-from tm_torchrl.modules.network_options import ModuleMaker, Observations
+from tm_torchrl.modules.network_options import FusionMaker, ModuleMaker, Observations
 from tm_torchrl.modules.quantiles.decoder import Decoder, Mixer
 
 POLICY_SCALE = 0.01  # of the first weights of the policy's output: all actions begin equally likely (CleanRL, SB3)
@@ -43,6 +43,8 @@ class PolicyValueNetwork(nn.Module):
         image: Makes the encoder of images, which are the first observation; ``None`` for floats alone.
         image_shape: ``(channels, height, width)``.
         trunk: Makes the module between encoder and heads from D, such as ``ResidualTrunk``; ``None`` for none.
+        fusion: ``"post_concat"``, ``"unified"``, or a function that makes one: images and floats in one body; ``None``
+            for encoders side by side.
         normalize: The first layer over the floats; ``None`` for none.
         layer_norm: Whether hidden layers are normalised before their activation.
         linear: Must be ``"linear"``: a policy explores by its samples and needs no noisy layers.
@@ -71,6 +73,7 @@ class PolicyValueNetwork(nn.Module):
         image_shape: Sequence[int] | None = None,
         trunk: ModuleMaker | None = None,
         core: ModuleMaker | str | None = None,
+        fusion: FusionMaker | str | None = None,
         normalize: Normalize | None = None,
         layer_norm: bool = False,
         linear: LinearLayer = nn.Linear,
@@ -88,10 +91,11 @@ class PolicyValueNetwork(nn.Module):
         for name, is_set in (("plain_value_output", plain_value_output), ("value_per_slot", value_per_slot)):
             if is_set:
                 raise ValueError(f"{name}=True: is for quantile networks; a policy has one value, so leave it at False")
-        observations = Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk)
+        observations = Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk, fusion=fusion)
         pixels = observations.make_image_encoder(style)
-        num_features = observations.count_features(pixels)
-        self.encoder = observations.make_encoder(pixels, style)
+        fused = observations.make_fusion(pixels, style)
+        num_features = observations.count_features(pixels) if fused is None else fused.num_features
+        self.encoder = observations.make_encoder(pixels, style) if fused is None else fused
         self.trunk = observations.make_trunk(num_features, style)
         num_dims = getattr(self.encoder, "num_dims", 1)
         self._num_dims: int = num_dims[0] if isinstance(num_dims, list) else num_dims  # of the first observation

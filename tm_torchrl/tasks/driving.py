@@ -69,11 +69,12 @@ class Driving(TaskDefaults):
                 raise ValueError(f"transforms: remove {-num_more} of the {len(mean)} floats; use env.floats instead")
             mean, scale = (torch.cat([x, x.new_full((num_more,), fill)]) for x, fill in ((mean, 0.0), (scale, 1.0)))
             num_slots = int(actions.shape[1]) if actions.ndim > 1 else None
+        groups = {field.name: field.size for field in self.float_layout().fields}
         return {
             "num_inputs": len(mean) if self.floats else None,
             "num_actions": NUM_ACTIONS,
             "num_slots": num_slots,
-            "normalize": Normalize(mean, scale, columns=self._columns) if self.floats else None,
+            "normalize": Normalize(mean, scale, columns=self._columns, groups=groups) if self.floats else None,
             "image_shape": image_shape if self.pixels else None,
         }
 

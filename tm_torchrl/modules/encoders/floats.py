@@ -5,7 +5,7 @@ Shapes: B batch, F floats, D features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ class Normalize(nn.Module):
         mean: One value for each input.
         scale: One positive value for each input.
         columns: Indices of the inputs that the network sees; ``None`` for all of them.
+        groups: Names of neighbouring inputs, with the number of each, in order: for a token of each group in a fusion.
+            Inputs behind them are a group of their own.
 
     Examples:
         >>> Normalize([1.0, 2.0], [1.0, 4.0])(torch.tensor([2.0, 4.0]))
@@ -40,6 +42,7 @@ class Normalize(nn.Module):
         scale: Sequence[float] | Tensor,
         *,
         columns: Sequence[int] | None = None,
+        groups: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         mean, scale = (torch.as_tensor(x, dtype=torch.float32).clone() for x in (mean, scale))
@@ -49,6 +52,9 @@ class Normalize(nn.Module):
             raise ValueError(f"scale[{int((scale > 0).int().argmin())}]={float(scale.min())}: must be positive")
         if columns is not None and not (columns and all(0 <= column < len(mean) for column in columns)):
             raise ValueError(f"columns={list(columns)}: must be one or more indices in 0..{len(mean) - 1}")
+        if groups and not (all(size > 0 for size in groups.values()) and sum(groups.values()) <= len(mean)):
+            raise ValueError(f"groups={groups}: must be positive, and at most {len(mean)} in all")
+        self.groups = dict(groups or {})
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
         self.register_buffer("columns", None if columns is None else torch.tensor(columns), persistent=False)
@@ -57,6 +63,21 @@ class Normalize(nn.Module):
     def num_outputs(self) -> int:
         """The number of inputs that the network sees."""
         return len(self.mean if self.columns is None else self.columns)
+
+    @property
+    def seen_groups(self) -> dict[str, int]:
+        """The groups with the number of inputs that the network sees of each; without those of which it sees none.
+
+        >>> groups = {"speed": 1, "velocity": 3}
+        >>> Normalize([0.0] * 5, [1.0] * 5, columns=[2, 3, 4], groups=groups).seen_groups
+        {'velocity': 2, 'others': 1}
+        """
+        if not self.groups:
+            return {}
+        names = [name for name, size in self.groups.items() for _ in range(size)]
+        names += ["others"] * (len(self.mean) - len(names))
+        seen = names if self.columns is None else [names[column] for column in self.columns.tolist()]
+        return {name: seen.count(name) for name in dict.fromkeys(seen)}
 
     def forward(self, values: Tensor) -> Tensor:
         """Normalised values, without the hidden columns."""

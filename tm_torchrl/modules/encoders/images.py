@@ -1,21 +1,42 @@
-"""What all encoders of images share: leading dimensions, and the scaling of pixels.
+"""What all encoders of images share: leading dimensions, the scaling of pixels, and features as tokens.
 
-Shapes: B batch, C channels, H and W pixels, D features.
+Shapes: B batch, C channels, H and W pixels, D features, T tokens of M numbers each.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
 class ImageEncoder(nn.Module):
-    """Features ``[*B, D]`` from pixels ``[*B, C, H, W]``; subclasses define ``features`` for a batch of images."""
+    """Features ``[*B, D]`` from pixels ``[*B, C, H, W]``; subclasses define ``features`` for a batch of images.
+
+    Attributes:
+        num_features: D.
+        num_tokens: T, of a convolutional encoder the number of places of its last map.
+    """
 
     num_dims = 3
+    num_features: int
+    num_tokens: int = 1
+
+    @property
+    def token_size(self) -> int:
+        """M."""
+        return self.num_features // self.num_tokens
 
     def features(self, images_BCHW: Tensor) -> Tensor:
         """``[B, D]`` from images in -1..1."""
         raise TypeError(f"{type(self).__name__} must define features(images_BCHW)")
+
+    def token_features(self, images_BCHW: Tensor) -> Tensor:
+        """``[B, T, M]`` from images in -1..1: by default each place of the last map, which ``features`` flattens."""
+        return torch.unflatten(self.features(images_BCHW), -1, (-1, self.num_tokens)).transpose(1, 2)
+
+    def tokens(self, pixels_BCHW: Tensor) -> Tensor:
+        """``[B, T, M]`` from uint8 pixels ``[B, C, H, W]``, for a fusion that reads tokens."""
+        return self.token_features(scaled_images(pixels_BCHW))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """``[*B, D]`` from uint8 pixels ``[*B, C, H, W]``."""

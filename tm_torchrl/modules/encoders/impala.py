@@ -113,6 +113,7 @@ class ImpalaEncoder(ImageEncoder):
         pool, self.num_features = pooling_layers(
             pooling, pool_size=pool_size, map_size=size, channels=inputs * growth_of(last)
         )
+        self.num_tokens = self.num_features // (inputs * growth_of(last))
         self.layers = nn.Sequential(*layers, last, *pool)
 
     def features(self, images_BCHW: Tensor) -> Tensor:

@@ -72,6 +72,7 @@ class PixelEncoder(ImageEncoder):
         pool, self.num_features = pooling_layers(pooling, pool_size=pool_size, map_size=height, channels=inputs)
         if height != width:
             self.num_features = height * width * inputs
+        self.num_tokens = self.num_features // inputs
         self.layers = nn.Sequential(*layers, *pool)
 
     def features(self, images_BCHW: Tensor) -> Tensor:
@@ -113,7 +114,8 @@ class SmallPixelEncoder(ImageEncoder):
         convolution = nn.Conv2d(channels, outputs_before(active, 16), 3)
         style.initialize(convolution)
         self.layers = nn.Sequential(convolution, active, nn.Flatten())
-        self.num_features = 16 * (image_size - 2) ** 2
+        self.num_tokens = (image_size - 2) ** 2
+        self.num_features = 16 * self.num_tokens
 
     def features(self, images_BCHW: Tensor) -> Tensor:
         """``[B, D]`` from images in -1..1."""

@@ -1,0 +1,1 @@
+"""Fusion: images and floats in one body."""

@@ -1,0 +1,154 @@
+"""Transformer blocks over tokens, without dropout: the same numbers in training and in evaluation.
+
+Shapes: B batch, T tokens, M the size of a token.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tm_torchrl.modules.layers.arguments import require_count
+from tm_torchrl.modules.layers.dense import dense
+from tm_torchrl.modules.layers.style import DEFAULT_STYLE, LayerStyle
+
+POSITION_DEVIATION = 0.02  # first deviation of learned tokens and positions: Devlin et al. 2019
+FEED_FORWARD = 4  # units of the feed-forward layer for each number of a token: Vaswani et al. 2017
+
+
+class Transformer(nn.Module):
+    """Blocks of self-attention and feed-forward layers, each on normalised tokens and added to them; then a norm.
+
+    torch's own encoder layer computes other numbers in evaluation than in training, so it is not used.
+
+    Args:
+        size: M.
+        num_layers: The number of blocks; 0 for the norm alone.
+        num_heads: The number of attention heads, which must divide M.
+        style: Activation of the feed-forward layers, and first weights.
+
+    Examples:
+        >>> Transformer(16, num_layers=2)(torch.zeros(3, 5, 16)).shape
+        torch.Size([3, 5, 16])
+    """
+
+    def __init__(
+        self, size: int, *, num_layers: int = 2, num_heads: int = 4, style: LayerStyle = DEFAULT_STYLE
+    ) -> None:
+        super().__init__()
+        for name, value in (("size", size), ("num_heads", num_heads)):
+            require_count(value, argument=name)
+        if num_layers:
+            require_count(num_layers, argument="num_layers")
+        if size % num_heads:
+            fitting = [heads for heads in range(1, size + 1) if size % heads == 0 and heads <= 16]
+            raise ValueError(
+                f"num_heads={num_heads}: must divide the size of a token, {size}; give one of "
+                f"{', '.join(map(str, fitting))}"
+            )
+        self.blocks = nn.ModuleList(_Block(size, num_heads, style) for _ in range(num_layers))
+        self.norm = nn.LayerNorm(size)
+
+    def forward(self, tokens_BTM: Tensor) -> Tensor:
+        """``[B, T, M]``."""
+        for block in self.blocks:
+            tokens_BTM = block(tokens_BTM)
+        normal: Tensor = self.norm(tokens_BTM)
+        return normal
+
+
+class _Block(nn.Module):
+    def __init__(self, size: int, num_heads: int, style: LayerStyle) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.attention_norm, self.norm = nn.LayerNorm(size), nn.LayerNorm(size)
+        self.seen = nn.Linear(size, 3 * size, bias=False)  # queries, keys, values; attention cancels the keys' bias
+        self.output = nn.Linear(size, size)
+        style.initialize(self.seen, 1.0)
+        style.initialize(self.output, 1.0)
+        plain = LayerStyle(style.activation, initialization=style.initialization)
+        self.layers = dense([size, FEED_FORWARD * size, size], output_gain=1.0, style=plain)
+
+    def forward(self, tokens_BTM: Tensor) -> Tensor:
+        heads = torch.unflatten(self.seen(self.attention_norm(tokens_BTM)), -1, (3, self.num_heads, -1))
+        queries, keys, values = heads.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, heads, T, M / heads]
+        seen = F.scaled_dot_product_attention(queries, keys, values)
+        tokens_BTM = tokens_BTM + self.output(seen.transpose(1, 2).flatten(2))
+        added: Tensor = tokens_BTM + self.layers(self.norm(tokens_BTM))
+        return added
+
+
+class ReadoutTransformer(nn.Module):
+    """A transformer with a learned token of its own in front, whose output is read: ``[B, T, M]`` to ``[B, M]``.
+
+    Args:
+        size: M.
+        num_layers: The number of blocks, 1 or more.
+        num_heads: The number of attention heads, which must divide M.
+        style: Activation of the feed-forward layers, and first weights.
+
+    Examples:
+        >>> ReadoutTransformer(16)(torch.zeros(3, 5, 16)).shape
+        torch.Size([3, 16])
+    """
+
+    def __init__(
+        self, size: int, *, num_layers: int = 2, num_heads: int = 4, style: LayerStyle = DEFAULT_STYLE
+    ) -> None:
+        super().__init__()
+        require_count(num_layers, argument="num_layers")
+        self.transformer = Transformer(size, num_layers=num_layers, num_heads=num_heads, style=style)
+        self.readout = nn.Parameter(POSITION_DEVIATION * torch.randn(1, 1, size))
+
+    def forward(self, tokens_BTM: Tensor) -> Tensor:
+        """``[B, M]``."""
+        readout = self.readout.to(tokens_BTM.dtype).expand(tokens_BTM.shape[0], 1, -1)
+        read: Tensor = self.transformer(torch.cat([readout, tokens_BTM], 1))[:, 0]
+        return read
+
+
+class TokenStream(nn.Module):
+    """Features cut into tokens, transformer blocks over them, and the mean of the tokens: ``[R, D]`` to ``[R, M]``.
+
+    Args:
+        num_features: D, a multiple of M.
+        size: M.
+        num_layers: The number of blocks.
+        num_heads: The number of attention heads, which must divide M.
+        style: Activation of the feed-forward layers, and first weights.
+
+    Examples:
+        >>> TokenStream(64, size=16)(torch.zeros(3, 64)).shape
+        torch.Size([3, 16])
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        size: int = 128,
+        num_layers: int = 1,
+        num_heads: int = 4,
+        style: LayerStyle = DEFAULT_STYLE,
+    ) -> None:
+        super().__init__()
+        require_count(size, argument="size")
+        require_count(num_layers, argument="num_layers")
+        if num_features % size:
+            fitting = [each for each in (32, 64, 128, 256) if num_features % each == 0 and each < num_features]
+            hint = f"give size={' or '.join(map(str, fitting))}" if fitting else "use 'mlp'"
+            raise ValueError(
+                f"size={size}: the {num_features} features cannot be cut into tokens of {size}; {hint}, or other "
+                "sizes of the encoder (hidden_sizes)"
+            )
+        self.size = size
+        # Tokens are parts of one vector: without a position of their own they would be told apart by nothing.
+        self.position = nn.Parameter(POSITION_DEVIATION * torch.randn(num_features // size, size))
+        self.transformer = Transformer(size, num_layers=num_layers, num_heads=num_heads, style=style)
+
+    def forward(self, features_RD: Tensor) -> Tensor:
+        """``[R, M]``."""
+        tokens_RTM = torch.unflatten(features_RD, -1, (-1, self.size)) + self.position
+        mean: Tensor = self.transformer(tokens_RTM).mean(1)
+        return mean
