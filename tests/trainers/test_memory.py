@@ -84,6 +84,7 @@ def test_an_exported_program_takes_and_gives_the_state(run: Path, tmp_path: Path
         ([*SEQUENCES, "objective.network.core=gru", "replay.storage=frames"], r"storage='frames'"),
         ([*SEQUENCES, "objective.network.core=gru", "replay.length=0"], r"length=0"),
         ([*SEQUENCES, "objective.network.core=gru", "objective=dqn", "estimator=double"], r"it has a core"),
+        ([*SEQUENCES, "objective.network.core=gru", "learner.compile=true"], r"^learner\.compile=True"),
         (["env=gym", "exploration=epsilon", "env.floats=[0,9]"], r"floats=\[0, 9\]: must be a list of numbers from 0"),
         (["env=gym", "exploration=epsilon", "env.floats=[]"], r"floats=\[\]"),
     ],

@@ -220,6 +220,11 @@ class QuantileAlgorithm:
             raise ConfigError(
                 "replay=Sequences: is for networks with memory; use objective.network.core=gru, or replay=uniform"
             )
+        if states and self.learner.compile:
+            raise ConfigError(
+                f"learner.compile={self.learner.compile}: batches of sequences have no fixed number of steps to learn "
+                "from, so that each would be compiled anew; use false"
+            )
         keys = [key for key in self.actor.in_keys if key not in states]
         return replay(gamma=self.gamma(0), stored_keys=keys, seed=seed, **({"state_keys": states} if states else {}))
 
