@@ -86,6 +86,17 @@ def test_a_partial_setting_waits_and_its_own_arguments_win() -> None:
         later(parts=3)
 
 
+def no_memory(size: int) -> None:
+    """A function that fails as torch does."""
+    raise RuntimeError(f"size {size}: out of memory")
+
+
+@pytest.mark.parametrize(("name", "start"), [("", "size 3"), ("env", "env: size 3")])
+def test_errors_of_torch_are_named_where_there_is_a_name(name: str, start: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{start}: out of memory$"):
+        construct_as(no_memory, {"size": 3}, name=name)
+
+
 def two_parts(parts: Any, more: int) -> tuple[Any, int]:
     """A function that checks an argument."""
     if not isinstance(parts, list):

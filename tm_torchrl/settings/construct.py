@@ -248,7 +248,7 @@ def _call(target: Any, positional: tuple[Any, ...], arguments: dict[str, Any], n
             ]
             raise TypeError(f"{', '.join(plain)}: {error}" if plain else str(error)) from error
         except RuntimeError as error:  # from torch
-            raise ConfigError(f"{name}: {error}") from error
+            raise ConfigError(_prefixed(name, str(error), arguments)) from error
 
 
 def _find(path: Any, name: str) -> Any:
