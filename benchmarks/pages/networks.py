@@ -83,6 +83,11 @@ STACKS = {
     "Heads": [
         ("value and advantages (the default)", "objective.network.head_size=256"),
         ("one stream", "+objective.network.dueling=false"),
+        (
+            "transformers over tokens cut from the features, in both streams",
+            "objective.network.advantage_stream=transformer objective.network.value_stream=transformer",
+        ),
+        ("a transformer for the advantages alone", "objective.network.advantage_stream=transformer"),
         ("noisy layers", "objective.network.linear=noisy exploration=noisy"),
         (
             "noisy layers but the value's last",

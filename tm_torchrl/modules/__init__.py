@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tm_torchrl.modules.layers.noisy import NoisyLinear, reset_noise
     from tm_torchrl.modules.layers.spectral_norm import SpectralConv2d
     from tm_torchrl.modules.layers.style import LayerStyle
+    from tm_torchrl.modules.layers.transformer import TokenStream
     from tm_torchrl.modules.networks import MLPFQFNetwork, MLPIQNetwork, MLPNQNetwork, MLPQRNetwork
     from tm_torchrl.modules.policy_value import PolicyActor, PolicyValueModule, PolicyValueNetwork, SamplingPolicy
     from tm_torchrl.modules.quantiles.conditioning import FiLM, Hadamard

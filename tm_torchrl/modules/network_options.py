@@ -16,7 +16,7 @@ from tm_torchrl.modules.encoders.multi import PixelFloatEncoder
 from tm_torchrl.modules.fusion.fusion import FUSIONS, Floats, Fusion
 from tm_torchrl.modules.layers.arguments import maker, require_count, require_sizes
 from tm_torchrl.modules.layers.style import LayerStyle
-from tm_torchrl.modules.quantiles.decoder import Decoder, DuelingDecoder, Mixer
+from tm_torchrl.modules.quantiles.decoder import Decoder, DuelingDecoder, Mixer, Stream
 
 ModuleMaker = Callable[..., nn.Module]
 FusionMaker = Callable[..., Fusion]
@@ -132,16 +132,23 @@ class Actions:
     dueling: bool
     plain_value_output: bool
     value_per_slot: bool
+    advantage_stream: Stream = "mlp"
+    value_stream: Stream = "mlp"
 
     def make_decoder(self, num_features: int, style: LayerStyle, *, num_outputs: int | None) -> Decoder:
         """A decoder with or without value and advantage streams."""
         for name in ("plain_value_output", "value_per_slot"):
             if getattr(self, name) and not self.dueling:
                 raise ValueError(f"{name}=True: without dueling streams there is no value; leave it out")
+        if self.value_stream != "mlp" and not self.dueling:
+            raise ValueError("value_stream: without dueling streams there is no value; leave it at 'mlp'")
         if self.head_size is not None:
             require_count(self.head_size, argument="head_size")
         dueling = partial(
-            DuelingDecoder, plain_value_output=self.plain_value_output, value_per_slot=self.value_per_slot
+            DuelingDecoder,
+            plain_value_output=self.plain_value_output,
+            value_per_slot=self.value_per_slot,
+            value_stream=self.value_stream,
         )
         return (dueling if self.dueling else Decoder)(
             num_features,
@@ -151,4 +158,5 @@ class Actions:
             hidden_size=self.head_size,
             style=style,
             mixer=self.mixer,
+            advantage_stream=self.advantage_stream,
         )

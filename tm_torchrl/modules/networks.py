@@ -15,7 +15,7 @@ from tm_torchrl.modules.layers.initialization import orthogonal_
 from tm_torchrl.modules.layers.style import Initialization, LayerStyle, LinearLayer
 from tm_torchrl.modules.network_options import Actions, FusionMaker, ModuleMaker, Observations
 from tm_torchrl.modules.quantiles.conditioning import FiLM, Hadamard
-from tm_torchrl.modules.quantiles.decoder import Decoder, Mixer
+from tm_torchrl.modules.quantiles.decoder import Decoder, Mixer, Stream
 from tm_torchrl.modules.quantiles.embedding import CosineEmbedding
 from tm_torchrl.modules.quantiles.fractions import FractionProposal, FractionSource, StratifiedFractions
 from tm_torchrl.modules.quantiles.heads import FixedHead, ImplicitHead, MonotoneHead
@@ -86,6 +86,9 @@ class MLPIQNetwork(_BuiltNetwork):
         mixer: Mixes the slots of a block: ``SlotMixer``, ``"embedding"``, ``"mlp"``, ``"conv"``, ``"gru"`` or
             ``"attention"``; ``None`` for none.
         value_per_slot: Whether each slot of a block has its own value instead of a shared one.
+        advantage_stream: What is in front of the advantages' output layer: ``"mlp"`` for a hidden layer,
+            ``"transformer"`` for tokens cut from the features, or a function that makes a ``TokenStream``.
+        value_stream: The same for the value.
         dueling: Whether the head has value and advantage streams.
         conditioning: ``Hadamard`` or ``FiLM``: how fractions change the features.
         source: Draws fractions, or a function that makes the source from D; ``None`` for ``StratifiedFractions``.
@@ -125,6 +128,8 @@ class MLPIQNetwork(_BuiltNetwork):
         num_slots: int | None = None,
         mixer: Mixer | None = None,
         value_per_slot: bool = False,
+        advantage_stream: Stream = "mlp",
+        value_stream: Stream = "mlp",
         dueling: bool = True,
         conditioning: Conditioning = Hadamard,
         source: Source | None = None,
@@ -143,7 +148,17 @@ class MLPIQNetwork(_BuiltNetwork):
         style = LayerStyle(activation, layer_norm, linear, initialization)
         super().__init__(
             Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk, core, fusion),
-            Actions(num_actions, head_size, num_slots, mixer, dueling, plain_value_output, value_per_slot),
+            Actions(
+                num_actions,
+                head_size,
+                num_slots,
+                mixer,
+                dueling,
+                plain_value_output,
+                value_per_slot,
+                advantage_stream,
+                value_stream,
+            ),
             style,
             make_head=_implicit_head(conditioning, num_cosines, first_frequency, style),
             num_fractions=num_fractions,
@@ -174,6 +189,8 @@ class MLPFQFNetwork(_BuiltNetwork):
         num_slots: int | None = None,
         mixer: Mixer | None = None,
         value_per_slot: bool = False,
+        advantage_stream: Stream = "mlp",
+        value_stream: Stream = "mlp",
         dueling: bool = True,
         conditioning: Conditioning = Hadamard,
         image: ModuleMaker | None = None,
@@ -191,7 +208,17 @@ class MLPFQFNetwork(_BuiltNetwork):
         style = LayerStyle(activation, layer_norm, linear, initialization)
         super().__init__(
             Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk, core, fusion),
-            Actions(num_actions, head_size, num_slots, mixer, dueling, plain_value_output, value_per_slot),
+            Actions(
+                num_actions,
+                head_size,
+                num_slots,
+                mixer,
+                dueling,
+                plain_value_output,
+                value_per_slot,
+                advantage_stream,
+                value_stream,
+            ),
             style,
             make_head=_implicit_head(conditioning, num_cosines, 1, style),
             num_fractions=num_fractions,
@@ -224,6 +251,8 @@ class MLPQRNetwork(_BuiltNetwork):
         num_slots: int | None = None,
         mixer: Mixer | None = None,
         value_per_slot: bool = False,
+        advantage_stream: Stream = "mlp",
+        value_stream: Stream = "mlp",
         dueling: bool = True,
         image: ModuleMaker | None = None,
         image_shape: Sequence[int] | None = None,
@@ -239,7 +268,17 @@ class MLPQRNetwork(_BuiltNetwork):
     ) -> None:
         super().__init__(
             Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk, core, fusion),
-            Actions(num_actions, head_size, num_slots, mixer, dueling, plain_value_output, value_per_slot),
+            Actions(
+                num_actions,
+                head_size,
+                num_slots,
+                mixer,
+                dueling,
+                plain_value_output,
+                value_per_slot,
+                advantage_stream,
+                value_stream,
+            ),
             LayerStyle(activation, layer_norm, linear, initialization),
             make_head=lambda num_features, decoder: self.head_class(decoder),
             num_fractions=num_fractions,

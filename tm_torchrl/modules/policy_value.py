@@ -18,11 +18,10 @@ from torchrl.envs.utils import exploration_type
 
 from tm_torchrl.modules.encoders.floats import Normalize
 from tm_torchrl.modules.layers.activations import Activation, leaky_relu
-from tm_torchrl.modules.layers.dense import dense
 from tm_torchrl.modules.layers.initialization import orthogonal_
 from tm_torchrl.modules.layers.style import Initialization, LayerStyle, LinearLayer
 from tm_torchrl.modules.network_options import FusionMaker, ModuleMaker, Observations
-from tm_torchrl.modules.quantiles.decoder import Decoder, Mixer
+from tm_torchrl.modules.quantiles.decoder import Decoder, Mixer, Stream, value_layers
 
 POLICY_SCALE = 0.01  # of the first weights of the policy's output: all actions begin equally likely (CleanRL, SB3)
 
@@ -51,6 +50,9 @@ class PolicyValueNetwork(nn.Module):
         core: Must be ``None``: minibatches of single steps train no memory.
         plain_value_output: Must be ``False``; an option of networks with noisy layers.
         value_per_slot: Must be ``False``; an option of quantile networks.
+        advantage_stream: What is in front of the policy's output layer: ``"mlp"``, ``"transformer"``, or a function
+            that makes a ``TokenStream``.
+        value_stream: The same for the value.
         activation: ``"leaky_relu"``, ``"relu"``, ``"gelu"``, ``"crelu"``, or a function that makes an activation.
         initialization: Called with each layer and its gain; ``None`` keeps torch's own initialisation.
 
@@ -79,6 +81,8 @@ class PolicyValueNetwork(nn.Module):
         linear: LinearLayer = nn.Linear,
         plain_value_output: bool = False,
         value_per_slot: bool = False,
+        advantage_stream: Stream = "mlp",
+        value_stream: Stream = "mlp",
         activation: Activation = leaky_relu,
         initialization: Initialization | None = orthogonal_,
     ) -> None:
@@ -101,14 +105,19 @@ class PolicyValueNetwork(nn.Module):
         self._num_dims: int = num_dims[0] if isinstance(num_dims, list) else num_dims  # of the first observation
         self.num_slots = num_slots
         self.policy = Decoder(
-            num_features, num_actions, num_slots=num_slots, hidden_size=head_size, style=style, mixer=mixer
+            num_features,
+            num_actions,
+            num_slots=num_slots,
+            hidden_size=head_size,
+            style=style,
+            mixer=mixer,
+            advantage_stream=advantage_stream,
         )
         if initialization is not None:
             output: Any = self.policy.advantage[-1]
             with torch.no_grad():
                 output.weight.mul_(POLICY_SCALE)
-        hidden = [] if head_size is None else [head_size]
-        self.value = dense([num_features, *hidden, 1], output_gain=1.0, style=style)
+        self.value = value_layers(num_features, 1, hidden_size=head_size, style=style, stream=value_stream)
 
     def features(self, *observations: Tensor) -> Tensor:
         """``[*B, D]`` from observations ``[*B, ...]`` in the order of the encoder's arguments."""

@@ -112,7 +112,7 @@ class TokenStream(nn.Module):
     """Features cut into tokens, transformer blocks over them, and the mean of the tokens: ``[R, D]`` to ``[R, M]``.
 
     Args:
-        num_features: D, a multiple of M.
+        num_features: D, a multiple of M, at least twice M.
         size: M.
         num_layers: The number of blocks.
         num_heads: The number of attention heads, which must divide M.
@@ -127,7 +127,7 @@ class TokenStream(nn.Module):
         self,
         num_features: int,
         *,
-        size: int = 128,
+        size: int = 64,
         num_layers: int = 1,
         num_heads: int = 4,
         style: LayerStyle = DEFAULT_STYLE,
@@ -135,12 +135,12 @@ class TokenStream(nn.Module):
         super().__init__()
         require_count(size, argument="size")
         require_count(num_layers, argument="num_layers")
-        if num_features % size:
-            fitting = [each for each in (32, 64, 128, 256) if num_features % each == 0 and each < num_features]
+        if num_features % size or num_features == size:
+            fitting = [each for each in (8, 16, 32, 64, 128) if num_features % each == 0 and each < num_features]
             hint = f"give size={' or '.join(map(str, fitting))}" if fitting else "use 'mlp'"
             raise ValueError(
-                f"size={size}: the {num_features} features cannot be cut into tokens of {size}; {hint}, or other "
-                "sizes of the encoder (hidden_sizes)"
+                f"size={size}: the {num_features} features cannot be cut into two or more tokens of {size}; {hint}, or "
+                "another number of features (hidden_sizes, fusion.size)"
             )
         self.size = size
         # Tokens are parts of one vector: without a position of their own they would be told apart by nothing.

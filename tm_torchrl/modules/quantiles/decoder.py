@@ -13,12 +13,15 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from tm_torchrl.modules.layers.arguments import chosen, require_count
+from tm_torchrl.modules.layers.arguments import chosen, maker, require_count
 from tm_torchrl.modules.layers.dense import Dense, as_float, dense
 from tm_torchrl.modules.layers.style import DEFAULT_STYLE, LayerStyle
+from tm_torchrl.modules.layers.transformer import TokenStream
 from tm_torchrl.modules.quantiles.slots import MIXERS, SlotMixer
 
 Mixer = Callable[..., SlotMixer] | str
+Stream = Callable[..., TokenStream] | str
+STREAMS: dict[str, Callable[..., TokenStream] | None] = {"mlp": None, "transformer": TokenStream}
 
 
 class Decoder(nn.Module):
@@ -33,6 +36,8 @@ class Decoder(nn.Module):
         style: Activation, normalisation, kind of layer and first weights.
         mixer: Mixes the slots before an output layer that they share: ``SlotMixer``, or one of its kinds by name;
             ``None`` for one output layer for all slots.
+        advantage_stream: What is in front of the output layer: ``"mlp"`` for the hidden layer, ``"transformer"``, or a
+            function that makes a ``TokenStream``.
 
     Examples:
         >>> import torch
@@ -50,6 +55,7 @@ class Decoder(nn.Module):
         hidden_size: int | None = 512,
         style: LayerStyle = DEFAULT_STYLE,
         mixer: Mixer | None = None,
+        advantage_stream: Stream = "mlp",
     ) -> None:
         super().__init__()
         counts = {"num_actions": num_actions, "num_slots": num_slots, "num_outputs": num_outputs}
@@ -60,12 +66,17 @@ class Decoder(nn.Module):
         self.output_shape = tuple(n for n in (num_outputs, num_slots, num_actions) if n is not None)
         self.is_mixed = mixer is not None
         sizes = [num_features] if hidden_size is None else [num_features, hidden_size]
+        tokens = _token_stream(advantage_stream, num_features, style, argument="advantage_stream")
+        if tokens is not None:
+            sizes = [tokens.size]
+        before = [] if tokens is None else [tokens]
         if mixer is None:
-            self.advantage = dense([*sizes, math.prod(self.output_shape)], output_gain=1.0, style=style)
+            sizes.append(math.prod(self.output_shape))
+            self.advantage = Dense(*before, *dense(sizes, output_gain=1.0, style=style))
             return
         mixed = _make_mixer(mixer, num_slots)(sizes[-1], num_slots, style=style)
         output = dense([mixed.size, (num_outputs or 1) * num_actions], output_gain=1.0, style=style)
-        self.advantage = Dense(*dense(sizes, style=style), mixed, *output)
+        self.advantage = Dense(*before, *dense(sizes, style=style), mixed, *output)
 
     def forward(self, features: Tensor) -> Tensor:
         """``[..., D]`` to ``[..., K, S, A]``."""
@@ -96,6 +107,9 @@ class DuelingDecoder(Decoder):
         mixer: Mixes the slots of the advantages: ``SlotMixer``, or one of its kinds by name; ``None`` for none.
         plain_value_output: Whether the last layer of the value is ``nn.Linear`` where the other layers are noisy.
         value_per_slot: Whether each slot of a block has its own value.
+        advantage_stream: What is in front of the advantages' output layer: ``"mlp"``, ``"transformer"``, or a function
+            that makes a ``TokenStream``.
+        value_stream: The same for the value.
 
     Examples:
         >>> import torch
@@ -117,6 +131,8 @@ class DuelingDecoder(Decoder):
         mixer: Mixer | None = None,
         plain_value_output: bool = False,
         value_per_slot: bool = False,
+        advantage_stream: Stream = "mlp",
+        value_stream: Stream = "mlp",
     ) -> None:
         super().__init__(
             num_features,
@@ -126,6 +142,7 @@ class DuelingDecoder(Decoder):
             hidden_size=hidden_size,
             style=style,
             mixer=mixer,
+            advantage_stream=advantage_stream,
         )
         if value_per_slot and num_slots is None:
             raise ValueError(
@@ -136,9 +153,15 @@ class DuelingDecoder(Decoder):
             raise ValueError("plain_value_output=True: all layers are plain; leave it out, or give linear='noisy'")
         num_values = None if num_slots is None else num_slots if value_per_slot else 1
         self.value_shape = (*(n for n in (num_outputs, num_values) if n is not None), 1)
-        hidden = [] if hidden_size is None else [hidden_size]
-        sizes = [num_features, *hidden, math.prod(self.value_shape)]
-        self.value = dense(sizes, output_gain=1.0, plain_output=plain_value_output, style=style)
+        num_numbers = math.prod(self.value_shape)
+        self.value = value_layers(
+            num_features,
+            num_numbers,
+            hidden_size=hidden_size,
+            plain_output=plain_value_output,
+            style=style,
+            stream=value_stream,
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         """``[..., D]`` to ``[..., K, S, A]``."""
@@ -146,6 +169,44 @@ class DuelingDecoder(Decoder):
         advantage = self._shaped_advantage(as_float(self.advantage(features)))
         value = torch.unflatten(self.value.precise(features), -1, self.value_shape)
         return value + (advantage - advantage.mean(-1, keepdim=True))
+
+
+def value_layers(
+    num_features: int,
+    num_outputs: int,
+    *,
+    hidden_size: int | None,
+    plain_output: bool = False,
+    style: LayerStyle,
+    stream: Stream,
+) -> Dense:
+    """The layers from features to the value.
+
+    Args:
+        num_features: D.
+        num_outputs: The number of values.
+        hidden_size: The size of the hidden layer of ``"mlp"``; ``None`` for none.
+        plain_output: Whether the last layer is ``nn.Linear`` where the others are noisy.
+        style: Activation, normalisation, kind of layer and first weights.
+        stream: ``"mlp"``, ``"transformer"``, or a function that makes a ``TokenStream``.
+    """
+    tokens = _token_stream(stream, num_features, style, argument="value_stream")
+    hidden = [] if hidden_size is None else [hidden_size]
+    sizes = [num_features, *hidden] if tokens is None else [tokens.size]
+    layers = dense([*sizes, num_outputs], output_gain=1.0, plain_output=plain_output, style=style)
+    return layers if tokens is None else Dense(tokens, *layers)
+
+
+def _token_stream(stream: Stream, num_features: int, style: LayerStyle, *, argument: str) -> TokenStream | None:
+    """The transformer of a stream; ``None`` for dense layers."""
+    make = maker(stream, STREAMS, argument=argument) if stream != "mlp" else None  # type: ignore[arg-type]
+    if make is None:
+        return None
+    try:
+        made: TokenStream = make(num_features, style=style.plain)
+    except ValueError as error:
+        raise ValueError(f"{argument}: {error}") from error
+    return made
 
 
 def _make_mixer(mixer: Mixer, num_slots: int | None) -> Callable[..., SlotMixer]:
