@@ -62,3 +62,26 @@ def test_what_ends_without_saving_counts_as_killed(
         run_process.run_in(tmp_path)
     assert run_process.count_kills(tmp_path) == 1
     assert json.loads((tmp_path / run_process.UNDER_WAY).read_text())["is_under_way"] is True
+
+
+def test_a_kill_while_settings_are_written_leaves_a_folder_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Path.write_text
+
+    def killed(path: Path, text: str, **options: str) -> int:
+        whole(path, text[: len(text) // 2], **options)
+        raise KeyboardInterrupt
+
+    folder, settings = tmp_path / "run", {"seed": 0, "env": {"track": "oval"}}
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_process.prepare(folder, settings)
+    assert run_process.prepare(folder, settings) == ""
+    run_process.note_kills(folder, 3, is_under_way=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_process.note_kills(folder, 4, is_under_way=True)
+    assert run_process.count_kills(folder) == 4, "3 before, and the one that was under way"

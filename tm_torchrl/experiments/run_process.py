@@ -43,7 +43,7 @@ def prepare(folder: Path, settings: Mapping[str, Any]) -> str:
         if changed:
             return f"{folder} has other settings ({changed[0]}): remove it, or give another --out"
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    _write(path, yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True))
     return ""
 
 
@@ -160,13 +160,18 @@ def count_kills(folder: Path) -> int:
 def note_kills(folder: Path, num_kills: int, *, is_under_way: bool) -> None:
     """Write the number of kills for the next process, and whether this one still works."""
     note = {"num_kills": num_kills, "is_under_way": is_under_way}
-    (folder / UNDER_WAY).write_text(json.dumps(note) + "\n", encoding="utf-8")
+    _write(folder / UNDER_WAY, json.dumps(note) + "\n")
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     """Write the result, which marks the folder as done."""
-    with replacing(folder / RESULT) as partial:
-        partial.write_text(json.dumps(dict(result)) + "\n", encoding="utf-8")
+    _write(folder / RESULT, json.dumps(dict(result)) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write all of it or, when killed, nothing."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def stop_with_starter() -> None:
