@@ -90,8 +90,8 @@ STACKS = {
         ("a transformer for the advantages alone", "objective.network.advantage_stream=transformer"),
         ("noisy layers", "objective.network.linear=noisy exploration=noisy"),
         (
-            "noisy layers but the value's last",
-            "objective.network.linear=noisy objective.network.plain_value_output=true exploration=noisy",
+            "noisy layers, the value's too",
+            "objective.network.linear=noisy objective.network.noisy_value=true exploration=noisy",
         ),
         ("a block of five actions", BLOCK),
         ("its slots told apart by an embedding", f"{BLOCK} objective.network.mixer=embedding"),

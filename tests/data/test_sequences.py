@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -115,7 +116,7 @@ def test_a_gap_ends_an_episode_without_terminating_it() -> None:
     inside.extend(steps_of([first + second], 0, 26))
     line = all_rows(inside)["observation"][..., 0].int().flatten().tolist()
     assert 6 in line, "the observation after the last step before the gap"
-    assert not any({5, 100} <= set(zip(row, row[1:], strict=False)) for row in [line])
+    assert not any({5, 100} <= set(itertools.pairwise(row)) for row in [line])
     row = all_rows(inside)[0]
     place = row["observation"][:, 0].tolist().index(5)
     assert (int(row["steps_to_next_obs"][place]), bool(row["next", "terminated"][place])) == (1, False)

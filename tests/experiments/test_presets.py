@@ -43,7 +43,7 @@ CHANGES = {  # the only settings that an experiment may change against the basel
     "exp_impala_encoder_v1": ["objective.network.image"],
     "exp_spectral_norm_v1": ["objective.network.image.spectral_norm"],
     "exp_layer_norm_v1": ["objective.network.layer_norm"],
-    "exp_noisy_heads_v1": ["exploration", "objective.network.linear", "objective.network.plain_value_output"],
+    "exp_noisy_heads_v1": ["exploration", "objective.network.linear"],
     "exp_residual_trunk_v1": ["objective.network.trunk"],
     "exp_film_conditioning_v1": ["objective.network.conditioning"],
     "exp_multi_action_mixer_v1": ["env.action_block", "env.num_previous_actions", "objective.network.mixer"],
@@ -56,7 +56,7 @@ LAYERS = {  # how many of them
     "exp_impala_encoder_v1": {ImpalaEncoder: 1, PixelEncoder: 0, nn.AdaptiveMaxPool2d: 1},
     "exp_spectral_norm_v1": {SpectralConv2d: 4},
     "exp_layer_norm_v1": {nn.LayerNorm: 2 + 2},  # floats, two streams
-    "exp_noisy_heads_v1": {NoisyLinear: 3},  # two streams of two layers, but the value's last
+    "exp_noisy_heads_v1": {NoisyLinear: 2},  # the advantages
     "exp_residual_trunk_v1": {ResidualTrunk: 1},
     "exp_film_conditioning_v1": {FiLM: 1},
     "exp_nq_network_v1": {MonotoneHead: 1},

@@ -278,7 +278,7 @@ def test_cars_share_noise_or_have_their_own(per_car: bool, shape: list[int]) -> 
 
 
 def test_the_value_output_may_stay_plain() -> None:
-    plain = noisy_actor(plain_value_output=True).quantile_module.network.head.decoder
+    plain = noisy_actor(noisy_value="hidden").quantile_module.network.head.decoder
     assert [type(layer) for layer in plain.value] == [NoisyLinear, nn.LeakyReLU, nn.Linear]
     assert [type(layer) for layer in plain.advantage] == [NoisyLinear, nn.LeakyReLU, NoisyLinear]
 

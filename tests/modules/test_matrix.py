@@ -49,7 +49,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "dueling": {},
     "single": {"dueling": False},
     "noisy": {"linear": "noisy"},
-    "noisy_plain_value": {"linear": "noisy", "plain_value_output": True},
+    "noisy_hidden_value": {"linear": "noisy", "noisy_value": "hidden"},
 }
 PRODUCT = [
     (family, image, pooling, norm, layer_norm, head)
@@ -148,7 +148,7 @@ def test_deeper_fraction_projections(family: str, conditioning: type[nn.Module],
 IMAGE_CASES = [("classic", "flatten", "all"), ("impala", "max", "residual"), ("impala", "global", None)]
 # Families differ in the head, images in the encoder: each meets several of the others, not all.
 OF_IMAGES = [
-    (family, image, {"layer_norm": True, **HEADS["noisy_plain_value" if i % 2 else "dueling"]})
+    (family, image, {"layer_norm": True, **HEADS["noisy_hidden_value" if i % 2 else "dueling"]})
     for i, family in enumerate(FAMILIES)
     for j, image in enumerate(IMAGE_CASES)
     if (i + j) % 2

@@ -101,7 +101,7 @@ def test_the_log_probability_of_a_block_is_the_sum_of_its_slots() -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [{"linear": "noisy"}, {"plain_value_output": True}, {"value_per_slot": True}, {"core": "gru"}]
+    "option", [{"linear": "noisy"}, {"noisy_value": True}, {"value_per_slot": True}, {"core": "gru"}]
 )
 def test_options_of_quantile_networks_are_refused(option: dict[str, Any]) -> None:
     ((name, value),) = option.items()

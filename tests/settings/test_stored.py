@@ -129,3 +129,12 @@ def test_any_file_gives_settings_or_a_config_error(tmp_path: Path) -> None:
         num_read += 1
         assert isinstance(found["env"], dict)
     assert 0 < num_read < num
+
+
+@pytest.mark.parametrize(
+    ("linear", "plain", "expected"), [("linear", False, False), ("noisy", False, True), ("noisy", True, "hidden")]
+)
+def test_noise_of_the_value_in_earlier_versions(linear: str, plain: bool, expected: Any) -> None:
+    old = {"objective": {"network": {"linear": linear, "plain_value_output": plain, "head_size": 8}, "loss": {}}}
+    network = upgraded(old)["objective"]["network"]
+    assert network == {"linear": linear, "noisy_value": expected, "head_size": 8}

@@ -16,7 +16,7 @@ from tm_torchrl.modules.encoders.multi import PixelFloatEncoder
 from tm_torchrl.modules.fusion.fusion import FUSIONS, Floats, Fusion
 from tm_torchrl.modules.layers.arguments import maker, require_count, require_sizes
 from tm_torchrl.modules.layers.style import LayerStyle
-from tm_torchrl.modules.quantiles.decoder import Decoder, DuelingDecoder, Mixer, Stream
+from tm_torchrl.modules.quantiles.decoder import Decoder, DuelingDecoder, Mixer, NoisyValue, Stream
 
 ModuleMaker = Callable[..., nn.Module]
 FusionMaker = Callable[..., Fusion]
@@ -130,14 +130,14 @@ class Actions:
     num_slots: int | None
     mixer: Mixer | None
     dueling: bool
-    plain_value_output: bool
+    noisy_value: NoisyValue
     value_per_slot: bool
     advantage_stream: Stream = "mlp"
     value_stream: Stream = "mlp"
 
     def make_decoder(self, num_features: int, style: LayerStyle, *, num_outputs: int | None) -> Decoder:
         """A decoder with or without value and advantage streams."""
-        for name in ("plain_value_output", "value_per_slot"):
+        for name in ("noisy_value", "value_per_slot"):
             if getattr(self, name) and not self.dueling:
                 raise ValueError(f"{name}=True: without dueling streams there is no value; leave it out")
         if self.value_stream != "mlp" and not self.dueling:
@@ -146,7 +146,7 @@ class Actions:
             require_count(self.head_size, argument="head_size")
         dueling = partial(
             DuelingDecoder,
-            plain_value_output=self.plain_value_output,
+            noisy_value=self.noisy_value,
             value_per_slot=self.value_per_slot,
             value_stream=self.value_stream,
         )

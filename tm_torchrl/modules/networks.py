@@ -15,7 +15,7 @@ from tm_torchrl.modules.layers.initialization import orthogonal_
 from tm_torchrl.modules.layers.style import Initialization, LayerStyle, LinearLayer
 from tm_torchrl.modules.network_options import Actions, FusionMaker, ModuleMaker, Observations
 from tm_torchrl.modules.quantiles.conditioning import FiLM, Hadamard
-from tm_torchrl.modules.quantiles.decoder import Decoder, Mixer, Stream
+from tm_torchrl.modules.quantiles.decoder import Decoder, Mixer, NoisyValue, Stream
 from tm_torchrl.modules.quantiles.embedding import CosineEmbedding
 from tm_torchrl.modules.quantiles.fractions import FractionProposal, FractionSource, StratifiedFractions
 from tm_torchrl.modules.quantiles.heads import FixedHead, ImplicitHead, MonotoneHead
@@ -39,6 +39,7 @@ class _BuiltNetwork(QuantileNetwork):
         num_fractions: int,
         num_outputs: int | None = None,
         source: Source | None = None,
+        frozen: Sequence[str] = (),
     ) -> None:
         # The order in which parts are made is the order in which their weights are drawn: it must not change.
         pixels = observations.make_image_encoder(style)
@@ -59,6 +60,7 @@ class _BuiltNetwork(QuantileNetwork):
             trunk=observations.make_trunk(num_inputs, style),
             core=core,
         )
+        self.freeze(frozen)
 
     @torch.no_grad()
     def act(self, *observations: Tensor) -> Tensor:
@@ -89,6 +91,7 @@ class MLPIQNetwork(_BuiltNetwork):
         advantage_stream: What is in front of the advantages' output layer: ``"mlp"`` for a hidden layer,
             ``"transformer"`` for tokens cut from the features, or a function that makes a ``TokenStream``.
         value_stream: The same for the value.
+        frozen: Names of parts that keep their weights: ``"vision"``, ``"floats"``, ``"fusion"``, ...; see ``freeze``.
         dueling: Whether the head has value and advantage streams.
         conditioning: ``Hadamard`` or ``FiLM``: how fractions change the features.
         source: Draws fractions, or a function that makes the source from D; ``None`` for ``StratifiedFractions``.
@@ -103,7 +106,8 @@ class MLPIQNetwork(_BuiltNetwork):
         normalize: The first layer over the floats; ``None`` for none.
         layer_norm: Whether hidden layers are normalised before their activation.
         linear: The kind of the head's layers: ``"linear"``, ``"noisy"``, or a function that makes a layer.
-        plain_value_output: Whether the value's last layer is ``nn.Linear`` where the others are noisy.
+        noisy_value: Whether the value is noisy where the advantages are: False, True, or ``"hidden"`` for all but its
+            last layer. Noise that moves the values of all actions alike explores nothing.
         activation: ``"leaky_relu"``, ``"relu"``, ``"gelu"``, ``"crelu"``, or a function that makes an activation.
         initialization: Called with each layer and its gain; ``None`` keeps torch's own initialisation.
 
@@ -130,6 +134,7 @@ class MLPIQNetwork(_BuiltNetwork):
         value_per_slot: bool = False,
         advantage_stream: Stream = "mlp",
         value_stream: Stream = "mlp",
+        frozen: Sequence[str] = (),
         dueling: bool = True,
         conditioning: Conditioning = Hadamard,
         source: Source | None = None,
@@ -141,7 +146,7 @@ class MLPIQNetwork(_BuiltNetwork):
         normalize: Normalize | None = None,
         layer_norm: bool = False,
         linear: LinearLayer = nn.Linear,
-        plain_value_output: bool = False,
+        noisy_value: NoisyValue = False,
         activation: Activation = leaky_relu,
         initialization: Initialization | None = orthogonal_,
     ) -> None:
@@ -154,7 +159,7 @@ class MLPIQNetwork(_BuiltNetwork):
                 num_slots,
                 mixer,
                 dueling,
-                plain_value_output,
+                noisy_value,
                 value_per_slot,
                 advantage_stream,
                 value_stream,
@@ -163,6 +168,7 @@ class MLPIQNetwork(_BuiltNetwork):
             make_head=_implicit_head(conditioning, num_cosines, first_frequency, style),
             num_fractions=num_fractions,
             source=StratifiedFractions() if source is None else source,
+            frozen=frozen,
         )
 
 
@@ -191,6 +197,7 @@ class MLPFQFNetwork(_BuiltNetwork):
         value_per_slot: bool = False,
         advantage_stream: Stream = "mlp",
         value_stream: Stream = "mlp",
+        frozen: Sequence[str] = (),
         dueling: bool = True,
         conditioning: Conditioning = Hadamard,
         image: ModuleMaker | None = None,
@@ -201,7 +208,7 @@ class MLPFQFNetwork(_BuiltNetwork):
         normalize: Normalize | None = None,
         layer_norm: bool = False,
         linear: LinearLayer = nn.Linear,
-        plain_value_output: bool = False,
+        noisy_value: NoisyValue = False,
         activation: Activation = leaky_relu,
         initialization: Initialization | None = orthogonal_,
     ) -> None:
@@ -214,7 +221,7 @@ class MLPFQFNetwork(_BuiltNetwork):
                 num_slots,
                 mixer,
                 dueling,
-                plain_value_output,
+                noisy_value,
                 value_per_slot,
                 advantage_stream,
                 value_stream,
@@ -223,6 +230,7 @@ class MLPFQFNetwork(_BuiltNetwork):
             make_head=_implicit_head(conditioning, num_cosines, 1, style),
             num_fractions=num_fractions,
             source=partial(FractionProposal, num_fractions=num_fractions),
+            frozen=frozen,
         )
 
 
@@ -253,6 +261,7 @@ class MLPQRNetwork(_BuiltNetwork):
         value_per_slot: bool = False,
         advantage_stream: Stream = "mlp",
         value_stream: Stream = "mlp",
+        frozen: Sequence[str] = (),
         dueling: bool = True,
         image: ModuleMaker | None = None,
         image_shape: Sequence[int] | None = None,
@@ -262,7 +271,7 @@ class MLPQRNetwork(_BuiltNetwork):
         normalize: Normalize | None = None,
         layer_norm: bool = False,
         linear: LinearLayer = nn.Linear,
-        plain_value_output: bool = False,
+        noisy_value: NoisyValue = False,
         activation: Activation = leaky_relu,
         initialization: Initialization | None = orthogonal_,
     ) -> None:
@@ -274,7 +283,7 @@ class MLPQRNetwork(_BuiltNetwork):
                 num_slots,
                 mixer,
                 dueling,
-                plain_value_output,
+                noisy_value,
                 value_per_slot,
                 advantage_stream,
                 value_stream,
@@ -283,6 +292,7 @@ class MLPQRNetwork(_BuiltNetwork):
             make_head=lambda num_features, decoder: self.head_class(decoder),
             num_fractions=num_fractions,
             num_outputs=num_fractions + self.num_extra_outputs,
+            frozen=frozen,
         )
 
 

@@ -17,6 +17,7 @@ from torchrl.envs import ExplorationType
 from torchrl.envs.utils import exploration_type
 
 from tm_torchrl.modules.encoders.floats import Normalize
+from tm_torchrl.modules.freezing import NetworkOfParts
 from tm_torchrl.modules.layers.activations import Activation, leaky_relu
 from tm_torchrl.modules.layers.initialization import orthogonal_
 from tm_torchrl.modules.layers.style import Initialization, LayerStyle, LinearLayer
@@ -26,7 +27,7 @@ from tm_torchrl.modules.quantiles.decoder import Decoder, Mixer, Stream, value_l
 POLICY_SCALE = 0.01  # of the first weights of the policy's output: all actions begin equally likely (CleanRL, SB3)
 
 
-class PolicyValueNetwork(nn.Module):
+class PolicyValueNetwork(NetworkOfParts):
     """Logits of a policy and the value of a state, from features of floats, images or both.
 
     ``encoder`` and ``trunk`` are those of the quantile networks, under the same names, so that their weights can be
@@ -48,11 +49,12 @@ class PolicyValueNetwork(nn.Module):
         layer_norm: Whether hidden layers are normalised before their activation.
         linear: Must be ``"linear"``: a policy explores by its samples and needs no noisy layers.
         core: Must be ``None``: minibatches of single steps train no memory.
-        plain_value_output: Must be ``False``; an option of networks with noisy layers.
+        noisy_value: Must be ``False``; an option of networks with noisy layers.
         value_per_slot: Must be ``False``; an option of quantile networks.
         advantage_stream: What is in front of the policy's output layer: ``"mlp"``, ``"transformer"``, or a function
             that makes a ``TokenStream``.
         value_stream: The same for the value.
+        frozen: Names of parts that keep their weights: ``"vision"``, ``"floats"``, ``"fusion"``, ...; see ``freeze``.
         activation: ``"leaky_relu"``, ``"relu"``, ``"gelu"``, ``"crelu"``, or a function that makes an activation.
         initialization: Called with each layer and its gain; ``None`` keeps torch's own initialisation.
 
@@ -79,10 +81,11 @@ class PolicyValueNetwork(nn.Module):
         normalize: Normalize | None = None,
         layer_norm: bool = False,
         linear: LinearLayer = nn.Linear,
-        plain_value_output: bool = False,
+        noisy_value: bool = False,
         value_per_slot: bool = False,
         advantage_stream: Stream = "mlp",
         value_stream: Stream = "mlp",
+        frozen: Sequence[str] = (),
         activation: Activation = leaky_relu,
         initialization: Initialization | None = orthogonal_,
     ) -> None:
@@ -92,7 +95,7 @@ class PolicyValueNetwork(nn.Module):
             raise ValueError(f"linear={linear!r}: a policy explores by its samples; use linear='linear'")
         if core is not None:
             raise ValueError(f"core={core!r}: minibatches of single steps train no memory; leave it at None")
-        for name, is_set in (("plain_value_output", plain_value_output), ("value_per_slot", value_per_slot)):
+        for name, is_set in (("noisy_value", noisy_value), ("value_per_slot", value_per_slot)):
             if is_set:
                 raise ValueError(f"{name}=True: is for quantile networks; a policy has one value, so leave it at False")
         observations = Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk, fusion=fusion)
@@ -118,6 +121,7 @@ class PolicyValueNetwork(nn.Module):
             with torch.no_grad():
                 output.weight.mul_(POLICY_SCALE)
         self.value = value_layers(num_features, 1, hidden_size=head_size, style=style, stream=value_stream)
+        self.freeze(frozen)
 
     def features(self, *observations: Tensor) -> Tensor:
         """``[*B, D]`` from observations ``[*B, ...]`` in the order of the encoder's arguments."""

@@ -78,7 +78,7 @@ def upgraded(settings: Mapping[str, Any]) -> dict[str, Any]:
     >>> upgraded({"estimator": {"name": "double"}})["estimator"]
     {'_target_': 'tm_torchrl.objectives.DoubleEstimator', '_partial_': True}
     """
-    found = dict(settings)
+    found = _with_noisy_value(settings)
     if "algorithm" in found:
         return found
     found["algorithm"] = {"_target_": "tm_torchrl.algorithms.QuantileAlgorithm"}
@@ -95,6 +95,18 @@ def upgraded(settings: Mapping[str, Any]) -> dict[str, Any]:
         target = _ESTIMATORS.get(estimator["name"], f"tm_torchrl.objectives.{estimator['name']}")
         found["estimator"] = {"_target_": target, "_partial_": True, **options}
     return found
+
+
+def _with_noisy_value(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Earlier versions had noise in the value stream too, except in its last layer with ``plain_value_output``."""
+    objective = settings.get("objective")
+    network = objective.get("network") if isinstance(objective, Mapping) else None
+    if not isinstance(objective, Mapping) or not isinstance(network, Mapping) or "plain_value_output" not in network:
+        return dict(settings)
+    kept = {key: value for key, value in network.items() if key != "plain_value_output"}
+    is_noisy = network.get("linear", "linear") != "linear"
+    kept["noisy_value"] = is_noisy and ("hidden" if network["plain_value_output"] else True)
+    return {**settings, "objective": {**objective, "network": kept}}
 
 
 def refuse_foreign_environment(env: Mapping[str, Any], *, trust: Sequence[str] = ()) -> None:

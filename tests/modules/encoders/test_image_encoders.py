@@ -31,7 +31,7 @@ ENCODERS = [PixelEncoder, ImpalaEncoder]
 every_encoder = pytest.mark.parametrize("encoder_class", ENCODERS)
 
 
-BTR = {"linear": "noisy", "plain_value_output": True, "layer_norm": True, "activation": "relu"}
+BTR = {"linear": "noisy", "noisy_value": "hidden", "layer_norm": True, "activation": "relu"}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tm_torchrl.modules import MLPIQNetwork, PolicyValueNetwork, TokenStream
 STREAM = partial(TokenStream, size=4, num_heads=2)
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("iqn", {"advantage_stream": STREAM, "value_stream": STREAM}),
-    ("iqn", {"value_stream": STREAM, "linear": "noisy", "plain_value_output": True}),
+    ("iqn", {"value_stream": STREAM, "linear": "noisy", "noisy_value": "hidden"}),
     ("iqn", {"advantage_stream": STREAM, "num_slots": 5, "mixer": "attention"}),
     ("fqf", {"advantage_stream": STREAM, "layer_norm": True}),
     ("qrdqn", {"advantage_stream": STREAM, "dueling": False}),

@@ -10,7 +10,7 @@ from torch import nn
 from tm_torchrl.modules.layers.activations import Activation, leaky_relu, make_activation
 from tm_torchrl.modules.layers.arguments import maker
 from tm_torchrl.modules.layers.initialization import HIDDEN_GAIN, orthogonal_
-from tm_torchrl.modules.layers.noisy import NoisyLinear
+from tm_torchrl.modules.layers.noisy import NoisyLinear, is_noisy
 
 Initialization = Callable[[nn.Module, float], None]
 LinearLayer = Callable[[int, int], nn.Module] | str
@@ -42,6 +42,11 @@ class LayerStyle:
     def plain(self) -> LayerStyle:
         """The same style with layers without noise."""
         return replace(self, linear=nn.Linear)
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether linear layers are noisy."""
+        return self.linear_class is not nn.Linear and is_noisy(self.make_linear(1, 1))
 
     @property
     def linear_class(self) -> Callable[[int, int], nn.Module]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from tm_torchrl.modules.layers.transformer import TokenStream
 from tm_torchrl.modules.quantiles.slots import MIXERS, SlotMixer
 
 Mixer = Callable[..., SlotMixer] | str
+NoisyValue = bool | Literal["hidden"]
 Stream = Callable[..., TokenStream] | str
 STREAMS: dict[str, Callable[..., TokenStream] | None] = {"mlp": None, "transformer": TokenStream}
 
@@ -105,7 +107,8 @@ class DuelingDecoder(Decoder):
         hidden_size: The size of the hidden layer in each of the two streams; ``None`` for single layers.
         style: Activation, normalisation, kind of layer and first weights.
         mixer: Mixes the slots of the advantages: ``SlotMixer``, or one of its kinds by name; ``None`` for none.
-        plain_value_output: Whether the last layer of the value is ``nn.Linear`` where the other layers are noisy.
+        noisy_value: Whether the value is noisy where the advantages are: False, True, or ``"hidden"`` for all but its
+            last layer.
         value_per_slot: Whether each slot of a block has its own value.
         advantage_stream: What is in front of the advantages' output layer: ``"mlp"``, ``"transformer"``, or a function
             that makes a ``TokenStream``.
@@ -129,7 +132,7 @@ class DuelingDecoder(Decoder):
         hidden_size: int | None = 512,
         style: LayerStyle = DEFAULT_STYLE,
         mixer: Mixer | None = None,
-        plain_value_output: bool = False,
+        noisy_value: NoisyValue = False,
         value_per_slot: bool = False,
         advantage_stream: Stream = "mlp",
         value_stream: Stream = "mlp",
@@ -149,8 +152,10 @@ class DuelingDecoder(Decoder):
                 "value_per_slot=True, num_slots=None: single actions have no slots; give num_slots "
                 "(env.action_block=5), or leave it out"
             )
-        if plain_value_output and style.linear_class is nn.Linear:
-            raise ValueError("plain_value_output=True: all layers are plain; leave it out, or give linear='noisy'")
+        if noisy_value not in (False, True, "hidden"):
+            raise ValueError(f"noisy_value={noisy_value!r}: must be True, False or 'hidden'")
+        if noisy_value and not style.is_noisy:
+            raise ValueError(f"noisy_value={noisy_value!r}: no layer is noisy; leave it out, or give linear='noisy'")
         num_values = None if num_slots is None else num_slots if value_per_slot else 1
         self.value_shape = (*(n for n in (num_outputs, num_values) if n is not None), 1)
         num_numbers = math.prod(self.value_shape)
@@ -158,8 +163,8 @@ class DuelingDecoder(Decoder):
             num_features,
             num_numbers,
             hidden_size=hidden_size,
-            plain_output=plain_value_output,
-            style=style,
+            plain_output=noisy_value == "hidden",
+            style=style.plain if style.is_noisy and not noisy_value else style,
             stream=value_stream,
         )
 

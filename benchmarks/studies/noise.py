@@ -1,0 +1,92 @@
+"""Do noisy layers explore by themselves? The default drive in 240,000 frames, without any random action.
+
+    python benchmarks/studies/noise.py --seeds 5 --write
+
+The share of finished laps is that of all evaluations in the last quarter of the frames. Seeds that are in the results
+file already are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from benchmarks.results_file import RESULTS, describe_run, write_results
+from tm_torchrl.record.run_folder import read_evaluations
+from tm_torchrl.trainers import train
+
+FRAMES = 240_000
+COMMON = ["experiment=short_drive", f"total_frames={FRAMES}", "evaluation.every_frames=20_480", "device=cpu"]
+NOISE = [*COMMON, "exploration=noisy", "exploration.epsilon=null", "objective.network.linear=noisy"]
+SIGMA = "objective.network.linear={{_target_: tm_torchrl.modules.NoisyLinear, _partial_: true, sigma_init: {}}}"
+ARMS = {
+    "noise": NOISE,
+    "noise, in the value too": [*NOISE, "objective.network.noisy_value=true"],
+    "noise of a fifth": [*NOISE, SIGMA.format(0.1)],
+    "noise of each car": [*NOISE, "exploration.per_car=true"],
+    "noise of each car, held for 6 steps": [*NOISE, "exploration.per_car=true", "exploration.every=6"],
+    "noise of each car, held for 20 steps": [*NOISE, "exploration.per_car=true", "exploration.every=20"],
+    "noise of each car, held for the episode": [*NOISE, "exploration.per_car=true", "exploration.every=episode"],
+    "noise and held actions": [*NOISE, "exploration.epsilon=0.1", "exploration.mean_steps=8"],
+    "default: held actions, perturbed values": COMMON,
+    "held actions": [*COMMON, "exploration=epsilon", "exploration.epsilon=0.1", "exploration.mean_steps=8"],
+}
+
+
+def measure(settings: list[str], *, seed: int) -> dict[str, list[Any]]:
+    """Of each evaluation: frames, share of finished laps, median and best lap in seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        train([*settings, f"seed={seed}"], folder=run, is_quiet=True)
+        rows = read_evaluations(run)
+    return {name: [row[name] for row in rows] for name in ("frames", "finish_rate", "median_lap_s", "best_lap_s")}
+
+
+def last_quarter(run: dict[str, list[Any]]) -> float:
+    """The mean share of finished laps in the evaluations of the last quarter."""
+    rates = [rate for frames, rate in zip(run["frames"], run["finish_rate"], strict=True) if frames > 0.75 * FRAMES]
+    return sum(rates) / len(rates)
+
+
+def first_finish(run: dict[str, list[Any]]) -> int | None:
+    """Frames until an evaluation in which half the laps finish."""
+    pairs = zip(run["frames"], run["finish_rate"], strict=True)
+    return next((frames for frames, rate in pairs if rate >= 0.5), None)
+
+
+def main() -> None:
+    """Run what is missing, print, and keep if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="all by default")
+    parser.add_argument("--write", action="store_true", help="keep results")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    path = RESULTS / "noise.json"
+    old: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else {}
+    runs: dict[str, dict[str, Any]] = {arm: old.get(arm, {}) for arm in ARMS}
+    for seed in range(arguments.seeds):
+        for arm in arguments.arms:
+            if str(seed) not in runs[arm]:
+                runs[arm][str(seed)] = measure(ARMS[arm], seed=seed)
+                if arguments.write:
+                    write_results(path.stem, {**describe_run(device="cpu"), "runs": runs})
+    table = Table("exploration", "finished, last quarter", "half finish after", "last median lap", title="Noisy layers")
+    for arm, found in runs.items():
+        shown = [[f"{last_quarter(run):.0%}", first_finish(run), run["median_lap_s"][-1]] for run in found.values()]
+        columns = zip(*shown, strict=True)
+        table.add_row(arm, *(" ".join("-" if cell is None else str(cell) for cell in column) for column in columns))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
