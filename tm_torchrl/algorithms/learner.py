@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -91,7 +91,8 @@ class Learner:
         if max_skipped < 0:
             raise ValueError(f"max_skipped={max_skipped}: must not be negative")
         self.loss = loss
-        groups = [{**group, "params": list(group["params"])} for group in loss.parameter_groups()]
+        groups = [{**group, "params": _trained(group["params"])} for group in loss.parameter_groups()]
+        groups = [group for group in groups if group["params"]]
         self.parameters: list[nn.Parameter] = [parameter for group in groups for parameter in group["params"]]
         self.optimizer = optimizer([{"lr": learning_rate, **group} for group in groups])
         self.target = target
@@ -212,3 +213,8 @@ class Learner:
         self.num_skipped = state["num_skipped"]
         self._skipped_in_a_row = state["skipped_in_a_row"]
         self.learning_rate = state["learning_rate"]
+
+
+def _trained(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    """Those that are not frozen."""
+    return [parameter for parameter in parameters if parameter.requires_grad]

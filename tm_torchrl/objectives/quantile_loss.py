@@ -25,6 +25,7 @@ from tm_torchrl.modules.quantiles.fractions import FractionSource
 from tm_torchrl.modules.quantiles.network import QuantileNetwork, Quantiles, mean_over_fractions
 from tm_torchrl.objectives.actions import action_index, values_of
 from tm_torchrl.objectives.batch_checks import check_batch, check_quantiles, first_non_finite, is_traced
+from tm_torchrl.objectives.frozen import share_frozen
 from tm_torchrl.objectives.functional import quantile_huber_loss
 from tm_torchrl.objectives.memory_pass import MemoryPass, StepKeys, spread
 from tm_torchrl.objectives.network_pass import NetworkPass, quantile_module
@@ -118,6 +119,8 @@ class QuantileLoss(LossModule):
         self.check_finite = check_finite
         self._is_checked = False
         self.convert_to_functional(value_network, "value_network", create_target_params=delay_value)
+        if delay_value:
+            share_frozen(self.value_network_params, self.target_value_network_params)
         mask_key = getattr(quantile_actor(value_network), "action_mask_key", None)
         if mask_key is not None:
             self.tensor_keys.action_mask = mask_key

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tm_torchrl.modules.cores.core import Core
+from tm_torchrl.modules.freezing import NetworkOfParts
 from tm_torchrl.modules.layers.arguments import require_count
 from tm_torchrl.modules.quantiles.fractions import FractionProposal, FractionSource
 from tm_torchrl.modules.quantiles.heads import FixedHead, ImplicitHead, MonotoneHead
@@ -47,7 +48,7 @@ def mean_over_fractions(values: Tensor, edges: Tensor | None = None) -> Tensor:
     return (values.float() * widths.view(*widths.shape, *(1,) * (values.ndim - 2))).sum(1)
 
 
-class QuantileNetwork(nn.Module):
+class QuantileNetwork(NetworkOfParts):
     """QR-DQN, IQN, FQF and non-crossing networks: one class with a source and a head.
 
     ==============  ============================  ==============

@@ -71,6 +71,8 @@ class SoftReset(Hook):
         fresh = dict(self.make_network().named_parameters())
         last = last_layers(network)
         for name, parameter in network.named_parameters():
+            if not parameter.requires_grad:  # of a frozen part
+                continue
             share = self.last_layer_share if name.rpartition(".")[0] in last else self.share
             parameter.lerp_(fresh[name].to(parameter.device), share)
 
