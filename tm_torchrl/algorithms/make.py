@@ -10,6 +10,7 @@ import torch
 from tensordict.nn import TensorDictModuleBase
 
 from tm_torchrl.algorithms.algorithm import Algorithm
+from tm_torchrl.algorithms.warm_start import warm_start
 from tm_torchrl.settings.construct import ConfigError, construct_as, sections_for
 from tm_torchrl.settings.targets import find_target
 from tm_torchrl.tasks.task import Task
@@ -27,6 +28,8 @@ def make_algorithm(
 ) -> Algorithm:
     """The algorithm that ``algorithm._target_`` names, with the settings that it has parameters for.
 
+    ``warm_start`` loads weights into its network, unless a run is resumed.
+
     Args:
         settings: A complete configuration.
         task: What is trained on.
@@ -37,6 +40,8 @@ def make_algorithm(
     own = {key: value for key, value in settings["algorithm"].items() if not key.startswith("_")}
     shared = sections_for(target, settings, given=GIVEN)
     algorithm: Algorithm = construct_as(target, {**shared, **own}, name="", task=task, device=device, log=log)
+    if settings.get("warm_start") is not None and settings.get("resume") is None:
+        construct_as(warm_start, settings["warm_start"], name="warm_start", algorithm=algorithm, log=log)
     return algorithm
 
 

@@ -1,0 +1,71 @@
+"""Training that begins with weights of another run, or of a file."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from tm_torchrl.algorithms.algorithm import Algorithm
+from tm_torchrl.data.saving.checkpoint import CheckpointError, Checkpoints
+from tm_torchrl.modules.freezing import NetworkOfParts
+from tm_torchrl.modules.warm_start import load_parts
+
+
+def warm_start(
+    algorithm: Algorithm,
+    *,
+    source: str | Path,
+    parts: Sequence[str] | None = None,
+    log: Callable[[str], None] = lambda message: None,
+) -> None:
+    """Load parts of an algorithm's network, before anything is trained; the target network gets them too.
+
+    Args:
+        algorithm: The algorithm.
+        source: A run folder, whose best weights are loaded, or a ``.safetensors`` file.
+        parts: Names of parts, such as ``["vision", "fusion"]``; ``None`` for all that the source has.
+        log: Takes messages.
+    """
+    path = Path(source)
+    weights = weights_of(path)
+    network = next((each for each in algorithm.actor.modules() if isinstance(each, NetworkOfParts)), None)
+    if network is None:
+        raise ValueError(f"source={source}: {type(algorithm.actor).__name__} has no parts to load")
+    for part in load_parts(network, weights, parts):
+        log(f"warm start from {path}: {part}")
+    learner: Any = algorithm.learner
+    if learner.target is not None:
+        learner.target.init_()
+
+
+def weights_of(path: Path) -> dict[str, Tensor]:
+    """The tensors of a run folder's best actor, or of a ``.safetensors`` file.
+
+    Args:
+        path: The folder or the file.
+    """
+    if path.is_dir():
+        checkpoints = Checkpoints(path / "checkpoints")
+        try:
+            weights, _ = checkpoints.load_best()
+        except CheckpointError:
+            try:
+                weights = checkpoints.load()[0]["actor"]
+            except CheckpointError as error:
+                raise ValueError(f"source={path}: {error}") from error
+        return dict(weights)
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise ValueError(f"source={path}: must be a run folder or a .safetensors file, and it must exist")
+    try:
+        reader = importlib.import_module("safetensors.torch")
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError('safetensors is not installed: pip install "tm_torchrl[vision]"') from None
+    try:
+        tensors: dict[str, Tensor] = reader.load_file(path)
+    except Exception as error:  # of a class that the package does not promise
+        raise ValueError(f"source={path}: is not a whole .safetensors file ({error})") from error
+    return tensors
