@@ -50,6 +50,7 @@ class Algorithm(Protocol):
         actor: Acts greedily: reads the task's ``in_keys``, writes ``action``. It is evaluated, saved and exported.
         policy: Acts with exploration. Collectors copy it; attributes ``carried_keys`` of its modules name what it hands
             from one step to the next, such as a hidden state.
+        env_maker: Optional: makes the environments of training where the task's own will not do.
     """
 
     actor: TensorDictModuleBase

@@ -88,9 +88,7 @@ class PPOAlgorithm:
         )
         precision = "float32" if precision == "auto" else precision
         self.learner = learner(self.loss, optimizer, target=None, precision=precision)
-        for schedule, apply in self.schedules().values():
-            for _, value in schedule.points:
-                apply(value)  # raises for a value that cannot be
+        self.try_schedules()
         self.memory = rollouts(
             gamma=gamma, kept_keys=task.in_keys, values=self.values, diagnostics=DIAGNOSTICS, seed=seed
         )
@@ -122,6 +120,12 @@ class PPOAlgorithm:
             "entropy_coefficient": partial(setattr, self.loss, "entropy_coefficient"),
         }
         return {name: (schedule, setters[name]) for name, schedule in self._scheduled.items()}
+
+    def try_schedules(self) -> None:
+        """Raise for a scheduled value that cannot be."""
+        for schedule, apply in self.schedules().values():
+            for _, value in schedule.points:
+                apply(value)
 
     @torch.no_grad()
     def values(self, states: TensorDictBase) -> Tensor:

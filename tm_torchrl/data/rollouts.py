@@ -5,22 +5,21 @@ Shapes: N lanes, T steps, F frames of all lanes together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.data import ReplayBuffer
 from torchrl.objectives.value import GAE
 
+from tm_torchrl.data.epochs import Epochs
 from tm_torchrl.data.replay import lanes_of
 
-STOP_FACTOR = 1.5  # of target_kl, above which no further updates are made (Spinning Up, SB3)
 Values = Callable[[TensorDictBase], Tensor]
 
 
-class Rollouts:
+class Rollouts(Epochs):
     """Collects steps until there are enough, computes their advantages, and hands out minibatches.
 
     Advantages are generalised advantage estimates (Schulman et al. 2016) with the values that the network has when
@@ -56,34 +55,23 @@ class Rollouts:
         diagnostics: Sequence[str] = ("kl",),
         seed: int = 0,
     ) -> None:
-        counts = {"frames_per_update": frames_per_update, "num_epochs": num_epochs, "minibatch_size": minibatch_size}
-        for name, count in counts.items():
-            if count < 1:
-                raise ValueError(f"{name}={count}: must be at least 1")
-        if minibatch_size > frames_per_update:
-            raise ValueError(f"minibatch_size={minibatch_size}: must be at most frames_per_update={frames_per_update}")
+        super().__init__(
+            frames_per_update=frames_per_update,
+            num_epochs=num_epochs,
+            minibatch_size=minibatch_size,
+            target_kl=target_kl,
+            diagnostics=diagnostics,
+            seed=seed,
+        )
         for name, share in (("gae_lambda", gae_lambda), ("gamma", gamma)):
             if not 0.0 <= share <= 1.0:
                 raise ValueError(f"{name}={share}: must be between 0 and 1")
-        if target_kl is not None and not target_kl > 0:
-            raise ValueError(f"target_kl={target_kl}: must be positive, or null for no limit")
-        self.frames_per_update = frames_per_update
-        self.num_epochs = num_epochs
-        self.minibatch_size = minibatch_size
-        self.target_kl = target_kl
         self.kept_keys = list(kept_keys)
         self.values = values
-        self.diagnostics = list(diagnostics)
         # TorchRL's vectorised estimate, which is faster for long rollouts, raises where the product is 0.
         is_vectorized = gamma * gae_lambda > 0
         self.gae = GAE(gamma=float(gamma), lmbda=float(gae_lambda), value_network=None, vectorized=is_vectorized)
-        self._generator = torch.Generator().manual_seed(seed)
         self._pending: dict[range, list[TensorDictBase]] = {}  # batches [N, T] by their lanes
-        self._rollout: TensorDictBase | None = None  # [F], in which learning goes on
-        self._order = torch.zeros(0, dtype=torch.int64)  # of the present epoch
-        self._epoch, self._position = 0, 0  # the present epoch, and the next minibatch in it
-        self._sums = torch.zeros(len(self.diagnostics))  # of the diagnostics
-        self._num_seen = 0
         self._explained_variance = 0.0
 
     def __len__(self) -> int:
@@ -104,81 +92,31 @@ class Rollouts:
             }
         self._pending.setdefault(lanes, []).append(kept)
 
-    def batches(self) -> Iterator[TensorDictBase]:
-        """The minibatches ``[M]`` of all epochs, each once ``frames_per_update`` steps have been collected."""
-        if self._rollout is None:
-            if len(self) < self.frames_per_update:
-                return
-            self._begin()
-        assert self._rollout is not None
-        num = max(1, round(len(self._rollout) / self.minibatch_size))
-        while self._epoch < self.num_epochs:
-            if self._position == 0:
-                self._order = torch.randperm(len(self._rollout), generator=self._generator)
-            rows = self._order.tensor_split(num)[self._position]
-            self._position += 1
-            if self._position == num:
-                self._epoch, self._position = self._epoch + 1, 0
-            yield self._rollout[rows.to(self._rollout.device)]
-        self._rollout = None
-
-    def seen(self, batch: TensorDictBase) -> None:
-        """Add what the loss wrote into the minibatch; end the epochs where the policy has moved too far."""
-        found = batch.get("diagnostics")[0]
-        self._sums = self._sums.to(found.device) + found
-        self._num_seen += 1
-        if self.target_kl is not None and float(found[0]) > STOP_FACTOR * self.target_kl:
-            self._epoch, self._position = self.num_epochs, 0
-
-    def set_frames(self, frames: int) -> None:
-        """Nothing follows the frames played."""
-
-    def contents(self) -> dict[str, ReplayBuffer]:
-        """None: what is stored is small, and part of ``state_dict``."""
-        return {}
-
     def metrics(self) -> dict[str, float]:
-        """Means over the updates with the last rollout, its explained variance, and the number of those updates."""
-        if not self._num_seen:
-            return {}
-        means = dict(zip(self.diagnostics, (self._sums / self._num_seen).tolist(), strict=True))
-        counts = {"updates_of_rollout": float(self._num_seen)}
-        return {**means, "explained_variance": self._explained_variance, **counts}
+        """Means over the updates with the last rollout, the number of those updates, and its explained variance."""
+        found = super().metrics()
+        return found and {**found, "explained_variance": self._explained_variance}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything: steps, the order of the minibatches, and sums for the log."""
         pending = [[of.start, of.stop, [each.clone() for each in batches]] for of, batches in self._pending.items()]
-        return {
-            "pending": pending,
-            "rollout": None if self._rollout is None else self._rollout.clone(),
-            "order": self._order.clone(),
-            "epoch": self._epoch,
-            "position": self._position,
-            "generator": self._generator.get_state(),
-            "sums": self._sums.clone(),
-            "num_seen": self._num_seen,
-            "explained_variance": self._explained_variance,
-        }
+        return {**super().state_dict(), "pending": pending, "explained_variance": self._explained_variance}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a saved state."""
+        super().load_state_dict(state)
         self._pending = {range(start, stop): list(batches) for start, stop, batches in state["pending"]}
-        self._rollout, self._order = state["rollout"], state["order"]
-        self._epoch, self._position = state["epoch"], state["position"]
-        self._generator.set_state(state["generator"])
-        self._sums, self._num_seen = state["sums"], state["num_seen"]
         self._explained_variance = state["explained_variance"]
 
-    def _begin(self) -> None:
-        """Compute advantages, and start the first epoch."""
+    def _gathered(self) -> TensorDictBase:
+        """All steps, with their advantages."""
         parts = [self._with_advantages(joined(batches)).reshape(-1) for batches in self._pending.values()]
         rollout: TensorDictBase = torch.cat(parts)
-        self._rollout, self._pending = rollout, {}
-        self._epoch, self._position = 0, 0
-        self._sums, self._num_seen = torch.zeros_like(self._sums), 0
+        self._pending = {}
         target, value = rollout["value_target"], rollout["state_value"]
         unexplained, total = (target - value).var(correction=0), target.var(correction=0)
         self._explained_variance = float(1.0 - unexplained / total.clamp_min(1e-8))
+        return rollout
 
     @torch.no_grad()
     def _with_advantages(self, steps: TensorDictBase) -> TensorDictBase:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tm_torchrl import lazy
 
 if TYPE_CHECKING:
+    from tm_torchrl.envs.episode_groups import grouped
     from tm_torchrl.envs.gym_env import TrackManiaGymEnv, TrackManiaVectorEnv
     from tm_torchrl.envs.trackmania import TrackManiaEnv
 

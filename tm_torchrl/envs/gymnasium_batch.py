@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -130,6 +130,10 @@ class GymnasiumBatch(EnvBase):
     def _set_seed(self, seed: int | None) -> None:
         first = int(torch.randint(2**31 - 1, ())) if seed is None else seed
         self._seeds = [first + i for i in range(len(self.copies))]
+
+    def seed_copies(self, seeds: Sequence[int | None]) -> None:
+        """Seed the next reset of each copy, except where there is ``None``."""
+        self._seeds = [before if seed is None else seed for before, seed in zip(self._seeds, seeds, strict=True)]
 
     def close(self, *, raise_if_closed: bool = True) -> None:
         """Close all copies."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from tensordict import TensorDictBase
@@ -30,4 +31,13 @@ class FollowsFrames(Protocol):
 
     def set_frames(self, num_frames: int) -> None:
         """Called with the frames of the whole training, before each step."""
+        ...
+
+
+@runtime_checkable
+class SeedsCopies(Protocol):
+    """An environment whose copies take seeds of their own: from equal seeds they begin in equal states."""
+
+    def seed_copies(self, seeds: Sequence[int | None]) -> None:
+        """Seed the next reset of each copy, except where there is ``None``."""
         ...

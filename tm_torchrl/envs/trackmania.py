@@ -181,6 +181,12 @@ class TrackManiaEnv(EnvBase):
     def _set_seed(self, seed: int | None) -> None:
         self.world.set_seed(seed)
 
+    def seed_copies(self, seeds: Sequence[int | None]) -> None:
+        """Seed the next reset of each of the simulator's cars, except where there is ``None``."""
+        if not isinstance(self.world, Simulator):
+            raise ValueError(f"world={type(self.world).__name__}: its starts take no seeds; use the simulator")
+        self.world.set_seed(seeds)
+
     def render(self) -> np.ndarray:
         """Coloured pictures from behind the cars, uint8 ``[*B, H, W, 3]``; each takes some 10 ms."""
         pictures = self.race.render()

@@ -9,6 +9,7 @@ from tm_torchrl import lazy
 if TYPE_CHECKING:
     from tm_torchrl.objectives.dqn import DQNLoss
     from tm_torchrl.objectives.fqf import FQFLoss
+    from tm_torchrl.objectives.grpo import GRPOLoss
     from tm_torchrl.objectives.iqn import IQNLoss
     from tm_torchrl.objectives.ppo import PPOLoss
     from tm_torchrl.objectives.qrdqn import QRDQNLoss

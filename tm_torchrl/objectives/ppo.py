@@ -22,8 +22,9 @@ EPSILON = 1e-6  # smallest deviation of advantages: TorchRL's
 class PPOLoss(nn.Module):
     """The clipped objective, the value's loss and the bonus for entropy (Schulman et al. 2017).
 
-    The numbers are those of TorchRL's ``ClipPPOLoss`` in about a third of its time: one pass of the encoder, no swapped
-    weights, and no diagnostics that nobody reads. Into the batch it writes ``diagnostics`` ``[B, 3]``, the same for all
+    The numbers are those of TorchRL's ``ClipPPOLoss`` in less time (an update on CartPole takes 1.1 to 2 ms instead of
+    about 3 ms, on two cores that others use too): one pass of the encoder, no swapped weights, and no diagnostics that
+    nobody reads. Into the batch it writes ``diagnostics`` ``[B, 3]``, the same for all
     rows: the divergence from the policy that collected (an estimate that is never negative, Schulman 2020), the share
     of clipped ratios, and the entropy.
 

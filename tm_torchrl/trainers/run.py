@@ -133,7 +133,8 @@ def make_training(
     torch.manual_seed(settings["seed"])
     algorithm = make_algorithm(settings, task, device=device, log=log)
     collector = construct_later(settings.get("collector"), name="collector")
-    source = collector(task, algorithm.policy, device=device, seed=settings["seed"], log=log)
+    maker = getattr(algorithm, "env_maker", task)
+    source = collector(maker, algorithm.policy, device=device, seed=settings["seed"], log=log)
     return Training(
         task=task,
         algorithm=algorithm,

@@ -1,0 +1,151 @@
+"""The loss of GRPO: a clipped ratio without a critic, and the divergence from a reference.
+
+Shapes: B batch, S slots of an action block, A actions.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tensordict import NestedKey, TensorDictBase
+from torch import Tensor, nn
+
+from tm_torchrl.modules.policy_value import PolicyValueNetwork
+from tm_torchrl.objectives.ppo import log_prob_of, mean_entropy
+
+DIAGNOSTICS = ("kl", "clip_share", "entropy")  # the columns that the loss writes into a batch
+
+
+class GRPOLoss(nn.Module):
+    """The clipped objective of given advantages, the divergence from a reference, and the bonus for entropy.
+
+    All steps of a batch count equally, whatever the lengths of their episodes (Yu et al. 2025). The divergence from the
+    reference is that of the whole distributions, not an estimate from the actions taken. Into the batch the loss writes
+    ``diagnostics`` ``[B, 3]`` as ``PPOLoss`` does.
+
+    Args:
+        network: The network whose policy is trained; its value is not.
+        in_keys: The keys of the observations.
+        clip: The ratio of probabilities is clipped to between 1 - this and 1 + ``clip_high``.
+        clip_high: ``None`` for the same as ``clip``; 0.28 beside 0.2 in DAPO (Yu et al. 2025).
+        reference_coefficient: Factor of the divergence from the reference, a frozen copy of the network; without a copy
+            where it is 0.
+        entropy_coefficient: Factor of the bonus for entropy.
+
+    Examples:
+        >>> from tensordict import TensorDict
+        >>> flat, column = torch.zeros(6), torch.ones(6, 1)
+        >>> batch = TensorDict({"observation": torch.zeros(6, 4), "action": flat.long(), "action_log_prob": flat}, [6])
+        >>> sorted(GRPOLoss(PolicyValueNetwork(4, 2))(batch.set("advantage", column)))
+        ['loss_entropy', 'loss_objective', 'loss_reference']
+    """
+
+    out_keys = ("loss_objective", "loss_reference", "loss_entropy")
+
+    def __init__(
+        self,
+        network: PolicyValueNetwork,
+        *,
+        in_keys: Sequence[NestedKey] = ("observation",),
+        clip: float = 0.2,
+        clip_high: float | None = None,
+        reference_coefficient: float = 0.0,
+        entropy_coefficient: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if clip_high is not None and not clip_high > 0.0:
+            raise ValueError(f"clip_high={clip_high}: must be positive, or null for the same as clip")
+        if not reference_coefficient >= 0.0:
+            raise ValueError(f"reference_coefficient={reference_coefficient}: must not be negative")
+        self.network = network
+        self.in_keys = list(in_keys)
+        self.clip_high = clip_high
+        self.clip = clip
+        self.reference_coefficient = reference_coefficient
+        self.entropy_coefficient = entropy_coefficient
+        self.reference = copy.deepcopy(network).requires_grad_(False) if reference_coefficient else None
+
+    @property
+    def clip(self) -> float:
+        """Clipping of the ratio."""
+        return self._clip
+
+    @clip.setter
+    def clip(self, value: float) -> None:
+        if not 0.0 < value < 1.0:
+            raise ValueError(f"clip={value}: must be between 0 and 1")
+        self._clip = value
+
+    @property
+    def entropy_coefficient(self) -> float:
+        """Factor of the bonus for entropy."""
+        return self._entropy_coefficient
+
+    @entropy_coefficient.setter
+    def entropy_coefficient(self, value: float) -> None:
+        if not value >= 0:
+            raise ValueError(f"entropy_coefficient={value}: must not be negative")
+        self._entropy_coefficient = value
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups for an optimiser: parameters, and ``lr_scale``, which multiplies their learning rate."""
+        of_value = {id(parameter) for parameter in self.network.value.parameters()}
+        trained = [parameter for parameter in self.network.parameters() if id(parameter) not in of_value]
+        return [{"params": trained, "lr_scale": 1.0}]
+
+    def forward(self, batch: TensorDictBase) -> dict[str, Tensor]:
+        """The three losses of a batch ``[B]``; also writes ``diagnostics`` into it."""
+        observations = [batch.get(key) for key in self.in_keys]
+        log_probs = self.network.logits(*observations).log_softmax(-1)
+        log_ratio_B = log_prob_of(batch.get("action"), log_probs) - batch.get("action_log_prob")
+        ratio_B = log_ratio_B.exp()
+        clipped_B = ratio_B.clamp(1.0 - self.clip, 1.0 + (self.clip if self.clip_high is None else self.clip_high))
+        advantage_B = batch.get("advantage").squeeze(-1)
+        gain_B = torch.minimum(ratio_B * advantage_B, clipped_B * advantage_B)
+        entropy = mean_entropy(log_probs)
+        divergence = torch.zeros_like(entropy)
+        if self.reference is not None:
+            with torch.no_grad():
+                reference = self.reference.logits(*observations).log_softmax(-1)
+            divergence = (log_probs.exp() * (log_probs - reference)).sum() / len(log_probs)
+        with torch.no_grad():
+            kl = (ratio_B - log_ratio_B).mean() - 1.0
+            clip_share = (clipped_B != ratio_B).sum() / len(ratio_B)
+            batch.set("diagnostics", torch.stack([kl, clip_share, entropy]).expand(*batch.batch_size, -1))
+        return {
+            "loss_objective": -gain_B.mean(),
+            "loss_reference": self.reference_coefficient * divergence,
+            "loss_entropy": -self.entropy_coefficient * entropy,
+        }
+
+
+class ReferenceUpdate:
+    """Copies the network to the reference after a number of updates.
+
+    Args:
+        loss: Has a reference.
+        period: Updates from one copy to the next.
+    """
+
+    def __init__(self, loss: GRPOLoss, *, period: int) -> None:
+        if period < 1:
+            raise ValueError(f"reference_period={period}: must be at least 1, or null for never")
+        self.loss, self.period = loss, period
+        self.counter = 0
+
+    def step(self) -> None:
+        """Called after each update."""
+        self.counter = (self.counter + 1) % self.period
+        if self.counter == 0 and self.loss.reference is not None:
+            self.loss.reference.load_state_dict(self.loss.network.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of updates since the last copy."""
+        return {"counter": self.counter}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a saved state."""
+        self.counter = int(state["counter"])
