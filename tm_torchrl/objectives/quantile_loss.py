@@ -120,7 +120,7 @@ class QuantileLoss(LossModule):
         self._is_checked = False
         self.convert_to_functional(value_network, "value_network", create_target_params=delay_value)
         if delay_value:
-            share_frozen(self.value_network_params, self.target_value_network_params)
+            share_frozen(self, "value_network_params")
         mask_key = getattr(quantile_actor(value_network), "action_mask_key", None)
         if mask_key is not None:
             self.tensor_keys.action_mask = mask_key
