@@ -145,7 +145,7 @@ def test_groups_that_do_not_fill_are_one_line() -> None:
     parts = [steps_of([[(0, i, 1.0)], [(0, i, 1.0)]], trajectories=[[0], [1]]) for i in range(3)]
     memory.extend(parts[0])
     memory.extend(parts[1])
-    with pytest.raises(ConfigError, match=r"^group_size=2: groups do not fill: 6 steps .* segment_steps") as caught:
+    with pytest.raises(ConfigError, match=r"^group_size=2: groups do not fill: 6 steps .*segment_steps") as caught:
         memory.extend(parts[2])
     assert "\n" not in str(caught.value)
 
