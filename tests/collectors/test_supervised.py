@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -179,3 +181,20 @@ def test_too_many_failures_end_with_the_last_traceback(build: Callable[..., Supe
     collector._groups[0].collector.env.env._step = None
     with pytest.raises(WorkerError, match="workers failed 1 times within 10 minutes"):
         next(collector)
+
+
+@posix
+def test_restarts_leave_no_thread_and_no_open_file_behind(build: Callable[..., SupervisedCollector]) -> None:
+    """TorchRL waits for ever for a worker that has ended to say that it has its weights."""
+
+    def restarted() -> tuple[int, int]:
+        os.kill(collector._groups[0].processes()[0].pid, signal.SIGKILL)
+        next(collector)
+        gc.collect()
+        folder = Path("/proc/self/fd")
+        return threading.active_count(), len(list(folder.iterdir())) if folder.exists() else 0
+
+    collector = build(kind="multi_sync")
+    next(collector)
+    first = restarted()
+    assert [restarted() for _ in range(2)] == [first, first]

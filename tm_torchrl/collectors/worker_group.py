@@ -299,10 +299,18 @@ def _kill(processes: Sequence[Any]) -> None:
 
 
 def _shut_down(collector: Any, num_threads: int) -> None:
+    senders = list((getattr(collector, "_weight_sync_schemes", None) or {}).values())
+    for sender in senders:
+        # A thread waits for ever for a worker that has ended to say that it has the weights, and would keep the memory
+        # and the open files of all workers.
+        for answers in (getattr(sender, "_ack_queues", None) or {}).values():
+            with contextlib.suppress(Exception):
+                answers.put("updated")
+    time.sleep(POLL_S)  # for that thread to read it before its queue is closed
     with contextlib.suppress(Exception):  # TorchRL's collectors may raise when they are shut down after a failure
         collector.shutdown()
     # TorchRL shuts these down when the interpreter ends, which can hang.
-    for sender in (getattr(collector, "_weight_sync_schemes", None) or {}).values():
+    for sender in senders:
         with contextlib.suppress(Exception):
             sender.shutdown()
     torch.set_num_threads(num_threads)  # TorchRL has changed it
