@@ -26,7 +26,7 @@ from tm_torchrl.trainers import train
 
 FRAMES = 240_000
 COMMON = ["experiment=short_drive", f"total_frames={FRAMES}", "evaluation.every_frames=20_480", "device=cpu"]
-NOISE = [*COMMON, "exploration=noisy", "exploration.epsilon=null", "objective.network.linear=noisy"]
+NOISE = [*COMMON, "exploration=noisy", "objective.network.linear=noisy"]
 SIGMA = "objective.network.linear={{_target_: tm_torchrl.modules.NoisyLinear, _partial_: true, sigma_init: {}}}"
 ARMS = {
     "noise": NOISE,

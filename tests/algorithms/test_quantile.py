@@ -69,7 +69,9 @@ def test_wrong_settings_of_the_learner_are_named(override: str, message: str) ->
 
 
 def test_noisy_layers_with_held_actions() -> None:
-    settings = compose_settings(["exploration=noisy", "objective.network.linear=noisy", "exploration.mean_steps=4"])
+    settings = compose_settings(
+        ["exploration=noisy", "objective.network.linear=noisy", "exploration.epsilon=0.1", "exploration.mean_steps=4"]
+    )
     assert {"held_action", "held_steps"} <= set(algorithm_of(settings).policy.out_keys)
     settings["exploration"]["epsilon"] = None
     with pytest.raises(ConfigError, match=r"mean_steps=4: .*epsilon=null"):

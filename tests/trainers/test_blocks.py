@@ -47,21 +47,21 @@ def test_blocks_train_in_a_few_updates(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("per_block", [False, True])
 @pytest.mark.parametrize("exploration", ["epsilon", "epsilon_boltzmann", "boltzmann", "perturbed", "noisy"])
 def test_every_exploration_has_a_draw_for_each_block(exploration: str, per_block: bool) -> None:
-    linear = "noisy" if exploration == "noisy" else "linear"
+    own = ["objective.network.linear=noisy", "exploration.epsilon=0.1"] if exploration == "noisy" else []
     settings = compose_settings(
         [
             *BLOCKS,
             *SMALL,
             f"exploration={exploration}",
             f"exploration.per_block={per_block}",
-            f"objective.network.linear={linear}",
+            *own,
         ]
     )
     policy = make_algorithm({**settings, "precision": "float32"}, make_task(settings)).policy
     found = [module for module in policy.modules() if isinstance(module, _Exploration)]
-    own = [module for module in found if not (isinstance(module, EpsilonGreedy) and module.mean_steps > 1)]
-    assert own
-    assert {module.per_block for module in own} == {per_block}
+    drawing = [module for module in found if not (isinstance(module, EpsilonGreedy) and module.mean_steps > 1)]
+    assert drawing
+    assert {module.per_block for module in drawing} == {per_block}
 
 
 @pytest.mark.parametrize(

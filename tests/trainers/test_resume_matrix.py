@@ -28,7 +28,10 @@ NAMED = {  # settings that exclude each other share a line
     "one": [],
     "blocks": ["env.action_block=5", "env.num_previous_actions=25"],
     "epsilon": ["exploration.epsilon=[linear,[0,0.9],[480,0.1]]", "exploration.mean_steps=20"],
-    "noisy": ["exploration=noisy", "objective.network.linear=noisy", "exploration.epsilon=0.2"],
+    "noisy": [
+        *("exploration=noisy", "objective.network.linear=noisy", "exploration.epsilon=0.2"),
+        *("exploration.per_car=true", "exploration.every=6"),
+    ],
     "boltzmann": ["exploration=boltzmann"],
     "kept": [],
     "soft_reset": [
