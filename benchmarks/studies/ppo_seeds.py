@@ -1,7 +1,8 @@
-"""Does PPO learn with its presets? CartPole-v1 in 100,000 frames, and laps of the default track, over seeds.
+"""Do PPO and GRPO learn with their presets? CartPole-v1 in 100,000 frames, and laps of the default track, over seeds.
 
     python benchmarks/studies/ppo_seeds.py --task cartpole --seeds 5 --write
     python benchmarks/studies/ppo_seeds.py --task drive --seeds 5 --write
+    python benchmarks/studies/ppo_seeds.py --task cartpole_grpo --seeds 5 --write    # or cartpole_mixed: mixed starts
 
 Each run is evaluated greedily. It ends when 20 episodes have a mean of 475, or when 95 of 100 laps finish, or after ten
 minutes on the track. Seeds that are in the results file already are not run again.
@@ -23,15 +24,19 @@ from benchmarks.results_file import RESULTS, describe_run, write_results
 from tm_torchrl.record.run_folder import read_evaluations
 from tm_torchrl.trainers import train
 
+DRIVE = [
+    "collector=single",
+    "max_minutes=10",
+    "evaluation.every_frames=51_200",
+    "evaluation.target_score=0.95",
+]
 TASKS = {
     "cartpole": ["experiment=cartpole_ppo"],
-    "drive": [
-        "algorithm=ppo",
-        "collector=single",
-        "max_minutes=10",
-        "evaluation.every_frames=51_200",
-        "evaluation.target_score=0.95",
-    ],
+    "cartpole_grpo": ["experiment=cartpole_grpo"],
+    "cartpole_mixed": ["experiment=cartpole_grpo", "algorithm.starts=mixed"],
+    "drive": ["algorithm=ppo", *DRIVE],
+    "drive_grpo": ["algorithm=grpo", *DRIVE],
+    "drive_mixed": ["algorithm=grpo", "algorithm.starts=mixed", *DRIVE],
 }
 
 

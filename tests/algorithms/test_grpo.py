@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from tm_torchrl.algorithms import make_algorithm
 from tm_torchrl.record.run_folder import read_metrics
 from tm_torchrl.settings import ConfigError, compose_settings
 from tm_torchrl.tasks.task import make_task
+from tm_torchrl.trainers import GRPO
 
 SMALL = [
     "algorithm=grpo",
@@ -100,3 +102,17 @@ def test_probabilities_explain_a_lap() -> None:
     settings = compose_settings(["algorithm=grpo", "env.track=oval", "env.num_envs=2"])
     found = make_algorithm(settings, make_task(settings)).explain(torch.zeros(7, 184), torch.zeros(7).long())
     assert list(found) == ["action_probabilities"] and found["action_probabilities"].shape == (7, 12)
+
+
+def test_it_trains_from_python(tmp_path: Path) -> None:
+    agent = GRPO("CartPole-v1", settings=CARTPOLE[1:12], folder=tmp_path / "run").train(frames=256, is_quiet=True)
+    again = GRPO.load(agent.save(tmp_path / "saved"))
+    state = [0.01, -0.02, 0.03, 0.04]
+    assert torch.equal(again.predict(state), agent.predict(state))
+
+
+def test_the_preset_plays_whole_episodes() -> None:
+    settings = compose_settings(["experiment=cartpole_grpo"])
+    algorithm: Any = make_algorithm(settings, make_task(settings))
+    env = algorithm.env_maker.make_env(num_envs=8)
+    assert env.segment_steps is None and env.group_size == 8 and env.reset()["observation"].unique(dim=0).shape[0] == 1

@@ -150,6 +150,12 @@ class PPO(TrainableAgent):
     choices = ("algorithm=ppo",)
 
 
+class GRPO(TrainableAgent):
+    """Group relative policy optimisation; it has no quantiles."""
+
+    choices = ("algorithm=grpo",)
+
+
 def _task_overrides(task: str) -> list[str]:
     import gymnasium
 
