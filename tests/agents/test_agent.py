@@ -139,6 +139,13 @@ def test_evaluate_says_what_is_wrong(
         call(evaluate, *(folders.get(word, word) for word in words))
 
 
+def test_changes_of_null_are_left_out_where_a_task_has_no_such_setting(run: Path) -> None:
+    """``evaluate track=NAME`` sets the list of tracks to null, which a game has not."""
+    assert load_agent(run / "drive", env={"track": "oval", "tracks": None, "elsewhere": None}).task.label == "oval"
+    with pytest.raises(ValueError, match=r"^env\.elsewhere: "):
+        load_agent(run / "drive", env={"elsewhere": 1})
+
+
 def test_the_newest_run_is_found(
     run: Path, call: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -157,7 +157,8 @@ def load_agent(
     folder = Path(run)
     settings = run_settings(folder, trust=trust)
     if env:
-        settings["env"] = {**settings["env"], **env}
+        known = settings["env"]  # a game has no list of tracks that could be null
+        settings["env"] = {**known, **{key: value for key, value in env.items() if value is not None or key in known}}
     agent = make_agent(settings, device=device)
     checkpoints = Checkpoints(folder / "checkpoints")
     try:

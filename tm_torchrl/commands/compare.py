@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tm_torchrl.commands.parser import parser_for
+from tm_torchrl.commands.parser import parser_for, run_folder
 from tm_torchrl.record.curves import compare_runs
 from tm_torchrl.record.run_folder import read_evaluations
 
@@ -16,7 +16,7 @@ from tm_torchrl.record.run_folder import read_evaluations
 def main() -> None:
     """Draw and say where."""
     parser = parser_for("compare", __doc__)
-    parser.add_argument("runs", type=Path, nargs="+", help="run folders")
+    parser.add_argument("runs", type=run_folder, nargs="+", help="run folders")
     parser.add_argument("--track", help="which one, if the runs have several")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/compare.png"), help="picture to write (runs/compare.png)"

@@ -44,7 +44,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     """Add the run folder; without it, the newest run is meant."""
     parser.add_argument(
         "run",
-        type=_run_folder,
+        type=run_folder,
         nargs="?",
         default="latest",
         help="a run folder, or a folder of runs: its newest; by default the newest of runs/",
@@ -60,7 +60,8 @@ def add_track(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--track", metavar="NAME", help=text)
 
 
-def _run_folder(text: str) -> Path:
+def run_folder(text: str) -> Path:
+    """The run that a word of the command line means; says which one if the word does not."""
     if text.startswith("track="):
         raise argparse.ArgumentTypeError(f"{text}: the run comes first, such as: latest {text}")
     run = find_run(text)

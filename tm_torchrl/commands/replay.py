@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from tm_torchrl.commands.parser import parser_for
+from tm_torchrl.commands.parser import parser_for, run_folder
 from tm_torchrl.evaluation.replays import replay
 from tm_torchrl.game import GameError, GameWorld, TMInterface1Client, TMInterface2Client
 from tm_torchrl.record.run_folder import best_laps, load_lap, load_time
@@ -70,7 +70,7 @@ def kept_lap(path: Path) -> dict[str, np.ndarray]:
 def main() -> None:
     """Replay and print."""
     parser = parser_for("replay", __doc__)
-    parser.add_argument("source", type=Path, help="a run folder, a kept lap (.npz) or a script (.inputs, .txt)")
+    parser.add_argument("source", type=run_folder, help="a run folder, a kept lap (.npz) or a script (.inputs, .txt)")
     parser.add_argument("--track", help="a built-in name or a .npz file (the lap's own)")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--port", type=int, help="of a game that runs with TMInterface 2.x")

@@ -1,0 +1,33 @@
+"""Every command about a run takes a run folder, a folder of runs, or latest."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from tm_torchrl.commands.main import run
+from tm_torchrl.commands.parser import run_folder
+
+
+@pytest.mark.parametrize("command", ["report", "compare", "evaluate", "watch", "export", "replay"])
+@pytest.mark.parametrize("word", ["latest", "runs", "runs/oval"])
+def test_the_newest_run_is_meant(
+    command: str, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run is empty, so that most commands refuse it, after they have said which one it is."""
+    folder = Path("runs") / "oval" / "2026"
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "config.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["tm-torchrl", word])
+    with contextlib.suppress(SystemExit):
+        run(command)
+    assert f"run: {folder}\n" in capsys.readouterr().err
+
+
+def test_files_are_not_searched_for_runs(tmp_path: Path) -> None:
+    (tmp_path / "best.inputs").touch()
+    assert run_folder(str(tmp_path / "best.inputs")) == tmp_path / "best.inputs"
