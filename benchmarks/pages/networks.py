@@ -152,6 +152,32 @@ Try one: `python scripts/train_iqn.py SETTINGS`. The parts can be used without c
 """
 
 
+PARTS_AND_BACKBONES = """\
+## Parts that are loaded or frozen
+
+A network's parts are `vision`, `floats`, `fusion`, `trunk`, `core`, `fractions`, `advantage` and `value`; they have the
+same names in networks with a policy.
+
+- `"warm_start={source: RUN_FOLDER, parts: [vision, fusion]}"` begins with weights of another run, or of a
+  `.safetensors` file (`pip install "tm_torchrl[vision]"`). Without `parts`, all that the source has are loaded. What
+  was loaded and what not is printed; tensors of other shapes are refused.
+- `objective.network.frozen=[vision]` leaves parts as they are: no gradients, no optimiser state, no weight decay, no
+  soft reset; always in evaluation mode; shared with the target network.
+
+## Backbones of timm
+
+`TimmEncoder` makes a vision backbone of [timm](https://github.com/huggingface/pytorch-image-models) for the task's own
+images, after `pip install "tm_torchrl[vision]"`. Nothing is downloaded: `weights` names a file, or the weights are
+random. It is the `image` of a network in Python:
+`MLPIQNetwork(184, 12, image=partial(TimmEncoder, model="resnet18"), image_shape=(1, 64, 64))`, and in an experiment's
+file `image: {_target_: tm_torchrl.modules.TimmEncoder, _partial_: true, model: resnet18}`.
+
+## Not there yet
+
+- backbones of the library transformers
+- a replay that stores the features of a frozen backbone instead of images"""
+
+
 def overrides_of(settings: str) -> list[str]:
     """The words of a command line, as a shell reads them.
 
@@ -223,8 +249,7 @@ def page() -> str:
             rows.append((name, f"`{settings}`", f"{features:,}", f"{parameters:,}"))
         lines += [f"## {title}", "", *table(["network", "settings", "features", "parameters"], rows, align="llr"), ""]
     lines += cost_of_update()
-    lines += ["## Not there yet", ""]
-    lines += ["- pretrained vision backbones"]
+    lines += [PARTS_AND_BACKBONES]
     return "\n".join(lines) + "\n"
 
 
