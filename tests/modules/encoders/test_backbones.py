@@ -30,6 +30,7 @@ def test_backbones_learn(timm: Any, model: str, fusion: str, edge: int) -> None:
     assert network(*(batch[key] for key in KEYS)).shape == (4, 3, 4)
     encoder: Any = network.encoder.pixels
     assert encoder.tokens(batch["pixels"]).shape == (4, encoder.num_tokens, encoder.token_size)
+    assert encoder.num_tokens == {"test_vit": 16, "test_resnet": 4}[model], "patches of 16, or a map of 64 / 32"
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     network.train()
     network(*(batch[key] for key in KEYS)).sum().backward()
@@ -47,7 +48,7 @@ def test_weights_from_a_file(timm: Any, tmp_path: Path) -> None:
 
 
 def test_models_that_cannot_be(timm: Any) -> None:
-    with pytest.raises(ValueError, match="model='resnet_18'"):
+    with pytest.raises(ValueError, match="model='resnet_18': timm has no such"):
         TimmEncoder(model="resnet_18")
     with pytest.raises(ValueError, match="weights=nowhere"):
         TimmEncoder(model="test_resnet", weights="nowhere")
