@@ -187,7 +187,8 @@ class Learner:
         if self._skipped_in_a_row > self.max_skipped:
             raise NonFiniteLossError(
                 f"the loss or its gradient was not finite in {self._skipped_in_a_row} updates in a row, the last after "
-                f"{self.num_updates} good ones: lower learning_rate, or find the cause with loss.check_finite=true"
+                f"{self.num_updates} good ones: lower learning_rate, or find the cause with "
+                "objective.loss.check_finite=true"
             )
 
     def state_dict(self) -> dict[str, Any]:
