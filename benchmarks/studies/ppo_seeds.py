@@ -30,13 +30,14 @@ DRIVE = [
     "evaluation.every_frames=51_200",
     "evaluation.target_score=0.95",
 ]
+EQUAL_FRAMES = "total_frames=409_600"  # a little more than the slowest seed of PPO needs
 TASKS = {
     "cartpole": ["experiment=cartpole_ppo"],
     "cartpole_grpo": ["experiment=cartpole_grpo"],
     "cartpole_mixed": ["experiment=cartpole_grpo", "algorithm.starts=mixed"],
     "drive": ["algorithm=ppo", *DRIVE],
-    "drive_grpo": ["algorithm=grpo", *DRIVE],
-    "drive_mixed": ["algorithm=grpo", "algorithm.starts=mixed", *DRIVE],
+    "drive_grpo": ["algorithm=grpo", *DRIVE, EQUAL_FRAMES],
+    "drive_mixed": ["algorithm=grpo", "algorithm.starts=mixed", *DRIVE, EQUAL_FRAMES],
 }
 
 
