@@ -78,6 +78,13 @@ def test_predictions_take_batches_mappings_and_say_what_is_missing(run: Path) ->
     assert torch.equal(agent.predict(many), agent.predict(many.numpy()))
     with pytest.raises(ValueError, match="no observation; this network reads observation"):
         agent.predict({"pixels": many})
+    with pytest.raises(ValueError, match="observation of shape"):
+        agent.predict(torch.zeros(7, 3))
+    with pytest.raises(ValueError, match="laps=0"):
+        agent.evaluate(laps=0)
+    for wrong in (torch.tensor([0.5, 2.0]), torch.zeros(0)):
+        with pytest.raises(ValueError, match="fractions="):
+            agent.quantiles(many[0], fractions=wrong)
     fractions = torch.tensor([0.1, 0.9])
     assert agent.quantiles(many[0], fractions=fractions).shape == (7, 2, 12)
 

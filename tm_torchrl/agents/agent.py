@@ -99,6 +99,8 @@ class Agent:
             laps: Laps on each track, or episodes.
             seed: Seeds the perturbed starts.
         """
+        if laps < 1:
+            raise ValueError(f"laps={laps}: must be at least 1")
         with torch.random.fork_rng(devices=[]):
             return self.task.evaluate(self.actor, num=laps, seed=seed)
 
@@ -119,6 +121,11 @@ class Agent:
         num_own = {key: 3 if value.dtype == torch.uint8 else 1 for key, value in tensors.items()}  # images are uint8
         last = str(keys[-1])
         shape = tensors[last].shape[: -num_own[last]]
+        num_floats = self.task.network_arguments().get("num_inputs")
+        if "observation" in tensors and tensors["observation"].shape[-1:] != (num_floats,):
+            raise ValueError(
+                f"observation of shape {tuple(tensors['observation'].shape)}: the network reads {num_floats} floats"
+            )
         found = {key: value if value.dtype == torch.uint8 else value.float() for key, value in tensors.items()}
         return TensorDict(found, batch_size=shape, device=self.device)
 

@@ -278,6 +278,8 @@ def quantiles_of(actor: QuantileActor, batch: TensorDict, *, fractions: Tensor |
     module = actor.quantile_module
     if fractions is not None and not module.takes_fractions:
         raise ValueError(f"fractions: {type(module.network).__name__} has fixed fractions; leave them out")
+    if fractions is not None and not bool(((fractions > 0) & (fractions < 1)).all() and fractions.numel()):
+        raise ValueError(f"fractions={fractions}: must be between 0 and 1, and at least one")
     if fractions is None and module.takes_fractions and not isinstance(module.network.source, FractionProposal):
         fractions = midpoints(actor.num_fractions)
     device = next(actor.parameters()).device
