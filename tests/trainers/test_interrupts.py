@@ -63,22 +63,22 @@ def test_updates_without_end_are_stopped(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_state_is_saved_before_the_last_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second signal comes while the state is saved, the third while it is evaluated."""
-    run, found = tmp_path / "run", []
-    evaluate = Evaluate.evaluate
+    run, found, handler = tmp_path / "run", [], signal.getsignal(signal.SIGTERM)
+    finish = Evaluate.finish
 
-    def interrupted(hook: Evaluate, training: Training) -> None:
+    def interrupted(hook: Evaluate, training: Training) -> bool:
         found.append((saved_frames(run), training.frames, (run / "replay" / "train").is_dir()))
         monkeypatch.setattr("tm_torchrl.tasks.trackmania.TrackManiaTask.evaluate", lambda *a, **o: terminate())
-        evaluate(hook, training)
+        return finish(hook, training)
 
     monkeypatch.setattr(Learner, "update", after(3, terminate, Learner.update))
     monkeypatch.setattr(Save, "finish", after(1, terminate, Save.finish))
-    monkeypatch.setattr(Evaluate, "evaluate", interrupted)
+    monkeypatch.setattr(Evaluate, "finish", interrupted)
     with pytest.raises(KeyboardInterrupt):
         quiet([*SETTINGS, "total_frames=100000", "evaluation.every_frames=100000"], run)
     [(saved, played, has_replay)] = found
     assert saved == played > 0 and has_replay
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is handler
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no terminals that hang up")

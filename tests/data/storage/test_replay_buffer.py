@@ -42,6 +42,7 @@ def test_seeds_decide_what_is_drawn(sampler: str) -> None:
 @pytest.mark.parametrize("sampler", ["uniform", "prioritized"])
 @pytest.mark.parametrize("storage", ["memory", "frames"])
 def test_from_cars_to_priorities(sampler: str, storage: str) -> None:
+    torch.manual_seed(0)  # some drives make no progress and end
     env = TrackManiaEnv(4, track="oval", pixels=True)
     buffer = make_replay_buffer(
         capacity=500,

@@ -140,12 +140,14 @@ def test_parts_are_arguments() -> None:
     assert [type(layer) for layer in of_the_paper.advantage] == [nn.Linear]
 
 
+@pytest.mark.parametrize(("noisy_value", "expected"), [(False, 2), ("hidden", 3), (True, 4)])
 @every_network
-def test_options(network_class: type[QuantileNetwork]) -> None:
+def test_options(network_class: type[QuantileNetwork], noisy_value: bool, expected: int) -> None:
     network = small(
         network_class,
         layer_norm=True,
         linear=NoisyLinear,
+        noisy_value=noisy_value,
         activation=nn.Tanh,
         normalize=Normalize([0.0] * 4, [2.0] * 4),
     )
@@ -153,8 +155,7 @@ def test_options(network_class: type[QuantileNetwork]) -> None:
     assert nn.LayerNorm in kinds
     assert nn.Tanh in kinds
     assert nn.LeakyReLU not in kinds
-    num_noisy = kinds.count(NoisyLinear)
-    assert num_noisy == 4  # two layers in each of two streams
+    assert kinds.count(NoisyLinear) == expected  # of two layers in each of two streams
     assert network(torch.randn(5, 4)).shape == (5, 3, 6)
 
 
