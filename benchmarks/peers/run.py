@@ -23,7 +23,7 @@ def main() -> None:
     stop_with_starter()
     folder = Path(sys.argv[1])
     settings = yaml.safe_load((folder / SETTINGS).read_text(encoding="utf-8"))
-    torch.set_num_threads(settings["num_threads"])
+    torch.set_num_threads(int(settings["num_threads"]))
     keep_freed_memory()  # as ours
     if (folder / RUN).exists():
         shutil.rmtree(folder / RUN)

@@ -53,8 +53,6 @@ def run(name: str) -> None:
     Args:
         name: One of ``COMMANDS``, or ``medals``.
     """
-    # Before torch is imported: threads that spin while they wait for each other are slow on a busy machine.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         with extras_named():
             importlib.import_module(f"tm_torchrl.commands.{name.replace('-', '_')}").main()

@@ -13,7 +13,6 @@ from torch import Tensor
 from tm_torchrl.agents.agent import Agent, load_agent
 from tm_torchrl.data.saving.atomic_files import replacing
 from tm_torchrl.evaluation.disturbed import Disturbed
-from tm_torchrl.settings.cores import choose_threads
 
 FILE = "robustness.json"
 FILE_OF_OLDER_RUNS = "hardships.json"
@@ -29,7 +28,7 @@ def measure_robustness(run: str | Path) -> None:
     if read_robustness(run):
         return
     agent = load_agent(run, which="latest")
-    torch.set_num_threads(choose_threads(agent.settings["num_threads"], agent.actor.parameters()))
+    torch.set_num_threads(int(agent.settings["num_threads"]))
     found = drive_disturbed(agent)
     with replacing(Path(run) / FILE) as partial:
         partial.write_text(json.dumps(found) + "\n", encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 from tm_torchrl.settings.construct import construct_as
 
@@ -22,7 +22,7 @@ class RunOptions:
         total_frames: Frames after which training ends.
         max_minutes: Minutes of training after which it ends at the latest; ``None`` for no limit.
         seed: Seeds everything that is random.
-        num_threads: Threads of the learner, or ``"auto"``.
+        num_threads: Threads of the learner.
         schedule_speed: Multiplies the frames of all schedules but gamma's.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         name: Name of the run; ``None`` for that of the track or the task.
@@ -32,7 +32,7 @@ class RunOptions:
     total_frames: int
     max_minutes: float | None
     seed: int
-    num_threads: int | Literal["auto"]
+    num_threads: int
     schedule_speed: float
     device: str
     name: str | None
@@ -45,8 +45,8 @@ class RunOptions:
             raise ValueError(f"max_minutes={self.max_minutes}: must be positive, or null")
         if not 0 <= self.seed <= LARGEST_SEED:
             raise ValueError(f"seed={self.seed}: must be between 0 and {LARGEST_SEED}")
-        if self.num_threads != "auto" and not 1 <= self.num_threads <= MOST_THREADS:
-            raise ValueError(f"num_threads={self.num_threads}: must be auto, or between 1 and {MOST_THREADS}")
+        if not 1 <= self.num_threads <= MOST_THREADS:
+            raise ValueError(f"num_threads={self.num_threads}: must be between 1 and {MOST_THREADS}")
         low, high = SCHEDULE_SPEEDS
         if not low <= self.schedule_speed <= high:
             raise ValueError(f"schedule_speed={self.schedule_speed}: must be between {low:g} and {high:g}")

@@ -26,7 +26,6 @@ from tm_torchrl.record.folder_claim import claim, claim_new
 from tm_torchrl.record.report import write_report
 from tm_torchrl.record.run_folder import RunFolder
 from tm_torchrl.settings.construct import ConfigError, construct, construct_as, construct_later
-from tm_torchrl.settings.cores import choose_threads
 from tm_torchrl.settings.device import choose_device
 from tm_torchrl.settings.tree import complete_settings, run_name
 from tm_torchrl.tasks.task import Task, make_task
@@ -66,6 +65,7 @@ def train(
     logging.getLogger("torchrl").setLevel(logging.WARNING)  # torchrl sets its level when it is imported
     composed = complete_settings(settings, config_name=config_name)
     options = RunOptions.of(composed)
+    torch.set_num_threads(options.num_threads)
     keep_freed_memory()
     task = make_task(composed)
     display = Display(f"tm_torchrl: {task.label}", is_quiet=is_quiet)
@@ -78,9 +78,6 @@ def train(
             precision = state["learner"].get("precision", precision)  # as it was chosen at the start
         training, hooks = _prepare({**composed, "precision": precision}, options, task, display)
         stack.callback(training.source.shutdown)
-        num_threads = choose_threads(options.num_threads, training.algorithm.actor.parameters())
-        composed = {**composed, "num_threads": num_threads}
-        torch.set_num_threads(num_threads)
         if options.resume is None:
             path = default_folder(run_name(composed)) if folder is None else Path(folder)
             may_rename = folder is None or not is_folder_fixed
