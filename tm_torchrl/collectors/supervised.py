@@ -154,11 +154,6 @@ class SupervisedCollector:
         self._num_batches = 0
         self._loaded: dict[str, Any] = {}
 
-    @property
-    def has_workers(self) -> bool:
-        """Whether environments run in processes of their own."""
-        return self.kind != "single"
-
     def __iter__(self) -> Iterator[TensorDictBase]:
         return self
 

@@ -42,7 +42,6 @@ class Fake:
         self.task = Weights() if task is None else task
         self.actor = TensorDictModule(torch.nn.Linear(1, 1, bias=False), in_keys=["a"], out_keys=["b"])
         self.algorithm = SimpleNamespace(actor=self.actor, learner=SimpleNamespace(num_updates=0))
-        self.source = SimpleNamespace(has_workers=True)
         self.frames, self.seconds, self.cpu_s, self.evaluation_cpu_s = 0, 0.0, 0.0, 0.0
         self.is_stopped, self.is_evaluating = False, False
         self.seen: list[tuple[float, float]] = []
@@ -142,17 +141,6 @@ def test_with_a_target_training_waits(make: Make) -> None:
     assert not training.is_stopped
     training.play(20)
     assert training.is_stopped
-
-
-def test_automatic_only_beside_workers_on_a_cpu(make: Make) -> None:
-    hook = make(in_background="auto")
-    training = Fake(hook)
-    training.source.has_workers = False
-    hook.in_background = "auto"
-    hook.open(training, None)  # type: ignore[arg-type]
-    assert hook.in_background is False
-    with pytest.raises(ValueError, match="in_background"):
-        make(in_background="sometimes")
 
 
 def test_a_run_has_the_same_results_either_way_and_after_a_stop(tmp_path: Path) -> None:

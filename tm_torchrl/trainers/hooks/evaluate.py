@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
 from tm_torchrl.record.run_folder import RunFolder
-from tm_torchrl.settings.cores import usable_cores
 from tm_torchrl.tasks.task import Row
 from tm_torchrl.trainers.hooks.evaluation_process import EvaluationProcess
 from tm_torchrl.trainers.training import Hook, Training
@@ -56,8 +55,7 @@ class Evaluate(Hook):
         seed: Seeds the perturbed starts, the same ones every time.
         target_score: Training stops when the task's score (its first number) reaches it; ``None`` for no target. With
             a target, training waits for each evaluation, so that it always stops at the same frame.
-        in_background: Whether to evaluate in a process of its own; ``"auto"`` for runs on a CPU with a second core
-            that have worker processes anyway.
+        in_background: Whether to evaluate in a process of its own, unless the task is a game.
         listeners: Called with the training, the rows, and whether they are the best so far.
         log: Takes messages.
     """
@@ -69,7 +67,7 @@ class Evaluate(Hook):
         num: int,
         seed: int = 0,
         target_score: float | None = None,
-        in_background: bool | Literal["auto"] = "auto",
+        in_background: bool = False,
         listeners: Sequence[Listener] = (),
         log: Callable[[str], None] = lambda message: None,
     ) -> None:
@@ -78,8 +76,6 @@ class Evaluate(Hook):
                 raise ValueError(f"{name}={value}: must be at least 1")
         if not 0 <= seed < 2**31:
             raise ValueError(f"seed={seed}: must be between 0 and 2^31 - 1")
-        if in_background not in (True, False, "auto"):
-            raise ValueError(f"in_background={in_background!r}: must be true, false or auto")
         self.num = num
         self.every_frames = every_frames
         self.seed = seed
@@ -97,12 +93,6 @@ class Evaluate(Hook):
 
     def open(self, training: Training, run: RunFolder) -> None:
         """Decide where to evaluate."""
-        if self.in_background == "auto":
-            self.in_background = (
-                usable_cores() > 1
-                and getattr(training.source, "has_workers", False)
-                and next(training.algorithm.actor.parameters()).device.type == "cpu"
-            )
         if not training.task.can_be_copied:
             self.in_background = False
 
