@@ -18,6 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.results_file import RESULTS, describe_run, write_results
+from benchmarks.studies.noise import first_finish, last_quarter
 from tm_torchrl.experiments.run_process import RUN, folder_name
 from tm_torchrl.experiments.table import Entry, markdown, measure, plot
 
@@ -85,6 +86,29 @@ def finishes(entries: Sequence[Entry]) -> list[str]:
     return [f"Runs whose network finishes laps, where not all {len(SEEDS)} do: {'; '.join(few)}."] if few else []
 
 
+def noise() -> list[str]:
+    """What came of noisy layers afterwards."""
+    runs = json.loads((RESULTS / "noise.json").read_text("utf-8"))["runs"]
+    lines = [
+        "Noisy layers had one noise for a whole batch in that commit, and noise in the value too. Since each state",
+        "has its own and only the advantages have any, they learn without random actions",
+        "(`python benchmarks/studies/noise.py`, 240,000 frames):",
+        "",
+        "| noise | seeds | finished, last quarter | frames until half the laps finish | last median lap, s |",
+        "|---|--:|---|---|---|",
+    ]
+    for name, of_seeds in runs.items():
+        found = list(of_seeds.values())
+        columns = [
+            [f"{last_quarter(run):.0%}" for run in found],
+            ["-" if (first := first_finish(run)) is None else f"{first:,}" for run in found],
+            ["-" if (lap := run["median_lap_s"][-1]) is None else f"{lap:.1f}" for run in found],
+        ]
+        if found:
+            lines.append(f"| {name} | {len(found)} | {' | '.join(', '.join(column) for column in columns)} |")
+    return lines
+
+
 def page(found: dict[str, Any]) -> str:
     """The page."""
     lines = [
@@ -94,6 +118,8 @@ def page(found: dict[str, Any]) -> str:
         "one thing changed at a time, five seeds each. Settings were frozen in commit",
         f"{found['runs_git']} before the first run; measured with it on {found['machine']}, beside other work, so",
         "frames are compared and not seconds. Written by `python benchmarks/pages/ablations.py`.",
+        "",
+        *noise(),
     ]
     note = ""
     for k, (title, titles) in enumerate(GROUPS):
