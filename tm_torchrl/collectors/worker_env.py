@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -225,7 +226,11 @@ def _become_worker(channel: Channel) -> None:
     def watch_parent() -> None:
         assert parent is not None
         parent.join()
-        shutil.rmtree(channel.folder, ignore_errors=True)
+        for _ in range(20):  # other workers may still write into it
+            shutil.rmtree(channel.folder, ignore_errors=True)
+            if not channel.folder.exists():
+                break
+            time.sleep(0.05)
         os._exit(1)
 
     if parent is not None:
