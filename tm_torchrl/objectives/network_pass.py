@@ -87,8 +87,8 @@ class NetworkPass:
     def _noise_of_rows(self, num_rows: int) -> contextlib.AbstractContextManager[None]:
         """Own noise for each state in ``NoisyLinear`` layers.
 
-        One draw for a whole batch moves the values of all its states the same way; with it the default drive is not
-        learnt (measured, docs/ablations.md).
+        One draw for a whole batch moves the values of all its states the same way. With it, and with noise in the value
+        too, the default drive was not learnt (docs/ablations.md).
         """
         if not self.is_noisy:
             return contextlib.nullcontext()
