@@ -23,7 +23,7 @@ from tm_torchrl.algorithms import Learner
 from tm_torchrl.data import Rollouts
 from tm_torchrl.modules import PolicyValueNetwork
 from tm_torchrl.objectives import PPOLoss
-from tm_torchrl.objectives.ppo import DIAGNOSTICS
+from tm_torchrl.objectives.clipped_policy import DIAGNOSTICS
 
 LANES, STEPS, GAMMA, LAMBDA = 4, 32, 0.98, 0.9
 

@@ -14,7 +14,8 @@ from tm_torchrl.algorithms.algorithm import Schedules
 from tm_torchrl.algorithms.learner import PRECISIONS, Learner
 from tm_torchrl.data.rollouts import Rollouts
 from tm_torchrl.modules.policy_value import PolicyActor, PolicyValueNetwork, SamplingPolicy
-from tm_torchrl.objectives.ppo import DIAGNOSTICS, PPOLoss
+from tm_torchrl.objectives.clipped_policy import DIAGNOSTICS
+from tm_torchrl.objectives.ppo import PPOLoss
 from tm_torchrl.settings.construct import ConfigError, refuse_given
 from tm_torchrl.settings.schedules import make_schedule
 from tm_torchrl.tasks.task import Task

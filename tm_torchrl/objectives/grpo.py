@@ -11,15 +11,13 @@ from typing import Any
 
 import torch
 from tensordict import NestedKey, TensorDictBase
-from torch import Tensor, nn
+from torch import Tensor
 
 from tm_torchrl.modules.policy_value import PolicyValueNetwork
-from tm_torchrl.objectives.ppo import log_prob_of, mean_entropy
-
-DIAGNOSTICS = ("kl", "clip_share", "entropy")  # the columns that the loss writes into a batch
+from tm_torchrl.objectives.clipped_policy import ClippedPolicyLoss
 
 
-class GRPOLoss(nn.Module):
+class GRPOLoss(ClippedPolicyLoss):
     """The clipped objective of given advantages, the divergence from a reference, and the bonus for entropy.
 
     All steps of a batch count equally, whatever the lengths of their episodes (Yu et al. 2025). The divergence from the
@@ -55,40 +53,13 @@ class GRPOLoss(nn.Module):
         reference_coefficient: float = 0.0,
         entropy_coefficient: float = 0.0,
     ) -> None:
-        super().__init__()
-        if clip_high is not None and not clip_high > 0.0:
-            raise ValueError(f"clip_high={clip_high}: must be positive, or null for the same as clip")
+        super().__init__(
+            network, in_keys=in_keys, clip=clip, clip_high=clip_high, entropy_coefficient=entropy_coefficient
+        )
         if not reference_coefficient >= 0.0:
             raise ValueError(f"reference_coefficient={reference_coefficient}: must not be negative")
-        self.network = network
-        self.in_keys = list(in_keys)
-        self.clip_high = clip_high
-        self.clip = clip
         self.reference_coefficient = reference_coefficient
-        self.entropy_coefficient = entropy_coefficient
         self.reference = copy.deepcopy(network).requires_grad_(False) if reference_coefficient else None
-
-    @property
-    def clip(self) -> float:
-        """Clipping of the ratio."""
-        return self._clip
-
-    @clip.setter
-    def clip(self, value: float) -> None:
-        if not 0.0 < value < 1.0:
-            raise ValueError(f"clip={value}: must be between 0 and 1")
-        self._clip = value
-
-    @property
-    def entropy_coefficient(self) -> float:
-        """Factor of the bonus for entropy."""
-        return self._entropy_coefficient
-
-    @entropy_coefficient.setter
-    def entropy_coefficient(self, value: float) -> None:
-        if not value >= 0:
-            raise ValueError(f"entropy_coefficient={value}: must not be negative")
-        self._entropy_coefficient = value
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for an optimiser: parameters, and ``lr_scale``, which multiplies their learning rate."""
@@ -100,23 +71,15 @@ class GRPOLoss(nn.Module):
         """The three losses of a batch ``[B]``; also writes ``diagnostics`` into it."""
         observations = [batch.get(key) for key in self.in_keys]
         log_probs = self.network.logits(*observations).log_softmax(-1)
-        log_ratio_B = log_prob_of(batch.get("action"), log_probs) - batch.get("action_log_prob")
-        ratio_B = log_ratio_B.exp()
-        clipped_B = ratio_B.clamp(1.0 - self.clip, 1.0 + (self.clip if self.clip_high is None else self.clip_high))
         advantage_B = batch.get("advantage").squeeze(-1)
-        gain_B = torch.minimum(ratio_B * advantage_B, clipped_B * advantage_B)
-        entropy = mean_entropy(log_probs)
+        gain, entropy = self.gain_and_entropy(log_probs, advantage_B, batch)
         divergence = torch.zeros_like(entropy)
         if self.reference is not None:
             with torch.no_grad():
                 reference = self.reference.logits(*observations).log_softmax(-1)
             divergence = (log_probs.exp() * (log_probs - reference)).sum() / len(log_probs)
-        with torch.no_grad():
-            kl = (ratio_B - log_ratio_B).mean() - 1.0
-            clip_share = (clipped_B != ratio_B).sum() / len(ratio_B)
-            batch.set("diagnostics", torch.stack([kl, clip_share, entropy]).expand(*batch.batch_size, -1))
         return {
-            "loss_objective": -gain_B.mean(),
+            "loss_objective": -gain,
             "loss_reference": self.reference_coefficient * divergence,
             "loss_entropy": -self.entropy_coefficient * entropy,
         }
