@@ -80,8 +80,12 @@ def test_predictions_take_batches_mappings_and_say_what_is_missing(run: Path) ->
         agent.predict({"pixels": many})
     with pytest.raises(ValueError, match="observation of shape"):
         agent.predict(torch.zeros(7, 3))
+    with pytest.raises(ValueError, match="observation: holds values"):
+        agent.predict(torch.full_like(many, torch.nan))
     with pytest.raises(ValueError, match="laps=0"):
         agent.evaluate(laps=0)
+    with pytest.raises(ValueError, match="seed=-1"):
+        agent.evaluate(seed=-1)
     for wrong in (torch.tensor([0.5, 2.0]), torch.zeros(0)):
         with pytest.raises(ValueError, match="fractions="):
             agent.quantiles(many[0], fractions=wrong)

@@ -182,6 +182,7 @@ class TestBadInput:
         ("options", "text"),
         [
             ({"num_envs": 0}, "num_envs=0"),
+            ({"num_envs": 1.5}, "num_envs=1.5"),
             ({"track": "ovel"}, "oval"),
             ({"track": "oval", "tracks": ["oval"]}, "^track and tracks"),
             ({"tracks": []}, r"tracks=\[\]"),

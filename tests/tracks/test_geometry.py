@@ -162,6 +162,7 @@ def test_generated_tracks_are_sound_and_repeat():
         ({"features": ["jump"] * 30}, r"length_m=1000: .*30 features"),
         ({"length_m": 300.0, "half_width_m": 60.0}, "half_width_m=60"),
         ({"seed": -1}, "seed=-1"),
+        ({"seed": "x"}, "seed='x'"),
     ],
 )
 def test_generator_refuses(options: dict, text: str):

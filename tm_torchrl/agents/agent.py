@@ -101,6 +101,8 @@ class Agent:
         """
         if laps < 1:
             raise ValueError(f"laps={laps}: must be at least 1")
+        if seed < 0:
+            raise ValueError(f"seed={seed}: must be at least 0")
         with torch.random.fork_rng(devices=[]):
             return self.task.evaluate(self.actor, num=laps, seed=seed)
 
@@ -127,6 +129,9 @@ class Agent:
                 f"observation of shape {tuple(tensors['observation'].shape)}: the network reads {num_floats} floats"
             )
         found = {key: value if value.dtype == torch.uint8 else value.float() for key, value in tensors.items()}
+        for key, value in found.items():
+            if not value.isfinite().all():
+                raise ValueError(f"{key}: holds values that are not finite")
         return TensorDict(found, batch_size=shape, device=self.device)
 
 

@@ -107,6 +107,9 @@ def main() -> None:
         return
     table = lap_table(rows) if "track" in rows[0] else return_table(rows)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
+    driven = rows[0].get("num_laps", args.laps)
+    if driven < args.laps:
+        print(f"{driven} of {args.laps} laps: in the game all begin alike; env.evaluation_laps is the limit")
     for track, path in best_laps(args.run).items():
         print(f"record of the run on {track}: {load_time(path):.2f} s ({command('watch')} films it)")
 

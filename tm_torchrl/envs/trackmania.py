@@ -78,8 +78,8 @@ class TrackManiaEnv(EnvBase):
         device: torch.device | str = "cpu",
     ) -> None:
         num_cars = 1 if num_envs is None else num_envs
-        if num_cars < 1:
-            raise ValueError(f"num_envs={num_envs}: must be at least 1")
+        if type(num_cars) is not int or num_cars < 1:
+            raise ValueError(f"num_envs={num_envs!r}: must be a whole number of at least 1, or None")
         if world is None:
             world = Simulator(
                 choose_tracks(track, tracks),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Literal
 
 import numpy as np
@@ -86,8 +87,8 @@ def generate_track(
 
 
 def _check_arguments(seed: int, length_m: float, kind: str, hills_m: float, features: Sequence[str]) -> None:
-    if seed < 0:
-        raise ValueError(f"seed={seed}: must be at least 0")
+    if not isinstance(seed, Integral) or seed < 0:
+        raise ValueError(f"seed={seed!r}: must be a whole number of at least 0")
     if kind not in ("circuit", "course"):
         raise ValueError(f"kind={kind!r}: must be 'circuit' or 'course'")
     if not 300.0 <= length_m <= 6000.0:
