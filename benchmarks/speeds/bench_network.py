@@ -38,7 +38,7 @@ Update = Callable[[], object]
 # Changes with and without a part, and the largest accepted ratio of the times.
 COSTS: dict[str, tuple[Sequence[str], Sequence[str], float]] = {
     "spectral norm": ([], ["objective.network.image.spectral_norm=null"], 1.15),
-    "noisy layers": ([], ["objective.network.linear=linear"], 1.10),
+    "noisy layers": ([], ["exploration=epsilon", "objective.network.linear=linear"], 1.10),
     "Munchausen, online policy": ([], ["estimator=double"], 1.10),
     "Munchausen, target policy (the paper's)": (["estimator.policy_from=target"], ["estimator=double"], 1.10),
 }

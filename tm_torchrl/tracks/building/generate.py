@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -86,7 +86,7 @@ def generate_track(
     )
 
 
-def _check_arguments(seed: int, length_m: float, kind: str, hills_m: float, features: Sequence[str]) -> None:
+def _check_arguments(seed: Any, length_m: float, kind: str, hills_m: float, features: Sequence[str]) -> None:
     if not isinstance(seed, Integral) or seed < 0:
         raise ValueError(f"seed={seed!r}: must be a whole number of at least 0")
     if kind not in ("circuit", "course"):
