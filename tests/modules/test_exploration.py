@@ -13,7 +13,7 @@ from tensordict import TensorDict
 from tensordict.nn import TensorDictModuleBase, TensorDictSequential
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
-from torchrl.data import Categorical
+from torchrl.data import Categorical, MultiCategorical
 from torchrl.envs import ExplorationType, set_exploration_type
 
 from tests.modules.quantiles.test_network import small
@@ -44,6 +44,15 @@ def explored(module: Callable[[TensorDict], TensorDict], batch: TensorDict, seed
     torch.manual_seed(seed)
     with set_exploration_type(ExplorationType.RANDOM):
         return module(batch.clone())
+
+
+def noisy_step(policy: NoisyExploration, batch: TensorDict, seed: int = 0) -> tuple[TensorDict, Tensor]:
+    """What the policy writes, and the noisy values by which it acts."""
+    values: list[Tensor] = []
+    hook = policy.actor.register_forward_hook(lambda _module, _inputs, found: values.append(found["action_value"]))
+    found = explored(policy, batch, seed)
+    hook.remove()
+    return found, values[0]
 
 
 def assert_law(action: Tensor, probabilities: list[float]) -> None:
@@ -161,9 +170,23 @@ def test_keys(make: Callable[..., TensorDictModuleBase]) -> None:
 
 def test_noise_is_drawn_for_every_step() -> None:
     policy, batch = NoisyExploration(noisy_actor()), TensorDict({"observation": torch.ones(5, 4)}, [5])
-    first, second = (explored(policy, batch, seed=seed) for seed in (0, 1))
-    assert (first["action_value"] != second["action_value"]).all()
-    assert first["is_greedy"].all()
+    first, second = (noisy_step(policy, batch, seed=seed)[1] for seed in (0, 1))
+    assert (first != second).all()
+
+
+@pytest.mark.parametrize("slots", [None, 2])
+@pytest.mark.parametrize("epsilon", [0.0, 0.3])
+def test_an_action_that_only_noise_prefers_is_not_greedy(slots: int | None, epsilon: float) -> None:
+    actor = noisy_actor(num_slots=slots)
+    policy = TensorDictSequential(NoisyExploration(actor, per_car=True), EpsilonGreedy(epsilon))
+    batch = TensorDict({"observation": torch.randn(NUM, 4)}, [NUM])
+    found = explored(policy, batch)
+    with set_exploration_type(ExplorationType.DETERMINISTIC):
+        quiet = actor(batch.clone())
+    assert torch.equal(found["action_value"], quiet["action_value"])
+    same = found["action"] == quiet["action"]
+    assert torch.equal(found["is_greedy"], same.all(-1) if slots else same)
+    assert 0 < int(found["is_greedy"].sum()) < NUM
 
 
 @pytest.mark.parametrize(("every", "lasts"), [(3, 3), ("episode", 7)])
@@ -171,12 +194,12 @@ def test_a_car_holds_its_noise(every: Any, lasts: int) -> None:
     policy = NoisyExploration(noisy_actor(), every=every, per_car=True)
     td, values = TensorDict({"observation": torch.ones(5, 4)}, [5]), []
     for step in range(7):
-        td = explored(policy, td.select("observation", *carried_keys(policy), strict=False), seed=step)
-        values.append(td["action_value"])
+        td, noisy = noisy_step(policy, td.select("observation", *carried_keys(policy), strict=False), seed=step)
+        values.append(noisy)
     for step in range(1, 7):
         assert torch.equal(values[step], values[step - 1]) == (step % lasts != 0)
     td["noise"][2], td["noise_steps"][2] = 0, 0  # as collectors clear them where an episode begins
-    values.append(explored(policy, td, seed=8)["action_value"])
+    values.append(noisy_step(policy, td, seed=8)[1])
     is_new = (values[-1] != values[-2]).any(-1).tolist()
     assert is_new == [False, False, True, False, False]
 
@@ -189,7 +212,7 @@ def test_only_cars_with_their_own_noise_hold_it() -> None:
 def test_without_noise_in_evaluation() -> None:
     actor = noisy_actor()
     policy, batch = NoisyExploration(actor), TensorDict({"observation": torch.ones(5, 4)}, [5])
-    noisy = explored(policy, batch)
+    noisy = noisy_step(policy, batch)[1]
     with set_exploration_type(ExplorationType.DETERMINISTIC):
         quiet = policy(batch.clone())
         for layer in actor.modules():
@@ -197,7 +220,7 @@ def test_without_noise_in_evaluation() -> None:
                 layer.weight_epsilon.zero_()
                 layer.bias_epsilon.zero_()
         assert torch.equal(policy(batch.clone())["action_value"], quiet["action_value"])
-    assert (noisy["action_value"] != quiet["action_value"]).all()
+    assert (noisy != quiet["action_value"]).all()
 
 
 @pytest.mark.parametrize(("epsilon", "mean_steps"), [(0.1, 8.0), (0.5, 3.0), (0.05, 1.5), (1.0, 4.0)])
@@ -246,7 +269,9 @@ def test_held_actions_fill_blocks_and_one_hot_actions() -> None:
 
 
 def noisy_actor(**options: Any) -> QuantileActor:
-    return QuantileActor(small(MLPQRNetwork, linear=NoisyLinear, **options), spec=Categorical(3))
+    network = small(MLPQRNetwork, linear=NoisyLinear, **options)
+    slots = options.get("num_slots")
+    return QuantileActor(network, spec=Categorical(3) if slots is None else MultiCategorical([3] * slots))
 
 
 def test_own_noise_for_each_row_by_hand() -> None:
@@ -272,7 +297,7 @@ def test_own_noise_for_each_row_by_hand() -> None:
 def test_cars_share_noise_or_have_their_own(per_car: bool, shape: list[int]) -> None:
     policy = NoisyExploration(noisy_actor(), per_car=per_car)
     batch = TensorDict({"observation": torch.ones(*shape, 4)}, shape)
-    values = explored(policy, batch)["action_value"].reshape(6, 3)
+    values = noisy_step(policy, batch)[1].reshape(6, 3)
     assert len(values.unique(dim=0)) == (6 if per_car else 1)
     assert list(policy.state_dict()) == list(NoisyExploration(noisy_actor()).state_dict())
 

@@ -19,7 +19,7 @@ from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 from torchrl.envs import ExplorationType
-from torchrl.envs.utils import exploration_type
+from torchrl.envs.utils import exploration_type, set_exploration_type
 
 from tm_torchrl.modules.layers.noisy import draw_factors, is_noisy, reset_noise, row_noise
 
@@ -201,7 +201,9 @@ class Boltzmann(_Exploration):
 class NoisyExploration(TensorDictModuleBase):
     """An actor with noisy layers that draws new noise before it acts.
 
-    The action with the highest noisy value counts as greedy. Put ``EpsilonGreedy`` behind it for BTR's combination.
+    It takes the action with the highest noisy value. ``action_value`` and ``is_greedy`` are those without noise: an
+    action that only the noise prefers is exploration, at which n-step returns end. Without that cut the default drive
+    learnt slow laps, or late. Put ``EpsilonGreedy`` behind it for BTR's combination.
     Noise that is held travels in the TensorDict, in ``noise`` and ``noise_steps`` (the number of steps for which it
     still lasts), so that each car keeps its own and a saved run continues with it.
 
@@ -248,16 +250,27 @@ class NoisyExploration(TensorDictModuleBase):
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Act with fresh or held noise while exploring, without noise otherwise."""
-        noise: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-        if exploration_type() is ExplorationType.RANDOM:
-            if self.per_car:
-                noise = row_noise(self.actor, self._noise_of(tensordict))
-            else:
-                reset_noise(self.actor)
-        with noise:
+        noisy = self._noisy_action(tensordict) if exploration_type() is ExplorationType.RANDOM else None
+        with set_exploration_type(ExplorationType.DETERMINISTIC):
             tensordict = self.actor(tensordict)
-        is_greedy = torch.ones(tensordict.batch_size, dtype=torch.bool, device=tensordict.device)
+        if noisy is None:
+            is_greedy = torch.ones(tensordict.batch_size, dtype=torch.bool, device=tensordict.device)
+        else:
+            is_greedy = noisy == tensordict.get("action")
+            while is_greedy.ndim > tensordict.ndim:
+                is_greedy = is_greedy.all(-1)
+            tensordict.set("action", noisy)
         return tensordict.set("is_greedy", is_greedy)
+
+    def _noisy_action(self, tensordict: TensorDictBase) -> Tensor:
+        noise: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+        if self.per_car:
+            noise = row_noise(self.actor, self._noise_of(tensordict))
+        else:
+            reset_noise(self.actor)
+        with noise:
+            action: Tensor = self.actor(tensordict.copy()).get("action")
+        return action
 
     def _noise_of(self, tensordict: TensorDictBase) -> Tensor:
         """Noise of each row, ``[B, K]``: held, or drawn where it has lasted long enough or an episode begins."""
