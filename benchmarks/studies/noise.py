@@ -27,18 +27,12 @@ from tm_torchrl.trainers import train
 FRAMES = 240_000
 COMMON = ["experiment=short_drive", f"total_frames={FRAMES}", "evaluation.every_frames=20_480", "device=cpu"]
 NOISE = [*COMMON, "exploration=noisy", "objective.network.linear=noisy"]
-SIGMA = "objective.network.linear={{_target_: tm_torchrl.modules.NoisyLinear, _partial_: true, sigma_init: {}}}"
 ARMS = {
     "noise": NOISE,
-    "noise, in the value too": [*NOISE, "objective.network.noisy_value=true"],
-    "noise of a fifth": [*NOISE, SIGMA.format(0.1)],
     "noise of each car": [*NOISE, "exploration.per_car=true"],
     "noise of each car, held for 6 steps": [*NOISE, "exploration.per_car=true", "exploration.every=6"],
-    "noise of each car, held for 20 steps": [*NOISE, "exploration.per_car=true", "exploration.every=20"],
-    "noise of each car, held for the episode": [*NOISE, "exploration.per_car=true", "exploration.every=episode"],
     "noise and held actions": [*NOISE, "exploration.epsilon=0.1", "exploration.mean_steps=8"],
     "default: held actions, perturbed values": COMMON,
-    "held actions": [*COMMON, "exploration=epsilon", "exploration.epsilon=0.1", "exploration.mean_steps=8"],
 }
 
 

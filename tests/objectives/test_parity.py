@@ -94,22 +94,21 @@ class Reference:
             if estimator == "double":
                 means = self.mean(self.samples(self.online, sample["next", "observation"], fractions["choice"]))
             best = [max(range(3), key=lambda a, row=row: row[a]) for row in means]
-            values = [sum(float(value[slot, a]) for slot, a in enumerate(best)) for _, value in after]
+            values = [sum(float(value[slot, a]) for slot, a in enumerate(best)) / len(best) for _, value in after]
         else:
             temperature = settings["temperature"]
             values = [0.0] * len(after)
             for slot, row in enumerate(means):
                 log_pi = self.log_policy(row, temperature)
                 for i, (_, value) in enumerate(after):
-                    values[i] += sum(
-                        math.exp(log_pi[a]) * (float(value[slot, a]) - temperature * log_pi[a]) for a in range(3)
-                    )
+                    soft = (math.exp(log_pi[a]) * (float(value[slot, a]) - temperature * log_pi[a]) for a in range(3))
+                    values[i] += sum(soft) / len(means)
         if estimator == "munchausen":
             before = self.mean(self.samples(self.target, sample["observation"], fractions["before"]))
             for slot, row in enumerate(before):
                 action = int(sample["action"].reshape(-1)[slot])
                 log_pi = self.log_policy(row, temperature)[action]
-                reward += settings["alpha"] * min(0.0, max(settings["clip"], temperature * log_pi))
+                reward += settings["alpha"] * min(0.0, max(settings["clip"], temperature * log_pi)) / len(before)
         return [reward + discount * value for value in values]
 
     def loss(self, values: list[Tensor], levels: list[float], targets: list[float], kappa: float) -> Tensor:
@@ -130,9 +129,9 @@ def batch_with_steps(num_slots: int | None) -> TensorDict:
 
 
 def value_of(values: Tensor, sample: TensorDictBase) -> list[Tensor]:
-    """Values [N, S, A] of the actions taken, [N]; slots add up."""
+    """Values [N, S, A] of the actions taken, [N]; the mean over slots."""
     actions = sample["action"].reshape(-1)
-    return [sum(value.reshape(-1, 3)[slot, a] for slot, a in enumerate(actions)) for value in values]
+    return [sum(value.reshape(-1, 3)[slot, a] for slot, a in enumerate(actions)) / len(actions) for value in values]
 
 
 # In float32 the cosine of up to 64 pi times a fraction is known to 64 pi * 2^-24 = 1e-5.

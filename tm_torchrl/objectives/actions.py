@@ -30,13 +30,13 @@ def action_index(action: Tensor, values: Tensor, *, is_one_hot: bool) -> Tensor:
 
 
 def values_of(values: Tensor, index: Tensor) -> Tensor:
-    """Values ``[B, N, A]`` of actions ``[B]``: ``[B, N]``; for blocks the sum over slots.
+    """Values ``[B, N, A]`` of actions ``[B]``: ``[B, N]``; for blocks the mean over slots.
 
     Examples:
         >>> values = torch.tensor([[[[1.0, 2.0], [30.0, 40.0]]]])  # one sample, one fraction, two slots, two actions
         >>> values_of(values, torch.tensor([[1, 0]]))
-        tensor([[32.]])
+        tensor([[16.]])
     """
     index_B1 = index.unsqueeze(1).unsqueeze(-1)
     chosen = values.gather(-1, index_B1.expand(*values.shape[:-1], 1)).squeeze(-1)
-    return chosen if chosen.ndim == 2 else chosen.sum(-1)
+    return chosen if chosen.ndim == 2 else chosen.mean(-1)

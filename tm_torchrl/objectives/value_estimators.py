@@ -219,7 +219,7 @@ class DoubleEstimator(QuantileEstimator):
 
 @register_value_estimator(QuantileEstimators.SOFT, default_kwargs={"gamma": 0.99, "temperature": 0.03})
 class SoftEstimator(QuantileEstimator):
-    """The soft value of the target network's softmax policy; for blocks the sum over slots.
+    """The soft value of the target network's softmax policy; for blocks the mean over slots.
 
     Args:
         evaluate: Evaluates the network; a loss has it as an attribute.
@@ -257,7 +257,7 @@ class SoftEstimator(QuantileEstimator):
     def soft_value(self, quantiles: Quantiles, states: TensorDictBase) -> Tensor:
         """Soft values ``[B, M]`` of states."""
         value = soft_value(quantiles.values, self.log_policy(quantiles, states), self.temperature)
-        return value if value.ndim == 2 else value.sum(-1)
+        return value if value.ndim == 2 else value.mean(-1)
 
     def log_policy(self, quantiles: Quantiles, states: TensorDictBase) -> Tensor:
         """Logarithm ``[B, ..., A]`` of the softmax policy."""
@@ -277,7 +277,7 @@ class MunchausenEstimator(SoftEstimator):
 
     Both policies are the target network's, which evaluates states and next states in one pass. In an n-step return only
     the first action gets a bonus, because the transition does not hold the states in between. For blocks the bonus is
-    clipped for each slot and summed.
+    clipped for each slot and averaged.
 
     Args:
         evaluate: Evaluates the network; a loss has it as an attribute.
@@ -356,7 +356,7 @@ class MunchausenEstimator(SoftEstimator):
         bonus = munchausen_bonus(
             chosen, alpha=self.alpha, temperature=self.temperature, clip=self.clip, clip_on=self.clip_on
         )
-        return bonus if bonus.ndim == 1 else bonus.sum(-1)
+        return bonus if bonus.ndim == 1 else bonus.mean(-1)
 
 
 def _halves(quantiles: Quantiles) -> tuple[Quantiles, Quantiles]:
