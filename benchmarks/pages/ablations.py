@@ -18,7 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.results_file import RESULTS, describe_run, write_results
-from benchmarks.studies.noise import first_finish, last_quarter
+from benchmarks.studies.short_drives import first_finish, last_quarter
 from tm_torchrl.experiments.run_process import RUN, folder_name
 from tm_torchrl.experiments.table import Entry, markdown, measure, plot
 
@@ -86,15 +86,16 @@ def finishes(entries: Sequence[Entry]) -> list[str]:
     return [f"Runs whose network finishes laps, where not all {len(SEEDS)} do: {'; '.join(few)}."] if few else []
 
 
-def noise() -> list[str]:
-    """What came of noisy layers afterwards."""
-    runs = json.loads((RESULTS / "noise.json").read_text("utf-8"))["runs"]
+def short_drives() -> list[str]:
+    """What came of noisy layers and blocks afterwards."""
+    runs = json.loads((RESULTS / "short_drives.json").read_text("utf-8"))["runs"]
     lines = [
-        "Noisy layers had one noise for a whole batch in that commit, and noise in the value too. Since each state",
-        "has its own and only the advantages have any, they learn without random actions",
-        "(`python benchmarks/studies/noise.py`, 240,000 frames):",
+        "Noisy layers and blocks did not learn in that commit. Since then each state has its own noise in the loss, only",
+        "the advantages are noisy, and n-step returns end where only the noise preferred the action. The value of a block",
+        "is the mean over its slots, not the sum, which moved five times as far in a step of learning. In 240,000 frames",
+        "(`python benchmarks/studies/short_drives.py`):",
         "",
-        "| noise | seeds | finished, last quarter | frames until half the laps finish | last median lap, s |",
+        "| settings | seeds | finished, last quarter | frames until half the laps finish | last median lap, s |",
         "|---|--:|---|---|---|",
     ]
     for name, of_seeds in runs.items():
@@ -119,7 +120,7 @@ def page(found: dict[str, Any]) -> str:
         f"{found['runs_git']} before the first run; measured with it on {found['machine']}, beside other work, so",
         "frames are compared and not seconds. Written by `python benchmarks/pages/ablations.py`.",
         "",
-        *noise(),
+        *short_drives(),
     ]
     note = ""
     for k, (title, titles) in enumerate(GROUPS):

@@ -1,6 +1,7 @@
-"""Do noisy layers explore by themselves? The default drive in 240,000 frames, without any random action.
+"""Settings of the default drive compared over seeds, in 240,000 frames.
 
-    python benchmarks/studies/noise.py --seeds 5 --write
+    python benchmarks/studies/short_drives.py --seeds 5 --write
+    python benchmarks/studies/short_drives.py --arms noise default --write
 
 The share of finished laps is that of all evaluations in the last quarter of the frames. Seeds that are in the results
 file already are not run again.
@@ -27,13 +28,20 @@ from tm_torchrl.trainers import train
 FRAMES = 240_000
 COMMON = ["experiment=short_drive", f"total_frames={FRAMES}", "evaluation.every_frames=20_480", "device=cpu"]
 NOISE = [*COMMON, "exploration=noisy", "objective.network.linear=noisy"]
-ARMS = {
+BLOCKS = [*COMMON, "env.action_block=5", "env.num_previous_actions=25"]
+DEFAULT = "default"
+NOISES = {
     "noise": NOISE,
     "noise of each car": [*NOISE, "exploration.per_car=true"],
     "noise of each car, held for 6 steps": [*NOISE, "exploration.per_car=true", "exploration.every=6"],
     "noise and held actions": [*NOISE, "exploration.epsilon=0.1", "exploration.mean_steps=8"],
-    "default: held actions, perturbed values": COMMON,
 }
+MIXERS = ("embedding", "mlp", "conv", "gru", "attention")
+BLOCKS_OF_FIVE = {
+    "blocks, one linear layer": BLOCKS,
+    **{f"blocks, mixer={kind}": [*BLOCKS, f"objective.network.mixer={kind}"] for kind in MIXERS},
+}
+ARMS = {DEFAULT: COMMON, **NOISES, **BLOCKS_OF_FIVE}
 
 
 def measure(settings: list[str], *, seed: int) -> dict[str, list[Any]]:
@@ -60,12 +68,12 @@ def first_finish(run: dict[str, list[Any]]) -> int | None:
 def main() -> None:
     """Run what is missing, print, and keep if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="all by default")
     parser.add_argument("--write", action="store_true", help="keep results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    path = RESULTS / "noise.json"
+    path = RESULTS / "short_drives.json"
     old: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else {}
     runs: dict[str, dict[str, Any]] = {arm: old.get(arm, {}) for arm in ARMS}
     for seed in range(arguments.seeds):
@@ -74,8 +82,10 @@ def main() -> None:
                 runs[arm][str(seed)] = measure(ARMS[arm], seed=seed)
                 if arguments.write:
                     write_results(path.stem, {**describe_run(device="cpu"), "runs": runs})
-    table = Table("exploration", "finished, last quarter", "half finish after", "last median lap", title="Noisy layers")
+    table = Table("settings", "finished, last quarter", "half finish after", "last median lap")
     for arm, found in runs.items():
+        if not found:
+            continue
         shown = [[f"{last_quarter(run):.0%}", first_finish(run), run["median_lap_s"][-1]] for run in found.values()]
         columns = zip(*shown, strict=True)
         table.add_row(arm, *(" ".join("-" if cell is None else str(cell) for cell in column) for column in columns))
