@@ -90,10 +90,10 @@ def short_drives() -> list[str]:
     """What came of noisy layers and blocks afterwards."""
     runs = json.loads((RESULTS / "short_drives.json").read_text("utf-8"))["runs"]
     lines = [
-        "Noisy layers and blocks did not learn in that commit. Since then each state has its own noise in the loss, only",
-        "the advantages are noisy, and n-step returns end where only the noise preferred the action. The value of a block",
-        "is the mean over its slots, not the sum, which moved five times as far in a step of learning. In 240,000 frames",
-        "(`python benchmarks/studies/short_drives.py`):",
+        "Noisy layers and blocks did not learn in that commit. Since then each state has its own noise in the loss,",
+        "only the advantages are noisy, and n-step returns end where only the noise preferred the action. The value",
+        "of a block is the mean over its slots, not the sum, which moved five times as far in one step of learning.",
+        "In 240,000 frames (`python benchmarks/studies/short_drives.py`):",
         "",
         "| settings | seeds | finished, last quarter | frames until half the laps finish | last median lap, s |",
         "|---|--:|---|---|---|",
