@@ -20,7 +20,7 @@ from tm_torchrl.envs.registration import register as _register
 if TYPE_CHECKING:
     from tm_torchrl.envs import TrackManiaEnv
     from tm_torchrl.tracks import Track, load_track
-    from tm_torchrl.trainers import FQF, GRPO, IQN, PPO, QRDQN
+    from tm_torchrl.trainers import DPO, FQF, GRPO, IQN, PPO, QRDQN
 
 __version__ = "0.1.0"
 

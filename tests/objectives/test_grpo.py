@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tm_torchrl.modules import PolicyValueNetwork
 from tm_torchrl.objectives import GRPOLoss, PPOLoss
-from tm_torchrl.objectives.grpo import ReferenceUpdate
+from tm_torchrl.objectives.reference import ReferenceUpdate
 
 
 class Constant(nn.Module):

@@ -16,7 +16,8 @@ from tm_torchrl.data.groups import Groups
 from tm_torchrl.envs.episode_groups import grouped
 from tm_torchrl.modules.policy_value import SamplingPolicy
 from tm_torchrl.objectives.clipped_policy import DIAGNOSTICS
-from tm_torchrl.objectives.grpo import GRPOLoss, ReferenceUpdate
+from tm_torchrl.objectives.grpo import GRPOLoss
+from tm_torchrl.objectives.reference import ReferenceUpdate
 from tm_torchrl.settings.construct import ConfigError
 from tm_torchrl.settings.schedules import make_schedule
 from tm_torchrl.tasks.task import Task

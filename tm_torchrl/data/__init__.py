@@ -9,6 +9,7 @@ from tm_torchrl import lazy
 if TYPE_CHECKING:
     from tm_torchrl.data.groups import Groups
     from tm_torchrl.data.memory import Memory
+    from tm_torchrl.data.pairs import Pairs
     from tm_torchrl.data.replay import Priorities, Replay
     from tm_torchrl.data.reuse_budget import ReuseBudget
     from tm_torchrl.data.rollouts import Rollouts

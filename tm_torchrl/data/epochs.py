@@ -76,6 +76,8 @@ class Epochs:
             self._rollout = self._gathered()
             self._epoch, self._position = 0, 0
             self._sums, self._num_seen = torch.zeros_like(self._sums), 0
+        if not len(self._rollout):
+            self._epoch = self.num_epochs
         num = max(1, round(len(self._rollout) / self.minibatch_size))
         while self._epoch < self.num_epochs:
             if self._position == 0:

@@ -1,4 +1,4 @@
-"""Groups: a memory of episodes that are judged against the others of their group.
+"""Memories of episodes in groups, and the one that judges each against the others of its group.
 
 Shapes: N lanes, T steps, F steps of complete groups, E episodes of these.
 """
@@ -20,21 +20,18 @@ EPSILON = 1e-4  # smallest deviation of a group's returns: TorchRL's and TRL's
 MOST_WAITING = 2**18  # steps of groups that are not complete, at least; more of them have been forgotten by their group
 
 
-class Groups(Epochs):
-    """Collects episodes until enough groups are complete, compares their returns, and hands out minibatches of steps.
+class GroupedEpisodes(Epochs):
+    """Base of memories that collect episodes until enough groups are complete.
 
-    Each step of an episode has the same advantage: the episode's return minus the mean of its group (Shao et al. 2024).
-    Minibatches are of steps, so that an episode counts by its length, as in a policy gradient. Steps of groups that are
-    not complete wait, with the log-probabilities of the policy that acted, for the rollouts that follow. A group of
-    which a worker's failure broke off an episode is forgotten.
+    Steps of groups that are not complete wait, with the log-probabilities of the policy that acted, for the rollouts
+    that follow. A group of which a worker's failure broke off an episode is forgotten.
 
     Args:
         group_size: Episodes in a group.
         frames_per_update: Steps of complete groups that are collected before learning begins.
         num_epochs: How often each step is learnt from.
-        minibatch_size: Steps in a minibatch, as near as equal minibatches allow.
+        minibatch_size: The size of a minibatch, as near as equal minibatches allow.
         gamma: Discount of one step in the return.
-        divide_by_deviation: Whether advantages are divided by the deviation of the group's returns.
         target_kl: The epochs end when the divergence from the policy that collected exceeds 1.5 times this; ``None``
             for all epochs.
         kept_keys: Keys that the network reads.
@@ -50,7 +47,6 @@ class Groups(Epochs):
         num_epochs: int,
         minibatch_size: int,
         gamma: float,
-        divide_by_deviation: bool = True,
         target_kl: float | None = None,
         kept_keys: Sequence[NestedKey] = ("observation",),
         diagnostics: Sequence[str] = ("kl",),
@@ -70,7 +66,6 @@ class Groups(Epochs):
             raise ValueError(f"gamma={gamma}: must be between 0 and 1")
         self.group_size = group_size
         self.gamma = gamma
-        self.divide_by_deviation = divide_by_deviation
         self.kept_keys = list(kept_keys)
         self.most_waiting = max(MOST_WAITING, 16 * frames_per_update)
         self._waiting: list[TensorDictBase] = []  # flat
@@ -78,7 +73,7 @@ class Groups(Epochs):
         self._open: dict[int, tuple[int, int]] = {}  # trajectory and group of each lane's episode that goes on
         self._lengths: dict[int, dict[int, int]] = {}  # of the episodes that have ended: by group and trajectory
         self._num_complete = 0  # steps
-        self._spread, self._share_equal = 0.0, 0.0  # of the last rollout
+        self._spread, self._share_equal = 0.0, 0.0  # of the returns of the last rollout
 
     def __len__(self) -> int:
         """The number of steps in complete groups."""
@@ -106,11 +101,6 @@ class Groups(Epochs):
                 f"group_size={self.group_size}: groups do not fill: {num:,} steps wait for other episodes to end; set "
                 "algorithm.segment_steps, which ends them, or make the groups smaller"
             )
-
-    def metrics(self) -> dict[str, float]:
-        """Those of the epochs; the mean deviation of the returns in a group, and the share of groups without any."""
-        found = super().metrics()
-        return found and {**found, "group_spread": self._spread, "equal_groups": self._share_equal}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything: steps, ends of episodes, the order of the minibatches, and sums for the log."""
@@ -160,15 +150,71 @@ class Groups(Epochs):
             for group in broken:
                 self._lengths.pop(group, None)
 
-    def _gathered(self) -> TensorDictBase:
-        """The steps of complete groups with their advantages; the others go on waiting."""
+    def _completed(self) -> TensorDictBase:
+        """The steps of complete groups; the others go on waiting."""
         table: TensorDictBase = torch.cat(self._waiting)
         place, groups = table["place"], self._complete()
         ended = [trajectory for group in groups for trajectory in self._lengths.pop(group)]
         is_taken = torch.isin(table["trajectory"], place.new_tensor(ended))
         rest = table[~is_taken]
         self._waiting, self._num_waiting, self._num_complete = [rest], len(rest), 0
-        found = table[is_taken]
+        found: TensorDictBase = table[is_taken]
+        return found
+
+
+class Groups(GroupedEpisodes):
+    """Compares the returns of each group's episodes and hands out minibatches of steps.
+
+    Each step of an episode has the same advantage: the episode's return minus the mean of its group (Shao et al. 2024).
+    Minibatches are of steps, so that an episode counts by its length, as in a policy gradient.
+
+    Args:
+        divide_by_deviation: Whether advantages are divided by the deviation of the group's returns.
+        group_size: Episodes in a group.
+        frames_per_update: Steps of complete groups that are collected before learning begins.
+        num_epochs: How often each step is learnt from.
+        minibatch_size: Steps in a minibatch.
+        gamma: Discount of one step in the return.
+        target_kl: The epochs end when the divergence exceeds 1.5 times this; ``None`` for all epochs.
+        kept_keys: Keys that the network reads.
+        diagnostics: The columns of what the loss writes into each minibatch.
+        seed: Seeds the order of the minibatches.
+    """
+
+    def __init__(
+        self,
+        *,
+        group_size: int,
+        frames_per_update: int,
+        num_epochs: int,
+        minibatch_size: int,
+        gamma: float,
+        divide_by_deviation: bool = True,
+        target_kl: float | None = None,
+        kept_keys: Sequence[NestedKey] = ("observation",),
+        diagnostics: Sequence[str] = ("kl",),
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            group_size=group_size,
+            frames_per_update=frames_per_update,
+            num_epochs=num_epochs,
+            minibatch_size=minibatch_size,
+            gamma=gamma,
+            target_kl=target_kl,
+            kept_keys=kept_keys,
+            diagnostics=diagnostics,
+            seed=seed,
+        )
+        self.divide_by_deviation = divide_by_deviation
+
+    def metrics(self) -> dict[str, float]:
+        """Those of the epochs; the mean deviation of the returns in a group, and the share of groups without any."""
+        found = super().metrics()
+        return found and {**found, "group_spread": self._spread, "equal_groups": self._share_equal}
+
+    def _gathered(self) -> TensorDictBase:
+        found = self._completed()
         advantage, deviations = group_advantages(
             found["reward"],
             place=found["place"],
@@ -199,10 +245,7 @@ def group_advantages(
         >>> group_advantages(reward, place=place, trajectory=trajectory, gamma=1.0, divide_by_deviation=False)
         (tensor([ 0.5000,  0.5000, -0.5000]), tensor([0.7071]))
     """
-    episodes, episode = torch.unique(trajectory, return_inverse=True)
-    zeros = torch.zeros(len(episodes), dtype=torch.float64, device=reward.device)
-    return_E = zeros.index_add(0, episode, reward.double() * gamma ** place[:, 1].double())
-    group_E = torch.zeros_like(episodes).scatter(0, episode, place[:, 0])
+    episode, return_E, group_E = episode_returns(reward, place=place, trajectory=trajectory, gamma=gamma)
     groups, group_E = torch.unique(group_E, return_inverse=True)
     sums = return_E.new_zeros(len(groups))
     counts = sums.index_add(0, group_E, torch.ones_like(return_E))
@@ -211,3 +254,20 @@ def group_advantages(
     if divide_by_deviation:
         error_E = error_E / deviations.clamp_min(EPSILON)[group_E]
     return error_E[episode].float(), deviations.float()
+
+
+def episode_returns(
+    reward: Tensor, *, place: Tensor, trajectory: Tensor, gamma: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The number of each step's episode ``[F]``, and each episode's return and group ``[E]``.
+
+    Args:
+        reward: Of each step, ``[F]``.
+        place: Each step's group, and the steps before it in its episode, ``[F, 2]``.
+        trajectory: The number of its episode, ``[F]``.
+        gamma: Discount of one step in the return.
+    """
+    episodes, episode = torch.unique(trajectory, return_inverse=True)
+    zeros = torch.zeros(len(episodes), dtype=torch.float64, device=reward.device)
+    return_E = zeros.index_add(0, episode, reward.double() * gamma ** place[:, 1].double())
+    return episode, return_E, torch.zeros_like(episodes).scatter(0, episode, place[:, 0])

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tm_torchrl.modules.policy_value import PolicyValueNetwork
 from tm_torchrl.objectives.clipped_policy import ClippedPolicyLoss
+from tm_torchrl.objectives.reference import policy_parameters
 
 
 class GRPOLoss(ClippedPolicyLoss):
@@ -63,9 +64,7 @@ class GRPOLoss(ClippedPolicyLoss):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for an optimiser: parameters, and ``lr_scale``, which multiplies their learning rate."""
-        of_value = {id(parameter) for parameter in self.network.value.parameters()}
-        trained = [parameter for parameter in self.network.parameters() if id(parameter) not in of_value]
-        return [{"params": trained, "lr_scale": 1.0}]
+        return [{"params": policy_parameters(self.network), "lr_scale": 1.0}]
 
     def forward(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """The three losses of a batch ``[B]``; also writes ``diagnostics`` into it."""
@@ -83,32 +82,3 @@ class GRPOLoss(ClippedPolicyLoss):
             "loss_reference": self.reference_coefficient * divergence,
             "loss_entropy": -self.entropy_coefficient * entropy,
         }
-
-
-class ReferenceUpdate:
-    """Copies the network to the reference after a number of updates.
-
-    Args:
-        loss: Has a reference.
-        period: Updates from one copy to the next.
-    """
-
-    def __init__(self, loss: GRPOLoss, *, period: int) -> None:
-        if period < 1:
-            raise ValueError(f"reference_period={period}: must be at least 1, or null for never")
-        self.loss, self.period = loss, period
-        self.counter = 0
-
-    def step(self) -> None:
-        """Called after each update."""
-        self.counter = (self.counter + 1) % self.period
-        if self.counter == 0 and self.loss.reference is not None:
-            self.loss.reference.load_state_dict(self.loss.network.state_dict())
-
-    def state_dict(self) -> dict[str, Any]:
-        """The number of updates since the last copy."""
-        return {"counter": self.counter}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a saved state."""
-        self.counter = int(state["counter"])

@@ -9,7 +9,7 @@ from tm_torchrl import lazy
 if TYPE_CHECKING:
     from tm_torchrl.trainers.run import train
     from tm_torchrl.trainers.summary import Summary
-    from tm_torchrl.trainers.trainable import FQF, GRPO, IQN, PPO, QRDQN
+    from tm_torchrl.trainers.trainable import DPO, FQF, GRPO, IQN, PPO, QRDQN
     from tm_torchrl.trainers.training import Hook, Training
 
 __getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

@@ -156,6 +156,12 @@ class GRPO(TrainableAgent):
     choices = ("algorithm=grpo",)
 
 
+class DPO(TrainableAgent):
+    """Direct preference optimisation; it has no quantiles."""
+
+    choices = ("algorithm=dpo",)
+
+
 def _task_overrides(task: str) -> list[str]:
     import gymnasium
 

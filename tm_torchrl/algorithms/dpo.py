@@ -1,0 +1,89 @@
+"""Direct preference optimisation (Rafailov et al. 2023) with pairs that are made while driving."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from tm_torchrl.algorithms.grpo import GroupedTask, GRPOAlgorithm
+from tm_torchrl.algorithms.learner import PRECISIONS, Learner
+from tm_torchrl.algorithms.ppo import Number
+from tm_torchrl.data.pairs import Pairs
+from tm_torchrl.modules.policy_value import SamplingPolicy
+from tm_torchrl.objectives.dpo import DIAGNOSTICS, DPOLoss
+from tm_torchrl.objectives.reference import ReferenceUpdate
+from tm_torchrl.settings.construct import ConfigError
+from tm_torchrl.settings.schedules import make_schedule
+from tm_torchrl.tasks.task import Task
+
+
+class DPOAlgorithm(GRPOAlgorithm):
+    """Learning from pairs of episodes that began in the same state: the one with the greater return is preferred.
+
+    Args:
+        task: What is trained on.
+        objective: ``network``, which makes a ``PolicyValueNetwork``; its value is not trained.
+        pairs: Makes the memory.
+        optimizer: Makes the optimiser of parameter groups.
+        learner: Makes the learner.
+        gamma: Discount of one step in the return of an episode.
+        learning_rate: A number or a schedule.
+        group_size: Episodes that begin in the same state.
+        segment_steps: Episodes are cut after so many steps in training; ``None`` for their own end.
+        temperature: The paper's beta: the larger, the nearer the policy stays to the reference.
+        per_step: Whether log-probabilities are averaged over the steps of an episode instead of summed.
+        cloning_coefficient: Factor of a loss that imitates the preferred episodes; 0 for none.
+        reference_period: Updates after which the reference becomes the present policy; ``None`` for never.
+        schedule_speed: Multiplies the frames of all schedules.
+        precision: ``"float32"`` or ``"bfloat16"``; ``"auto"`` is float32.
+        device: Device of the network.
+        seed: Seeds the order of the minibatches.
+        log: Takes messages.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        objective: Mapping[str, Any],
+        pairs: Callable[..., Pairs],
+        optimizer: Callable[..., torch.optim.Optimizer],
+        learner: Callable[..., Learner],
+        gamma: float,
+        learning_rate: Number,
+        group_size: int,
+        segment_steps: int | None = None,
+        temperature: float = 0.1,
+        per_step: bool = False,
+        cloning_coefficient: float = 0.0,
+        reference_period: int | None = None,
+        schedule_speed: float = 1.0,
+        precision: str = "auto",
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        log: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        if precision not in ("auto", *PRECISIONS):
+            raise ConfigError(f"precision={precision!r}: must be auto, {' or '.join(PRECISIONS)}")
+        if not isinstance(gamma, (int, float)):
+            raise ConfigError(f"gamma={gamma}: must be a number; DPO has no schedule for it")
+        self.env_maker = GroupedTask(task, group_size=group_size, segment_steps=segment_steps)
+        self._scheduled = {"learning_rate": make_schedule(learning_rate, name="learning_rate", speed=schedule_speed)}
+        self.actor = self.make_actor(task, objective=objective, device=device)
+        self.policy = SamplingPolicy(self.actor)
+        self.loss = DPOLoss(
+            self.actor.network,
+            in_keys=task.in_keys,
+            temperature=temperature,
+            per_step=per_step,
+            cloning_coefficient=cloning_coefficient,
+        )
+        target = None if reference_period is None else ReferenceUpdate(self.loss, period=reference_period)
+        precision = "float32" if precision == "auto" else precision
+        self.learner = learner(self.loss, optimizer, target=target, precision=precision)
+        self.try_schedules()
+        self.memory = pairs(
+            group_size=group_size, gamma=gamma, kept_keys=task.in_keys, diagnostics=DIAGNOSTICS, seed=seed
+        )
