@@ -26,12 +26,12 @@ def batch_of(network: PolicyValueNetwork, *, pairs: int = 3, steps: int = 4) -> 
 def test_hand_worked(per_step: bool) -> None:
     """With a reference of probabilities 1/2, each log-ratio is log(2 p), summed over an episode or averaged."""
     network = PolicyValueNetwork(4, 2, hidden_sizes=(8,), head_size=8)
-    loss = DPOLoss(network, temperature=0.5, per_step=per_step, cloning_coefficient=2.0)
+    loss = DPOLoss(network, temperature=0.5, per_step=per_step, cloning_coefficient=2.0, entropy_coefficient=3.0)
     with torch.no_grad():
         for parameter in loss.reference.parameters():
             parameter.zero_()
     batch = batch_of(network)
-    losses, kls, cloned, right, margins = [], [], [], [], []
+    losses, kls, cloned, right, margins, entropies = [], [], [], [], [], []
     for p in range(3):
         scores = []
         for side in (0, 1):
@@ -41,6 +41,7 @@ def test_hand_worked(per_step: bool) -> None:
                 with torch.no_grad():
                     probability = float(network.logits(step["observation"]).softmax(-1)[step["action"]])
                 ratios.append(math.log(2 * probability))
+                entropies.append(-sum(p * math.log(p) for p in (probability, 1 - probability)))
                 kls.append(2 * probability - ratios[-1] - 1)
                 if side == 0:
                     cloned.append(math.log(probability))
@@ -50,8 +51,10 @@ def test_hand_worked(per_step: bool) -> None:
         right.append(float(margins[-1] > 0))
     found = {name: float(value.detach()) for name, value in loss(batch).items()}
     expected = {"loss_preference": sum(losses) / 3, "loss_cloning": -2.0 * sum(cloned) / len(cloned)}
+    entropy = sum(entropies) / len(entropies)
+    expected["loss_entropy"] = -3.0 * entropy
     assert found == pytest.approx(expected, rel=1e-5)
-    diagnostics = [sum(kls) / len(kls), sum(right) / 3, sum(margins) / 3]
+    diagnostics = [sum(kls) / len(kls), sum(right) / 3, sum(margins) / 3, entropy]
     assert batch["diagnostics"][0].tolist() == pytest.approx(diagnostics, rel=1e-3, abs=1e-6)
 
 
@@ -87,7 +90,9 @@ def test_padding_does_not_count() -> None:
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
-@pytest.mark.parametrize(("name", "value"), [("temperature", 0.0), ("cloning_coefficient", -1.0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("temperature", 0.0), ("cloning_coefficient", -1.0), ("entropy_coefficient", -1.0)]
+)
 def test_wrong_arguments(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):
         DPOLoss(PolicyValueNetwork(4, 2), **{name: value})

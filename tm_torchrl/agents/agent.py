@@ -59,8 +59,9 @@ class Agent:
 
     def __repr__(self) -> str:
         weights = f"{sum(each.numel() for each in self.actor.parameters()):,} parameters"
-        frames = f", trained for {self.facts['frames']:,} frames" if "frames" in self.facts else ", not trained"
-        return f"Agent({self.task.label}: {type(self.actor).__name__} of {weights}{frames})"
+        frames = self.facts.get("frames")
+        trained = "not trained" if frames is None else f"trained for {frames:,} frames"
+        return f"Agent({self.task.label}: {type(self.actor).__name__} of {weights}, {trained})"
 
     @property
     def device(self) -> torch.device:

@@ -35,6 +35,7 @@ class DPOAlgorithm(GRPOAlgorithm):
         temperature: The paper's beta: the larger, the nearer the policy stays to the reference.
         per_step: Whether log-probabilities are averaged over the steps of an episode instead of summed.
         cloning_coefficient: Factor of a loss that imitates the preferred episodes; 0 for none.
+        entropy_coefficient: Factor of the bonus for entropy, a number or a schedule.
         reference_period: Updates after which the reference becomes the present policy; ``None`` for never.
         schedule_speed: Multiplies the frames of all schedules.
         precision: ``"float32"`` or ``"bfloat16"``; ``"auto"`` is float32.
@@ -58,6 +59,7 @@ class DPOAlgorithm(GRPOAlgorithm):
         temperature: float = 0.1,
         per_step: bool = False,
         cloning_coefficient: float = 0.0,
+        entropy_coefficient: Number = 0.01,
         reference_period: int | None = None,
         schedule_speed: float = 1.0,
         precision: str = "auto",
@@ -70,7 +72,10 @@ class DPOAlgorithm(GRPOAlgorithm):
         if not isinstance(gamma, (int, float)):
             raise ConfigError(f"gamma={gamma}: must be a number; DPO has no schedule for it")
         self.env_maker = GroupedTask(task, group_size=group_size, segment_steps=segment_steps)
-        self._scheduled = {"learning_rate": make_schedule(learning_rate, name="learning_rate", speed=schedule_speed)}
+        numbers = {"learning_rate": learning_rate, "entropy_coefficient": entropy_coefficient}
+        self._scheduled = {
+            name: make_schedule(value, name=name, speed=schedule_speed) for name, value in numbers.items()
+        }
         self.actor = self.make_actor(task, objective=objective, device=device)
         self.policy = SamplingPolicy(self.actor)
         self.loss = DPOLoss(
