@@ -78,5 +78,5 @@ def test_constraints_pin_exactly_and_fit_every_machine() -> None:
 
 def test_top_level_names_are_lazy_and_an_unknown_one_is_an_error() -> None:
     assert tm_torchrl.load_track.__module__.startswith("tm_torchrl.tracks")
-    with pytest.raises(AttributeError, match="'TrackManiaEnvironment'; its public names are FQF, GRPO, IQN, PPO"):
+    with pytest.raises(AttributeError, match="'TrackManiaEnvironment'; its public names are DPO, FQF, GRPO, IQN, PPO"):
         tm_torchrl.TrackManiaEnvironment  # noqa: B018

@@ -1,8 +1,8 @@
-"""Do PPO and GRPO learn with their presets? CartPole-v1 in 100,000 frames, and laps of the default track, over seeds.
+"""Do PPO, GRPO and DPO learn? CartPole-v1 in 100,000 frames, and laps of the default track, over seeds.
 
     python benchmarks/studies/ppo_seeds.py --task cartpole --seeds 5 --write
     python benchmarks/studies/ppo_seeds.py --task drive --seeds 5 --write
-    python benchmarks/studies/ppo_seeds.py --task cartpole_grpo --seeds 5 --write    # or cartpole_mixed: mixed starts
+    python benchmarks/studies/ppo_seeds.py --task cartpole_grpo --seeds 5 --write
 
 Each run is evaluated greedily. It ends when 20 episodes have a mean of 475, or when 95 of 100 laps finish, or after ten
 minutes on the track. Seeds that are in the results file already are not run again.
@@ -34,9 +34,11 @@ EQUAL_FRAMES = "total_frames=409_600"  # a little more than the slowest seed of 
 TASKS = {
     "cartpole": ["experiment=cartpole_ppo"],
     "cartpole_grpo": ["experiment=cartpole_grpo"],
+    "cartpole_dpo": ["experiment=cartpole_dpo"],
     "cartpole_mixed": ["experiment=cartpole_grpo", "algorithm.starts=mixed"],
     "drive": ["algorithm=ppo", *DRIVE],
     "drive_grpo": ["algorithm=grpo", *DRIVE, EQUAL_FRAMES],
+    "drive_dpo": ["algorithm=dpo", *DRIVE, EQUAL_FRAMES],
     "drive_mixed": ["algorithm=grpo", "algorithm.starts=mixed", *DRIVE, EQUAL_FRAMES],
 }
 

@@ -35,7 +35,15 @@ from tm_torchrl.tasks.task import make_task
 
 FILES = sorted((config_folder() / "experiment").glob("*.yaml"))
 BASELINE = "iqn_pixels"
-GYMNASIUM = ("r2d2_iqn", "cartpole_iqn", "cartpole_blocks", "cartpole_ppo", "cartpole_grpo", "lunarlander_iqn")
+GYMNASIUM = (
+    "r2d2_iqn",
+    "cartpole_iqn",
+    "cartpole_blocks",
+    "cartpole_ppo",
+    "cartpole_grpo",
+    "cartpole_dpo",
+    "lunarlander_iqn",
+)
 CHANGES = {  # the only settings that an experiment may change against the baseline
     "exp_enable_augmentation_v1": ["replay.augmentation"],
     "exp_enable_per_v1": ["replay.prioritized"],
@@ -67,7 +75,7 @@ SLOW = ("btr", "btr_paper", "exp_impala_encoder_v1")  # IMPALA at width 2
 BUILDABLE = [
     pytest.param(path.stem, marks=pytest.mark.slow) if path.stem in SLOW else path.stem
     for path in FILES
-    if not path.stem.endswith("po")  # PPO and GRPO, which tests/algorithms trains
+    if not path.stem.endswith("po")  # PPO, GRPO and DPO, which tests/algorithms trains
 ]
 SMALL = ["env.num_envs=4", "replay.batch_size=8", "replay.capacity=64", "replay.learning_starts=8"]
 
