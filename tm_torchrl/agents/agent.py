@@ -182,7 +182,7 @@ def load_agent(
         weights, manifest = _latest(checkpoints)
     refuse_other_architecture(agent.actor, weights)
     agent.actor.load_state_dict(weights)
-    agent.facts = dict(manifest)
+    agent.facts = {"frames": manifest["frames"], **manifest["facts"]}
     return agent
 
 
