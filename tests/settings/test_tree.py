@@ -90,3 +90,8 @@ def test_a_presets_settings_of_another_choice_fall_away() -> None:
     kept = compose_settings(["experiment=cartpole_iqn", "estimator=soft", "estimator.temperature=0.5"])
     assert kept["estimator"]["temperature"] == 0.5
     assert compose_settings(["experiment=cartpole_iqn", "estimator=soft"])["estimator"]["temperature"] == 0.03
+
+
+def test_a_presets_algorithm_may_be_changed_beside_another_choice() -> None:
+    settings = compose_settings(["experiment=cartpole_ppo", "rollouts.num_epochs=3", "collector=multi_sync"])
+    assert settings["rollouts"]["num_epochs"] == 3 and settings["collector"]["kind"] == "multi_sync"

@@ -109,7 +109,8 @@ def without_leftovers(settings: dict[str, Any], overrides: Sequence[str], *, con
     chosen = [group for group in map(_group_of, overrides) if group not in (None, "experiment")]
     if not asked or not chosen:
         return settings
-    plain = compose_config([override for override in overrides if override not in asked], config_name=config_name)
+    of_chosen = [override for override in overrides if re.split(r"[=.]", override.lstrip("+"))[0] in chosen]
+    plain = compose_config(of_chosen, config_name=config_name)
     for group in chosen:
         if isinstance(settings.get(group), dict) and isinstance(plain.get(group), DictConfig):
             settings[group] = {key: value for key, value in settings[group].items() if key in plain[group]}
