@@ -39,6 +39,14 @@ TASKS = {
     "drive": ["algorithm=ppo", *DRIVE],
     "drive_grpo": ["algorithm=grpo", *DRIVE, EQUAL_FRAMES],
     "drive_dpo": ["algorithm=dpo", *DRIVE, EQUAL_FRAMES],
+    # Imitates the better episode of each pair; with this temperature the preference hardly counts.
+    "drive_winners": [
+        "algorithm=dpo",
+        "algorithm.temperature=1e-6",
+        "algorithm.cloning_coefficient=1.0",
+        *DRIVE,
+        EQUAL_FRAMES,
+    ],
     "drive_mixed": ["algorithm=grpo", "algorithm.starts=mixed", *DRIVE, EQUAL_FRAMES],
 }
 
