@@ -30,7 +30,8 @@ from tm_torchrl.modules import (
 )
 from tm_torchrl.objectives.value_estimators import MunchausenEstimator
 from tm_torchrl.settings import ConfigError, compose_settings
-from tm_torchrl.settings.tree import config_folder, differences
+from tm_torchrl.settings.folder import config_folder
+from tm_torchrl.settings.tree import differences
 from tm_torchrl.tasks.task import make_task
 
 FILES = sorted((config_folder() / "experiment").glob("*.yaml"))

@@ -26,6 +26,19 @@ PAYLOADS: dict[str, Any] = {
     "re-exported module": {"_target_": "tm_torchrl.data.saving.checkpoint.shutil.rmtree", "path": "."},
     "builtins": {"_target_": "builtins.eval", "_partial_": True},
     "look-alike": {"_target_": "tm_torchrl_evil.Thing"},
+    "a program of the game": {"_target_": "tm_torchrl.game.instances.GameLauncher", "command": "touch PWNED"},
+    "a process": {"_target_": "tm_torchrl.game.instances.processes.OwnedProcesses", "command": ["touch", "PWNED"]},
+    "a call of any name": {
+        "_target_": "tm_torchrl.settings.construct.Later",
+        "func": {"_target_": "tm_torchrl.settings.targets.find_target", "path": "os.system"},
+        "keywords": {"command": "touch PWNED"},
+    },
+    "a function that writes": {"_target_": "tm_torchrl.record.run_folder.save_script", "run": ".", "track": "x"},
+    "a function that deletes": {"_target_": "tm_torchrl.data.saving.atomic_files.remove_folder", "folder": "."},
+    "a command": {"_target_": "tm_torchrl.commands.doctor.main"},
+    "a function among parts": {"_target_": "tm_torchrl.modules.orthogonal_", "module": None},
+    "a download": {"_target_": "torchrl.envs.transforms.R3MTransform", "model_name": "resnet18", "download": True},
+    "a list": {"_target_": ["os.system"]},
 }
 
 

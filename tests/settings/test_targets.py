@@ -19,7 +19,7 @@ def test_a_dotted_name_leads_to_its_class() -> None:
         ("torch..Adam", "must be a dotted name"),
         (5, "must be a dotted name"),
         ("tm_torchrl.data.ReuseBudge", "tm_torchrl.data has no ReuseBudge; did you mean ReuseBudget"),
-        ("tm_torchrl.settings.targets.ALLOWED", "must be a class or a function; it is a tuple"),
+        ("tm_torchrl.settings.targets.PARTS", "must be a class or a function; it is a tuple"),
     ],
 )
 def test_what_is_no_class_is_named(path: object, message: str) -> None:
@@ -51,5 +51,12 @@ def test_a_trusted_package_may_be_named() -> None:
 
 @pytest.mark.parametrize("settings", [[{"_target_": "os.system"}], {"a": {"b": [1, {"_target_": "os.system"}]}}])
 def test_foreign_code_is_found_at_any_depth(settings: object) -> None:
-    with pytest.raises(ValueError, match=r"_target_=os\.system: a saved run may only name classes of tm_torchrl"):
+    with pytest.raises(ValueError, match=r"_target_=os\.system: a saved run may only name classes of "):
         refuse_foreign_targets(settings)
+
+
+def test_a_program_of_the_game_needs_trust() -> None:
+    settings = {"launcher": {"_target_": "tm_torchrl.game.instances.GameLauncher", "command": "tmloader"}}
+    with pytest.raises(ValueError, match=r"launcher\._target_=.*trust=\[tm_torchrl\.game\]"):
+        refuse_foreign_targets(settings)
+    refuse_foreign_targets(settings, trust=["tm_torchrl.game"])

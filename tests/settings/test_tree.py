@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tm_torchrl.settings.construct import ConfigError
+from tm_torchrl.settings.folder import config_folder
 from tm_torchrl.settings.nearest import nearest_name
-from tm_torchrl.settings.tree import compose_settings, config_folder, run_name
+from tm_torchrl.settings.tree import compose_settings, run_name
 
 FILES = sorted(config_folder().rglob("*.yaml"))
 CHOICES = [

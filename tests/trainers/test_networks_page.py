@@ -9,7 +9,7 @@ import pytest
 from tm_torchrl.modules.encoders.pooling import _POOLS
 from tm_torchrl.modules.layers.activations import ACTIVATIONS
 from tm_torchrl.modules.quantiles.slots import MIXERS
-from tm_torchrl.settings.tree import config_folder
+from tm_torchrl.settings.folder import config_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")

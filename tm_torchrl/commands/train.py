@@ -13,11 +13,11 @@ from omegaconf import DictConfig
 
 from tm_torchrl.collectors.processes import start_server
 from tm_torchrl.settings.construct import ConfigError
+from tm_torchrl.settings.folder import config_folder
 from tm_torchrl.settings.stored import run_settings
 from tm_torchrl.settings.tree import (
     complete_settings,
     compose_config,
-    config_folder,
     resolved,
     resumed_settings,
     typed_overrides,

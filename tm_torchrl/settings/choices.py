@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tm_torchrl.settings.tree import config_folder
+from tm_torchrl.settings.folder import config_folder
 
 
 def choices() -> dict[str, list[str]]:

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
+from tm_torchrl.settings.folder import config_folder
 from tm_torchrl.settings.nearest import nearest_name
 
-ALLOWED = ("tm_torchrl", "torch.optim", "torchrl.envs.transforms")  # packages whose classes a saved run may name
+# A saved run may name the public classes of these modules, and what the files in configs/ name.
+PARTS = (
+    "tm_torchrl.envs.rewards",
+    "tm_torchrl.envs.transforms",
+    "tm_torchrl.modules",
+    "tm_torchrl.objectives",
+    "torch.optim",
+    "torchrl.envs.transforms",
+)
+DOWNLOADING = ("R3MTransform", "Tokenizer", "VC1Transform", "VIPRewardTransform", "VIPTransform")
+STARTS_PROGRAMS = "tm_torchrl.game.instances.GameLauncher"
 
 RENAMED = {  # targets of earlier versions
     "tm_torchrl.trainers.tasks.TrackManiaTask": "tm_torchrl.tasks.TrackManiaTask",
@@ -60,30 +73,49 @@ def renamed(settings: Any) -> Any:
 
 
 def refuse_foreign_targets(settings: Any, *, trust: Sequence[str] = ()) -> None:
-    """Raise ``ValueError`` for settings of a saved run that name code from outside this package.
+    """Raise ``ValueError`` for settings of a saved run that name anything but parts of a training.
 
-    A run folder is data that people send each other. Names are looked at before anything is imported, and what they
-    lead to must be defined in the package too.
+    A run folder is data that people send each other: it must not choose what code runs. Names are looked at before
+    anything is imported.
 
     Args:
         settings: Of a saved run.
-        trust: Further packages whose classes the settings may name.
+        trust: Packages whose classes and functions the settings may name as well.
     """
-    allowed = (*ALLOWED, *trust)
+    shipped = _shipped_targets()
     for name, path in _targets(settings):
-        if not any(str(path).startswith(f"{package}.") for package in allowed):
+        if not isinstance(path, str):
+            raise ValueError(f"{name}={path}: must be a dotted name")
+        if any(path.startswith(f"{package}.") for package in trust):
+            continue
+        home, _, last = path.rpartition(".")
+        if path == STARTS_PROGRAMS:
             raise ValueError(
-                f"{name}={path}: a saved run may only name classes of {', '.join(allowed)}. If you know what this "
-                f"class does, trust its package: trust=[{str(path).partition('.')[0]}] (--trust in other commands)"
+                f"{name}={path}: this run starts a program. If it is your own, or you know what game.launcher in its "
+                "config.yaml starts: trust=[tm_torchrl.game] (--trust tm_torchrl.game in other commands)"
+            )
+        is_part = home in PARTS and not (home.startswith("torchrl.") and last in DOWNLOADING)
+        if not is_part and path not in shipped:
+            raise ValueError(
+                f"{name}={path}: a saved run may only name classes of {', '.join(PARTS)}, and what configs/ names. If "
+                f"you know what this does, trust its module: trust=[{home or path}] (--trust in other commands)"
             )
         try:
             target = find_target(path)
         except (ValueError, ImportError) as error:
             raise ValueError(f"{name}={path}: {error}") from error
-        home = str(getattr(target, "__module__", ""))
-        is_plain = inspect.isclass(target) or inspect.isfunction(target)
-        if not is_plain or not any(home == package or home.startswith(f"{package}.") for package in allowed):
-            raise ValueError(f"{name}={path}: a saved run may not name this; it is defined in {home or 'no module'}")
+        module = str(getattr(target, "__module__", ""))
+        is_own = module.startswith(f"{home.partition('.')[0]}.")
+        if not is_own or not (inspect.isclass(target) or path in shipped):
+            raise ValueError(f"{name}={path}: a saved run may not name this; it is no class of {home}")
+
+
+@cache
+def _shipped_targets() -> frozenset[str]:
+    """The targets in the files of ``configs/``, and those that earlier versions had."""
+    texts = (path.read_text(encoding="utf-8") for path in config_folder().rglob("*.yaml"))
+    found = {name for text in texts for name in re.findall(r"_target_: *(tm_torchrl\.[\w.]+)", text)}
+    return frozenset({*found, *RENAMED.values()} - {STARTS_PROGRAMS})
 
 
 def _targets(settings: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tm_torchrl.invocation import command
 from tm_torchrl.settings.construct import ConfigError
+from tm_torchrl.settings.folder import config_folder
 from tm_torchrl.settings.nearest import nearest_name
 from tm_torchrl.settings.stored import find_run, run_settings, upgraded
 from tm_torchrl.settings.targets import renamed
@@ -37,15 +38,6 @@ def run_name(settings: Any) -> str:
 
 OmegaConf.register_new_resolver("run_name", lambda *, _root_: run_name(_root_), replace=True)
 OmegaConf.register_new_resolver("command", command, replace=True)
-
-
-def config_folder() -> Path:
-    """The folder of the YAML files: beside the package in a checkout, inside it when installed."""
-    package = Path(__file__).resolve().parent.parent
-    for folder in (package / "configs", package.parent / "configs"):
-        if (folder / "train_iqn.yaml").is_file():
-            return folder
-    raise FileNotFoundError(f"no configs/train_iqn.yaml beside or inside {package}: install tm_torchrl again")
 
 
 def compose_settings(overrides: Sequence[str] = (), *, config_name: str = "train_iqn") -> dict[str, Any]:
