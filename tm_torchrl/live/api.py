@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tm_torchrl.data.saving.checkpoint import CheckpointError
 from tm_torchrl.live.lap_data import author_rows, ghost_rows, kept_inputs, kept_rows, lap_data
 from tm_torchrl.live.race import Race
 from tm_torchrl.live.runs import Run, Runs
@@ -176,7 +177,11 @@ def _explained(answer: Callable[[Request], Any]) -> Route:
     def explained(request: Request) -> Answer:
         try:
             return Answer(answer(request))
-        except (ValueError, OSError) as error:
+        except RequestError:
+            raise
+        except (ValueError, OSError, CheckpointError) as error:  # of files of a run
             raise RequestError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+        except Exception as error:  # the page says so, and the rest of it goes on
+            raise RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, f"{type(error).__name__}: {error}") from error
 
     return explained

@@ -30,7 +30,7 @@ CURVES = (
     "speed/learner_share",
     "memory/rss_mb",
 )
-RESULTS = ("best_lap_s", "median_lap_s", "finish_rate", "return_mean")
+RESULTS = ("best_lap_s", "median_lap_s", "finish_rate", "return_mean", "farthest_m")
 
 
 class Run:
@@ -98,7 +98,8 @@ class Run:
         facts = _mapping(self.folder / "run.json", json.loads)
         groups: dict[str, list[Row]] = {}
         for row in self.evaluations.rows:
-            groups.setdefault(str(row.get("track", row.get("task"))), []).append(row)
+            farthest = max((metres for metres in _list(row.get("progress_m")) if _number(metres)), default=None)
+            groups.setdefault(str(row.get("track", row.get("task"))), []).append({**row, "farthest_m": farthest})
         laps = {track: load_time(path) for track, path in self.best().items()}
         return {
             **self.summary(),

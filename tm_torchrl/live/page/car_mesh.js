@@ -2,10 +2,10 @@
 
 import { cross, sub, unit } from "./vectors.js";
 
-const BODY = [0.86, 0.2, 0.2];
-const DARK = [0.12, 0.13, 0.16];
-const TYRE = [0.09, 0.09, 0.1];
-const RIM = [0.62, 0.64, 0.68];
+const BODY = [1.08, 1.08, 1.08]; // takes the colour of the lap
+const DARK = [0.22, 0.24, 0.28];
+const TYRE = [0.14, 0.14, 0.15];
+const RIM = [0.85, 0.87, 0.9];
 
 function quad(mesh, a, b, c, d, colour) {
   const normal = unit(cross(sub(c, a), sub(d, b)));

@@ -204,19 +204,20 @@ function picture(now) {
   if (own) {
     const rival = ghosts.all.get("best") ?? ghosts.all.get("author");
     const theirs = rival?.lap.timeAt(own.progress) ?? null;
-    readings(own, own.finished_s ?? time, theirs === null ? null : time - theirs);
+    readings(own, own.finished_s ?? time, theirs === null ? null : time - theirs, rival);
     drive.drawn();
   } else if (leader) {
     const author = ghosts.all.get("author");
     const gap = author && author !== leader ? leader.lap.behind(author.lap, time) : null;
-    readings(leader.lap.at(time), Math.min(time, leader.lap.duration), gap);
+    readings(leader.lap.at(time), Math.min(time, leader.lap.duration), gap, author);
     values.at(time);
   }
 }
 
-function readings(car, time, gap) {
+function readings(car, time, gap, rival) {
   say($("time"), time.toFixed(2));
   say($("gap"), gap === null ? "" : signed(gap));
+  say($("rival"), gap === null ? "" : `to ${rival.label}`);
   $("gap").className = gap === null || Math.abs(gap) < 0.005 ? "" : gap > 0 ? "lost" : "won";
   say($("speed"), String(Math.round(3.6 * car.speed)));
   say($("gear"), String(car.gear));

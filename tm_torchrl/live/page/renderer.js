@@ -30,7 +30,7 @@ precision highp float;
 in vec3 vColour;
 in vec3 vNormal;
 in float vDistance;
-uniform vec4 tint;                       // a colour, and how much of it
+uniform vec3 tint;
 uniform float alpha;
 uniform vec3 sun;
 uniform float ambient;
@@ -39,13 +39,14 @@ uniform float fogM;                      // where half of a colour is fog; 0 for
 uniform float halfWidth;
 out vec4 result;
 void main() {
-  vec3 colour = mix(vColour, tint.rgb, tint.a);
+  vec3 colour = vColour * tint;
   if (halfWidth == 0.0) colour *= ambient + (1.0 - ambient) * max(dot(normalize(vNormal), sun), 0.0);
   float share = fogM > 0.0 ? 1.0 - exp2(-pow(vDistance / fogM, 2.0)) : 0.0;
   result = vec4(mix(colour, fog, share), alpha);
 }`;
 
 export const FLOATS = 9; // of a vertex: position, normal, colour
+const WHITE = [1, 1, 1];
 
 export class Renderer {
   /** Raises an error if the browser has no WebGL 2. */
@@ -112,7 +113,6 @@ export class Renderer {
   begin(camera, light) {
     const { gl, at } = this;
     gl.clearColor(...light.sky, 1);
-    gl.depthMask(true);
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
     gl.uniformMatrix4fv(at.view, false, camera.view);
     gl.uniform3fv(at.eye, camera.eye);
@@ -124,19 +124,18 @@ export class Renderer {
     gl.uniform1f(at.fogM, camera.isFlat ? 0 : light.fogM);
   }
 
-  /** Draw a mesh; tint is a colour and its share, halfWidth makes it a line, isBehind draws it behind everything. */
-  draw(mesh, model, { tint = [0, 0, 0, 0], alpha = 1, halfWidth = 0, isBehind = false } = {}) {
+  /** Draw a mesh; tint multiplies its colours, halfWidth makes it a line. */
+  draw(mesh, model, { tint = WHITE, alpha = 1, halfWidth = 0 } = {}) {
     if (!mesh) return;
     const { gl, at } = this;
     gl.uniformMatrix4fv(at.model, false, model);
-    gl.uniform4fv(at.tint, tint);
+    gl.uniform3fv(at.tint, tint);
     gl.uniform1f(at.alpha, alpha);
     gl.uniform1f(at.halfWidth, halfWidth);
     if (alpha < 1) gl.enable(gl.BLEND);
     else gl.disable(gl.BLEND);
-    if (halfWidth > 0 || isBehind) gl.disable(gl.CULL_FACE);
+    if (halfWidth > 0) gl.disable(gl.CULL_FACE);
     else gl.enable(gl.CULL_FACE);
-    gl.depthMask(!isBehind);
     gl.bindVertexArray(mesh.array);
     gl.drawElements(gl.TRIANGLES, mesh.count, gl.UNSIGNED_INT, 0);
   }

@@ -21,6 +21,7 @@ const CHARTS = [
 export class Results {
   constructor() {
     this.laps = new Chart($("chart-laps"), "Lap times");
+    this.reached = new Chart($("chart-reached"), "How far the best lap came");
     this.charts = CHARTS.map(([key, title, options]) => {
       const place = $("charts").appendChild(make("figure", { hidden: true }));
       return [key, new Chart(place, title), options];
@@ -46,6 +47,8 @@ export class Results {
     const slow = 1.25 * (medals.bronze ?? Infinity);
     const capped = [...median, ...(runs.length > 1 ? [] : best)].map((one) => ({ ...one, y: one.y.map((y) => y && Math.min(y, slow)) }));
     this.laps.show({ series: capped, marks, form: (value) => `${+value.toFixed(2)} s` });
+    const reached = hasValues(lines("best_lap_s")) ? [] : lines("farthest_m");
+    this.reached.show({ series: reached, form: (value) => `${Math.round(value)} m`, bounds: [0, null] });
     for (const [key, chart, { form, bounds, smooth }] of this.charts) chart.show({ series: lines(key, smooth), form, bounds });
     this._messages(page, track);
   }
@@ -61,7 +64,9 @@ export class Results {
       const won = Object.entries(found.medals).filter(([, at]) => best !== null && best <= at).at(-1)?.[0];
       const next = Object.entries(found.medals).find(([, at]) => best === null || at < best);
       const goal = next && best !== null ? `${next[0]} in ${(best - next[1]).toFixed(2)} s` : "";
-      tiles.push(["best lap", seconds(best), won, goal]);
+      const farthest = Math.max(...(evaluations?.farthest_m ?? [0]));
+      if (best === null && farthest) tiles.push(["farthest", `${Math.round(farthest)} m`, null, "no lap has finished yet"]);
+      else tiles.push(["best lap", seconds(best), won, goal]);
       tiles.push(["median lap", seconds(last(evaluations, "median_lap_s")), null, "last evaluation"]);
       const rate = last(evaluations, "finish_rate");
       tiles.push(["finished", rate === null ? "-" : percent(rate), null, "last evaluation"]);
@@ -127,6 +132,8 @@ export class Results {
     }));
   }
 }
+
+const hasValues = (series) => series[0]?.y.some((value) => value !== null);
 
 const badge = (medal) => make("span", { class: "medal", style: { "--own": MEDALS[medal] } }, medal);
 

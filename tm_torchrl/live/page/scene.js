@@ -89,7 +89,7 @@ export class Scene {
     const alpha = isFollowed ? 1 : 0.62;
     this.renderer.draw(this.shadow, model, { alpha: 0.35 });
     if (camera.isFlat) for (let k = 0; k < 12; k++) model[k] *= Math.max(1, 5 * camera.pixelM); // else it is a dot
-    this.renderer.draw(this.car, model, { tint: [...colour, isFollowed ? 0.55 : 0.75], alpha });
+    this.renderer.draw(this.car, model, { tint: colour, alpha });
   }
 
   _camera(aspect, passedS) {

@@ -4,6 +4,7 @@ import { cross, sub, unit } from "./vectors.js";
 
 const WALL_M = 1.8;
 const LINE_M = 0.5;
+const PIECE_M = 2; // of the road; its points are a metre apart
 const SKIRT_M = 9; // ground that is drawn with the wall, which the coarse ground need not meet
 const SURFACES = { 2: "grass", 6: "dirt", 7: "turbo", 16: "asphalt", 26: "turbo2", 29: "freewheeling" };
 
@@ -97,8 +98,9 @@ export function trackMesh(track, palette) {
   const built = new Builder();
   const road = sections(track);
   const num = road.length;
-  for (let i = 0; i < (track.is_circuit ? num : num - 1); i++) {
-    const [a, b] = [road[i], road[(i + 1) % num]];
+  const end = track.is_circuit ? num : num - 1;
+  for (let i = 0; i < end; i += PIECE_M) {
+    const [a, b] = [road[i], road[Math.min(i + PIECE_M, end) % num]];
     const strip = (from, to, colour, up = 0) =>
       built.quad(a.at(from(a), up), a.at(to(a), up), b.at(to(b), up), b.at(from(b), up), colour);
     const colour = shade(palette[a.surface], 1 + 0.035 * (Math.floor(i / 6) % 2 ? 1 : -1));
