@@ -89,7 +89,7 @@ class Run:
             "track": track,
             "best_lap_s": None if track is None else laps[track],
             "medal": None if track is None else medal_won(track, laps[track]),
-            "return_mean": _number(last.get("return_mean")),
+            "return_mean": None if self._driven() else _number(last.get("return_mean")),
         }
 
     def page(self) -> dict[str, Any]:

@@ -27,12 +27,12 @@ export class Chart {
    * series: {label, colour, x, y, smooth}; marks: {label, at, colour} horizontal lines;
    * form: value as text; xForm: place as text; bounds: [low, high], null where the data decides.
    */
-  show({ series, marks = [], form = short, xForm = short, bounds = [null, null] }) {
+  show({ series, marks = [], form = short, xForm = short, xUnit = "frames", bounds = [null, null] }) {
     const kept = series.map((one) => {
       const places = one.x.map((x, k) => k).filter((k) => one.x[k] !== null && one.y[k] !== null);
       return { ...one, x: places.map((k) => one.x[k]), y: places.map((k) => one.y[k]) };
     }).filter((one) => one.x.length);
-    this.data = kept.length ? { series: kept, marks, form, xForm, bounds } : null;
+    this.data = kept.length ? { series: kept, marks, form, xForm, xUnit, bounds } : null;
     this.place.hidden = !this.data;
     this._draw();
   }
@@ -56,12 +56,14 @@ export class Chart {
       parts.push(make("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: toY(tick), y2: toY(tick) }));
       parts.push(make("text", { x: LEFT - 6, y: toY(tick) + 3.5, "text-anchor": "end" }, form(tick)));
     }
-    for (const tick of ticks(x0, x1, Math.max(2, Math.floor(width / 110)))) {
-      parts.push(make("text", { x: toX(tick), y: HEIGHT - 6, "text-anchor": "middle" }, xForm(tick)));
-    }
-    for (const mark of marks.filter((one) => one.at > y0 && one.at < y1)) {
+    const places = ticks(x0, x1, Math.max(2, Math.floor(width / 75))).filter((tick) => toX(tick) < width - 105);
+    for (const tick of places) parts.push(make("text", { x: toX(tick), y: HEIGHT - 6, "text-anchor": "middle" }, xForm(tick)));
+    parts.push(make("text", { x: width - RIGHT, y: HEIGHT - 6, "text-anchor": "end" }, `${xForm(x1)} ${this.data.xUnit}`));
+    let above = HEIGHT;
+    for (const mark of marks.filter((one) => one.at > y0 && one.at < y1).sort((a, b) => a.at - b.at)) {
+      above = Math.min(above - 11, toY(mark.at) - 3);
       parts.push(make("line", { class: "mark", x1: LEFT, x2: width - RIGHT, y1: toY(mark.at), y2: toY(mark.at), stroke: mark.colour }));
-      parts.push(make("text", { x: width - RIGHT, y: toY(mark.at) - 3, "text-anchor": "end", fill: mark.colour }, mark.label));
+      parts.push(make("text", { x: width - RIGHT, y: above, "text-anchor": "end", fill: mark.colour }, mark.label));
     }
     for (const one of series) {
       const path = (ys) => ys.map((y, k) => `${k ? "L" : "M"}${toX(one.x[k]).toFixed(1)} ${toY(y).toFixed(1)}`).join("");

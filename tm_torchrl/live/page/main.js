@@ -190,8 +190,8 @@ function picture(now) {
   view.drawnAt = now;
   player.pass(passedS);
   if (player.isPlaying) stir(0.1);
-  view.restless -= passedS;
-  if (view.restless < -0.1 || !view.track || $("stage").hidden) return;
+  if (view.restless <= 0 || !view.track || $("stage").hidden) return;
+  view.restless -= Math.min(passedS, 0.1); // a slow browser draws what it was asked for all the same
   const own = drive.state(now);
   const time = own ? own.time : player.time;
   const leader = ghosts.leader;

@@ -3,7 +3,7 @@
 import { Chart } from "./charts.js";
 import { $, clock, fill, make, seconds, short, signed } from "./dom.js";
 
-export const MEDALS = { bronze: "#a8672b", silver: "#74808c", gold: "#b08408", author: "#22784a" };
+export const MEDALS = { bronze: "var(--bronze)", silver: "var(--silver)", gold: "var(--gold)", author: "var(--author)" };
 export const RUN_COLOURS = ["var(--blue)", "var(--orange)", "var(--green)", "var(--red)", "#9a6fc4", "#3f9f9f", "#a0894a"];
 const percent = (value) => `${Math.round(100 * value)}%`;
 

@@ -78,7 +78,7 @@ export class Scene {
     const camera = this._camera(aspect, passedS);
     this.renderer.begin(camera, light);
     this.renderer.draw(this.ground, IDENTITY);
-    for (const { mesh } of this.lines.values()) this.renderer.draw(mesh, IDENTITY, { halfWidth: 0.22, alpha: 0.92 });
+    for (const { mesh } of this.lines.values()) this.renderer.draw(mesh, IDENTITY, { halfWidth: 0.15, alpha: 0.85 });
     const ordered = [...this.cars].sort((a, b) => Number(a.isFollowed) - Number(b.isFollowed));
     for (const car of ordered.reverse()) this._drawCar(car, camera);
     this._placeLabels(camera, aspect);
@@ -114,11 +114,13 @@ export class Scene {
   _fromAbove(aspect, followed, height) {
     const isClose = this.zoom < 1 && followed;
     const middle = isClose ? followed.state.position : this.middle;
-    const fitting = Math.max(this.half[1], this.half[0] / aspect) * Math.min(this.zoom, 1);
+    const isTurned = this.half[1] > this.half[0] !== aspect < 1; // the longer side along the picture's
+    const [wide, high] = isTurned ? [this.half[1], this.half[0]] : this.half;
+    const fitting = Math.max(high, wide / aspect) * Math.min(this.zoom, 1);
     const eye = [middle[0], 1500, middle[2]];
     const view = multiply(
       orthographic(fitting * aspect, fitting, 1, 3000),
-      lookAt(eye, sub(eye, [0, 1, 0]), [0, 0, -1]),
+      lookAt(eye, sub(eye, [0, 1, 0]), isTurned ? [1, 0, 0] : [0, 0, -1]),
     );
     return { view, eye, isFlat: true, pixelM: (2 * fitting) / height };
   }
@@ -134,8 +136,8 @@ export class Scene {
       if (!isSeen) return;
       if (name.textContent !== car.label) name.textContent = car.label;
       const x = ((place[0] + 1) / 2) * this.canvas.clientWidth;
-      const y = ((1 - place[1]) / 2) * this.canvas.clientHeight;
-      name.style.transform = `translate(-50%, -130%) translate(${x.toFixed(1)}px, ${y.toFixed(1)}px)`;
+      const y = ((1 - place[1]) / 2) * this.canvas.clientHeight - (camera.isFlat ? 24 * k : 0); // cars are close there
+      name.style.transform = `translate(-50%, -140%) translate(${x.toFixed(1)}px, ${y.toFixed(1)}px)`;
       name.style.setProperty("--own", css(car.colour));
     });
   }

@@ -3,10 +3,10 @@
 import { $, fill, make, say } from "./dom.js";
 import { get } from "./net.js";
 
-const HEIGHT = 190;
+const HEIGHT = 180;
 const LEFT = 44;
 const TOP = 10;
-const BOTTOM = 40;
+const BOTTOM = 22;
 
 /** The arrows of an action, in the order of the networks. */
 const NAMES = ["▲", "▲◀", "▲▶", "–", "◀", "▶", "▼", "▼◀", "▼▶", "▲▼", "▲▼◀", "▲▼▶"];
@@ -19,7 +19,7 @@ export class Values {
     this.readout = make("output");
     this.svg = make("svg", { role: "img" });
     this.button = make("button", { onclick: () => this._load() }, "Show the value of every action");
-    fill(place, make("figcaption", {}, make("b", {}, "Values of the actions"), this.readout), this.button, this.svg);
+    fill(place, make("figcaption", {}, make("b", {}, "Values of the actions"), this.readout, make("span", {}, "box: 25% to 75%, line: 5% to 95%, orange: the action taken")), this.button, this.svg);
     this.known = new Map();
     new ResizeObserver(() => (this.drawn = null)).observe(place);
   }
@@ -98,7 +98,6 @@ export class Values {
         make("text", { x, y: HEIGHT - BOTTOM + 16, "text-anchor": "middle", ...(isTaken ? { fill: "var(--orange)" } : {}) }, NAMES[a] ?? String(a)),
       );
     });
-    parts.push(make("text", { x: LEFT, y: HEIGHT - 6 }, "box: 25% to 75%, line: 5% to 95%, orange: the action taken"));
     this.svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     this.svg.setAttribute("aria-label", `Quantiles of the value of every action. The best median has ${WORDS[best]}.`);
     fill(this.svg, ...parts);
