@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from PIL import Image
 
 from tests.live.conftest import Site
@@ -111,7 +110,7 @@ def test_keys_of_the_player(open_page: Any) -> None:
     until(page, "document.querySelector('#time').textContent === '2.05'")
     assert page.get_attribute("#scrub", "aria-valuetext") == "2.05 seconds"
     page.keyboard.press("-")
-    assert text_of(page, "#pace") == "0.5×"
+    assert text_of(page, "#pace").startswith("0.5")
     page.keyboard.press("c")
     assert text_of(page, "#camera") == "Camera: above"
     followed = "#ghosts [aria-pressed=true]"

@@ -44,7 +44,7 @@ export function short(value) {
   const size = Math.abs(value);
   if (size >= 1e6) return `${+(value / 1e6).toFixed(2)}M`;
   if (size >= 1e4) return `${+(value / 1e3).toFixed(0)}k`;
-  if (size >= 1000) return `${+(value / 1e3).toFixed(1)}k`;
+  if (size >= 1000) return value.toFixed(0);
   if (size >= 10 || value === 0) return `${+value.toFixed(1)}`;
   return `${+value.toPrecision(3)}`;
 }

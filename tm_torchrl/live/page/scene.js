@@ -86,15 +86,21 @@ export class Scene {
 
   _drawCar({ state, colour, isFollowed }, camera) {
     const model = pose(state.position, state.ahead, state.up);
-    const alpha = isFollowed ? 1 : 0.62;
+    const followed = this._followed();
+    const apart = Math.hypot(...sub(state.position, followed.state.position));
+    const alpha = isFollowed ? 1 : camera.isFlat ? 0.8 : 0.62 * Math.min(Math.max(apart / 6, 0.3), 1); // not in the way
     this.renderer.draw(this.shadow, model, { alpha: 0.35 });
     if (camera.isFlat) for (let k = 0; k < 12; k++) model[k] *= Math.max(1, 5 * camera.pixelM); // else it is a dot
     this.renderer.draw(this.car, model, { tint: colour, alpha });
   }
 
+  _followed() {
+    return this.cars.find((car) => car.isFollowed) ?? this.cars[0];
+  }
+
   _camera(aspect, passedS) {
     if (!this.track) return { view: IDENTITY, eye: [0, 0, 0], pixelM: 1, isFlat: true };
-    const followed = this.cars.find((car) => car.isFollowed) ?? this.cars[0];
+    const followed = this._followed();
     const height = Math.max(this.canvas.height, 1);
     if (this.camera === "above" || !followed) return this._fromAbove(aspect, followed, height);
     const { position, ahead, up } = followed.state;
@@ -127,6 +133,7 @@ export class Scene {
 
   _placeLabels(camera, aspect) {
     while (this._names.length < this.cars.length) this._names.push(this.labels.appendChild(make("span")));
+    const placed = [];
     this._names.forEach((name, k) => {
       const car = this.cars[k];
       const isShown = car && (!car.isFollowed || camera.isFlat);
@@ -136,7 +143,9 @@ export class Scene {
       if (!isSeen) return;
       if (name.textContent !== car.label) name.textContent = car.label;
       const x = ((place[0] + 1) / 2) * this.canvas.clientWidth;
-      const y = ((1 - place[1]) / 2) * this.canvas.clientHeight - (camera.isFlat ? 24 * k : 0); // cars are close there
+      let y = ((1 - place[1]) / 2) * this.canvas.clientHeight;
+      for (const [otherX, otherY] of placed) if (Math.abs(x - otherX) < 90 && Math.abs(y - otherY) < 24) y = otherY - 24;
+      placed.push([x, y]);
       name.style.transform = `translate(-50%, -140%) translate(${x.toFixed(1)}px, ${y.toFixed(1)}px)`;
       name.style.setProperty("--own", css(car.colour));
     });
