@@ -13,6 +13,7 @@ import { Values } from "./values.js";
 
 const REFRESH_S = 2;
 const LIST_S = 6;
+const SLOW_MS = 120; // between pictures where the CPU draws them
 const MOST_CHOICES = 60;
 
 const runs = { list: [], tracks: [], open: null, page: null, state: null, compared: new Map() };
@@ -177,7 +178,7 @@ function lapsChanged() {
   values.follow(leader, runs.page, trackQuery(view.trackName));
   if (leader && !view.hasPlayed) {
     view.hasPlayed = true;
-    if (!matchMedia("(prefers-reduced-motion: reduce)").matches) player.toggle(true);
+    if (!scene?.renderer.isSlow && !matchMedia("(prefers-reduced-motion: reduce)").matches) player.toggle(true);
   }
   stir();
 }
@@ -186,6 +187,7 @@ function lapsChanged() {
 
 function picture(now) {
   requestAnimationFrame(picture);
+  if (scene?.renderer.isSlow && !drive.isOn && now - view.drawnAt < SLOW_MS) return;
   const passedS = (now - view.drawnAt) / 1000;
   view.drawnAt = now;
   player.pass(passedS);

@@ -54,6 +54,9 @@ export class Renderer {
     this.canvas = canvas;
     this.gl = canvas.getContext("webgl2", { antialias: true, alpha: false, powerPreference: "low-power" });
     if (!this.gl) throw new Error("this browser has no WebGL 2, which the view needs");
+    const told = this.gl.getExtension("WEBGL_debug_renderer_info");
+    const name = told ? this.gl.getParameter(told.UNMASKED_RENDERER_WEBGL) : "";
+    this.isSlow = /swiftshader|llvmpipe|software/i.test(name); // the CPU draws, which a training may need
     this._build();
   }
 
