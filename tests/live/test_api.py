@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.live.conftest import Site
 from tests.live.run_folders import make_run
-from tm_torchrl.live.runs import Runs, curves
+from tm_torchrl.live.runs import Run, Runs, curves
 from tm_torchrl.record.folder_claim import claim, is_claimed
 from tm_torchrl.record.ghosts import FILE
 from tm_torchrl.record.run_folder import append_line, best_laps
@@ -146,3 +148,22 @@ def test_long_curves_are_thinned_to_their_last_row() -> None:
     assert found["train/loss"] == found["frames"]
     assert len(found["frames"]) == 334 and found["frames"][-1] == 1001  # ceil(1001 / 400) = 3, every third from the end
     assert "train/kl" not in found
+
+
+def test_tabs_are_answered_one_by_one(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once, most = [0], [0]
+
+    def slow(run: Run) -> dict[str, object]:
+        at_once[0] += 1
+        most[0] = max(most[0], at_once[0])
+        time.sleep(0.1)
+        at_once[0] -= 1
+        return {}
+
+    monkeypatch.setattr(Run, "page", slow)
+    threads = [threading.Thread(target=site.ask, args=("api/run?run=1",)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]

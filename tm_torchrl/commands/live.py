@@ -7,6 +7,7 @@ The page is for this machine only. On a server, forward its port (ssh -L 8000:12
 
 from __future__ import annotations
 
+import os
 import sys
 import webbrowser
 from pathlib import Path
@@ -19,6 +20,11 @@ from tm_torchrl.live.runs import Runs
 from tm_torchrl.live.server import PageServer
 
 DRIVES = Path("drives/keyboard")
+
+
+def _has_display() -> bool:
+    """Whether a browser would open in a window, not in this terminal."""
+    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def main() -> None:
@@ -39,7 +45,7 @@ def main() -> None:
         raise SystemExit(f"error: --port {args.port}: {error}") from None
     sys.stdout.write(f"{server.address}\nCtrl-C ends it; a training goes on without it.\n")
     sys.stdout.flush()
-    if not args.no_browser:
+    if not args.no_browser and _has_display():
         webbrowser.open(server.address)
     try:
         server.serve_forever()

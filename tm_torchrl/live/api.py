@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 from secrets import token_hex
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -37,15 +38,25 @@ class Api:
     def __init__(self, runs: Runs, *, drives: Path) -> None:
         self.runs, self.drives = runs, drives
         self._races: dict[str, Race] = {}
+        self._reading = Lock()
 
     def routes(self) -> dict[str, Route]:
         """Paths below ``api/`` and what answers them."""
         plain: dict[str, Callable[[Request], Any]] = {"runs": self.all_runs, "track": self.track, "lap": self.lap}
         plain["values"] = self.values
         changes: dict[str, Callable[[Request], Any]] = {"ask": self.ask, "keys": self.keys}
-        found: dict[str, Route] = {name: _explained(answer) for name, answer in plain.items()}
+        found: dict[str, Route] = {name: self._one_by_one(_explained(answer)) for name, answer in plain.items()}
         found |= {name: _only_posted(_explained(answer)) for name, answer in changes.items()}
-        return found | {"run": self.run, "race": self.race}
+        return found | {"run": self._one_by_one(self.run), "race": self.race}
+
+    def _one_by_one(self, answer: Route) -> Route:
+        """Several tabs, each with its thread, would otherwise read a file's new lines twice."""
+
+        def answered(request: Request) -> Answer | Iterable[bytes]:
+            with self._reading:
+                return answer(request)
+
+        return answered
 
     def all_runs(self, request: Request) -> Any:
         """The list of runs, and the tracks that can be driven without one."""

@@ -13,10 +13,11 @@ from tm_torchrl.live.growing_file import GrowingFile, Row
 from tm_torchrl.live.track_data import medal_times, medal_won
 from tm_torchrl.record.folder_claim import is_claimed
 from tm_torchrl.record.ghosts import FILE as GHOSTS
-from tm_torchrl.record.run_folder import best_laps, load_time
+from tm_torchrl.record.run_folder import MESSAGES, best_laps, load_time
 from tm_torchrl.tracks import DEFAULT_TRACK
 
 MOST_POINTS = 400  # of a curve
+MOST_MESSAGES, LONGEST_MESSAGE = 60, 600
 PATTERNS = ("*", "*/*", "*/*/*")
 CURVES = (
     "episode/return",
@@ -46,10 +47,11 @@ class Run:
         self.metrics = GrowingFile(folder / "metrics.jsonl")
         self.evaluations = GrowingFile(folder / "evaluations.jsonl")
         self.ghosts = GrowingFile(folder / GHOSTS)
+        self.messages = GrowingFile(folder / MESSAGES)
 
     def refresh(self) -> None:
         """Read what is new."""
-        for file in (self.metrics, self.evaluations, self.ghosts):
+        for file in (self.metrics, self.evaluations, self.ghosts, self.messages):
             file.refresh()
 
     @property
@@ -111,6 +113,10 @@ class Run:
             ],
             "metrics": curves(self.metrics.rows, CURVES),
             "evaluations": {name: curves(rows, RESULTS) for name, rows in groups.items()},
+            "messages": [
+                [_number(row.get("seconds")) or 0.0, str(row.get("message"))[:LONGEST_MESSAGE]]
+                for row in self.messages.rows[-MOST_MESSAGES:]
+            ],
             "ghosts": {name: self.ghost_list(name) for name in {str(row.get("track")) for row in self.ghosts.rows}},
         }
 
@@ -122,7 +128,7 @@ class Run:
     def state(self) -> str:
         """Changes whenever the page does."""
         self.refresh()
-        sizes = [len(file.rows) for file in (self.metrics, self.evaluations, self.ghosts)]
+        sizes = [len(file.rows) for file in (self.metrics, self.evaluations, self.ghosts, self.messages)]
         return f"{sizes}{self.metrics.changed_at}{self.is_going_on}"
 
 

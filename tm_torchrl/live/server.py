@@ -8,6 +8,7 @@ nothing. Files are those of the package, held in memory; no request names a file
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ class PageServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
-    allow_reuse_address = False  # on Windows another program could take the port over
+    allow_reuse_address = os.name != "nt"  # where another program could take the port over
 
     def __init__(self, routes: Mapping[str, Route], *, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), _Handler)

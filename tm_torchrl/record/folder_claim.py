@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 LOCK = ".lock"
 FOLDERS = ("laps", "checkpoints", "replay", "tensorboard")
-RESULTS = ("metrics.jsonl", "metrics.csv", "evaluations.jsonl", "ghosts.jsonl", *FOLDERS)
+RESULTS = ("metrics.jsonl", "metrics.csv", "evaluations.jsonl", "ghosts.jsonl", "messages.jsonl", *FOLDERS)
 
 
 class FolderTakenError(RuntimeError):

@@ -24,6 +24,8 @@ from tm_torchrl.tracks.files.array_files import MAX_BYTES, read_arrays
 
 Row = dict[str, Any]
 
+MESSAGES = "messages.jsonl"  # of a training to its user
+
 PACKAGES = ("tm_torchrl", "torch", "torchrl", "tensordict", "warp-lang", "gymnasium", "numpy")
 
 
