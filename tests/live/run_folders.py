@@ -12,8 +12,16 @@ from tm_torchrl.evaluation.replays import replay
 from tm_torchrl.record.ghosts import Ghost, save_ghost
 from tm_torchrl.record.run_folder import append_line, save_lap
 from tm_torchrl.sim import Simulator
-from tm_torchrl.tracks import load_track
+from tm_torchrl.tracks import Track, load_track
 from tm_torchrl.tracks.medals import author_actions
+
+RULER = Track(
+    "ruler",
+    np.stack([np.zeros(100), np.zeros(100), np.arange(100.0)], axis=1),
+    start=10,
+    finish=60,
+    checkpoints=np.array([30]),
+)
 
 
 def make_run(folder: Path, *, track: str = "oval", evaluations: int = 3) -> Path:

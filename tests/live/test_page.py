@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from tests.live.conftest import Site
-from tests.live.run_folders import make_run
+from tests.live.run_folders import RULER, make_run
 from tm_torchrl.record.folder_claim import claim
 from tm_torchrl.record.requests import asked_for
-from tm_torchrl.record.run_folder import append_line
+from tm_torchrl.record.run_folder import append_line, best_laps, load_time
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -176,6 +176,26 @@ def test_driving(open_page: Any, site: Site) -> None:
         page.screenshot(path=Path(PICTURES) / "live_drive.png")
     page.keyboard.press("Escape")
     assert text_of(page, "#drive") == "Drive"
+
+
+def test_a_driven_lap_is_kept_and_becomes_a_ghost(open_page: Any, site: Site) -> None:
+    RULER.save(site.folder / "ruler.npz")
+    run = site.folder / "runs" / "ruler" / "first"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text(f"env: {{track: '{(site.folder / 'ruler.npz').as_posix()}'}}\n")
+    page = open_page(width=700, height=500)
+    page.wait_for_selector("#run option:has-text('ruler/first')", state="attached")
+    page.select_option("#run", label="ruler/first")
+    page.wait_for_selector("#ghosts .chip", state="detached")
+    page.click("#drive")
+    page.wait_for_selector("#banner:has-text('Press an arrow key')")
+    page.keyboard.down("ArrowUp")
+    page.wait_for_selector("#banner:has-text('your best lap. R drives again')")
+    page.keyboard.up("ArrowUp")
+    page.wait_for_selector("#ghosts .chip:has-text('you')")
+    (kept,) = best_laps(site.folder / "drives", suffix=".inputs").values()
+    assert text_of(page, "#ghosts .chip").endswith(f"{load_time(kept):.2f} s")
+    assert text_of(page, "#time") == f"{load_time(kept):.2f}"
 
 
 def test_a_lost_connection_comes_back(open_page: Any) -> None:

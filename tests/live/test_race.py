@@ -8,24 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tests.live.conftest import Site
+from tests.live.run_folders import RULER
 from tm_torchrl.evaluation.replays import replay
 from tm_torchrl.live.race import Race
 from tm_torchrl.record.run_folder import best_laps, load_lap, load_time
 from tm_torchrl.sim import Simulator
-from tm_torchrl.tracks import Track, load_track
+from tm_torchrl.tracks import load_track
 from tm_torchrl.world.input_scripts import read_script
-
-RULER = Track(
-    "ruler",
-    np.stack([np.zeros(100), np.zeros(100), np.arange(100.0)], axis=1),
-    start=10,
-    finish=60,
-    checkpoints=np.array([30]),
-)
 
 
 def read(events: Iterator[bytes]) -> tuple[str | None, Any]:

@@ -108,11 +108,12 @@ export class Results {
     if (!found) return;
     const most = Math.max(...found.map((one) => Math.abs(one.lost_s)), 0.01);
     const total = found.reduce((sum, one) => sum + one.lost_s, 0);
+    const kind = ({ lost_s: lost }) => (Math.abs(lost) < 0.005 ? null : lost > 0 ? "lost" : "won");
     const row = (label, one, begin) => make("tr", {},
       make("td", {}, begin === null ? label : make("button", { class: "plain", title: "Go there", onclick: () => toStep(begin) }, label)),
       make("td", {}, seconds(one.own_s)), make("td", {}, seconds(one.other_s)),
-      make("td", { class: one.lost_s > 0 ? "lost" : "won" }, signed(one.lost_s)),
-      make("td", { class: "bar" }, begin === null ? null : make("i", { class: one.lost_s > 0 ? "lost" : "won", style: { width: `${(100 * Math.abs(one.lost_s)) / most}%` } })));
+      make("td", { class: kind(one) }, signed(one.lost_s)),
+      make("td", { class: "bar" }, begin === null ? null : make("i", { class: kind(one), style: { width: `${(100 * Math.abs(one.lost_s)) / most}%` } })));
     const sum = (key) => found.reduce((all, one) => all + one[key], 0);
     fill($("sectors"),
       make("figcaption", {}, make("b", {}, `${ghost.label} against ${other.label}`), make("span", { class: total > 0 ? "lost" : "won" }, `${signed(total)} s`)),
