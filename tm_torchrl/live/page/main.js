@@ -235,6 +235,7 @@ function setCamera(camera) {
   if (!scene) return;
   Object.assign(scene, { camera, zoom: 1 });
   say($("camera"), `Camera: ${camera}`);
+  $("minimap").hidden = camera === "above"; // which is the map, but larger
   stir();
 }
 
@@ -282,7 +283,7 @@ document.addEventListener("keydown", (event) => {
 $("run").addEventListener("change", (event) => openRun(event.target.value).then(showList));
 $("track").addEventListener("change", (event) => loadTrack(event.target.value));
 $("camera").addEventListener("click", nextCamera);
-$("minimap").addEventListener("click", () => setCamera(scene?.camera === "above" ? "behind" : "above"));
+$("minimap").addEventListener("click", () => setCamera("above"));
 $("drive").addEventListener("click", () => (drive.isOn ? drive.stop() : startDrive()));
 $("view").addEventListener("wheel", (event) => {
   if (!event.ctrlKey && document.activeElement !== $("view")) return; // else the page could not be scrolled
