@@ -3,8 +3,8 @@
     python benchmarks/speeds/bench_live.py --write
 
 CPU time of the server as a share of one core: with a page that looks at a run of 1,500 rows which rests, with one which
-grows between any two looks, and while somebody drives. The delay is that between sending a change of the keys and receiving
-the first state of the car that has felt it; what a browser needs until its next picture comes on top.
+grows between any two looks, and while somebody drives. The delay is that between sending a change of the keys and
+receiving the first state of the car that has felt it; what a browser needs until its next picture comes on top.
 """
 
 from __future__ import annotations
