@@ -113,6 +113,18 @@ def test_new_runs_are_found_and_keep_their_numbers(tmp_path: Path) -> None:
     ]
 
 
+def test_a_run_without_tracks(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("env: {name: CartPole-v1}\nalgorithm: {}\n")
+    for frames in (100, 200):
+        append_line(
+            tmp_path / "evaluations.jsonl", {"task": "CartPole-v1", "frames": frames, "return_mean": frames / 2}
+        )
+    append_line(tmp_path / "metrics.jsonl", {"frames": 300, "seconds": 2.0})
+    page = Runs([tmp_path])["1"].page()
+    assert (page["frames"], page["return_mean"], page["tracks"]) == (300, 100.0, [])
+    assert page["evaluations"]["CartPole-v1"]["return_mean"] == [50.0, 100.0]
+
+
 def test_damaged_runs_are_shown_as_far_as_they_go(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "runs" / "bad")
     (folder / "config.yaml").write_text("[" * 500)

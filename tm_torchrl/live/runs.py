@@ -81,6 +81,7 @@ class Run:
         self.metrics.refresh()
         self.evaluations.refresh()
         last = max(self.metrics.rows[-1:] + self.evaluations.rows[-1:], key=_frames, default={})
+        evaluated = self.evaluations.rows[-1] if self.evaluations.rows else {}
         laps = {track: load_time(path) for track, path in self.best().items()}
         track = next(iter(laps), None)
         return {
@@ -91,7 +92,7 @@ class Run:
             "track": track,
             "best_lap_s": None if track is None else laps[track],
             "medal": None if track is None else medal_won(track, laps[track]),
-            "return_mean": None if self._driven() else _number(last.get("return_mean")),
+            "return_mean": None if "track" in evaluated else _number(evaluated.get("return_mean")),
         }
 
     def page(self) -> dict[str, Any]:

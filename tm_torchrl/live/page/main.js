@@ -123,21 +123,26 @@ async function showTracks() {
   const names = runs.page ? runs.page.tracks.map((track) => track.name) : runs.open ? [] : runs.tracks;
   fill($("track"), ...names.map((name) => make("option", { value: name }, name)));
   $("track-pick").hidden = names.length < 2;
+  document.body.classList.toggle("notrack", !names.length);
   $("stage").hidden = !names.length;
-  if (names.length) await loadTrack(names.includes(view.trackName) ? view.trackName : names[0]);
-  else view.trackName = null;
+  ghosts.clear();
+  results.sectors(null, null);
+  const name = names.includes(view.trackName) ? view.trackName : (names[0] ?? null);
+  Object.assign(view, { track: null, trackName: name });
   showRun();
+  if (name) await loadTrack(name);
 }
 
 const trackQuery = (name) => (runs.open ? { track: name, run: runs.open } : { track: name });
 
 async function loadTrack(name, isOwnLapNew = false) {
-  const track = await get("track", trackQuery(name));
-  const isOther = name !== view.trackName || runs.open !== view.run || !view.track;
-  Object.assign(view, { track, trackName: name, run: runs.open });
-  if (isOther && !isOwnLapNew) {
+  if (!isOwnLapNew) {
     drive.stop();
     ghosts.clear();
+  }
+  const track = await get("track", trackQuery(name));
+  Object.assign(view, { track, trackName: name });
+  if (!isOwnLapNew) {
     scene?.setTrack(track);
     theme();
     player.go(0);
