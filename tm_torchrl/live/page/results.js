@@ -94,7 +94,7 @@ export class Results {
         rows.push([found.seconds[k] ?? 0, text, medal]);
       });
     }
-    for (const [at, text] of page.messages) rows.push([at, text, null]);
+    for (const [at, text] of page.messages) rows.push([at, text.split("\n")[0], null]);
     if (page.facts.started) rows.push([0, `started ${page.facts.started.slice(0, 16).replace("T", " ")} on ${page.facts.device ?? "cpu"}, ${page.facts.platform ?? ""}`, null]);
     rows.sort((a, b) => b[0] - a[0]);
     fill($("messages").querySelector("ol"), ...rows.slice(0, 60).map(([at, text, medal]) =>
