@@ -6,7 +6,7 @@ setup(
     packages=[*find_packages(include=["tm_torchrl", "tm_torchrl.*"]), "tm_torchrl.configs"],
     package_dir={"tm_torchrl.configs": "configs"},
     package_data={
-        "tm_torchrl": ["py.typed", "game/plugin/*.as", "tracks/data/**/*"],
+        "tm_torchrl": ["py.typed", "game/plugin/*.as", "live/page/*", "tracks/data/**/*"],
         "tm_torchrl.configs": ["**/*.yaml"],
     },
 )

@@ -43,6 +43,7 @@ FLOORS = {
     "agents": 9,
     "trainers": 10,
     "experiments": 11,
+    "live": 11,
     "linesight": 11,
     "commands": 12,
 }

@@ -14,6 +14,7 @@ from tm_torchrl.settings.nearest import nearest_name
 COMMANDS = {
     "train": "train an agent; every setting can be changed, train --help lists them",
     "evaluate": "drive greedy laps with a trained agent",
+    "live": "watch trainings in a browser while they go on, and race their drivers",
     "watch": "write a video of a trained agent's lap",
     "report": "write a run's report.html again",
     "compare": "draw the learning curves of runs",

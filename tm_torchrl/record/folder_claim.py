@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 LOCK = ".lock"
 FOLDERS = ("laps", "checkpoints", "replay", "tensorboard")
-RESULTS = ("metrics.jsonl", "metrics.csv", "evaluations.jsonl", *FOLDERS)
+RESULTS = ("metrics.jsonl", "metrics.csv", "evaluations.jsonl", "ghosts.jsonl", "messages.jsonl", *FOLDERS)
 
 
 class FolderTakenError(RuntimeError):
@@ -59,6 +59,19 @@ def claim_new(folder: Path, *, may_rename: bool, log: Callable[[str], None] = la
         lock.release()
 
 
+def is_claimed(folder: Path) -> bool:
+    """Whether a process is training in a folder."""
+    if not (folder / LOCK).is_file() or (folder / LOCK).is_symlink():
+        return False
+    try:
+        _lock(folder, wait_s=0.0).release()
+    except FolderTakenError:
+        return True
+    except OSError:  # a folder that is not ours to write
+        return False
+    return False
+
+
 def _first_free(folder: Path, may_rename: bool) -> tuple[FileLock, Path]:
     number, candidate = 1, folder
     while True:
@@ -89,10 +102,11 @@ def _refuse_links(folder: Path) -> None:
             )
 
 
-def _lock(folder: Path) -> FileLock:
+def _lock(folder: Path, *, wait_s: float = 0.3) -> FileLock:
+    """Lock a folder; the wait is for those who only look whether it is claimed."""
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait_s)
     except Timeout:
         raise FolderTakenError(f"{folder}: another process is training in it; wait for it, or end it") from None
     except NotImplementedError:  # the file system has no locks

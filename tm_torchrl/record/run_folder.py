@@ -24,6 +24,8 @@ from tm_torchrl.tracks.files.array_files import MAX_BYTES, read_arrays
 
 Row = dict[str, Any]
 
+MESSAGES = "messages.jsonl"  # of a training to its user
+
 PACKAGES = ("tm_torchrl", "torch", "torchrl", "tensordict", "warp-lang", "gymnasium", "numpy")
 
 
@@ -146,7 +148,8 @@ class RunFolder:
     def truncate_after(self, frames: int, *, evaluated: int | None = None) -> None:
         """Delete metrics after a number of frames, and evaluations after as many, or after ``evaluated``."""
         self.metrics.truncate_after(frames)
-        truncate_lines(self.path / "evaluations.jsonl", frames if evaluated is None else evaluated)
+        for name in ("evaluations.jsonl", "ghosts.jsonl"):
+            truncate_lines(self.path / name, frames if evaluated is None else evaluated)
 
     def close(self) -> None:
         """Write the table of metrics, unless the disk refuses it."""

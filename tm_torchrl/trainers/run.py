@@ -34,6 +34,7 @@ from tm_torchrl.trainers.hooks.evaluate import Evaluate
 from tm_torchrl.trainers.hooks.evaluation_log import EvaluationLog
 from tm_torchrl.trainers.hooks.keep_results import keep_results
 from tm_torchrl.trainers.hooks.metrics import LogMetrics
+from tm_torchrl.trainers.hooks.requests import Requests
 from tm_torchrl.trainers.hooks.save import Save
 from tm_torchrl.trainers.loop import run_loop, stopped_by_interrupt
 from tm_torchrl.trainers.malloc import keep_freed_memory
@@ -177,7 +178,8 @@ def _prepare(composed: Settings, options: RunOptions, task: Task, display: Displ
     training = make_training(
         {**composed, "total_frames": options.total_frames}, task, device=choose_device(options.device), log=log
     )
-    training.hooks = [hooks.metrics, hooks.evaluate, hooks.save, hooks.display]
+    requests = Requests(evaluate=hooks.evaluate, save=hooks.save, log=log)
+    training.hooks = [hooks.metrics, hooks.evaluate, hooks.save, hooks.display, requests]
     if soft_reset is not None:
         training.hooks.insert(0, soft_reset)
     return training, hooks

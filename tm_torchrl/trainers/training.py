@@ -157,7 +157,7 @@ class Training:
         algorithm.policy.load_state_dict(state["policy"])
         algorithm.memory.load_state_dict(state["memory"] if "memory" in state else state["replay"])  # of older runs
         self.episodes.load_state_dict(state["episodes"])
-        for hook, saved in zip(self.hooks, state["hooks"] or [{}] * len(self.hooks), strict=True):  # imports: none
+        for hook, saved in zip(self.hooks, state["hooks"], strict=False):  # imports have none, older runs fewer
             if saved:
                 hook.load_state_dict(saved)
         older = {"diagnostics": state.get("diagnostics", {})}

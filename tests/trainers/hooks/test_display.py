@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from tm_torchrl.record.run_folder import RunFolder, read_lines
 from tm_torchrl.tasks.gymnasium import GymnasiumTask
 from tm_torchrl.tasks.task import Task
 from tm_torchrl.tasks.trackmania import TrackManiaTask
@@ -98,3 +100,17 @@ def test_names_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
     display.evaluated(training, [row], True)
     assert "[Team] bad[/b]: 0% of 2 laps" in display.console.file.getvalue()  # type: ignore[attr-defined]
     assert "[Team] bad[/b]" in shown(display, training) and "on [bold]" in shown(display, training)
+
+
+def test_messages_are_kept_and_the_regular_lines_are_not(tmp_path: Path) -> None:
+    display = Display("run", console=Console(file=io.StringIO(), width=100), every_s=0.0, is_quiet=True)
+    display.say("before there is a folder")
+    training = state(TrackManiaTask(track="oval"))
+    display.open(training, RunFolder(tmp_path))
+    display.is_quiet = False
+    display.after_batch(training)
+    display.say("a worker was started again")
+    (row,) = read_lines(tmp_path / "messages.jsonl")
+    assert (row["message"], round(row["seconds"])) == ("a worker was started again", 75)
+    shutil.rmtree(tmp_path)
+    display.say("the folder is gone, which ends no training")

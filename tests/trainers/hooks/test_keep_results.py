@@ -14,7 +14,8 @@ import torch
 
 from tm_torchrl.evaluation import Laps
 from tm_torchrl.evaluation.replays import replay
-from tm_torchrl.record.run_folder import RunFolder, best_laps, load_lap, load_time, read_evaluations
+from tm_torchrl.record.ghosts import ghost_of
+from tm_torchrl.record.run_folder import RunFolder, best_laps, load_lap, load_time, read_evaluations, read_lines
 from tm_torchrl.sim import Simulator
 from tm_torchrl.tasks.trackmania import TrackManiaTask
 from tm_torchrl.tracks import BUILTIN_TRACKS, load_track
@@ -48,6 +49,16 @@ def training(*in_keys: str) -> Any:
 
 def row(laps: Laps) -> dict[str, Any]:
     return {"track": "oval", "frames": 10, "laps": laps}
+
+
+def test_the_best_lap_of_every_evaluation_is_kept_by_its_keys(tmp_path: Path) -> None:
+    keep = keep_results(RunFolder(tmp_path), log=pytest.fail)
+    for time_s in (30.0, np.nan, 31.0):
+        laps = replace(LAPS, times_s=np.array([time_s]), start=np.zeros(3, np.float32))
+        keep(training("observation"), [row(laps)], True)
+    ghosts = [ghost_of(found) for found in read_lines(tmp_path / "ghosts.jsonl")]
+    assert [(ghost.time_s, ghost.frames) for ghost in ghosts] == [(30.0, 10), (None, 10), (31.0, 10)]
+    assert ghosts[0].actions.tolist() == [0, 1, 2]
 
 
 def test_only_a_faster_lap_replaces_the_one_that_is_there(tmp_path: Path) -> None:
@@ -101,7 +112,7 @@ def drive_scripts(tracks: Sequence[str], run: Path) -> None:
         laps: Any = task.lap_from_start(Author(name), replace(LAPS, track=load_track(name)))  # type: ignore[arg-type]
         algorithm = SimpleNamespace(actor=Author(name), explain=lambda *_: {})
         moment: Any = SimpleNamespace(task=task, algorithm=algorithm)
-        keep_results(RunFolder(run), log=pytest.fail)(moment, [{"track": name, "laps": laps}], True)
+        keep_results(RunFolder(run), log=pytest.fail)(moment, [{"track": name, "frames": 10, "laps": laps}], True)
         script, medals = best_laps(run, suffix=".inputs")[name], medals_of(name)
         assert medals is not None
         again = replay(Simulator(load_track(name), num_cars=1), read_script(script))

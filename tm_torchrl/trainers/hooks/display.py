@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
@@ -18,7 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tm_torchrl.record.run_folder import RunFolder
+from tm_torchrl.record.run_folder import MESSAGES, RunFolder, append_line
 from tm_torchrl.tasks.task import Row
 from tm_torchrl.tracks.medals import medals_of
 from tm_torchrl.trainers.training import Hook, Training
@@ -51,6 +52,7 @@ class Display(Hook):
         self.best: dict[str, tuple[float, str | None]] = {}
         self.medians: dict[str, list[float]] = {}
         self.folder: Path | None = None
+        self._training: Training | None = None
         self._live: Live | None = None
         self._last = 0.0
 
@@ -66,15 +68,21 @@ class Display(Hook):
             self._live = None
 
     def say(self, message: str) -> None:
-        """Show a message above the panel."""
+        """Show a message above the panel, and keep it in ``messages.jsonl`` of the run folder."""
+        self._show(message)
+        if self.folder is not None and self._training is not None:
+            with contextlib.suppress(OSError):  # a full disk is told by the message itself
+                append_line(self.folder / MESSAGES, {"seconds": round(self._training.seconds, 1), "message": message})
+
+    def _show(self, message: str) -> None:
         if not self.is_quiet:
             self.console.print(Text(message), soft_wrap=True)
 
     def open(self, training: Training, run: RunFolder) -> None:
         """Show the run folder from the start."""
-        self.folder = run.path
+        self.folder, self._training = run.path, training
         if self._live is None:
-            self.say(f"run folder: {run.path}")
+            self._show(f"run folder: {run.path}")
 
     def write(self, *, frames: int, seconds: float, values: Mapping[str, float]) -> None:
         """Receive a row of metrics."""
@@ -91,7 +99,7 @@ class Display(Hook):
                 self.medians.setdefault(track, []).append(row["median_lap_s"])
         if self._live is None:
             for row in rows:
-                self.say(f"{clock(row['seconds'])}  {row['frames']:>9,} frames  {describe(row)}")
+                self._show(f"{clock(row['seconds'])}  {row['frames']:>9,} frames  {describe(row)}")
 
     def after_batch(self, training: Training) -> None:
         """Redraw when it is time."""
@@ -104,7 +112,7 @@ class Display(Hook):
                 self._live.update(self.panel(training))
         elif now - self._last >= self.every_s:
             self._last = now
-            self.say(self.line(training))
+            self._show(self.line(training))
 
     def refresh(self, training: Training) -> None:
         """Redraw the panel now, if there is one."""

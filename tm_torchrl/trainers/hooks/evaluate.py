@@ -87,7 +87,7 @@ class Evaluate(Hook):
         self.best_rows: list[Row] = []
         self.rows: list[Row] = []
         self.pending: Snapshot | None = None  # in evaluation, or to be evaluated next
-        self._is_requested = False
+        self._is_requested = self._is_asked = False
         self._next = every_frames
         self._process: EvaluationProcess | None = None
 
@@ -100,7 +100,8 @@ class Evaluate(Hook):
         """Pass on what has been evaluated, and evaluate if it is due."""
         try:
             self._receive(training, wait=False)
-            if training.frames >= self._next:
+            if training.frames >= self._next or self._is_asked:
+                self._is_asked = False
                 while self._next <= training.frames:
                     self._next += self.every_frames
                 self._receive(training, wait=True)  # the one before
@@ -108,6 +109,10 @@ class Evaluate(Hook):
         except KeyboardInterrupt:
             if not training.is_stopped:
                 raise  # otherwise the run is saved now, and evaluated at its end
+
+    def ask(self) -> None:
+        """Evaluate after the next batch, besides the regular times."""
+        self._is_asked = True
 
     def finish(self, training: Training) -> bool:
         """Evaluate the last network, after what is pending; returns whether there was anything to do."""

@@ -1,4 +1,4 @@
-"""Evaluations in the run folder, and the fastest lap of each track with the algorithm's values along it."""
+"""Evaluations and their laps in the run folder, and the fastest lap of each track with the algorithm's values."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 
 from tm_torchrl.evaluation import Laps
+from tm_torchrl.record.ghosts import Ghost, save_ghost
 from tm_torchrl.record.run_folder import RunFolder, best_laps, load_time, save_lap, save_script
 from tm_torchrl.tasks.task import Row
 from tm_torchrl.trainers.training import Training
@@ -33,6 +34,9 @@ def keep_results(run: RunFolder, log: Callable[[str], None]) -> Callable[[Traini
         for row in rows:
             laps: Laps | None = row.get("laps")
             run.add_evaluation({key: value for key, value in row.items() if key != "laps"})
+            if laps is not None:
+                ghost = Ghost(row["track"], row["frames"], laps.best_lap_s, laps.actions, laps.start)
+                save_ghost(run.path, ghost)
             if laps is None or laps.best_lap_s is None or laps.best_lap_s >= fastest.get(row["track"], math.inf):
                 continue
             arrays = {"rows": laps.rows, "actions": laps.actions, "start": laps.start}
