@@ -1,0 +1,55 @@
+"""Recorded laps as steps of another environment: its rewards, its images, and what comes after each step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDictBase
+
+from tm_torchrl.data.demonstrations.folder import DemonstrationFolder
+from tm_torchrl.sim.state import STATE
+
+
+def driven_again(
+    env: Any, folder: DemonstrationFolder, laps: Sequence[int], *, track_index: int = 0
+) -> Iterator[TensorDictBase]:
+    """Drive recorded laps from their starts, all at once; yields the steps ``[1, T]`` of each.
+
+    The simulator gives the same states, so only starts and actions are read. Steps in which a random action was played
+    have ``is_greedy`` False.
+
+    Args:
+        env: A ``TrackManiaEnv`` with a car for each lap.
+        folder: The laps.
+        laps: Their numbers.
+        track_index: The number of their track in the environment.
+    """
+    race, numbers = env.race, np.asarray(laps)
+    starts = torch.from_numpy(folder.lap_start[numbers])
+    starts[:, STATE.start("track")] = track_index
+    race.world.restore(starts)
+    race.tracker.reset(torch.from_numpy(folder.lap_zone[numbers]), torch.ones(len(numbers), dtype=torch.bool))
+    saved = {"world": race.world.save(), "tracker": race.tracker.save(), "num_frames": torch.tensor(race.num_frames)}
+    env.restore(saved)
+    lengths = folder.lap_frames[numbers]
+    firsts = np.cumsum(folder.lap_frames)[numbers] - lengths
+    steps, state = [], env.present()
+    for step in range(int(lengths.max())):
+        frames = firsts + np.minimum(step, lengths - 1)  # a car whose lap is over plays its last action on
+        state["action"] = torch.from_numpy(folder.rows("action", frames).astype(np.int64)).to(env.device)
+        state["is_greedy"] = torch.from_numpy(~folder.rows("is_disturbed", frames)).to(env.device)
+        state = env.step(state)
+        steps.append(state)
+        state = state["next"].exclude("reward")
+    together = torch.stack(steps, 1)
+    for car, (number, length) in enumerate(zip(numbers.tolist(), lengths.tolist(), strict=True)):
+        lap = together[car : car + 1, :length]
+        if not bool(lap["next", "terminated"][0, -1]) or bool(lap["next", "done"][0, :-1].any()):
+            raise ValueError(
+                f"data={folder.path}: lap {number} does not finish any more as it did: the simulator has changed since "
+                "it was recorded; record the laps again"
+            )
+        yield lap
