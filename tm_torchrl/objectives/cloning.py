@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torchrl.envs import ExplorationType, set_exploration_type
 
 from tm_torchrl.modules.policy_value import PolicyValueNetwork
+from tm_torchrl.modules.quantiles.fractions import FractionSource
 from tm_torchrl.modules.quantiles.network import QuantileNetwork
 
 
@@ -33,6 +34,7 @@ class CloningLoss(nn.Module):
     Args:
         network: The network that is trained.
         num_actions: A.
+        num_fractions: Fractions at which a quantile network is evaluated, if it takes any.
         in_keys: The keys of the observations.
         offset_weights: The weight of each offset; the first one is the present step.
         temperature: Divides the logits.
@@ -55,6 +57,7 @@ class CloningLoss(nn.Module):
         network: PolicyValueNetwork | QuantileNetwork,
         *,
         num_actions: int,
+        num_fractions: int = 2,
         in_keys: Sequence[NestedKey] = ("observation",),
         offset_weights: Sequence[float] = (1.0,),
         temperature: float = 1.0,
@@ -70,6 +73,7 @@ class CloningLoss(nn.Module):
             raise ValueError(f"label_smoothing={label_smoothing}: must be at least 0 and below 1")
         self.network = network
         self.in_keys = list(in_keys)
+        self.num_fractions = num_fractions
         self.temperature = temperature
         self.label_smoothing = label_smoothing
         self.register_buffer("offset_weights", torch.tensor(offset_weights, dtype=torch.float32), persistent=False)
@@ -108,7 +112,7 @@ class CloningLoss(nn.Module):
         with set_exploration_type(ExplorationType.DETERMINISTIC):  # without the noise of noisy layers
             features = self.network.features(*observations)
             if isinstance(self.network, QuantileNetwork):
-                now = self.network.quantiles_of(features).mean()
+                now = self.network.quantiles_of(features, fractions=self._fractions(features)).mean()
             else:
                 now = self.network.policy(features)
         found = now.float().unsqueeze(1) / self.temperature
@@ -116,3 +120,10 @@ class CloningLoss(nn.Module):
             return found
         later = self.later(features).float()
         return torch.cat([found, later.view(len(found), -1, *found.shape[2:])], 1)
+
+    def _fractions(self, features: Tensor) -> Tensor | None:
+        """Few, since each costs as much as the rest of the head; those of a network that has its own stay."""
+        source = getattr(self.network, "source", None)
+        if not isinstance(source, FractionSource):
+            return None
+        return source(features.shape[:1], self.num_fractions, device=features.device)
