@@ -1,4 +1,4 @@
-"""Drives laps to be learnt from: from a choice of starts, with random actions thrown in.
+"""Drives laps to be learnt from: from a choice of starts, with random actions and a student's thrown in.
 
 Shapes: B cars, T steps.
 """
@@ -25,6 +25,7 @@ STARTS = {
 }
 LIMITS = Limits(race_s=120.0)  # as in evaluations; a lap that stands still for 2 s is none to learn from
 LONGEST_DISTURBANCE = 4  # steps, so up to 0.2 s
+STRETCH = (10, 60)  # steps for which a student drives before the driver takes over again, and the other way round
 SEED_STRIDE = 1_000_003  # between the first attempts of two seeds
 
 
@@ -70,6 +71,24 @@ class Disturbances:
         return plan
 
 
+def stretches(attempt: int, *, num_steps: int, seed: int = 0) -> np.ndarray:
+    """In which steps of an attempt a student drives, bool ``[T]``: half of them, in stretches of 0.5 to 3 s.
+
+    Args:
+        attempt: Number of the lap.
+        num_steps: T.
+        seed: Seeds them; every attempt has its own.
+
+    Examples:
+        >>> bool(0.45 < stretches(3, num_steps=10_000).mean() < 0.55)
+        True
+    """
+    random = np.random.default_rng([seed, attempt, 1])
+    lengths = random.integers(*STRETCH, size=num_steps // STRETCH[0] + 1)
+    is_first = bool(random.integers(2))
+    return np.repeat(np.arange(len(lengths)) % 2 == is_first, lengths)[:num_steps]
+
+
 def record_attempts(
     env: TrackManiaEnv,
     act: Callable[[], Tensor],
@@ -77,11 +96,13 @@ def record_attempts(
     first: int,
     seed: int = 0,
     disturbances: Disturbances,
+    student: Callable[[], Tensor] | None = None,
     keeps_pixels: bool = False,
 ) -> list[DrivenLap | None]:
     """Drive one lap with each car; returns each car's lap, ``None`` for one that did not finish.
 
-    An attempt depends on the seed and its number alone, not on how many cars drive at once.
+    An attempt depends on the seed and its number alone, not on how many cars drive at once. The driver chooses in every
+    step, also where something else is played.
 
     Args:
         env: An environment of one track in the simulator.
@@ -89,13 +110,16 @@ def record_attempts(
         first: Number of the first car's attempt.
         seed: Seeds the starts.
         disturbances: Random actions.
+        student: Actions of an agent that drives half of the time (DAgger, Ross et al. 2011); ``None`` for nobody.
         keeps_pixels: Whether to keep the camera's images.
     """
     race, world, num = env.race, env.world, env.batch_size[0]
     env.seed_copies([seed * SEED_STRIDE + first + car for car in range(num)])
     race.reset()
     longest = int(race.tracker.limits.race_s / 0.05) + 1
-    plans = torch.from_numpy(np.stack([disturbances.of(first + i, num_steps=longest) for i in range(num)]))
+    attempts = range(first, first + num)
+    plans = torch.from_numpy(np.stack([disturbances.of(attempt, num_steps=longest) for attempt in attempts]))
+    is_student = np.stack([stretches(attempt, num_steps=longest, seed=seed) for attempt in attempts])
     starts, zones = world.save().cpu().numpy(), race.tracker["zone"].int().tolist()
     seen: list[list[Tensor]] = []
     lengths, times_s = torch.zeros(num, dtype=torch.int64), torch.full((num,), torch.nan, dtype=torch.float64)
@@ -104,12 +128,12 @@ def record_attempts(
         observation = race.observation.cpu()
         pixels = [world.frames().cpu().clone()] if keeps_pixels else []
         chosen, planned = act(), plans[:, step].to(env.device)
-        is_disturbed = planned >= 0
-        if chosen.ndim > 1:
-            planned, is_disturbed = planned.unsqueeze(1), is_disturbed.unsqueeze(1)
-        action = torch.where(is_disturbed, planned, chosen)
+        own = chosen
+        if student is not None:
+            own = torch.where(like(torch.from_numpy(is_student[:, step]), chosen), student(), chosen)
+        action = torch.where(like(planned >= 0, chosen), like(planned, chosen), own)
         outcome = race.step(action)
-        seen.append([observation, action.cpu().to(torch.uint8), plans[:, step] >= 0, *pixels])
+        seen.append([observation, *(each.cpu().to(torch.uint8) for each in (action, chosen)), *pixels])
         is_over = (outcome.terminated | outcome.truncated).cpu() & is_driving
         lengths[is_over] = step + 1
         finished = is_over & outcome.terminated.cpu()
@@ -120,3 +144,8 @@ def record_attempts(
         for car, (length, time_s) in enumerate(zip(lengths.tolist(), times_s.tolist(), strict=True))
         if (kept := [column[car, :length] for column in columns])
     ]
+
+
+def like(values: Tensor, actions: Tensor) -> Tensor:
+    """Values ``[B]`` on the actions' device, in a shape that fits actions ``[B]`` or ``[B, 5]``."""
+    return values.to(actions.device).view(-1, *(1,) * (actions.ndim - 1))

@@ -22,13 +22,12 @@ def description(**changes: Any) -> Description:
     return Description.of(load_track("oval"), **entries)
 
 
-def lap(first: int, length: int, *, disturbed: Sequence[int] = (), block: int = 1, image_size: int | None = None):
-    """Frame f has floats f and action f modulo 12; all numbers of its start are f of the first frame.
+def lap(first: int, length: int, *, block: int = 1, image_size: int | None = None) -> DrivenLap:
+    """Frame f has floats f, action f and choice f + 1 modulo 12; all numbers of its start are f of the first frame.
 
     Args:
         first: Number of the lap's first frame.
         length: Frames.
-        disturbed: Numbers of frames in which a random action was played.
         block: Actions in a frame; slot s has action f + s modulo 12.
         image_size: Of images of the brightness f modulo 256; ``None`` for none.
     """
@@ -40,7 +39,7 @@ def lap(first: int, length: int, *, disturbed: Sequence[int] = (), block: int = 
     return DrivenLap(
         observation=np.repeat(frames[:, None], 184, 1).astype(np.float32),
         action=actions,
-        is_disturbed=np.isin(frames, disturbed),
+        chosen=(actions + 1) % 12,
         time_s=float(length),
         start=np.full(STATE_SIZE, first, np.float32),
         zone=first,
@@ -48,9 +47,7 @@ def lap(first: int, length: int, *, disturbed: Sequence[int] = (), block: int = 
     )
 
 
-def write(
-    folder: Path, lengths: Sequence[Sequence[int]], *, disturbed: Sequence[int] = (), **changes: Any
-) -> DemonstrationWriter:
+def write(folder: Path, lengths: Sequence[Sequence[int]], **changes: Any) -> DemonstrationWriter:
     """A folder with a part for each sequence of lengths of laps."""
     given = description(**changes)
     writer, first = DemonstrationWriter(folder, given), 0
@@ -58,7 +55,7 @@ def write(
         laps = []
         for length in part:
             size = given.image_size
-            laps.append(lap(first, length, disturbed=disturbed, block=given.action_block, image_size=size))
+            laps.append(lap(first, length, block=given.action_block, image_size=size))
             first += length
         writer.add(laps, num_attempts=len(laps) + 1)
     return writer

@@ -38,6 +38,7 @@ def test_what_is_written_is_read_in_any_order(folder: Path) -> None:
     frames = np.array([11, 0, 7, 6])
     assert found.rows("observation", frames)[:, 100].tolist() == [11.0, 0.0, 7.0, 6.0]
     assert found.rows("action", frames).tolist() == [11, 0, 7, 6]
+    assert found.rows("chosen", frames).tolist() == [0, 1, 8, 7]
 
 
 def test_blocks_and_images_are_read(tmp_path: Path) -> None:

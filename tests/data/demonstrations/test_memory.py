@@ -14,10 +14,10 @@ from tests.data.demonstrations import made_laps
 from tm_torchrl.data import DemonstrationFolder, Demonstrations
 
 
-def memory(path: Path, lengths=((3, 4), (5,)), *, disturbed=(), changes=None, **options) -> Demonstrations:
+def memory(path: Path, lengths=((3, 4), (5,)), *, changes=None, **options) -> Demonstrations:
     """Of laps of frames 0..2, 3..6 and 7..11."""
     if not path.exists():
-        made_laps.write(path, lengths, disturbed=disturbed, **(changes or {}))
+        made_laps.write(path, lengths, **(changes or {}))
     return Demonstrations([DemonstrationFolder(path)], **{"batch_size": 2, "held_out_share": 0.0, **options})
 
 
@@ -43,19 +43,17 @@ def test_each_frame_comes_once_in_an_epoch_and_pays_for_one(tmp_path: Path) -> N
     assert first + rest != [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [10, 11]]
 
 
-def test_labels_end_with_the_lap_and_skip_random_actions(tmp_path: Path) -> None:
-    """Of frame 4, the label two steps later was played at random; of frame 5 the lap ends before."""
-    laps = memory(tmp_path / "laps", disturbed=[6], offsets=[0, 1, 2])
-    assert laps.train_frames.tolist() == [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11]
-    batch = laps.batch_of(np.array([3, 4, 5, 7]))
-    assert batch["action"][:, 0].tolist() == [3, 4, 5, 7]
+def test_labels_are_choices_and_end_with_the_lap(tmp_path: Path) -> None:
+    """In frame f the driver chose f + 1; the second lap ends with frame 6."""
+    batch = memory(tmp_path / "laps", offsets=[0, 1, 2]).batch_of(np.array([3, 5, 6, 7]))
+    assert batch["action"][:, 0].tolist() == [4, 6, 7, 8]
     assert batch["is_labelled"].tolist() == [
-        [True, True, True],  # 3, 4, 5
-        [True, True, False],  # 4, 5, random
-        [True, False, False],  # 5, random, over
-        [True, True, True],  # 7, 8, 9
+        [True, True, True],
+        [True, True, False],
+        [True, False, False],
+        [True, True, True],
     ]
-    assert batch["action"][3].tolist() == [7, 8, 9]
+    assert batch["action"][3].tolist() == [8, 9, 10]
 
 
 def test_whole_laps_are_held_out(tmp_path: Path) -> None:
@@ -84,7 +82,7 @@ def test_exchanged_floats_are_those_of_another_frame(tmp_path: Path) -> None:
 
 def test_blocks_are_labels_of_all_slots(tmp_path: Path) -> None:
     laps = memory(tmp_path / "laps", changes={"action_block": 5}, offsets=[0, 1])
-    assert laps.batch_of(np.array([3]))["action"].tolist() == [[[3, 4, 5, 6, 7], [4, 5, 6, 7, 8]]]
+    assert laps.batch_of(np.array([3]))["action"].tolist() == [[[4, 5, 6, 7, 8], [5, 6, 7, 8, 9]]]
     assert int(laps.action_counts(12).sum()) == 12 * 5
 
 

@@ -6,7 +6,7 @@ are complete, with the size and the checksum of each of their files:
     demonstrations.json
     part_00000/observation.npy  float32 [F, 184]      what the driver saw before each action
                action.npy       uint8 [F] or [F, 5]   what was played, for 50 ms or five times 10 ms
-               is_disturbed.npy bool [F]              where a random action was played instead of the driver's
+               chosen.npy       uint8 [F] or [F, 5]   what the driver chose, also where something else was played
                pixels.npy       uint8 [F, 1, 64, 64]  the camera's image, if it was recorded
                lap_frames.npy   int64 [L]             frames of each lap, one lap after the other
                lap_time_s.npy   float64 [L]           race time at the finish, NaN for a lap without one
@@ -124,7 +124,7 @@ class Description:
         arrays: dict[str, tuple[Any, tuple[int, ...]]] = {
             "observation": (np.float32, (num_frames, num_floats)),
             "action": (np.uint8, (num_frames, *block)),
-            "is_disturbed": (np.bool_, (num_frames,)),
+            "chosen": (np.uint8, (num_frames, *block)),
             "lap_frames": (np.int64, (num_laps,)),
             "lap_time_s": (np.float64, (num_laps,)),
             "lap_start": (np.float32, (num_laps, self.state_size)),

@@ -12,14 +12,16 @@ from tensordict import TensorDictBase
 from tm_torchrl.data.demonstrations.folder import DemonstrationFolder
 from tm_torchrl.sim.state import STATE
 
+TOLERANCE = {"rtol": 1e-3, "atol": 1e-3}  # of the floats before the finish; on one machine they are equal
+
 
 def driven_again(
     env: Any, folder: DemonstrationFolder, laps: Sequence[int], *, track_index: int = 0
 ) -> Iterator[TensorDictBase]:
     """Drive recorded laps from their starts, all at once; yields the steps ``[1, T]`` of each.
 
-    The simulator gives the same states, so only starts and actions are read. Steps in which a random action was played
-    have ``is_greedy`` False.
+    The simulator gives the same states, so only starts and actions are read. Steps in which something else was played
+    than the driver chose have ``is_greedy`` False.
 
     Args:
         env: A ``TrackManiaEnv`` with a car for each lap.
@@ -39,15 +41,18 @@ def driven_again(
     steps, state = [], env.present()
     for step in range(int(lengths.max())):
         frames = firsts + np.minimum(step, lengths - 1)  # a car whose lap is over plays its last action on
-        state["action"] = torch.from_numpy(folder.rows("action", frames).astype(np.int64)).to(env.device)
-        state["is_greedy"] = torch.from_numpy(~folder.rows("is_disturbed", frames)).to(env.device)
+        action, chosen = (folder.rows(name, frames).astype(np.int64) for name in ("action", "chosen"))
+        state["action"] = torch.from_numpy(action).to(env.device)
+        state["is_greedy"] = torch.from_numpy((action == chosen).reshape(len(frames), -1).all(1)).to(env.device)
         state = env.step(state)
         steps.append(state)
         state = state["next"].exclude("reward")
     together = torch.stack(steps, 1)
+    last_seen = torch.from_numpy(folder.rows("observation", firsts + lengths - 1)).to(env.device)
     for car, (number, length) in enumerate(zip(numbers.tolist(), lengths.tolist(), strict=True)):
         lap = together[car : car + 1, :length]
-        if not bool(lap["next", "terminated"][0, -1]) or bool(lap["next", "done"][0, :-1].any()):
+        is_finished = bool(lap["next", "terminated"][0, -1]) and not bool(lap["next", "done"][0, :-1].any())
+        if not (is_finished and torch.allclose(lap["observation"][0, -1], last_seen[car], **TOLERANCE)):
             raise ValueError(
                 f"data={folder.path}: lap {number} does not finish any more as it did: the simulator has changed since "
                 "it was recorded; record the laps again"

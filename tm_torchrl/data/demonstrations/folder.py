@@ -64,7 +64,7 @@ class DemonstrationFolder:
         """An array's values of these frames.
 
         Args:
-            name: ``"observation"``, ``"action"``, ``"is_disturbed"`` or ``"pixels"``.
+            name: ``"observation"``, ``"action"``, ``"chosen"`` or ``"pixels"``.
             frames: Numbers of frames, in any order.
         """
         first = self._parts[0][name]
@@ -94,6 +94,6 @@ class DemonstrationFolder:
         lengths = arrays["lap_frames"]
         if entry["laps"] < 1 or (lengths < 1).any() or lengths.sum() != entry["frames"]:
             raise DamagedFileError(f"{folder}: the lengths of its laps do not add up to {entry['frames']} frames")
-        if arrays["action"].max() >= NUM_ACTIONS:
+        if max(arrays[name].max() for name in ("action", "chosen")) >= NUM_ACTIONS:
             raise DamagedFileError(f"{folder}: has actions above {NUM_ACTIONS - 1}, which there are not")
         return arrays

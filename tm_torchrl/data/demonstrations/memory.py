@@ -22,8 +22,7 @@ class Demonstrations:
     """Shuffled minibatches of recorded frames, with what the driver did then and some steps later.
 
     Each frame that the source counts pays for one frame to learn from. In an epoch each frame comes once, but for a
-    rest that fills no minibatch. Frames in which a random action was played teach nothing: they are neither learnt
-    from nor labels.
+    rest that fills no minibatch. Labels are the driver's choices, also where something else was played.
 
     Args:
         folders: The recorded laps.
@@ -62,12 +61,10 @@ class Demonstrations:
         self._folder_ends = np.cumsum([len(folder) for folder in self.folders])
         lap_frames = np.concatenate([folder.lap_frames for folder in self.folders])
         self._lap_ends = np.cumsum(lap_frames).repeat(lap_frames)  # of each frame's lap
-        self._actions, self._is_disturbed = (self._all(name) for name in ("action", "is_disturbed"))
+        self._chosen = self._all("chosen")
         share = held_out_share * np.arange(len(lap_frames) + 1)
         is_test = (np.diff(np.floor(share)) > 0).repeat(lap_frames)  # whole laps, evenly spaced
-        self.train_frames, self.test_frames = (
-            np.flatnonzero(mine & ~self._is_disturbed) for mine in (~is_test, is_test)
-        )
+        self.train_frames, self.test_frames = np.flatnonzero(~is_test), np.flatnonzero(is_test)
         if not 1 <= batch_size <= len(self.train_frames):
             raise ValueError(
                 f"batch_size={batch_size}: must be at least 1 and at most {len(self.train_frames)}, the number of "
@@ -88,7 +85,7 @@ class Demonstrations:
         Args:
             num_actions: A.
         """
-        return np.bincount(self._actions[self.train_frames].reshape(-1), minlength=num_actions)
+        return np.bincount(self._chosen[self.train_frames].reshape(-1), minlength=num_actions)
 
     def extend(self, steps: TensorDictBase) -> None:
         """Take a batch of steps, of which only the number counts."""
@@ -127,9 +124,8 @@ class Demonstrations:
         later = frames[:, None] + self.offsets
         is_inside = later < self._lap_ends[frames][:, None]
         later = np.where(is_inside, later, frames[:, None])
-        labels = torch.from_numpy(self._actions[later].astype(np.int64))
-        is_labelled = torch.from_numpy(is_inside & ~self._is_disturbed[later])
-        batch = TensorDict({**found, "action": labels, "is_labelled": is_labelled}, [len(frames)])
+        labels = torch.from_numpy(self._chosen[later].astype(np.int64))
+        batch = TensorDict({**found, "action": labels, "is_labelled": torch.from_numpy(is_inside)}, [len(frames)])
         return batch.to(self.device)
 
     def seen(self, batch: TensorDictBase) -> None:

@@ -27,8 +27,8 @@ class DrivenLap:
 
     Args:
         observation: Float32 ``[T, F]``.
-        action: ``[T]`` or ``[T, 5]``.
-        is_disturbed: Bool ``[T]``: a random action was played instead of the driver's.
+        action: What was played, ``[T]`` or ``[T, 5]``.
+        chosen: What the driver chose, also where something else was played.
         time_s: Race time at the finish, NaN without one.
         start: The simulator's state at the start, float32 ``[S]``.
         zone: The zone of the track at the start.
@@ -37,7 +37,7 @@ class DrivenLap:
 
     observation: np.ndarray
     action: np.ndarray
-    is_disturbed: np.ndarray
+    chosen: np.ndarray
     time_s: float
     start: np.ndarray
     zone: int
