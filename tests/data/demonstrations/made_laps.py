@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ SETTINGS = {"starts": "line", "seed": 0}
 
 def description(**changes: Any) -> Description:
     """Laps on the oval."""
-    entries = {"driver": "nobody", "state_size": STATE_SIZE, "settings": SETTINGS, **changes}
-    return Description.of(load_track("oval"), **entries)
+    found = Description.of(load_track("oval"), driver="nobody", state_size=STATE_SIZE, settings=SETTINGS)
+    return dataclasses.replace(found, **changes)
 
 
 def lap(first: int, length: int, *, block: int = 1, image_size: int | None = None) -> DrivenLap:
