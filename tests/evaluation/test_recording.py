@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from tm_torchrl.data.demonstrations.writer import DrivenLap
 from tm_torchrl.envs import TrackManiaEnv
-from tm_torchrl.evaluation.recording import STARTS, Disturbances, record_attempts
+from tm_torchrl.evaluation.recording import STARTS, Disturbances, record_attempts, stretches
 from tm_torchrl.tracks import blocks
 from tm_torchrl.world.drivers import Pursuit
 
 TRACK = blocks("SSLSS", name="short")
 
 
-def recorded(num_cars: int, *, first: int = 0, share: float = 0.2, pixels: bool = False, starts: str = "perturbed"):
+def recorded(
+    num_cars: int,
+    *,
+    first: int = 0,
+    share: float = 0.2,
+    pixels: bool = False,
+    starts: str = "perturbed",
+    student: Callable[[], Tensor] | None = None,
+) -> list[DrivenLap | None]:
     """Laps of the scripted driver."""
     env = TrackManiaEnv(num_cars, track=TRACK, starts=STARTS[starts], pixels=pixels, seed=0)
     driver = Pursuit([TRACK], env.world.track_index)
@@ -25,7 +35,8 @@ def recorded(num_cars: int, *, first: int = 0, share: float = 0.2, pixels: bool 
     def act() -> Tensor:
         return driver(env.world.rows(), env.race.tracker)
 
-    return record_attempts(env, act, first=first, seed=1, disturbances=Disturbances(share), keeps_pixels=pixels)
+    found = Disturbances(share)
+    return record_attempts(env, act, first=first, seed=1, disturbances=found, student=student, keeps_pixels=pixels)
 
 
 def test_an_attempt_depends_on_its_number_alone() -> None:
@@ -70,6 +81,16 @@ def test_images_are_kept_if_asked_for() -> None:
 def test_laps_from_anywhere_are_shorter() -> None:
     laps = [lap for lap in recorded(8, share=0.0, starts="anywhere") if lap is not None]
     assert len({len(lap.action) for lap in laps}) == len(laps) > 3
+
+
+def test_a_student_drives_half_of_the_time_and_the_driver_says_what_it_should_have_done() -> None:
+    """The student holds the gas and steers nowhere; without it the driver would not choose the same elsewhere."""
+    (lap,) = recorded(1, share=0.0, student=lambda: torch.zeros(1, dtype=torch.int64))
+    assert lap is not None
+    is_student = stretches(0, num_steps=len(lap.action), seed=1)
+    assert 0.2 < is_student.mean() < 0.8
+    np.testing.assert_array_equal(lap.action, np.where(is_student, 0, lap.chosen))
+    assert (lap.chosen[is_student] != 0).any()
 
 
 def test_disturbances_are_held_for_up_to_four_steps() -> None:
