@@ -90,7 +90,8 @@ class CloningAlgorithm:
         if not 0.0 <= class_balance <= 1.0:
             raise ConfigError(f"algorithm.class_balance={class_balance}: must be between 0 and 1")
         self.learning_rate = make_schedule(learning_rate, name="learning_rate", speed=schedule_speed)
-        folders = [opened(each, task) for each in ([data] if isinstance(data, (str, Path)) else data or [None])]
+        paths = [data] if data is None or isinstance(data, (str, Path)) else data
+        folders = [opened(each, task) for each in paths]
         self.memory = demonstrations(
             folders,
             offsets=[offset // STEP_MS for offset in offsets_ms],

@@ -5,7 +5,7 @@ Shapes: B cars, T steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,10 +140,17 @@ def record_attempts(
         times_s[finished] = race.tracker["race_time_ms"].cpu()[finished].double() / 1000.0
     columns = [torch.stack(column, 1).numpy() for column in zip(*seen, strict=True)]  # [B, T, ...]
     return [
-        None if np.isnan(time_s) else DrivenLap(*kept[:3], time_s, starts[car], zones[car], *kept[3:])
+        None
+        if np.isnan(time_s)
+        else lap_of([column[car, :length] for column in columns], time_s, starts[car], zones[car])
         for car, (length, time_s) in enumerate(zip(lengths.tolist(), times_s.tolist(), strict=True))
-        if (kept := [column[car, :length] for column in columns])
     ]
+
+
+def lap_of(columns: Sequence[np.ndarray], time_s: float, start: np.ndarray, zone: int) -> DrivenLap:
+    """A lap from its columns: observations, actions, choices and, if there are any, images."""
+    observation, action, chosen, *pixels = columns
+    return DrivenLap(observation, action, chosen, time_s, start, zone, pixels[0] if pixels else None)
 
 
 def like(values: Tensor, actions: Tensor) -> Tensor:

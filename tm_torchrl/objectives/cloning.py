@@ -51,6 +51,7 @@ class CloningLoss(nn.Module):
     """
 
     out_keys = ("loss",)
+    class_weights: Tensor | None
 
     def __init__(
         self,
@@ -80,7 +81,8 @@ class CloningLoss(nn.Module):
         self.register_buffer("class_weights", class_weights, persistent=False)
         self._block = () if network.num_slots is None else (network.num_slots,)
         num_later = (len(offset_weights) - 1) * math.prod(self._block) * num_actions
-        self.later = nn.Linear(int(network.encoder.num_features), num_later) if num_later else None
+        encoder: Any = network.encoder
+        self.later = nn.Linear(encoder.num_features, num_later) if num_later else None
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for an optimiser: parameters, and ``lr_scale``, which multiplies their learning rate."""

@@ -98,8 +98,8 @@ def _driven(world: Simulator, lap: Lap, *, more: int) -> tuple[Tensor, Tensor, T
     for tracker in islice(drive(world, Replay(actions.numpy()), limits=RECORDED_LIMITS), len(lap.actions) + 1):
         rows.append(world.rows()[0].clone())
         progress.append(tracker["progress_m"].item())
-    for action in actions[len(rows) - 1 :].split(1):
-        world.step(action)
+    for action in actions[len(rows) - 1 :].tolist():
+        world.step(torch.tensor([action]))
         rows.append(world.rows()[0].clone())
     return actions, torch.cummax(torch.tensor(progress), 0).values, torch.stack(rows)
 

@@ -12,7 +12,7 @@ from tensordict import TensorDictBase
 from tm_torchrl.data.demonstrations.folder import DemonstrationFolder
 from tm_torchrl.sim.state import STATE
 
-TOLERANCE = {"rtol": 1e-3, "atol": 1e-3}  # of the floats before the finish; on one machine they are equal
+TOLERANCE = 1e-3  # of the floats before the finish, absolute and relative; on one machine they are equal
 
 
 def driven_again(
@@ -38,7 +38,8 @@ def driven_again(
     env.restore(saved)
     lengths = folder.lap_frames[numbers]
     firsts = np.cumsum(folder.lap_frames)[numbers] - lengths
-    steps, state = [], env.present()
+    steps: list[TensorDictBase] = []
+    state = env.present()
     for step in range(int(lengths.max())):
         frames = firsts + np.minimum(step, lengths - 1)  # a car whose lap is over plays its last action on
         action, chosen = (folder.rows(name, frames).astype(np.int64) for name in ("action", "chosen"))
@@ -47,12 +48,14 @@ def driven_again(
         state = env.step(state)
         steps.append(state)
         state = state["next"].exclude("reward")
-    together = torch.stack(steps, 1)
+    together: TensorDictBase = torch.stack(steps, 1)
     last_seen = torch.from_numpy(folder.rows("observation", firsts + lengths - 1)).to(env.device)
     for car, (number, length) in enumerate(zip(numbers.tolist(), lengths.tolist(), strict=True)):
         lap = together[car : car + 1, :length]
         is_finished = bool(lap["next", "terminated"][0, -1]) and not bool(lap["next", "done"][0, :-1].any())
-        if not (is_finished and torch.allclose(lap["observation"][0, -1], last_seen[car], **TOLERANCE)):
+        if not (
+            is_finished and torch.allclose(lap["observation"][0, -1], last_seen[car], rtol=TOLERANCE, atol=TOLERANCE)
+        ):
             raise ValueError(
                 f"data={folder.path}: lap {number} does not finish any more as it did: the simulator has changed since "
                 "it was recorded; record the laps again"
