@@ -43,8 +43,9 @@ class CloningAlgorithm:
         learning_rate: A number or a schedule.
         offsets_ms: Milliseconds after the present step whose actions are foretold; the first must be 0.
         offset_weights: The weight of each offset in the loss.
-        exchanged_floats: Fields of the floats that each frame takes from another one, so that they tell nothing. From
-            its previous actions a network would learn to repeat itself.
+        exchanged_floats: Fields of the floats that each frame takes from another one, so that they tell nothing: such
+            as the previous actions, if a network learns from them to repeat itself. They also tell where the wheels
+            are, which turn with a delay.
         temperature: Divides the values or logits: the difference of two values is this times that of two logits.
         class_balance: Exponent of the weights of actions: 0 for equal weights, 1 for weights by which each action
             counts the same, however rare it is.
@@ -68,7 +69,7 @@ class CloningAlgorithm:
         learning_rate: Number,
         offsets_ms: Sequence[int] = (0,),
         offset_weights: Sequence[float] = (1.0,),
-        exchanged_floats: Sequence[str] = ("previous_actions",),
+        exchanged_floats: Sequence[str] = (),
         temperature: float = 1.0,
         class_balance: float = 0.0,
         label_smoothing: float = 0.0,
