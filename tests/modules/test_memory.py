@@ -18,7 +18,7 @@ from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.envs.gymnasium_batch import GymnasiumBatch
 from tm_torchrl.evaluation import play_episodes
 from tm_torchrl.evaluation.disturbed import Disturbed
-from tm_torchrl.evaluation.laps import _RaceSteps, _TransformedSteps, drive_laps
+from tm_torchrl.evaluation.laps import RaceSteps, _TransformedSteps, drive_laps
 from tm_torchrl.modules import EpsilonGreedy, MLPFQFNetwork, MLPIQNetwork, MLPQRNetwork, QuantileActor
 from tm_torchrl.modules.carried import carried_keys
 from tm_torchrl.world.tracker import Limits
@@ -138,7 +138,7 @@ def test_laps_are_driven_with_memory(is_transformed: bool) -> None:
         assert not torch.equal(actor.given[number + 1], actor.given[number + 2])
 
 
-@pytest.mark.parametrize("kind", [_RaceSteps, _TransformedSteps])
+@pytest.mark.parametrize("kind", [RaceSteps, _TransformedSteps])
 def test_cars_keep_their_memory_while_others_are_reset(kind: Any) -> None:
     env: Any = TrackManiaEnv(2, track="oval", seed=0)
     env = TransformedEnv(env, InitTracker()) if kind is _TransformedSteps else env

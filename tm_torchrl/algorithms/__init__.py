@@ -8,6 +8,7 @@ from tm_torchrl import lazy
 
 if TYPE_CHECKING:
     from tm_torchrl.algorithms.algorithm import Algorithm
+    from tm_torchrl.algorithms.cloning import CloningAlgorithm
     from tm_torchrl.algorithms.dpo import DPOAlgorithm
     from tm_torchrl.algorithms.grpo import GRPOAlgorithm
     from tm_torchrl.algorithms.learner import Learner, NonFiniteLossError

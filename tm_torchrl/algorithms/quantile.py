@@ -14,6 +14,7 @@ from torch import Tensor
 from tm_torchrl.algorithms.algorithm import Schedules
 from tm_torchrl.algorithms.learner import PRECISIONS, Learner
 from tm_torchrl.algorithms.precision import probe_precision
+from tm_torchrl.algorithms.recorded_laps import recorded_steps
 from tm_torchrl.algorithms.transitions import blank_transitions, random_transitions
 from tm_torchrl.data.replay import Replay
 from tm_torchrl.data.sequences import Sequences
@@ -103,6 +104,8 @@ class QuantileAlgorithm:
         self.memory = self._make_memory(replay, seed=seed)
         if self.memory.mini_race is not None:
             _fit_mini_race(self.memory.mini_race, task)
+        if isinstance(self.memory, Replay) and self.memory.demonstrations is not None:
+            self.memory.add_demonstrations(recorded_steps(self.memory.demonstrations.data, task))
         self.diagnostics: Diagnostics | None = None
         if is_auto:
             self.learner.precision = self._faster_precision(log)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tm_torchrl import lazy
 
 if TYPE_CHECKING:
+    from tm_torchrl.collectors.clock import Clock
     from tm_torchrl.collectors.make import make_collector
     from tm_torchrl.collectors.supervised import SupervisedCollector, WorkerError
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "export": "write the greedy policy as a torch.export or ONNX program",
     "replay": "drive kept laps again, in the simulator or in the game",
     "drive": "drive a lap with a scripted driver, the author's inputs or the keyboard",
+    "record": "record laps to learn from",
     "tracks": "draw a picture of tracks",
     "optimize": "search for a faster lap",
     "ablate": "run experiments against a baseline, into one table",

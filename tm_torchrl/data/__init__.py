@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 from tm_torchrl import lazy
 
 if TYPE_CHECKING:
+    from tm_torchrl.data.demonstrations.folder import DemonstrationFolder
+    from tm_torchrl.data.demonstrations.memory import Demonstrations
+    from tm_torchrl.data.demonstrations.share import DemonstrationShare
+    from tm_torchrl.data.demonstrations.writer import DemonstrationWriter
     from tm_torchrl.data.groups import Groups
     from tm_torchrl.data.memory import Memory
     from tm_torchrl.data.pairs import Pairs

@@ -11,6 +11,7 @@ from tensordict import NestedKey, TensorDictBase
 from torchrl.data import TensorDictReplayBuffer
 from torchrl.envs.transforms import Transform
 
+from tm_torchrl.data.demonstrations.share import DemonstrationShare
 from tm_torchrl.data.reuse_budget import ReuseBudget
 from tm_torchrl.data.steps.held_out import HeldOut
 from tm_torchrl.data.steps.mini_race import MiniRace
@@ -59,6 +60,7 @@ class Replay:
         mini_race: Draws a horizon for each sample.
         augmentation: Changes sampled images.
         prioritized: ``None`` samples uniformly.
+        demonstrations: Recorded laps of which a share of each batch is; ``None`` for none.
         stored_keys: Keys that the network reads, stored at both ends of a transition.
         seed: Seeds the sampler.
     """
@@ -78,11 +80,14 @@ class Replay:
         mini_race: MiniRace | None = None,
         augmentation: Transform | None = None,
         prioritized: Priorities | None = None,
+        demonstrations: DemonstrationShare | None = None,
         stored_keys: Sequence[NestedKey] = (),
         seed: int = 0,
     ) -> None:
         _check(capacity, learning_starts=learning_starts, batch_size=batch_size, storage=storage)
         has_images = "pixels" in stored_keys
+        if demonstrations is not None and prioritized is not None:
+            raise ValueError("demonstrations: have no priorities; use replay=uniform, or leave them at null")
         if augmentation is not None and not isinstance(augmentation, Transform):
             raise ValueError(f"augmentation={augmentation!r}: must be a transform, or null")
         if augmentation is not None and not has_images:
@@ -103,6 +108,7 @@ class Replay:
         self.budget = ReuseBudget(uses_per_transition=uses_per_transition)
         self.batch_size = batch_size
         self.prioritized = prioritized
+        self.demonstrations = demonstrations
         self.mini_race = mini_race
         if mini_race is not None and mini_race.seed is None:
             mini_race.generator.manual_seed(seed)
@@ -129,6 +135,8 @@ class Replay:
 
     def set_frames(self, frames: int) -> None:
         """Grow where the schedule says so."""
+        if self.demonstrations is not None:
+            self.demonstrations.set_frames(frames)
         stage = self.capacity(frames)
         self.learning_starts = stage.learning_starts
         if stage.capacity > self.buffer.storage.max_size:
@@ -173,8 +181,15 @@ class Replay:
     def sample(self) -> TensorDictBase:
         """A batch to learn from; pays for one update."""
         self.budget.spend(self.batch_size)
+        if self.demonstrations is not None:
+            return self.demonstrations.mixed(self.buffer, batch_size=self.batch_size)
         batch: TensorDictBase = self.buffer.sample()
         return batch
+
+    def add_demonstrations(self, laps: Sequence[TensorDictBase]) -> None:
+        """Keep the transitions of recorded laps, each as its steps ``[1, T]``."""
+        assert self.demonstrations is not None
+        self.demonstrations.fill(laps, writer=copy.deepcopy(self.n_step), make_buffer=self._make_buffer)
 
     def sample_test(self) -> TensorDictBase | None:
         """A batch of held-out transitions; ``None`` while there are too few."""
@@ -207,6 +222,7 @@ class Replay:
             "writers": [[of.start, of.stop, writer.get_extra_state()] for of, writer in self.writers.items()],
             "budget": self.budget.state_dict(),
             "held_out": {} if self.held_out is None else self.held_out.state_dict(),
+            "demonstrations": {} if self.demonstrations is None else self.demonstrations.state_dict(),
             "capacity": self.buffer.storage.max_size,
         }
 
@@ -221,6 +237,8 @@ class Replay:
         for start, stop, saved in state.get("writers", []):  # absent from older runs; their pending steps are lost
             self._writer(range(start, stop)).set_extra_state(saved)
         self.budget.load_state_dict(state["budget"])
+        if self.demonstrations is not None and state.get("demonstrations"):
+            self.demonstrations.load_state_dict(state["demonstrations"])
         if self.held_out is not None:
             self.held_out.load_state_dict(state["held_out"])
 

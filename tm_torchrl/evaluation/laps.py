@@ -177,7 +177,7 @@ def _drive_round(env: TrackManiaEnv, policy: Policy) -> tuple[Any, ...]:
     """Times, causes, progress, returns, gate times and traces of one episode of each car."""
     race, world, tracker = env.race, env.world, env.race.tracker
     num = env.batch_size[0]
-    steps = _TransformedSteps(env, policy) if isinstance(env, TransformedEnv) else _RaceSteps(env, policy)
+    steps = _TransformedSteps(env, policy) if isinstance(env, TransformedEnv) else RaceSteps(env, policy)
     steps.reset(None)
     is_driving = torch.ones(num, dtype=torch.bool, device=env.device)
     num_gates = len(world.tracks[0].gates) * world.tracks[0].num_laps
@@ -212,7 +212,7 @@ def _drive_round(env: TrackManiaEnv, policy: Policy) -> tuple[Any, ...]:
     return times.numpy(), causes.numpy().astype(int), progress.numpy(), returns.numpy(), gates.numpy(), traces
 
 
-class _RaceSteps:
+class RaceSteps:
     """Steps of a bare environment, without the cost of ``EnvBase.step``."""
 
     def __init__(self, env: TrackManiaEnv, policy: Policy) -> None:
@@ -221,15 +221,17 @@ class _RaceSteps:
         self.carried: TensorDictBase = TensorDict(batch_size=env.batch_size)
 
     def reset(self, mask: Tensor | None) -> None:
+        """Begin new episodes of the masked cars, all by default."""
         self.env.race.reset(mask)
 
     def step(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The greedy action, its reward, and whether the episode terminated or was truncated."""
-        action = self._act()
+        action = self.act()
         outcome = self.env.race.step(action)
         return action, outcome.reward, outcome.terminated, outcome.truncated
 
-    def _act(self) -> Tensor:
+    def act(self) -> Tensor:
+        """The greedy action, which is not played yet."""
         env = self.env
         if not isinstance(self.policy, TensorDictModuleBase):
             return self.policy(env.race.observation)

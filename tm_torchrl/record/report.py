@@ -25,6 +25,8 @@ from tm_torchrl.world.car_row import CAR_ROW
 METRICS = (
     ("train/loss", "loss"),
     ("train/test_loss", "loss on held-out transitions"),
+    ("train/accuracy", "share of actions foretold"),
+    ("train/test_accuracy", "share of actions foretold, held-out laps"),
     ("train/gradient_norm", "gradient norm"),
     ("train/kl", "divergence of the updates"),
     ("train/clip_share", "share of clipped ratios"),

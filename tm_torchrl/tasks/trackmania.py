@@ -107,6 +107,11 @@ class TrackManiaTask(Driving):
         names = [track.name for track in self._tracks.values()]
         return names[0] if len(names) == 1 else f"{len(names)}-tracks"
 
+    @property
+    def training_tracks(self) -> list[Track]:
+        """The tracks that are trained on, each once."""
+        return list(self._tracks.values())
+
     def make_env(self, *, num_envs: int, first: int = 0, seed: int = 0, device: torch.device | str = "cpu") -> EnvBase:
         """Cars ``first`` to ``first + num_envs - 1``; a car's races do not depend on how workers share the cars."""
         env = TrackManiaEnv(

@@ -238,6 +238,7 @@ _NUMBERS = (
     ("steps/s", "speed/env_steps_per_s", ",.0f"),
     ("updates/s", "speed/updates_per_s", ".1f"),
     ("loss", "train/loss", ".4g"),
+    ("foretold", "train/test_accuracy", ".1%"),
     ("epsilon", "schedule/epsilon", ".3f"),
 )
 

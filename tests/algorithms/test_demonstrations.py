@@ -1,0 +1,101 @@
+"""Recorded laps in the replay: a run has them from its start, resumes with them, and refuses those that do not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.trainers.test_training import SMALL, numbers, quiet, weights
+from tm_torchrl.algorithms import make_algorithm
+from tm_torchrl.data import DemonstrationFolder, DemonstrationWriter
+from tm_torchrl.data.demonstrations.description import Description
+from tm_torchrl.envs import TrackManiaEnv
+from tm_torchrl.evaluation.recording import STARTS, Disturbances, record_attempts
+from tm_torchrl.settings import ConfigError, compose_settings
+from tm_torchrl.tasks.task import make_task
+from tm_torchrl.tracks import blocks
+from tm_torchrl.world.drivers import Pursuit
+
+TRACK = blocks("SSLSS", name="short")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a short track and laps on it."""
+    folder = tmp_path_factory.mktemp("place")
+    TRACK.save(folder / "short.npz")
+    env = TrackManiaEnv(4, track=TRACK, starts=STARTS["perturbed"], seed=0)
+    driver = Pursuit([TRACK], env.world.track_index)
+
+    def act() -> Tensor:
+        return driver(env.world.rows(), env.race.tracker)
+
+    laps = record_attempts(env, act, first=0, disturbances=Disturbances(0.1))
+    description = Description.of(TRACK, driver="scripted", state_size=env.world.save().shape[1])
+    DemonstrationWriter(folder / "laps", description).add([lap for lap in laps if lap is not None], num_attempts=4)
+    return folder
+
+
+def settings(place: Path, *more: str) -> list[str]:
+    share = "{_target_: tm_torchrl.data.DemonstrationShare, data: '" + str(place / "laps") + "', share: 0.5}"
+    return [
+        *SMALL,
+        f"env.track='{place / 'short.npz'}'",
+        "env.num_envs=4",
+        "env.evaluation_limits.race_s=0.5",
+        "evaluation.num=1",
+        "evaluation.every_frames=192",
+        "log.every_frames=64",
+        "collector.frames_per_batch=64",
+        "replay.learning_starts=64",
+        "replay.batch_size=16",
+        "replay.uses_per_transition=1",
+        f"replay.demonstrations={share}",
+        *more,
+    ]
+
+
+def test_half_of_a_batch_is_what_was_driven(place: Path) -> None:
+    """A lap's discounted rewards are those of the run: 0.01 for each metre, and -0.0012 for each millisecond."""
+    composed = compose_settings(settings(place, "replay.num_steps=1"))
+    algorithm = make_algorithm(composed, make_task(composed))
+    laps = DemonstrationFolder(place / "laps")
+    assert len(algorithm.memory.demonstrations) == len(laps)
+    shown = algorithm.memory.demonstrations.buffer[:]
+    frames = np.arange(laps.lap_frames[0] - 1)
+    seen = torch.from_numpy(laps.rows("observation", frames))
+    assert torch.equal(shown["observation"][: len(frames)], seen)
+    metres = seen[:-1, -2] - seen[1:, -2]  # to the finish
+    reward = shown["next", "reward"][: len(frames) - 1, 0]
+    far = seen[1:, -2] < 699.0  # the floats tell at most 700 m
+    assert far.sum() > 20
+    torch.testing.assert_close(reward[far], (0.01 * metres - 0.0012 * 50)[far], rtol=0.0, atol=0.02)
+    assert int(shown["next", "terminated"].sum()) == laps.num_laps
+
+
+def test_it_resumes_bit_for_bit(place: Path, tmp_path: Path) -> None:
+    quiet(settings(place, "total_frames=384"), tmp_path / "whole")
+    quiet(settings(place, "total_frames=192"), tmp_path / "parts")
+    quiet(["total_frames=384", f"resume='{tmp_path / 'parts'}'"], tmp_path / "ignored")
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("env.track=oval", "holds laps on short, not on oval"),
+        ("replay.demonstrations.data=nowhere", "data=nowhere: does not exist"),
+        ("replay.demonstrations.share=1", r"replay.demonstrations.share=1"),
+        ("env.num_previous_actions=25", "env.num_previous_actions=25: must be 5"),
+    ],
+)
+def test_laps_that_do_not_fit_are_refused(place: Path, tmp_path: Path, more: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        quiet(settings(place, more), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,247 @@
+"""Record laps to learn from: a folder of demonstrations for algorithm=cloning.
+
+tm-torchrl record                                    # 100 laps like the author's, each from another start
+tm-torchrl record oval --laps 200 --pixels           # with the camera's images
+tm-torchrl record hillside --driver best.inputs      # laps like those of a script for TMInterface
+tm-torchrl record hillside --driver runs/hillside/TIME --starts line --disturbed 0    # a trained agent's
+tm-torchrl record hillside --student CLONE --out more    # corrects the clone, which drives half of the time
+tm-torchrl train algorithm=cloning data=demonstrations/hillside
+
+Laps that do not finish are left out. Can be stopped at any time: the same command goes on where it was, and a larger
+--laps adds laps. Each lap depends on --seed and its number alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+import numpy as np
+import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from tm_torchrl.agents import load_agent
+from tm_torchrl.agents.agent import Agent
+from tm_torchrl.commands.parser import parser_for
+from tm_torchrl.data.demonstrations.description import Description
+from tm_torchrl.data.demonstrations.folder import DemonstrationFolder
+from tm_torchrl.data.demonstrations.writer import DemonstrationWriter, DrivenLap
+from tm_torchrl.envs import TrackManiaEnv
+from tm_torchrl.evaluation.laps import RaceSteps
+from tm_torchrl.evaluation.recording import LIMITS, STARTS, Disturbances, record_attempts
+from tm_torchrl.settings.stored import find_run
+from tm_torchrl.sim import Simulator
+from tm_torchrl.sim.lap_follower import LapFollower
+from tm_torchrl.sim.search import replay_lap
+from tm_torchrl.tasks import TrackManiaTask
+from tm_torchrl.tracks import DEFAULT_TRACK, Track, load_track
+from tm_torchrl.tracks.medals import author_actions
+from tm_torchrl.world.drivers import Driver, Pursuit
+from tm_torchrl.world.input_scripts import read_script
+
+MOST_FAILURES = 200  # attempts in a row without a finish, after which recording ends
+Act = Callable[[], Tensor]
+
+
+class Recorder:
+    """What drives: an environment, the driver's actions in it, and those of a student.
+
+    Args:
+        track: The track.
+        driver: ``author``, ``scripted``, a script of inputs, or a run folder.
+        student: A run folder, or ``None``.
+        num_cars: Cars that drive at once.
+        starts: Name of a choice of starts.
+        pixels: Whether images are recorded.
+        trust: Further packages whose classes a run may name.
+    """
+
+    def __init__(
+        self,
+        track: Track,
+        *,
+        driver: str,
+        student: str | None,
+        num_cars: int,
+        starts: str,
+        pixels: bool,
+        trust: list[str],
+    ) -> None:
+        is_scripted = driver in ("author", "scripted") or Path(driver).suffix in (".inputs", ".txt")
+        self.agent = None if is_scripted else agent_of(driver, option="--driver", trust=trust)
+        self.student = None if student is None else agent_of(student, option="--student", trust=trust)
+        tasks = [each.task for each in (self.agent, self.student) if each is not None]
+        shapes = {(task.action_block, task.num_previous_actions) for task in tasks} or {(1, 5)}  # type: ignore[attr-defined]
+        if len(shapes) > 1 or (is_scripted and min(shapes)[0] != 1):
+            raise ValueError(
+                f"--student {student}: must have the env.action_block and num_previous_actions of --driver"
+            )
+        ((action_block, num_previous_actions),) = shapes
+        self.world = Simulator(
+            track,
+            num_cars=num_cars,
+            starts=STARTS[starts],
+            image_size=64 if pixels or any("pixels" in task.in_keys for task in tasks) else None,
+        )
+        self.env = TrackManiaEnv(
+            num_cars,
+            world=self.world,
+            pixels=self.world.camera is not None,
+            action_block=action_block,
+            num_previous_actions=num_previous_actions,
+            limits=LIMITS,
+        )
+        self._scripted = scripted(driver, track, self.world) if is_scripted else None
+
+    def act(self) -> Act:
+        """The driver's actions from new starts."""
+        if self._scripted is None:
+            return self._acting(self.agent)
+        race, driver = self.env.race, self._scripted
+        return lambda: driver(race.world.rows(), race.tracker)
+
+    def student_act(self) -> Act | None:
+        """The student's actions from new starts."""
+        return None if self.student is None else self._acting(self.student)
+
+    def _acting(self, agent: Agent | None) -> Act:
+        assert agent is not None
+        return RaceSteps(self.env, agent.actor).act
+
+
+def agent_of(run: str, *, option: str, trust: list[str]) -> Agent:
+    """The agent of a run, which must drive in the simulator.
+
+    Args:
+        run: The run folder.
+        option: The option's name, for messages.
+        trust: Further packages whose classes a run may name.
+    """
+    agent = load_agent(find_run(run), trust=trust)
+    if not isinstance(agent.task, TrackManiaTask) or agent.task.transforms:
+        raise ValueError(f"{option} {run}: must be a run of env=trackmania without transforms")
+    return agent
+
+
+def scripted(driver: str, track: Track, world: Simulator) -> Driver:
+    """The driver that follows the author's lap or that of a script, or the one behind the medals.
+
+    Args:
+        driver: ``author``, ``scripted``, or a script of inputs.
+        track: The track.
+        world: The simulator that it drives in.
+    """
+    if driver == "scripted":
+        return Pursuit([track], world.track_index)
+    actions = author_actions(track.name) if driver == "author" else read_script(driver)
+    if actions is None:
+        raise ValueError(f"--driver author: track {track.name!r} has no author lap; use --driver scripted")
+    if actions.ndim > 1:
+        raise ValueError(f"--driver {driver}: changes keys within 50 ms; only whole steps can be followed")
+    lap = replay_lap(track, actions)
+    if lap is None:
+        raise ValueError(f"--driver {driver}: its inputs do not finish {track.name!r} from the start line")
+    return LapFollower(world, lap)
+
+
+def record(recorder: Recorder, writer: DemonstrationWriter, args: argparse.Namespace) -> None:
+    """Record until the folder has enough laps, with a progress bar."""
+    disturbances = Disturbances(args.disturbed, seed=args.seed)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
+    failures = 0
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress:
+        task = progress.add_task(writer.description.track, total=args.laps, state="", completed=writer.num_laps)
+        while writer.num_laps < args.laps:
+            found = record_attempts(
+                recorder.env,
+                recorder.act(),
+                first=writer.num_attempts,
+                seed=args.seed,
+                disturbances=disturbances,
+                student=recorder.student_act(),
+                keeps_pixels=args.pixels,
+            )
+            laps: list[DrivenLap] = []
+            num_attempts = 0
+            for lap in found:
+                if len(laps) == args.laps - writer.num_laps:
+                    break
+                num_attempts += 1
+                failures = failures + 1 if lap is None else 0
+                laps += [] if lap is None else [lap]
+            writer.add(laps, num_attempts=num_attempts)
+            lost = writer.num_attempts - writer.num_laps
+            state = f"{writer.num_laps} laps, {writer.num_frames:,} frames, {lost} without a finish"
+            progress.update(task, completed=writer.num_laps, state=state)
+            if failures >= MOST_FAILURES:
+                raise ValueError(f"--driver {args.driver}: {failures} attempts in a row did not finish")
+
+
+def main() -> None:
+    """Record and say what came of it."""
+    parser = parser_for("record", __doc__)
+    parser.add_argument("track", nargs="?", default=DEFAULT_TRACK, help="a built-in name or a .npz file")
+    text = "author (the package's best lap), scripted, a script (.inputs, .txt) or a run"
+    parser.add_argument("--driver", default="author", help=text)
+    parser.add_argument("--laps", type=int, default=100, help="laps that finish")
+    parser.add_argument("--starts", choices=STARTS, default="perturbed", help="where laps begin")
+    text = "share of the steps with a random action instead of the driver's"
+    parser.add_argument("--disturbed", type=float, default=0.05, help=text)
+    text = "a run that drives half of the time, in stretches; the driver says what it should have done"
+    parser.add_argument("--student", metavar="RUN", help=text)
+    parser.add_argument("--pixels", action="store_true", help="record the camera's images too: 4 KB a frame")
+    parser.add_argument("--seed", type=int, default=0, help="of starts and random actions")
+    parser.add_argument("--cars", type=int, default=32, help="cars that drive at once; changes no lap")
+    parser.add_argument("--out", type=Path, help="the folder (demonstrations/TRACK)")
+    parser.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help="whose classes a run may name")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in ("laps", "cars"):
+        if getattr(args, name) < 1:
+            raise SystemExit(f"error: --{name} {getattr(args, name)}: must be at least 1")
+    try:
+        track = load_track(args.track)
+        recorder = Recorder(
+            track,
+            driver=args.driver,
+            student=args.student,
+            num_cars=args.cars,
+            starts=args.starts,
+            pixels=args.pixels,
+            trust=args.trust,
+        )
+        env = recorder.env
+        description = Description.of(
+            track,
+            driver=args.driver,
+            state_size=recorder.world.save().shape[1],
+            action_block=1 if env.action_spec.ndim == 1 else env.action_spec.shape[1],
+            num_previous_actions=env.race.tracker.num_previous_actions,
+            image_size=recorder.world.image_size if args.pixels else None,
+            settings={
+                "starts": args.starts,
+                "disturbed": args.disturbed,
+                "student": args.student,
+                "seed": args.seed,
+            },
+        )
+        out = args.out or Path("demonstrations") / track.name
+        writer = DemonstrationWriter(out, description)
+        record(recorder, writer, args)
+        told(writer, out)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def told(writer: DemonstrationWriter, out: Path) -> None:
+    """Say what the folder holds."""
+    times = DemonstrationFolder(out).lap_time_s
+    print(
+        f"{writer.description.track}: {writer.num_laps} laps of {writer.num_frames:,} frames in {out}; best "
+        f"{np.nanmin(times):.2f} s, median {np.nanmedian(times):.2f} s, slowest {np.nanmax(times):.2f} s; "
+        f"{writer.num_attempts - writer.num_laps} attempts did not finish"
+    )

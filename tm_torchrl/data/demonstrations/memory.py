@@ -1,0 +1,198 @@
+"""``Demonstrations``: a memory of recorded laps, whose frames it hands out with the actions to be learnt.
+
+Shapes: B frames of a batch, K offsets, S slots of an action block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torchrl.data import ReplayBuffer
+
+from tm_torchrl.data.demonstrations.folder import DemonstrationFolder
+
+MOST_TESTED = 4096  # frames
+
+
+class Demonstrations:
+    """Shuffled minibatches of recorded frames, with what the driver did then and some steps later.
+
+    Each frame that the source counts pays for one frame to learn from. In an epoch each frame comes once, but for a
+    rest that fills no minibatch. Labels are the driver's choices, also where something else was played.
+
+    Args:
+        folders: The recorded laps.
+        batch_size: B.
+        held_out_share: Share of the laps that is only tested on.
+        offsets: Steps after the present one whose actions are labels; the first must be 0.
+        keys: Keys that the network reads: ``"observation"``, ``"pixels"``.
+        exchanged: Columns of ``observation`` that each frame takes from another one, so that they tell nothing.
+        device: Device of the batches.
+        seed: Seeds the order of the frames.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[DemonstrationFolder],
+        *,
+        batch_size: int,
+        held_out_share: float = 0.1,
+        offsets: Sequence[int] = (0,),
+        keys: Sequence[str] = ("observation",),
+        exchanged: Sequence[int] = (),
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ) -> None:
+        if not 0.0 <= held_out_share < 1.0:
+            raise ValueError(f"held_out_share={held_out_share}: must be at least 0 and below 1")
+        if not offsets or offsets[0] != 0 or any(offset < 0 for offset in offsets):
+            raise ValueError(f"offsets={list(offsets)}: must begin with 0, and be whole steps of at least 0")
+        self.folders = list(folders)
+        self.batch_size = batch_size
+        self.offsets = np.array(offsets)
+        self.keys = list(keys)
+        self.exchanged = list(exchanged)
+        self.device = torch.device(device)
+        self.seed = seed
+        self._folder_ends = np.cumsum([len(folder) for folder in self.folders])
+        lap_frames = np.concatenate([folder.lap_frames for folder in self.folders])
+        self._lap_ends = np.cumsum(lap_frames).repeat(lap_frames)  # of each frame's lap
+        self._chosen = self._all("chosen")
+        share = held_out_share * np.arange(len(lap_frames) + 1)
+        is_test = (np.diff(np.floor(share)) > 0).repeat(lap_frames)  # whole laps, evenly spaced
+        self.train_frames, self.test_frames = np.flatnonzero(~is_test), np.flatnonzero(is_test)
+        if not 1 <= batch_size <= len(self.train_frames):
+            raise ValueError(
+                f"batch_size={batch_size}: must be at least 1 and at most {len(self.train_frames)}, the number of "
+                "frames to learn from"
+            )
+        self._num_due = 0
+        self._epoch, self._position = 0, 0
+        self._order: tuple[int, np.ndarray] | None = None  # of an epoch
+        self._sums, self._num_seen = torch.zeros(len(offsets)), 0
+
+    def __len__(self) -> int:
+        """The number of frames to learn from."""
+        return len(self.train_frames)
+
+    def action_counts(self, num_actions: int) -> np.ndarray:
+        """How often each action is the label of a frame to learn from, ``[A]``; all slots of a block count.
+
+        Args:
+            num_actions: A.
+        """
+        return np.bincount(self._chosen[self.train_frames].reshape(-1), minlength=num_actions)
+
+    def extend(self, steps: TensorDictBase) -> None:
+        """Take a batch of steps, of which only the number counts."""
+        self._num_due += steps.numel()
+        self._sums, self._num_seen = torch.zeros_like(self._sums), 0
+
+    def batches(self) -> Iterator[TensorDictBase]:
+        """The minibatches ``[B]`` that are due."""
+        num = len(self.train_frames) // self.batch_size
+        while self._num_due >= self.batch_size:
+            self._num_due -= self.batch_size
+            start = self._position * self.batch_size
+            frames = self.train_frames[self._order_of(self._epoch)[start : start + self.batch_size]]
+            self._position += 1
+            if self._position == num:
+                self._epoch, self._position = self._epoch + 1, 0
+            yield self.batch_of(frames)
+
+    def test_batch(self) -> TensorDictBase | None:
+        """Frames of laps that are never learnt from; ``None`` without any."""
+        num = len(self.test_frames)
+        if not num:
+            return None
+        return self.batch_of(self.test_frames[np.linspace(0, num - 1, min(num, MOST_TESTED)).astype(np.int64)])
+
+    def batch_of(self, frames: np.ndarray) -> TensorDictBase:
+        """What a loss reads of some frames: keys, ``action`` and ``is_labelled``.
+
+        Args:
+            frames: Numbers of frames, ``[B]``.
+        """
+        found = {key: torch.from_numpy(self._rows(key, frames)) for key in self.keys}
+        if self.exchanged and "observation" in found:
+            columns = found["observation"][:, self.exchanged]
+            found["observation"][:, self.exchanged] = columns.roll(max(1, len(frames) // 2), 0)
+        later = frames[:, None] + self.offsets
+        is_inside = later < self._lap_ends[frames][:, None]
+        later = np.where(is_inside, later, frames[:, None])
+        labels = torch.from_numpy(self._chosen[later].astype(np.int64))
+        batch = TensorDict({**found, "action": labels, "is_labelled": torch.from_numpy(is_inside)}, [len(frames)])
+        return batch.to(self.device)
+
+    def seen(self, batch: TensorDictBase) -> None:
+        """Add up the shares of right actions that the loss wrote into a minibatch."""
+        self._sums = self._sums.to(batch.device) + batch.get("diagnostics")[0]
+        self._num_seen += 1
+
+    def set_frames(self, frames: int) -> None:
+        """Nothing follows the frames."""
+
+    def contents(self) -> dict[str, ReplayBuffer]:
+        """None: the laps stay where they are."""
+        return {}
+
+    def metrics(self) -> dict[str, float]:
+        """Epochs, and the share of right actions in the last minibatches by offset."""
+        num = len(self.train_frames) // self.batch_size
+        found = {"epoch": self._epoch + self._position / num}
+        return found | (self.by_offset("accuracy", self._sums / self._num_seen) if self._num_seen else {})
+
+    def by_offset(self, name: str, values: torch.Tensor) -> dict[str, float]:
+        """Numbers ``[K]`` for the log: ``accuracy``, ``accuracy_50ms``, ...
+
+        Args:
+            name: Of the number at the present step.
+            values: One for each offset.
+        """
+        names = [name if offset == 0 else f"{name}_{50 * offset}ms" for offset in self.offsets.tolist()]
+        return dict(zip(names, values.tolist(), strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the present epoch, and sums for the log; the laps are saved nowhere else."""
+        return {
+            "num_frames": len(self.train_frames),
+            "num_due": self._num_due,
+            "epoch": self._epoch,
+            "position": self._position,
+            "sums": self._sums.clone(),
+            "num_seen": self._num_seen,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a saved state; raises ``ValueError`` if there are more or fewer laps than there were."""
+        if state["num_frames"] != len(self.train_frames):
+            raise ValueError(
+                f"data: has {len(self.train_frames)} frames to learn from, but had {state['num_frames']}; a run goes "
+                "on with the laps that it began with"
+            )
+        self._num_due, self._epoch, self._position = state["num_due"], state["epoch"], state["position"]
+        self._sums, self._num_seen = state["sums"], state["num_seen"]
+
+    def _order_of(self, epoch: int) -> np.ndarray:
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.train_frames))
+        return self._order[1]
+
+    def _all(self, name: str) -> np.ndarray:
+        return np.concatenate([folder.rows(name, np.arange(len(folder))) for folder in self.folders])
+
+    def _rows(self, name: str, frames: np.ndarray) -> np.ndarray:
+        """An array's values of frames that are numbered through all folders."""
+        if len(self.folders) == 1:
+            return self.folders[0].rows(name, frames)
+        folder_of = np.searchsorted(self._folder_ends, frames, side="right")
+        first = self.folders[0].rows(name, frames[:0])
+        found = np.empty((len(frames), *first.shape[1:]), first.dtype)
+        for number in np.unique(folder_of):
+            mine, folder = folder_of == number, self.folders[number]
+            found[mine] = folder.rows(name, frames[mine] - (self._folder_ends[number] - len(folder)))
+        return found

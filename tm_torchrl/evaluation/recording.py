@@ -1,0 +1,158 @@
+"""Drives laps to be learnt from: from a choice of starts, with random actions and a student's thrown in.
+
+Shapes: B cars, T steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tm_torchrl.data.demonstrations.writer import DrivenLap
+from tm_torchrl.envs import TrackManiaEnv
+from tm_torchrl.sim import Starts
+from tm_torchrl.world.actions import NUM_ACTIONS
+from tm_torchrl.world.tracker import Limits
+
+STARTS = {
+    "line": Starts(),
+    "perturbed": Starts(jitter_m=0.5, jitter_speed=2.0),  # 50 cm and 7.2 km/h, ten and two times those of evaluations
+    "anywhere": Starts(zone=1.0, jitter_m=0.5, jitter_speed=2.0),
+}
+LIMITS = Limits(race_s=120.0)  # as in evaluations; a lap that stands still for 2 s is none to learn from
+LONGEST_DISTURBANCE = 4  # steps, so up to 0.2 s
+STRETCH = (10, 60)  # steps for which a student drives before the driver takes over again, and the other way round
+SEED_STRIDE = 1_000_003  # between the first attempts of two seeds
+
+
+@dataclass(frozen=True)
+class Disturbances:
+    """Random actions, each held for 1 to 4 steps, so that laps also show how to come back from a mistake.
+
+    Args:
+        share: Share of the steps with a random action.
+        seed: Seeds them; every attempt has its own.
+    """
+
+    share: float
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.share < 1.0:
+            raise ValueError(f"disturbed={self.share}: must be a share of the steps, at least 0 and below 1")
+
+    def of(self, attempt: int, *, num_steps: int) -> np.ndarray:
+        """The random action of each step, int64 ``[T]``; -1 where there is none.
+
+        Args:
+            attempt: Number of the lap.
+            num_steps: T.
+
+        Examples:
+            >>> plan = Disturbances(0.1).of(3, num_steps=10_000)
+            >>> bool(0.08 < (plan >= 0).mean() < 0.12), int(Disturbances(0.0).of(3, num_steps=100).max())
+            (True, -1)
+        """
+        plan = np.full(num_steps, -1, np.int64)
+        if not self.share:
+            return plan
+        random = np.random.default_rng([self.seed, attempt])
+        mean_gap = (1.0 + LONGEST_DISTURBANCE) / 2.0 * (1.0 - self.share) / self.share
+        step = 0
+        while step < num_steps:
+            step += int(random.geometric(min(1.0, 1.0 / mean_gap)))
+            end = step + int(random.integers(1, LONGEST_DISTURBANCE + 1))
+            plan[step:end] = random.integers(NUM_ACTIONS)
+            step = end
+        return plan
+
+
+def stretches(attempt: int, *, num_steps: int, seed: int = 0) -> np.ndarray:
+    """In which steps of an attempt a student drives, bool ``[T]``: half of them, in stretches of 0.5 to 3 s.
+
+    Args:
+        attempt: Number of the lap.
+        num_steps: T.
+        seed: Seeds them; every attempt has its own.
+
+    Examples:
+        >>> bool(0.45 < stretches(3, num_steps=10_000).mean() < 0.55)
+        True
+    """
+    random = np.random.default_rng([seed, attempt, 1])
+    lengths = random.integers(*STRETCH, size=num_steps // STRETCH[0] + 1)
+    is_first = bool(random.integers(2))
+    return np.repeat(np.arange(len(lengths)) % 2 == is_first, lengths)[:num_steps]
+
+
+def record_attempts(
+    env: TrackManiaEnv,
+    act: Callable[[], Tensor],
+    *,
+    first: int,
+    seed: int = 0,
+    disturbances: Disturbances,
+    student: Callable[[], Tensor] | None = None,
+    keeps_pixels: bool = False,
+) -> list[DrivenLap | None]:
+    """Drive one lap with each car; returns each car's lap, ``None`` for one that did not finish.
+
+    An attempt depends on the seed and its number alone, not on how many cars drive at once. The driver chooses in every
+    step, also where something else is played.
+
+    Args:
+        env: An environment of one track in the simulator.
+        act: The driver's actions ``[B]`` or ``[B, 5]`` for the present state of the environment.
+        first: Number of the first car's attempt.
+        seed: Seeds the starts.
+        disturbances: Random actions.
+        student: Actions of an agent that drives half of the time (DAgger, Ross et al. 2011); ``None`` for nobody.
+        keeps_pixels: Whether to keep the camera's images.
+    """
+    race, world, num = env.race, env.world, env.batch_size[0]
+    env.seed_copies([seed * SEED_STRIDE + first + car for car in range(num)])
+    race.reset()
+    longest = int(race.tracker.limits.race_s / 0.05) + 1
+    attempts = range(first, first + num)
+    plans = torch.from_numpy(np.stack([disturbances.of(attempt, num_steps=longest) for attempt in attempts]))
+    is_student = np.stack([stretches(attempt, num_steps=longest, seed=seed) for attempt in attempts])
+    starts, zones = world.save().cpu().numpy(), race.tracker["zone"].int().tolist()
+    seen: list[list[Tensor]] = []
+    lengths, times_s = torch.zeros(num, dtype=torch.int64), torch.full((num,), torch.nan, dtype=torch.float64)
+    while bool((is_driving := lengths == 0).any()):
+        step = len(seen)
+        observation = race.observation.cpu()
+        pixels = [world.frames().cpu().clone()] if keeps_pixels else []
+        chosen, planned = act(), plans[:, step].to(env.device)
+        own = chosen
+        if student is not None:
+            own = torch.where(like(torch.from_numpy(is_student[:, step]), chosen), student(), chosen)
+        action = torch.where(like(planned >= 0, chosen), like(planned, chosen), own)
+        outcome = race.step(action)
+        seen.append([observation, *(each.cpu().to(torch.uint8) for each in (action, chosen)), *pixels])
+        is_over = (outcome.terminated | outcome.truncated).cpu() & is_driving
+        lengths[is_over] = step + 1
+        finished = is_over & outcome.terminated.cpu()
+        times_s[finished] = race.tracker["race_time_ms"].cpu()[finished].double() / 1000.0
+    columns = [torch.stack(column, 1).numpy() for column in zip(*seen, strict=True)]  # [B, T, ...]
+    return [
+        None
+        if np.isnan(time_s)
+        else lap_of([column[car, :length] for column in columns], time_s, starts[car], zones[car])
+        for car, (length, time_s) in enumerate(zip(lengths.tolist(), times_s.tolist(), strict=True))
+    ]
+
+
+def lap_of(columns: Sequence[np.ndarray], time_s: float, start: np.ndarray, zone: int) -> DrivenLap:
+    """A lap from its columns: observations, actions, choices and, if there are any, images."""
+    observation, action, chosen, *pixels = columns
+    return DrivenLap(observation, action, chosen, time_s, start, zone, pixels[0] if pixels else None)
+
+
+def like(values: Tensor, actions: Tensor) -> Tensor:
+    """Values ``[B]`` on the actions' device, in a shape that fits actions ``[B]`` or ``[B, 5]``."""
+    return values.to(actions.device).view(-1, *(1,) * (actions.ndim - 1))
