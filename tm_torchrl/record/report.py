@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from tm_torchrl.data.saving.atomic_files import replacing
 from tm_torchrl.record import figures
+from tm_torchrl.record.clock import clock
 from tm_torchrl.record.figures import is_number, numbers, series
 from tm_torchrl.record.plots import MEDAL_COLOURS, medal_times
 from tm_torchrl.record.run_folder import Row, best_laps, load_time, read_evaluations, read_metrics
@@ -62,11 +63,12 @@ def write_report(run: str | Path) -> Path:
     laps = best_laps(folder)
     tiles = [_result_tile(name, rows, laps.get(name)) for name, rows in results.items()]
     last = max([*evaluations, *metrics], key=lambda row: row["frames"], default={"frames": 0})
+    seconds = last.get("seconds", 0.0)
     tiles.append(_tile("frames", _shown(last["frames"], ",.0f")))
     tiles.append(
         _tile(
             "training time",
-            _shown(last.get("seconds", 0.0), ".1f", " min", scale=1 / 60),
+            clock(seconds) if is_number(seconds) else "?",
             f"started {str(facts.get('started', '?'))[:16].replace('T', ' ')}",
         )
     )
@@ -100,8 +102,8 @@ def _name(folder: Path) -> str:
     return f"{whole.parent.name}/{whole.name}" if whole.parent.name != "runs" else whole.name
 
 
-def _shown(value: object, form: str, unit: str = "", *, scale: float = 1.0) -> str:
-    return format(value * scale, form) + unit if is_number(value) else "?"  # type: ignore[operator]
+def _shown(value: object, form: str, unit: str = "") -> str:
+    return format(value, form) + unit if is_number(value) else "?"
 
 
 def _tile(label: str, value: str, note: str = "", *, medal: str | None = None) -> str:
