@@ -63,10 +63,10 @@ def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 
 def test_unknown_tasks_and_untrained_agents_are_explained(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="task='hilside': must be a track"):
+    with pytest.raises(ValueError, match=r"task='hilside': must be a track, .*; did you mean hillside\?"):
         IQN("hilside")
     agent = IQN("oval", settings=TINY)
-    assert re.fullmatch(r"IQN\(Agent\(oval: QuantileActor of [\d,]+ parameters, not trained\)\)", str(agent))
+    assert re.fullmatch(r"IQN\(oval: [\d,]+ parameters, not trained\)", str(agent))
     with pytest.raises(RuntimeError, match=r"call train\(\) first"):
         agent.save(tmp_path / "x")
 
@@ -207,6 +207,15 @@ def test_the_last_line_tells_how_to_go_on(ended: dict[str, Any], advice: str) ->
     settings = {"total_frames": 512, "max_minutes": 2.0, "evaluation": {"target_score": 475}}
     summary = Summary(folder=Path("run"), agent=None, settings=settings, rows=[ROW], **ended)  # type: ignore[arg-type]
     assert str(summary).split()[-1] == advice
+
+
+@pytest.mark.parametrize("limit", [{"minutes": 0}, {"minutes": -1.5}, {"frames": 0}])
+def test_limits_of_train_are_named_as_they_were_given(limit: dict[str, Any]) -> None:
+    ((name, value),) = limit.items()
+    agent = TrainableAgent.__new__(TrainableAgent)
+    agent.settings = {}
+    with pytest.raises(ValueError, match=f"^{name}={value}: must be .*, or None for "):
+        agent.train(**limit)
 
 
 def test_the_last_lines_tell_the_record(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class SlowToStart:
 @pytest.mark.parametrize("before_s", [0.0, 40.0], ids=["a new run", "a resumed run"])
 def test_the_start_of_the_workers_takes_nothing_of_the_time_limit(before_s: float) -> None:
     nothing: Any = SimpleNamespace(set_frames=lambda frames: None, extend=lambda steps: None, batches=lambda: ())
-    algorithm: Any = SimpleNamespace(schedules=lambda: {}, memory=nothing)
+    algorithm: Any = SimpleNamespace(schedules=dict, memory=nothing)
     source: Any = SlowToStart()
     limit_s = before_s + 0.2
     training = Training(

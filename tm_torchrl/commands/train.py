@@ -38,6 +38,7 @@ def main(config_name: str = "train_iqn") -> None:
         return
     with _explained():
         settings = complete_settings(words, config_name=config_name)
+        sys.stderr.write("starting ...\n")  # imports take seconds
         if settings["collector"].get("kind") != "single":
             start_server()
         from tm_torchrl.trainers.run import train

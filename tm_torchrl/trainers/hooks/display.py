@@ -263,7 +263,7 @@ def next_goal(row: Row, best_s: float | None) -> str:
         return ""
     times = {"bronze": medals.bronze_s, "silver": medals.silver_s, "gold": medals.gold_s, "author": medals.author_s}
     ahead = [(best_s - time_s, name) for name, time_s in times.items() if time_s < best_s]
-    return "{0:.2f} s to {1}".format(*min(ahead)) if ahead else ""
+    return "{:.2f} s to {}".format(*min(ahead)) if ahead else ""
 
 
 def sparkline(values: Sequence[float], *, width: int = 12) -> str:
