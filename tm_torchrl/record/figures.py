@@ -191,7 +191,7 @@ def lap_map(rows: np.ndarray, *, track: Track | None, author: np.ndarray | None)
         for number, gate in enumerate((*track.checkpoints, track.finish), 1):
             axes.plot(*np.stack([left[gate], right[gate]]).T, color=FAINT, lw=1.6)
             spot = number_spot(left[gate], right[gate], hits=np.stack([x[hits], z[hits]], axis=1))
-            axes.annotate(str(number), spot, color=INK, fontsize=10, ha="center", va="center")
+            axes.annotate(str(number), tuple(spot), color=INK, fontsize=10, ha="center", va="center")
     if author is not None:
         axes.plot(*author[:, CAR_ROW["position"]].T[[0, 2]], color=INK, lw=1.0, ls="--", label="author")
     kmh = 3.6 * np.linalg.norm(rows[:, CAR_ROW["velocity"]], axis=1)
