@@ -32,11 +32,12 @@ def test_a_run_whose_end_is_not_saved_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ended(SimpleNamespace(problem="the disk is full"), monkeypatch, tmp_path) == 2
-    assert capsys.readouterr().err == "starting ...\nerror: the end of the run is not saved: the disk is full\n"
+    assert capsys.readouterr().err == "error: the end of the run is not saved: the disk is full\n"
 
 
 def test_links_in_a_run_folder_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ended(FolderLinksError("run/replay is a link"), monkeypatch, tmp_path) == 2
-    assert capsys.readouterr().err == "starting ...\nerror: run/replay is a link\n"
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("starting ...\n", "error: run/replay is a link\n")
