@@ -83,7 +83,7 @@ def speed_table() -> str:
         [
             *table(["environment steps per CPU second, one thread", "1 car", "64 cars", "256 cars"], rows),
             "",
-            *table(["besides", ""], times),
+            *table(["start and scaling", ""], times),
             "",
             f"Measured on {measured_on(cpu, 'torch', 'warp-lang')}: {shown_command(cpu)}.",
         ]
@@ -120,7 +120,7 @@ def learning_table() -> str:
         finished = f"{run['last_quarter_finish_rate']:.0%} of {run['last_quarter_laps']}"
         milestones.append((str(run["seed"]), *times, f"{run['best_lap_s']:.2f} s", last, finished))
     titles = ["seed", "first finish", "gold medal", "author medal", "best lap", "last median", "finished, last quarter"]
-    commits = ", ".join(sorted({run["git"] for run in found["runs"]}))
+    commits = sorted({run["git"] for run in found["runs"]})
     suite = Results(RESULTS / "suite")
     besides = [*_loop_rows(), *_cartpole_rows(), *_pixel_rows(), *_suite_rows(suite), *_held_out_rows(suite)]
     return "\n".join(
@@ -129,9 +129,9 @@ def learning_table() -> str:
             "",
             f"Greedy laps on {found['runs'][0]['track']}, starts perturbed by 5 cm and 3.6 km/h; wall-clock minutes "
             f"since the start of training. Measured on {found['date']}, {found['machine']}, two cores, torch "
-            f"{found['versions']['torch']}, commits {commits}. {found['note']}",
+            f"{found['versions']['torch']}, commit{'s' * (len(commits) > 1)} {', '.join(commits)}. {found['note']}",
             "",
-            *table(["besides", "", "measured by"], besides, align="l"),
+            *table(["speed, and other tasks", "", "measured by"], besides, align="l"),
         ]
     )
 
@@ -191,7 +191,7 @@ def _suite_rows(results: Results) -> Rows:
     if min(map(len, scores.values())) < ENOUGH_RUNS:
         return []
     frames = round(max(row["frames"] for row in results.cells("hillside")), -4)
-    what = f"author's time over the lap's after {frames:,} frames"
+    what = f"author's time / lap time, after {frames:,} frames"
     rows = [(f"{what}: {titles[name]}", f"{estimate(own).text()} ({len(own)} seeds)") for name, own in scores.items()]
     return _sourced(rows, SUITE_PAGE)
 

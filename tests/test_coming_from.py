@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tm_torchrl.commands.main import COMMANDS
 from tm_torchrl.settings import compose_settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,6 +62,6 @@ def test_choices_compose(choice: str) -> None:
     assert compose_settings([word.replace('"', "'") for word in words])
 
 
-@pytest.mark.parametrize("script", sorted(set(re.findall(r"python (scripts/\w+\.py)", PAGE))))
-def test_scripts_exist(script: str) -> None:
-    assert (ROOT / script).is_file()
+def test_commands_exist() -> None:
+    named = set(re.findall(r"tm-torchrl ([\w-]+)", PAGE))
+    assert {"import-linesight", "import-track"} <= named <= set(COMMANDS)

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from tensordict import TensorDict
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -31,7 +33,7 @@ EXAMPLES = [
     for i, code in enumerate(re.findall(r"```python\n(.*?)```", text, flags=re.S))
     if "IQNLoss" not in code
 ]
-(TRAINING,) = (code for code in re.findall(r"```python\n(.*?)```", TEXTS["docs/losses.md"], flags=re.S))
+TRAINING, OWN_NETWORK = (code for code in re.findall(r"```python\n(.*?)```", TEXTS["docs/losses.md"], flags=re.S))
 
 
 WITH_PACKAGE = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -63,6 +65,19 @@ def test_the_training_example_starts():
     names: dict = {}
     exec(compile(short, "docs/losses.md", "exec"), names)
     assert len(names["buffer"]) == 512
+
+
+def test_a_network_of_ones_own_learns():
+    """One batch of five states, three fractions each."""
+    names: dict = {}
+    exec(compile(OWN_NETWORK, "docs/losses.md", "exec"), names)
+    after = {"observation": torch.ones(5, 4), "reward": torch.ones(5, 1)}
+    after |= {name: torch.zeros(5, 1, dtype=torch.bool) for name in ("done", "terminated")}
+    batch = TensorDict({"observation": torch.zeros(5, 4), "action": torch.tensor([0, 1, 1, 0, 1]), "next": after}, [5])
+    names["loss"](batch)["loss"].backward()
+    assert all(weight.grad is not None for weight in names["loss"].parameters())
+    values = names["network"](batch.set("fractions", torch.rand(5, 3)))["quantile_values"]
+    assert values.mean(-2).argmax(-1).shape == (5,)
 
 
 def test_the_training_example_is_short():

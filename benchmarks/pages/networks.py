@@ -148,7 +148,7 @@ Parameters are those of the whole network; a noisy layer has two for each weight
 
 This page is written by `python benchmarks/pages/networks.py`, which builds every line; a test compares.
 
-Try one: `python scripts/train_iqn.py SETTINGS`. The parts can be used without configuration: `tm_torchrl.modules`.
+Try one: `tm-torchrl train SETTINGS`. The parts can be used without configuration: `tm_torchrl.modules`.
 """
 
 

@@ -63,10 +63,10 @@ def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 
 def test_unknown_tasks_and_untrained_agents_are_explained(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="task='hilside': must be a track"):
+    with pytest.raises(ValueError, match=r"task='hilside': must be a track, .*; did you mean hillside\?"):
         IQN("hilside")
     agent = IQN("oval", settings=TINY)
-    assert re.fullmatch(r"IQN\(Agent\(oval: QuantileActor of [\d,]+ parameters, not trained\)\)", str(agent))
+    assert re.fullmatch(r"IQN\(oval: [\d,]+ parameters, not trained\)", str(agent))
     with pytest.raises(RuntimeError, match=r"call train\(\) first"):
         agent.save(tmp_path / "x")
 
@@ -207,3 +207,25 @@ def test_the_last_line_tells_how_to_go_on(ended: dict[str, Any], advice: str) ->
     settings = {"total_frames": 512, "max_minutes": 2.0, "evaluation": {"target_score": 475}}
     summary = Summary(folder=Path("run"), agent=None, settings=settings, rows=[ROW], **ended)  # type: ignore[arg-type]
     assert str(summary).split()[-1] == advice
+
+
+@pytest.mark.parametrize("limit", [{"minutes": 0}, {"minutes": -1.5}, {"frames": 0}])
+def test_limits_of_train_are_named_as_they_were_given(limit: dict[str, Any]) -> None:
+    ((name, value),) = limit.items()
+    agent = TrainableAgent.__new__(TrainableAgent)
+    agent.settings = {}
+    with pytest.raises(ValueError, match=f"^{name}={value}: must be .*, or None for "):
+        agent.train(**limit)
+
+
+def test_the_last_lines_tell_the_record(tmp_path: Path) -> None:
+    """Of 23.0 s (bronze is 24.79, silver 22.89), whatever the laps of the best evaluation took."""
+    save_lap(tmp_path, "oval", 23.0, rows=np.zeros((2, 2)))
+    settings = {"total_frames": 512, "max_minutes": None, "evaluation": {"target_score": None}}
+    ended: dict[str, Any] = {"frames": 512, "seconds": 75.0, "reason": "all 512 frames were played"}
+    laps = {"track": "oval", "finish_rate": 1.0, "num_laps": 2, "best_lap_s": 24.0, "median_lap_s": 25.0, "frames": 256}
+    rows: dict[str, Any] = {"rows": [laps], "best_rows": [laps]}
+    text = str(Summary(folder=tmp_path, agent=None, settings=settings, **rows, **ended))  # type: ignore[arg-type]
+    assert text.startswith("Ended after 512 frames in 1:15: all 512 frames were played.\n")
+    assert "(most laps finished, frame 256)" in text
+    assert "\n  record:  oval: 23.00 s, bronze medal\n" in text

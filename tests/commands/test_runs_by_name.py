@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import sys
 from pathlib import Path
 
@@ -26,6 +27,34 @@ def test_the_newest_run_is_meant(
     with contextlib.suppress(SystemExit):
         run(command)
     assert f"run: {folder}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "watch"])
+def test_a_track_may_come_after_options(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A word in the wrong form is refused with a suggestion; in the right one it reaches the empty run."""
+    (tmp_path / "config.yaml").touch()
+    for word, end in (("trak=oval", 2), ("track=oval", f"error: {tmp_path}")):
+        monkeypatch.setattr(sys, "argv", ["tm-torchrl", str(tmp_path), "--laps", "2", word])
+        with pytest.raises(SystemExit) as ended:
+            run(command)
+        assert str(ended.value.code).startswith(str(end))
+    assert "trak=oval: must be track=NAME; did you mean track=oval?" in capsys.readouterr().err
+
+
+def test_a_mistake_in_the_command_line_needs_no_torch() -> None:
+    code = """
+import sys
+from tm_torchrl.commands.main import run
+sys.argv[1:] = ["latest", "trak=oval"]
+try:
+    run("evaluate")
+except SystemExit as end:
+    print(end.code, "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "2 False\n"
 
 
 def test_files_are_not_searched_for_runs(tmp_path: Path) -> None:

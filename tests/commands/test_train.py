@@ -39,4 +39,5 @@ def test_links_in_a_run_folder_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ended(FolderLinksError("run/replay is a link"), monkeypatch, tmp_path) == 2
-    assert capsys.readouterr().err == "error: run/replay is a link\n"
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("starting ...\n", "error: run/replay is a link\n")

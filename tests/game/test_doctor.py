@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from tests.conftest import Script
 from tests.game.ways import served, served1
 from tm_torchrl.game import TMInterface1Client, TMInterface2Client
-from tm_torchrl.game.doctor.check import CheckResult, Level, exit_code, run_checks
+from tm_torchrl.game.doctor.check import CheckResult, Level, exit_code, run_checks, verdict
 from tm_torchrl.game.doctor.connection import GameChecks, check_port, check_port_is_free
 from tm_torchrl.game.doctor.failures import FAILURES
 from tm_torchrl.game.doctor.installation import (
@@ -24,15 +26,20 @@ from tm_torchrl.game.doctor.installation import (
     installation_checks,
 )
 from tm_torchrl.game.doctor.machine import (
+    EXTRA_USES,
     check_accelerator,
     check_display,
+    check_extra,
     check_python,
     check_torch,
     check_torchrl,
     check_warp,
+    install_all,
+    machine_checks,
 )
 from tm_torchrl.game.instances.ports import free_port
 from tm_torchrl.game.plugin.install import install_plugin
+from tm_torchrl.lazy import EXTRAS
 from tm_torchrl.tracks import load_track
 
 
@@ -44,6 +51,31 @@ def test_problems_come_with_a_fix() -> None:
     assert [found.level for found in results] == [Level.WARN, Level.FAIL]
     assert "IndexError" in results[1].text
     assert [exit_code(results[:1]), exit_code(results)] == [0, 1]
+    assert [verdict(results[:1]), verdict(results), verdict([])] == ["Ready, apart from: a.", "Not ready: b.", "Ready."]
+
+
+def test_a_missing_extra_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check_extra("report") == CheckResult("report", Level.OK, "figures and videos")
+    monkeypatch.setitem(EXTRAS, "not_there", "report")
+    found = check_extra("report")
+    assert (found.level, found.fix) == (Level.NOTE, 'pip install "tm_torchrl[report]"')
+    assert "not_there not installed" in found.text
+
+
+def test_every_extra_is_checked() -> None:
+    assert set(EXTRA_USES) == set(EXTRAS.values()) <= {name for name, _ in machine_checks()}
+
+
+def test_outside_a_checkout_the_fix_is_to_install_the_package(tmp_path: Path) -> None:
+    assert "tm_torchrl[all]" in install_all(tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    assert f"in {tmp_path}" in install_all(tmp_path)
+
+
+def test_warp_says_nothing_above_the_checks() -> None:
+    code = "from tm_torchrl.game.doctor.machine import check_warp; check_warp()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
 
 
 def test_every_failure_has_a_cause_and_a_fix() -> None:

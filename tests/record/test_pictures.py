@@ -66,6 +66,16 @@ def test_figures_are_drawn(tmp_path):
         track_gallery([])
 
 
+def test_the_gallery_tells_the_length_of_a_lap_and_keeps_a_margin():
+    """Three laps of 469 m; at 10 dots per inch the picture is 36 dots wide."""
+    track = load_track("ring")
+    figure = track_gallery([track])
+    figure.canvas.draw()
+    title = figure.subfigs[0].axes[0]._right_title
+    assert title.get_text() == f"{track.num_laps} laps of {track.length / 3:.0f} m"
+    assert title.get_window_extent().x1 < 0.995 * figure.bbox.width
+
+
 def test_runs_compared_on_a_track_that_they_have_not_driven(tmp_path: Path) -> None:
     (tmp_path / "evaluations.jsonl").write_text('{"frames": 1, "seconds": 1.0, "track": "oval", "finish_rate": 0.0}\n')
     with pytest.raises(ValueError, match=r"track='ring'.*oval"):
@@ -95,9 +105,13 @@ def test_compared_runs_share_axes_name_medals_and_survive_damaged_rows(tmp_path:
         (tmp_path / name / "evaluations.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     figure = compare_runs(sorted(tmp_path.iterdir()))
     figure.savefig(tmp_path / "compare.png", dpi=30)
-    laps, _, finished, _ = figure.axes
+    laps, later, finished, _ = figure.axes
+    assert figure.get_suptitle() == "Learning on oval"
     assert laps.get_xlim() == finished.get_xlim()
     assert 400 < laps.get_xlim()[1] < 500, "the other track's row is not drawn"
     assert laps.get_ylim()[1] > 90.0, "each run is seen"
-    assert {text.get_text() for text in laps.texts} == {"bronze", "silver", "gold", "author"}
+    assert [text.get_text() for text in later.texts] == ["author", "gold", "silver", "bronze"], "from the lowest up"
+    right = later.get_window_extent().x1
+    assert all(text.get_window_extent().x0 > right for text in later.texts), "they cover no point"
+    assert not laps.texts
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["$\\frac{$", "slow"]

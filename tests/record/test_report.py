@@ -202,6 +202,17 @@ def test_names_of_tracks_are_no_files(name: str, tmp_path: Path) -> None:
     assert page_of(tmp_path, evaluations=rows).count("<svg") == 1
 
 
+def test_the_page_breaks_no_time_and_says_why_the_return_falls(tmp_path: Path) -> None:
+    run = tmp_path / "oval" / "2026-01-31"
+    run.mkdir(parents=True)
+    rows = [{"frames": frames, "seconds": 75.0, "episode/return": float(-frames)} for frames in (1, 2)]
+    page = page_of(run, evaluations=[{**LAP, "frames": 1}], metrics=rows)
+    assert "<h1><span>oval</span>/<span>2026-01-31</span></h1>" in page
+    assert '<div class="value">1:15 </div>' in page
+    assert "laps that come further also lose more for their time" in page
+    assert "lose more" not in page_of(run, evaluations=[], metrics=rows)
+
+
 def test_a_damaged_lap_leaves_the_rest_of_the_page(tmp_path: Path) -> None:
     keep_lap(tmp_path, "oval_30000", np.full((3, CAR_ROW.size), np.nan))
     (tmp_path / "laps" / "ring_30000.npz").write_bytes(b"no archive")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from tm_torchrl.commands import drive
+from tm_torchrl.commands.main import run
 from tm_torchrl.record import write_video
 
 
@@ -37,6 +41,16 @@ def test_bad_input_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match="number 0 is float64"):
         write_video([np.zeros((4, 4, 3))], tmp_path / "a.gif")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_ffmpeg_it_is_told_before_anything_is_driven(monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    monkeypatch.setattr(sys, "argv", ["drive", "oval", "--out", "a.mp4"])
+    monkeypatch.setattr(drive, "load_track", None)
+    with pytest.raises(
+        SystemExit, match=r"^error: imageio_ffmpeg is not installed: pip install .tm_torchrl\[report\].$"
+    ):
+        run("drive")
 
 
 def test_a_failure_while_drawing_keeps_the_old_video(tmp_path):

@@ -58,10 +58,15 @@ class Agent:
         self.facts = dict(facts or {})
 
     def __repr__(self) -> str:
+        return f"Agent({self.description})"
+
+    @property
+    def description(self) -> str:
+        """The task, the number of parameters and the training, in a few words."""
         weights = f"{sum(each.numel() for each in self.actor.parameters()):,} parameters"
         frames = self.facts.get("frames")
         trained = "not trained" if frames is None else f"trained for {frames:,} frames"
-        return f"Agent({self.task.label}: {type(self.actor).__name__} of {weights}, {trained})"
+        return f"{self.task.label}: {weights}, {trained}"
 
     @property
     def device(self) -> torch.device:

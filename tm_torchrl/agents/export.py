@@ -94,7 +94,7 @@ def export_onnx(policy: GreedyPolicy, states: Sequence[Tensor], path: Path) -> A
     """
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
-        raise ImportError(f"--onnx: {', '.join(missing)} not installed; run pip install onnx onnxscript onnxruntime")
+        raise ImportError(f'--onnx: {", ".join(missing)} not installed: pip install "tm_torchrl[onnx]"')
     onnxruntime = importlib.import_module("onnxruntime")
     batch = torch.export.Dim("batch", min=1, max=65_536)
     program = torch.onnx.export(

@@ -1,6 +1,6 @@
 """Run experiments over seeds and compare them with a baseline in one table and one plot.
 
-tm-torchrl ablate                                   the 13 experiments of the roadmap, 5 seeds each
+tm-torchrl ablate                                   all 13 presets exp_..._v1, 5 seeds each
 tm-torchrl ablate exp_munchausen_iqn_v1 exp_enable_per_v1 --seeds 0 1 2 --minutes 30
 tm-torchrl ablate exp_enable_per_v1 exp_enable_per_v1+replay.prioritized.alpha=0.4 --accumulate
 tm-torchrl ablate exp_layer_norm_v1 estimator=munchausen --minutes 4 --with network=mlp env.pixels=false
@@ -24,7 +24,7 @@ from tm_torchrl.commands.parser import parser_for
 def main() -> None:
     """Run all, say where the table is."""
     parser = parser_for("ablate", __doc__)
-    parser.add_argument("experiments", nargs="*", help="in this order (the roadmap's 13)")
+    parser.add_argument("experiments", nargs="*", help="in this order (all 13 presets exp_..._v1)")
     parser.add_argument("--baseline", default="iqn_pixels", help="a preset (iqn_pixels)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="(0 1 2 3 4)")
     length = parser.add_mutually_exclusive_group()

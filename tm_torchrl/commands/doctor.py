@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tm_torchrl.commands.parser import parser_for
 from tm_torchrl.game.client import Client
-from tm_torchrl.game.doctor.check import CheckResult, exit_code, run_checks
+from tm_torchrl.game.doctor.check import CheckResult, exit_code, run_checks, verdict
 from tm_torchrl.game.doctor.connection import GameChecks, check_port, check_port_is_free
 from tm_torchrl.game.doctor.failures import FAILURES
 from tm_torchrl.game.doctor.installation import installation_checks
@@ -85,7 +85,7 @@ def main() -> None:
     if args.json:
         say(json.dumps([each.as_dict() for each in results], indent=1))
     else:
-        say("\n".join(map(str, results)))
+        say("\n".join([*map(str, results), verdict(results)]))
     sys.exit(exit_code(results))
 
 

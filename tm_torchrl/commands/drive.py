@@ -19,6 +19,7 @@ from tm_torchrl.invocation import command
 from tm_torchrl.record import driven_line, write_video
 from tm_torchrl.record.dashboard import Dashboard
 from tm_torchrl.record.run_folder import save_lap, save_script
+from tm_torchrl.record.video import require_writer
 from tm_torchrl.sim import Simulator
 from tm_torchrl.tracks import DEFAULT_TRACK, Track, load_track
 from tm_torchrl.tracks.medals import author_actions, medals_of
@@ -28,6 +29,15 @@ from tm_torchrl.world.input_scripts import script_of
 from tm_torchrl.world.tracker import EndCause, Limits
 
 KEYBOARD_FOLDER = Path("drives/keyboard")
+END_TEXTS = {
+    EndCause.NONE: "not finished",
+    EndCause.TIME_LIMIT: "stopped by the time limit",
+    EndCause.NO_PROGRESS: "stopped, as it made no progress",
+    EndCause.OVERTURNED: "stopped, lying on the roof",
+    EndCause.AIRBORNE: "stopped in the air",
+    EndCause.OUT_OF_WORLD: "stopped outside the world",
+    EndCause.INVALID: "stopped in an invalid state",
+}
 DRIVERS = ("scripted", "random", "author", "keyboard")
 
 
@@ -61,6 +71,21 @@ def drive_with_keys(name: str) -> None:
     print(f"the fastest lap is {path}; drive it again with {command('replay')} {path} --track {name}")
 
 
+def result_text(track: Track, cause: EndCause, *, seconds: float, progress_m: float) -> str:
+    """How a race ended.
+
+    >>> result_text(load_track("oval"), EndCause.FINISHED, seconds=22.0, progress_m=900.0)
+    'finished in 22.00 s, silver medal'
+    >>> result_text(load_track("oval"), EndCause.TIME_LIMIT, seconds=3.0, progress_m=98.0)
+    'stopped by the time limit after 3.00 s, 98 of 1177 m'
+    """
+    if cause != EndCause.FINISHED:
+        return f"{END_TEXTS[cause]} after {seconds:.2f} s, {progress_m:.0f} of {track.length:.0f} m"
+    medals = medals_of(track.name)
+    medal = None if medals is None else medals.won_by(seconds)
+    return f"finished in {seconds:.2f} s" + (f", {medal} medal" if medal else "")
+
+
 def main() -> None:
     """Drive, then write video and picture."""
     parser = parser_for("drive", __doc__)
@@ -75,9 +100,8 @@ def main() -> None:
         drive_with_keys(args.track)
         return
     out: Path = args.out or Path("drives") / f"{Path(args.track).stem}-{args.driver}.mp4"
-    if out.suffix not in (".mp4", ".gif"):
-        raise SystemExit(f"--out {out}: videos end in .mp4 or .gif")
     try:
+        require_writer(out)
         track = load_track(args.track)
         world = Simulator(track, num_cars=1)
         driver = choose_driver(args.driver, track, world, args.seed)
@@ -85,16 +109,12 @@ def main() -> None:
         for tracker in drive(world, driver, limits=Limits(race_s=args.seconds)):  # noqa: B007  used below
             rows.append(world.rows()[0].numpy().copy())
     except (ValueError, OSError, RuntimeError) as error:
-        raise SystemExit(str(error)) from None
+        raise SystemExit(f"error: {error}") from None
     cause = EndCause(int(tracker["end_cause"].item()))
-    seconds = tracker["race_time_ms"].item() / 1000.0
-    medals = medals_of(track.name)
-    medal = medals.won_by(seconds) if medals is not None and cause == EndCause.FINISHED else None
-    result = (
-        f"finished in {seconds:.2f} s" if cause == EndCause.FINISHED else f"{cause.name.lower()} after {seconds:.2f} s"
+    result = result_text(
+        track, cause, seconds=tracker["race_time_ms"].item() / 1000.0, progress_m=tracker["progress_m"].item()
     )
-    result += f", {medal} medal" if medal else ""
-    print(f"{track.name}, {args.driver} driver: {result}, {tracker['progress_m'].item():.0f} of {track.length:.0f} m")
+    print(f"{track.name}, {args.driver} driver: {result}")
 
     dashboard = Dashboard(track)
 
@@ -105,7 +125,7 @@ def main() -> None:
     try:
         video = write_video(frames(), out)
     except (RuntimeError, OSError) as error:
-        raise SystemExit(str(error)) from None
+        raise SystemExit(f"error: {error}") from None
     trace = np.stack(rows)
     figure = driven_line(
         track,

@@ -14,21 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from tm_torchrl.agents import load_agent
 from tm_torchrl.commands.parser import add_track, run_parser
-from tm_torchrl.data.saving.checkpoint import CheckpointError
-from tm_torchrl.evaluation import bootstrap_interval, interquartile_mean
-from tm_torchrl.game.errors import GameError
 from tm_torchrl.invocation import command
-from tm_torchrl.record.run_folder import best_laps, load_time
 
 
 def statistics(values: list[float]) -> dict[str, Any]:
     """Interquartile mean with its 95 % bootstrap interval."""
+    from tm_torchrl.evaluation import bootstrap_interval, interquartile_mean
+
     if not values:
         return {"iqm": None, "iqm_low": None, "iqm_high": None}
     low, high = bootstrap_interval(values)
@@ -39,6 +35,8 @@ def evaluate(
     run: Path, *, track: str | None, laps: int, seed: int, which: str, trust: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
     """A row for each track, or one for a gymnasium task."""
+    from tm_torchrl.agents import load_agent
+
     agent = load_agent(run, which=which, trust=trust, env=None if track is None else {"track": track, "tracks": None})
     rows = agent.evaluate(laps=laps, seed=seed)
     for row in rows:
@@ -94,9 +92,15 @@ def main() -> None:
     parser.add_argument("--laps", type=int, default=50, help="on each track, or episodes (50)")
     parser.add_argument("--seed", type=int, default=1, help="of the perturbed starts")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     if args.laps < 1:
-        raise SystemExit(f"--laps {args.laps}: at least one lap is needed")
+        raise SystemExit(f"error: --laps {args.laps}: must be at least 1")
+    import torch  # here, so that a mistake in the command line is told at once
+
+    from tm_torchrl.data.saving.checkpoint import CheckpointError
+    from tm_torchrl.game.errors import GameError
+    from tm_torchrl.record.run_folder import best_laps, load_time
+
     torch.set_num_threads(1)
     try:
         rows = evaluate(args.run, track=args.track, laps=args.laps, seed=args.seed, which=args.which, trust=args.trust)

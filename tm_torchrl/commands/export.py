@@ -1,7 +1,7 @@
 """Write the greedy policy of a run as a program of its own, and check that it acts as the agent does.
 
 tm-torchrl export RUN                         # RUN/policy.pt2, loaded with torch.export.load
-tm-torchrl export RUN --onnx                  # RUN/policy.onnx; needs pip install onnx onnxscript onnxruntime
+tm-torchrl export RUN --onnx                  # RUN/policy.onnx; needs pip install "tm_torchrl[onnx]"
 """
 
 from __future__ import annotations

@@ -75,5 +75,6 @@ def _track(text: str) -> str:
         return argparse.SUPPRESS
     key, _, value = text.partition("=")
     if key not in ("track", "env.track") or not value:
-        raise argparse.ArgumentTypeError(f"{text}: must be track=NAME")
+        hint = f"; did you mean track={value}?" if value else ""
+        raise argparse.ArgumentTypeError(f"{text}: must be track=NAME{hint}")
     return value

@@ -38,6 +38,8 @@ def main(config_name: str = "train_iqn") -> None:
         return
     with _explained():
         settings = complete_settings(words, config_name=config_name)
+        with contextlib.suppress(OSError):  # an output that is closed ends the display only
+            print("starting ...", flush=True)  # imports take seconds
         if settings["collector"].get("kind") != "single":
             start_server()
         from tm_torchrl.trainers.run import train

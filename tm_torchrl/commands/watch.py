@@ -24,6 +24,7 @@ from tm_torchrl.game.errors import GameError
 from tm_torchrl.record import driven_line, write_video
 from tm_torchrl.record.dashboard import Dashboard
 from tm_torchrl.record.run_folder import best_laps, load_lap, load_time
+from tm_torchrl.record.video import require_writer
 from tm_torchrl.settings.stored import run_settings
 from tm_torchrl.tracks import DEFAULT_TRACK, Track, load_track
 from tm_torchrl.tracks.medals import medals_of
@@ -80,11 +81,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help=".mp4 or .gif (RUN/lap_TRACK.mp4)")
     parser.add_argument("--fresh", action="store_true", help="drive laps now instead of the record")
     parser.add_argument("--laps", type=int, default=8, help="with --fresh: how many to choose the best from (8)")
-    args = parser.parse_args()
-    if args.out is not None and args.out.suffix not in (".mp4", ".gif"):
-        raise SystemExit(f"--out {args.out}: videos end in .mp4 or .gif")
+    args = parser.parse_intermixed_args()
     torch.set_num_threads(1)
     try:
+        require_writer(args.out or "lap.mp4")
         lap = None if args.fresh else kept_lap(args.run, args.track, trust=args.trust)
         if lap is None:
             lap = fresh_lap(args.run, args.track, num_laps=args.laps, which=args.which, trust=args.trust)

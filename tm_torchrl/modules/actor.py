@@ -72,7 +72,10 @@ class QuantileModule(_OwnNames):
     ) -> None:
         super().__init__()
         if not isinstance(network, QuantileNetwork):
-            raise TypeError(f"network={type(network).__name__}: must be a QuantileNetwork")
+            raise TypeError(
+                f"network={type(network).__name__}: must be a QuantileNetwork; losses also take any TensorDict module "
+                "that reads fractions [*B, N] and writes quantile_values [*B, N, A] (docs/losses.md)"
+            )
         self.network = network
         self.reads_time = network.reads_time
         self.in_keys = list(in_keys)

@@ -11,7 +11,7 @@ import yaml
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from tm_torchrl.record.figures import series, short_count
+from tm_torchrl.record.figures import mark_medals, series, short_count
 from tm_torchrl.record.plots import INK, medal_times
 from tm_torchrl.record.run_folder import read_evaluations
 
@@ -57,7 +57,9 @@ def compare_runs(runs: Sequence[str | Path], *, track: str | None = None) -> Fig
     medals = medal_times(where) if where is not None else []
     for line, (key, label) in enumerate(measures):
         for column in range(2):
-            _style(grid[line, column], medals if key == "median_lap_s" else [])
+            _style(grid[line, column])
+            if medals and key == "median_lap_s":
+                _show_medals(grid[line, column], medals, has_names=column == 1)
         grid[line, 0].set_ylabel(label, color=INK)
     grid[-1, 0].set_xlabel("frames", color=INK)
     grid[-1, 1].set_xlabel("minutes of training", color=INK)
@@ -66,7 +68,7 @@ def compare_runs(runs: Sequence[str | Path], *, track: str | None = None) -> Fig
     lines, names = grid[0, 0].get_legend_handles_labels()
     legend = figure.legend(lines, names, loc="outside lower left", ncols=3, frameon=False, fontsize=9)
     title = where or str(first.get("task", ""))
-    heading = figure.suptitle(title, fontsize=14, fontweight="bold", color=INK, x=0.02, ha="left")
+    heading = figure.suptitle(f"Learning on {title}", fontsize=14, fontweight="bold", color=INK, x=0.02, ha="left")
     for text in (heading, *legend.get_texts()):
         text.set_parse_math(False)  # names may have dollar signs
     return figure
@@ -113,17 +115,17 @@ def _end_of(run: str, runs: Sequence[str]) -> str:
     return run
 
 
-def _style(axes: Any, medals: Sequence[tuple[str, float, str]]) -> None:
+def _style(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8, colors=INK)
     axes.grid(color="#e6eaee", lw=0.7)
-    fastest = [min(found) for line in axes.lines if (found := [y for y in line.get_ydata() if y == y])]
-    for name, time, colour in medals:
-        axes.axhline(time, color=colour, ls="--", lw=1.0, zorder=0)
-        axes.annotate(
-            name, (1.0, time), xycoords=axes.get_yaxis_transform(), ha="right", va="bottom", fontsize=7, color=colour
-        )
-    if medals:
-        top = max([1.25 * medals[0][1], *(1.02 * time for time in fastest)])  # first laps take minutes; each run shows
-        if axes.get_ylim()[1] > top:
-            axes.set_ylim(top=top)
+
+
+def _show_medals(axes: Any, medals: Sequence[tuple[str, float, str]], *, has_names: bool) -> None:
+    """Mark the medal times; laps much slower than bronze leave the picture, but each run shows."""
+    found = [[y for y in line.get_ydata() if y == y] for line in axes.lines]
+    fastest, slowest = [min(times) for times in found if times], [max(times) for times in found if times]
+    bronze_s, author_s = medals[0][1], medals[-1][1]
+    top = max([1.25 * bronze_s, *(1.02 * time for time in fastest)])
+    axes.set_ylim(min([author_s, *fastest]) - 1.0, min(top, max([bronze_s, *slowest]) + 1.0))
+    mark_medals(axes, medals, has_names=has_names)

@@ -20,6 +20,7 @@ from tm_torchrl.world.car_row import CAR_ROW
 WIDTH = 4.5  # inches: 324 units of an SVG, about the width of a phone
 STEP_S = 0.05
 HIT_M_S = 3.0  # lost within one step; the brakes take up to 2.3 m/s
+NEAR_M = 15.0  # of a wall hit, where its cross would cover a gate's number
 MAX_MARKERS = 60
 NUM_ROWS_AVERAGED = 200  # curves of metrics with so many rows have a mean over 2 % of them
 NUM_LATER = 4  # evaluations with laps near the medal times, from which on slower laps may leave the picture
@@ -69,7 +70,7 @@ def lap_curves(rows: Sequence[Row], *, track: str) -> Figure | None:
         slowest_s = np.nanmax([*best, *median])
         high = slowest_s if np.sum(best < slow_s) < NUM_LATER else min(slowest_s, slow_s)
         times.set_ylim(min(np.nanmin(best), author_s) - 0.8, max(high, bronze_s) + 1.0)
-    _mark_medals(times, medals)
+    mark_medals(times, medals)
     times.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     times.set_ylabel("race time, s")
     rate = 100 * series(rows, "finish_rate")
@@ -181,6 +182,7 @@ def lap_map(rows: np.ndarray, *, track: Track | None, author: np.ndarray | None)
     axes.set_axis_off()
     axes.set_aspect("equal")
     axes.invert_yaxis()
+    hits = wall_hits(rows)
     if track is not None:
         left, right = across(track, track.half_width)
         ends = slice(0, 1 if track.is_circuit else 0)  # a circuit's road is closed
@@ -188,8 +190,8 @@ def lap_map(rows: np.ndarray, *, track: Track | None, author: np.ndarray | None)
         axes.fill(*outline.T, color=EDGE, lw=0)
         for number, gate in enumerate((*track.checkpoints, track.finish), 1):
             axes.plot(*np.stack([left[gate], right[gate]]).T, color=FAINT, lw=1.6)
-            axes.annotate(str(number), left[gate] + 0.4 * (left[gate] - right[gate]), color=INK, fontsize=10,
-                          ha="center", va="center")  # fmt: skip
+            spot = number_spot(left[gate], right[gate], hits=np.stack([x[hits], z[hits]], axis=1))
+            axes.annotate(str(number), tuple(spot), color=INK, fontsize=10, ha="center", va="center")
     if author is not None:
         axes.plot(*author[:, CAR_ROW["position"]].T[[0, 2]], color=INK, lw=1.0, ls="--", label="author")
     kmh = 3.6 * np.linalg.norm(rows[:, CAR_ROW["velocity"]], axis=1)
@@ -201,7 +203,6 @@ def lap_map(rows: np.ndarray, *, track: Track | None, author: np.ndarray | None)
     line = LineCollection(pieces, cmap=colours, norm=BoundaryNorm(bounds, colours.N), linewidths=2.6)
     line.set_array(kmh[starts])
     axes.add_collection(line)
-    hits = wall_hits(rows)
     if len(hits):
         axes.plot(x[hits], z[hits], "x", color=RED, ms=9, mew=2.4, label="wall hit")
     bar = figure.colorbar(line, ax=axes, orientation="horizontal", shrink=0.7, aspect=40, pad=0.02, ticks=bounds[::2])
@@ -210,6 +211,17 @@ def lap_map(rows: np.ndarray, *, track: Track | None, author: np.ndarray | None)
     bar.outline.set_visible(False)
     _legend(figure)
     return figure
+
+
+def number_spot(left: np.ndarray, right: np.ndarray, *, hits: np.ndarray) -> np.ndarray:
+    """Where a gate's number stands: beyond its left end, or beyond its right end if a wall hit is near the left one.
+
+    >>> left, right = np.array([0.0, 10.0]), np.array([0.0, 0.0])
+    >>> number_spot(left, right, hits=np.zeros((0, 2))), number_spot(left, right, hits=np.array([[0.0, 15.0]]))
+    (array([ 0., 14.]), array([ 0., -4.]))
+    """
+    spots = (left + 0.4 * (left - right), right + 0.4 * (right - left))
+    return max(spots, key=lambda spot: np.linalg.norm(hits - spot, axis=1).min(initial=NEAR_M))
 
 
 def lap_traces(lap: Mapping[str, np.ndarray]) -> Figure:
@@ -296,12 +308,14 @@ def short_count(value: float, position: int | None = None) -> str:
     return f"{value / 1e3:g}k" if value >= 1e3 else f"{value:g}"
 
 
-def _mark_medals(axes: Any, medals: Sequence[tuple[str, float, str]]) -> None:
+def mark_medals(axes: Any, medals: Sequence[tuple[str, float, str]], *, has_names: bool = True) -> None:
     """Draw the medal times as lines, and their names at the right, moved apart where they would overlap."""
     low, high = axes.get_ylim()
     free = low
     for name, at, colour in reversed(medals):  # from the lowest line up
         axes.axhline(at, color=colour, lw=1.2, ls="--", zorder=0)
+        if not has_names:
+            continue
         free = max(at, free)
         axes.annotate(name, (1.01, free), xycoords=axes.get_yaxis_transform(), va="center", fontsize=9, color=INK)
         free += 0.085 * (high - low)

@@ -34,13 +34,16 @@ def track_gallery(tracks: Sequence[Track], *, columns: int = 4) -> Figure:
     columns = min(columns, len(tracks))
     rows = -(-len(tracks) // columns)
     figure = Figure(figsize=(3.6 * columns, 4.5 * rows), layout="constrained", facecolor="white")
+    figure.get_layout_engine().set(rect=(0.005, 0.0, 0.985, 1.0))  # type: ignore[union-attr, call-arg]  # a margin
     grid = figure.subfigures(rows, columns, squeeze=False)
     for cell, track in zip(grid.flat, tracks, strict=False):
         plan, profile, times = cell.subplots(3, 1, height_ratios=(5.2, 1.0, 0.55))
         draw_track(plan, track)
-        kind = f"circuit, {track.num_laps} laps" if track.num_laps > 1 else "circuit" if track.is_circuit else "course"
+        about = f"{track.length:,.0f} m {'circuit' if track.is_circuit else 'course'}"
+        if track.num_laps > 1:
+            about = f"{track.num_laps} laps of {track.length / track.num_laps:,.0f} m"
         plan.set_title(f"{track.name}", fontsize=15, fontweight="bold", color=INK, loc="left", pad=2, parse_math=False)
-        plan.set_title(f"{track.length:,.0f} m {kind}", fontsize=9, color=FAINT, loc="right", pad=2)
+        plan.set_title(about, fontsize=9, color=FAINT, loc="right", pad=2)
         _draw_profile(profile, track)
         _write_medals(times, track)
     return figure

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from tm_torchrl.data.saving.atomic_files import replacing
 from tm_torchrl.record import figures
+from tm_torchrl.record.clock import clock
 from tm_torchrl.record.figures import is_number, numbers, series
 from tm_torchrl.record.plots import MEDAL_COLOURS, medal_times
 from tm_torchrl.record.run_folder import Row, best_laps, load_time, read_evaluations, read_metrics
@@ -49,6 +50,7 @@ METRICS = (
     ("memory/rss_mb", "memory, MB"),
 )
 LAST_EVALUATIONS = 5
+FALLING_RETURN = "It may fall while the driver gets better: laps that come further also lose more for their time."
 
 
 def write_report(run: str | Path) -> Path:
@@ -64,11 +66,12 @@ def write_report(run: str | Path) -> Path:
     laps = best_laps(folder)
     tiles = [_result_tile(name, rows, laps.get(name)) for name, rows in results.items()]
     last = max([*evaluations, *metrics], key=lambda row: row["frames"], default={"frames": 0})
+    seconds = last.get("seconds", 0.0)
     tiles.append(_tile("frames", _shown(last["frames"], ",.0f")))
     tiles.append(
         _tile(
             "training time",
-            _shown(last.get("seconds", 0.0), ".1f", " min", scale=1 / 60),
+            clock(seconds) if is_number(seconds) else "?",
             f"started {str(facts.get('started', '?'))[:16].replace('T', ' ')}",
         )
     )
@@ -78,11 +81,11 @@ def write_report(run: str | Path) -> Path:
         title=html.escape(f"{_name(folder)} - tm_torchrl"),
         light=LIGHT,
         dark=DARK,
-        heading=f'<h1>{html.escape(_name(folder))}</h1><div class="tiles">{"".join(tiles)}</div>',
+        heading=f'<h1>{_heading(_name(folder))}</h1><div class="tiles">{"".join(tiles)}</div>',
         body="\n".join(
             [
                 *(sections or [_section("Results", "<p>This run has not been evaluated yet.</p>")]),
-                _section("Training", _metrics(metrics, has_laps=has_laps)),
+                _section("Training, over frames", _metrics(metrics, has_laps=has_laps)),
                 _section("About", _about(facts, config)),
             ]
         ),
@@ -102,8 +105,13 @@ def _name(folder: Path) -> str:
     return f"{whole.parent.name}/{whole.name}" if whole.parent.name != "runs" else whole.name
 
 
-def _shown(value: object, form: str, unit: str = "", *, scale: float = 1.0) -> str:
-    return format(value * scale, form) + unit if is_number(value) else "?"  # type: ignore[operator]
+def _heading(name: str) -> str:
+    """A name in HTML that breaks after a slash rather than inside a time."""
+    return "/".join(f"<span>{html.escape(part)}</span>" for part in name.split("/"))
+
+
+def _shown(value: object, form: str, unit: str = "") -> str:
+    return format(value, form) + unit if is_number(value) else "?"
 
 
 def _tile(label: str, value: str, note: str = "", *, medal: str | None = None) -> str:
@@ -140,23 +148,27 @@ def _results(name: str, rows: Sequence[Row], lap_file: Path | None) -> str:
         parts = [_picture(figures.return_curve(rows), f"{name}: returns over frames", caption)]
     elif curve := figures.lap_curves(rows, track=name):
         caption = "Laps of each evaluation, driven without exploration."
-        parts = [_picture(curve, f"{name}: lap times over frames", caption)]
+        parts = [f"<div>{_picture(curve, f'{name}: lap times over frames', caption)}{_histogram(name, rows)}</div>"]
     else:
         progress = figures.progress_curves(rows, length_m=None if track is None else track.length)
         caption = "How far the laps of each evaluation came, driven without exploration."
         parts = [_picture(progress, f"{name}: metres over frames", caption)]
     if lap_file is not None:
         parts += _best_lap(name, track, _read_lap(lap_file), load_time(lap_file))
-    times = [time for row in rows[-LAST_EVALUATIONS:] for time in numbers(row, "lap_times_s")]
-    if len(set(times)) > 1:
-        last = f"the last {LAST_EVALUATIONS} evaluations" if len(rows) > LAST_EVALUATIONS else "all evaluations"
-        caption = f"Times of the {len(times)} finished laps of {last}."
-        parts.append(_picture(figures.lap_histogram(times, track=name), f"{name}: histogram of lap times", caption))
     if not any(parts):
         reached = numbers(rows[-1], "progress_m")
         median = f"The median lap came {np.median(reached):.0f} m. " if reached else ""
         return f"<p>{median}A curve needs two evaluations with results.</p>"
     return f'<div class="grid">{"".join(parts)}</div>'
+
+
+def _histogram(name: str, rows: Sequence[Row]) -> str:
+    times = [time for row in rows[-LAST_EVALUATIONS:] for time in numbers(row, "lap_times_s")]
+    if len(set(times)) < 2:
+        return ""
+    last = f"the last {LAST_EVALUATIONS} evaluations" if len(rows) > LAST_EVALUATIONS else "all evaluations"
+    caption = f"Times of the {len(times)} finished laps of {last}."
+    return _picture(figures.lap_histogram(times, track=name), f"{name}: histogram of lap times", caption)
 
 
 def _medal_table(name: str, best_s: float) -> str:
@@ -264,7 +276,8 @@ def _metrics(rows: Sequence[Row], *, has_laps: bool) -> str:
         if not len(values) or (key == "episode/terminated" and not has_laps):
             continue
         if np.ptp(values) > 1e-9 * np.abs(values).max():
-            curves.append(_picture(figures.metric_curve(rows, key), f"{label} over frames", title=label))
+            caption = FALLING_RETURN if has_laps and key == "episode/return" else ""
+            curves.append(_picture(figures.metric_curve(rows, key), f"{label} over frames", caption, title=label))
         else:
             constants.append(f"{label}: {values[-1]:.4g}")
     if not curves and not constants:
@@ -323,6 +336,7 @@ _PAGE = """<!doctype html>
 body {{ font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); margin: 0 auto;
   max-width: 980px; padding: 20px 14px 60px; }}
 h1 {{ font-size: 24px; margin: 6px 0 14px; overflow-wrap: anywhere; }}
+h1 span {{ display: inline-block; }}
 h2 {{ font-size: 19px; margin: 0 0 10px; overflow-wrap: anywhere; }} h3 {{ font-size: 14px; margin: 0; }}
 p {{ margin: 0; }}
 .tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 10px; margin-bottom: 18px; }}

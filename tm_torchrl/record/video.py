@@ -11,10 +11,11 @@ import numpy as np
 from PIL import Image
 
 from tm_torchrl.data.saving.atomic_files import replacing
+from tm_torchrl.lazy import extras_named
 
 
 def write_video(frames: Iterable[np.ndarray], path: str | Path, *, fps: int = 20) -> Path:
-    """Write a video; raises a ``RuntimeError`` if ffmpeg is missing or fails.
+    """Write a video; raises a ``RuntimeError`` if ffmpeg fails.
 
     Args:
         frames: Pictures uint8 ``[H, W, 3]`` of one size; those of a generator are not kept in memory for MP4.
@@ -22,12 +23,30 @@ def write_video(frames: Iterable[np.ndarray], path: str | Path, *, fps: int = 20
         fps: Pictures per second.
     """
     path = Path(path)
-    if path.suffix not in (".mp4", ".gif"):
-        raise ValueError(f"path={str(path)!r}: must end in .mp4 or .gif")
+    require_writer(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         (_write_mp4 if path.suffix == ".mp4" else _write_gif)(_checked(frames), partial, fps)
     return path
+
+
+def require_writer(path: str | Path) -> None:
+    """Raise an error if no video can be written to this file: by its ending, or because ffmpeg is missing."""
+    ending = Path(path).suffix
+    if ending not in (".mp4", ".gif"):
+        raise ValueError(f"path={str(path)!r}: must end in .mp4 or .gif")
+    if ending == ".mp4":
+        _ffmpeg()
+
+
+def _ffmpeg() -> str:
+    with extras_named():
+        import imageio_ffmpeg
+    try:
+        program: str = imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise FileNotFoundError(f"MP4 needs ffmpeg, GIF does not: {error}") from error
+    return program
 
 
 def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -44,19 +63,13 @@ def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _write_mp4(frames: Iterable[np.ndarray], path: Path, fps: int) -> None:
-    try:
-        import imageio_ffmpeg
-
-        ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
-    except (ImportError, RuntimeError) as error:
-        raise RuntimeError("MP4 needs ffmpeg: pip install imageio-ffmpeg, or write a .gif") from error
     source = iter(frames)
     first = next(source)
     size = f"{first.shape[1]}x{first.shape[0]}"
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(fps), "-i", "-"]
     even = ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2"]  # the codec needs even sizes
     target = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "20", "-movflags", "+faststart"]
-    command = [ffmpeg, "-y", "-loglevel", "error", *raw, *even, *target, "-f", "mp4", str(path)]
+    command = [_ffmpeg(), "-y", "-loglevel", "error", *raw, *even, *target, "-f", "mp4", str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None
         try:

@@ -30,13 +30,16 @@ def run_loop(training: Training) -> Training:
     t.set_schedules()
     with stopped_by_interrupt(t):
         if t.is_learning:  # its last session was stopped between two updates
+            t.start_clock()
             learn(t)
         source, asked_at = iter(t.source), now()
         while not t.is_over() and (steps := next(source, None)) is not None:
             t.busy_s["collect"] += now() - asked_at
+            t.start_clock()
             store(t, steps)
             learn(t)
             asked_at = now()
+    t.stop_clock()
     return t
 
 

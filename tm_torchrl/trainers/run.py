@@ -205,6 +205,7 @@ def _run(training: Training, hooks: _Hooks, run: RunFolder, composed: Settings, 
             _write_settings(run, composed)  # not before they have proved to fit the state
         with stopped_by_interrupt(training, may_be_forced=False):
             try:
+                hooks.display.refresh(training)
                 run_loop(training)
                 hooks.display.refresh(training)
                 save.finish(training)  # first, since whoever stops the run may not wait for an evaluation

@@ -9,8 +9,11 @@ from typing import Any
 
 from tm_torchrl.agents.agent import Agent
 from tm_torchrl.invocation import command, quoted
+from tm_torchrl.record.clock import clock
+from tm_torchrl.record.run_folder import best_laps, load_time
 from tm_torchrl.tasks.task import Row
-from tm_torchrl.trainers.hooks.display import describe
+from tm_torchrl.tracks.medals import medals_of
+from tm_torchrl.trainers.hooks.display import describe, lap_text
 from tm_torchrl.trainers.training import INTERRUPTED
 
 
@@ -45,15 +48,17 @@ class Summary:
 
     def __str__(self) -> str:
         """The text that is shown at the end of a run, with commands that can be copied."""
-        lines = [f"Ended after {self.frames:,} frames in {self.seconds / 60:.1f} minutes: {self.reason}."]
-        lines += [f"  last:  {describe(row)}" for row in self.rows]
-        lines += [f"  best:  {describe(row)} (frame {row['frames']:,})" for row in self.best_rows]
+        lines = [f"Ended after {self.frames:,} frames in {clock(self.seconds)}: {self.reason}."]
+        has_track = bool(self.rows) and "track" in self.rows[0]
+        why = "most laps finished, " if has_track else ""
+        lines += [f"  last:    {describe(row)}" for row in self.rows]
+        lines += [f"  best:    {describe(row)} ({why}frame {row['frames']:,})" for row in self.best_rows]
+        lines += [f"  record:  {text}" for text in records(self.folder)]
         lines += [f"NOT SAVED: {self.problem}"] if self.problem else []
         whole = folder = self.folder
         with contextlib.suppress(OSError, ValueError):  # the working folder was deleted, or is another
             whole = folder = self.folder.absolute()
             folder = whole.relative_to(Path.cwd())
-        has_track = bool(self.rows) and "track" in self.rows[0]
         lines += [
             f"Run folder: {whole} ({size_text(whole)})",
             f"  report:    {folder / 'report.html'}",
@@ -62,6 +67,16 @@ class Summary:
             f"  continue:  {command('train')} {quoted(f'resume={folder}')}{_more(self)}",
         ]
         return "\n".join(lines)
+
+
+def records(folder: Path) -> list[str]:
+    """The fastest lap of each track, with its medal."""
+    found = []
+    for track, path in best_laps(folder).items():
+        time_s, medals = load_time(path), medals_of(track)
+        medal = None if medals is None else medals.won_by(time_s)
+        found.append(f"{track}: {lap_text(time_s)}" + (f", {medal} medal" if medal else ""))
+    return found
 
 
 def size_text(folder: Path) -> str:

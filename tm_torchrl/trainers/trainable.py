@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from tm_torchrl.agents.agent import Agent, Observation, load_agent, make_agent
+from tm_torchrl.settings.nearest import nearest_name
 from tm_torchrl.settings.tree import compose_settings
 from tm_torchrl.tasks.task import Row
 from tm_torchrl.trainers.run import train
@@ -57,7 +58,7 @@ class TrainableAgent:
 
     def __repr__(self) -> str:
         folder = "" if self.folder is None else f", folder={str(self.folder)!r}"
-        return f"{type(self).__name__}({self.agent}{folder})"
+        return f"{type(self).__name__}({self.agent.description}{folder})"
 
     def train(self: Self, *, frames: int | None = None, minutes: float | None = None, is_quiet: bool = False) -> Self:
         """Train, or continue training, until a number of frames is played or the time is over.
@@ -67,6 +68,10 @@ class TrainableAgent:
             minutes: Total minutes of this agent; ``None`` for no limit.
             is_quiet: Whether to show nothing.
         """
+        if minutes is not None and not minutes > 0:
+            raise ValueError(f"minutes={minutes}: must be positive, or None for no limit")
+        if frames is not None and frames < 1:
+            raise ValueError(f"frames={frames}: must be at least 1, or None for the preset's number")
         settings = {**self.settings, "max_minutes": minutes}
         if frames is not None:
             settings["total_frames"] = frames
@@ -171,4 +176,5 @@ def _task_overrides(task: str) -> list[str]:
         return ["env=trackmania", f"env.track={task}"]
     if task in gymnasium.registry or ":" in task:
         return ["env=gym", f"env.name={task}"]
-    raise ValueError(f"task={task!r}: must be a track ({', '.join(BUILTIN_TRACKS)}), a .npz file or a gymnasium id")
+    hint = nearest_name(task, BUILTIN_TRACKS)
+    raise ValueError(f"task={task!r}: must be a track, a .npz file or a gymnasium id{hint}")

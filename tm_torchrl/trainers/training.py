@@ -71,7 +71,7 @@ class Training:
     stop_reason: str = ""
     seconds_before: float = 0.0
     frames_before: int = 0
-    started_at: float = field(default_factory=time.perf_counter)
+    started_at: float | None = None  # the clock of this session runs from its first batch to the end of its last
     cpu_before_s: float = 0.0
     cpu_started_at: float = field(default_factory=time.process_time)
     evaluation_cpu_s: float = 0.0
@@ -80,8 +80,17 @@ class Training:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the start of training, over all its sessions, evaluations included."""
-        return self.seconds_before + time.perf_counter() - self.started_at
+        """Seconds of training over all its sessions, evaluations included, the start of the workers not."""
+        return self.seconds_before + (0.0 if self.started_at is None else time.perf_counter() - self.started_at)
+
+    def start_clock(self) -> None:
+        """Let the seconds run, if they do not yet."""
+        if self.started_at is None:
+            self.started_at = time.perf_counter()
+
+    def stop_clock(self) -> None:
+        """Keep the seconds as they are."""
+        self.seconds_before, self.started_at = self.seconds, None
 
     @property
     def cpu_s(self) -> float:
@@ -148,7 +157,7 @@ class Training:
         refuse_other_architecture(algorithm.actor, state["actor"])
         self.frames, self.num_batches = state["frames"], state["num_batches"]
         self.is_learning, self.losses = state.get("is_learning", False), dict(state.get("losses", {}))  # new in 0.2
-        self.seconds_before, self.started_at = state["seconds"], time.perf_counter()
+        self.seconds_before, self.started_at = state["seconds"], None
         self.cpu_before_s, self.cpu_started_at = state.get("cpu_s", 0.0), time.process_time()  # absent from older runs
         self.evaluation_cpu_s = 0.0
         self.frames_before = self.frames

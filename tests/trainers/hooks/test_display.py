@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tm_torchrl.data.saving.checkpoint import Checkpoints
 from tm_torchrl.record.run_folder import RunFolder, read_lines
 from tm_torchrl.tasks.gymnasium import GymnasiumTask
 from tm_torchrl.tasks.task import Task
@@ -41,15 +42,15 @@ def shown(display: Display, training: Training) -> str:
 @pytest.mark.parametrize(
     ("task", "numbers"),
     [
-        (TrackManiaTask(track="oval"), "return -1.23  finished 25%  updates/s 88.0"),
+        (TrackManiaTask(track="oval"), "finished, exploring 25%  updates/s 88.0"),  # the return falls with longer laps
         (GymnasiumTask("CartPole-v1"), "return -1.23  updates/s 88.0"),  # there an episode ends with the pole's fall
     ],
 )
-def test_only_tracks_are_finished(task: Task, numbers: str) -> None:
+def test_tracks_show_the_share_of_laps_and_other_tasks_the_return(task: Task, numbers: str) -> None:
     display = Display("run", console=Console(file=io.StringIO(), width=100))
     display.values = dict(VALUES)
     assert display.line(state(task)) == f"1:15        512 frames  {numbers}  1:15 left"
-    assert ("finished" in shown(display, state(task))) == isinstance(task, TrackManiaTask)
+    assert ("finished, exploring" in shown(display, state(task))) == isinstance(task, TrackManiaTask)
 
 
 def test_the_panel_tells_the_next_medal_the_folder_and_why_it_stops() -> None:
@@ -61,11 +62,41 @@ def test_the_panel_tells_the_next_medal_the_folder_and_why_it_stops() -> None:
         new = {"best_lap_s": best_s, "median_lap_s": median_s, "medal": "bronze"}
         display.evaluated(training, [{**row, **new}], True)
         assert expected in shown(display, training)
-    assert "silver in 0.11 s" in shown(display, training)
+    assert "0.11 s to silver" in shown(display, training)
     assert "runs/oval/a" in shown(display, training)
     assert "Ctrl-C stops and saves" in shown(display, training)
     training.stop("it was interrupted")
     assert "stopping, it was interrupted: everything is saved" in shown(display, training)
+
+
+def test_a_resumed_run_shows_its_results(tmp_path: Path) -> None:
+    row = {"track": "oval", "finish_rate": 0.5, "num_laps": 2, "medal": "bronze", "laps": object(), **PLACE}
+    training = state(TrackManiaTask(track="oval"))
+    console = Console(file=io.StringIO(), width=100)
+    before, after = (Display("run", console=console, is_quiet=True) for _ in range(2))
+    for best_s, median_s in ((23.0, 26.0), (24.0, 23.5)):
+        before.evaluated(training, [{**row, "best_lap_s": best_s, "median_lap_s": median_s}], True)
+    Checkpoints(tmp_path).save(before.state_dict(), frames=512)
+    after.load_state_dict(Checkpoints(tmp_path).load()[0])
+    assert "23.50 s █▁" in shown(after, training) and "23.00 s" in shown(after, training)
+    assert shown(after, training) == shown(before, training)
+
+
+@pytest.mark.parametrize(("gone_s", "left"), [(9.0, None), (20.0, 30.0)])
+def test_the_time_that_is_left_waits_for_ten_seconds_of_this_session(gone_s: float, left: float | None) -> None:
+    """After the resume at frame 512, 256 of the 512 + 384 others took 20 s, so that 384 take 30 s."""
+    numbers = {"frames": 768, "frames_before": 512, "total_frames": 1152, "seconds_before": 5000.0}
+    training = state(TrackManiaTask(track="oval"), started_at=time.perf_counter() - gone_s, **numbers)
+    found = Display("run", is_quiet=True)._left_s(training)
+    assert found == (left if left is None else pytest.approx(left, rel=0.01))
+
+
+def test_before_the_first_batch_the_panel_says_that_training_starts() -> None:
+    training = state(TrackManiaTask(track="oval"), frames=0, started_at=None)
+    display = Display("run", is_quiet=True)
+    assert "starting; the time counts from the first batch" in shown(display, training)
+    training.frames = 64
+    assert "starting" not in shown(display, training)
 
 
 def test_the_bar_knows_the_time_limit() -> None:

@@ -107,11 +107,15 @@ def test_a_pending_evaluation_is_saved_and_made_after_a_resume(make: Make) -> No
     before.play(12)
     state = before.hook.state_dict()
     assert state["pending"]["frames"] == 12
+    assert state["best_rows"] == []
     after = Fake(make())
     after.hook.load_state_dict(state)
     after.play(14)
     after.hook.finish(after)  # type: ignore[arg-type]
     assert after.seen == [(12, 12.0), (14, 14.0)]
+    again = make()
+    again.load_state_dict(after.hook.state_dict())
+    assert again.best_rows == after.hook.best_rows and again.best_rows[0]["frames"] == 14
 
 
 def test_a_process_that_ends_is_replaced_by_this_one(make: Make) -> None:

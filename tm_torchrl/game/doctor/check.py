@@ -1,8 +1,8 @@
-"""Checks and their results: fine, a warning with one way to fix it, or a failure with one way to fix it."""
+"""Checks and their results: fine, or a note, a warning or a failure with one way to fix it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -11,6 +11,7 @@ class Level(str, Enum):
     """How serious a result is."""
 
     OK = "ok"
+    NOTE = "note"
     WARN = "warn"
     FAIL = "fail"
 
@@ -72,6 +73,20 @@ def run_checks(checks: Iterable[tuple[str, Check]]) -> list[CheckResult]:
     return results
 
 
+def verdict(results: Sequence[CheckResult]) -> str:
+    """What all results together mean, in one line.
+
+    Examples:
+        >>> verdict([CheckResult("python", Level.OK, "3.12"), CheckResult("sb3", Level.NOTE, "missing", "install it")])
+        'Ready, apart from: sb3.'
+    """
+    names = {level: [result.name for result in results if result.level is level] for level in Level}
+    if names[Level.FAIL]:
+        return f"Not ready: {', '.join(names[Level.FAIL])}."
+    apart = names[Level.WARN] + names[Level.NOTE]
+    return f"Ready, apart from: {', '.join(apart)}." if apart else "Ready."
+
+
 def exit_code(results: Iterable[CheckResult]) -> int:
-    """1 if any check failed, otherwise 0; warnings do not count."""
+    """1 if any check failed, otherwise 0; warnings and notes do not count."""
     return int(any(result.level is Level.FAIL for result in results))

@@ -1,4 +1,4 @@
-"""Checks of this machine: Python, torch, the accelerator, TorchRL, Warp, a display."""
+"""Checks of this machine: Python, torch, the accelerator, TorchRL, Warp, the extras, a display."""
 
 from __future__ import annotations
 
@@ -7,16 +7,32 @@ import platform
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from tm_torchrl.game.doctor.check import Check, CheckResult, Level
+from tm_torchrl.lazy import EXTRAS
 
 OLDEST_PYTHON, FIRST_TOO_NEW = (3, 10), (3, 14)
 OLDEST_TORCH = (2, 11)
 _PYTORCH_INDEX = "pip install torch --index-url URL, with the URL for your CUDA from pytorch.org/get-started/locally"
-_REINSTALL = 'run pip install -e ".[all]" -c constraints.txt in the folder of the project'
+_FOLDER = Path(__file__).resolve().parents[3]  # of a checkout
+EXTRA_USES = {
+    "sim": "the simulator",
+    "train": "training and most commands",
+    "report": "figures and videos",
+    "sb3": "stable-baselines3",
+}
+
+
+def install_all(folder: Path = _FOLDER) -> str:
+    """The command that installs the package with all that most users need, in a checkout or elsewhere."""
+    if (folder / "pyproject.toml").is_file():
+        return f'run pip install -e ".[all]" -c constraints.txt in {folder}'
+    return 'pip install "tm_torchrl[all]"'
 
 
 def check_python(
@@ -41,7 +57,7 @@ def check_torch(found: str | None = None) -> CheckResult:
     """
     name = found or _version("torch")
     if name is None:
-        return CheckResult("torch", Level.FAIL, "not installed", _REINSTALL)
+        return CheckResult("torch", Level.FAIL, "not installed", install_all())
     numbers = tuple(int(part) for part in name.split("+")[0].split(".")[:2])
     if numbers < OLDEST_TORCH:
         return CheckResult("torch", Level.FAIL, f"{name}: must be 2.11 or later", "pip install -U torch")
@@ -85,7 +101,7 @@ def check_torchrl() -> CheckResult:
     """Check that TorchRL is installed; its compiled sum trees are optional."""
     name = _version("torchrl")
     if name is None:
-        return CheckResult("torchrl", Level.FAIL, "not installed", _REINSTALL)
+        return CheckResult("torchrl", Level.FAIL, "not installed", install_all())
     try:
         import_module("torchrl._torchrl")
     except (ImportError, OSError):
@@ -98,17 +114,32 @@ def check_warp() -> CheckResult:
     try:
         warp = import_module("warp")
     except (ImportError, OSError) as error:
-        return CheckResult("warp", Level.FAIL, f"cannot be imported ({error}); the simulator needs it", _REINSTALL)
-    warp.config.log_level = warp.LOG_WARNING
+        return CheckResult("warp", Level.FAIL, f"cannot be imported ({error}); the simulator needs it", install_all())
+    from tm_torchrl.world.warp_arrays import start_warp
+
     try:
-        warp.init()
+        start_warp()
     except OSError as error:
         message = f"its folder for compiled kernels cannot be made ({error})"
         return CheckResult("warp", Level.FAIL, message, "set WARP_CACHE_PATH to a folder that can be written")
     devices = [str(device) for device in warp.get_devices()]
     if "cpu" not in devices:
-        return CheckResult("warp", Level.FAIL, f"has no CPU device ({', '.join(devices) or 'none'})", _REINSTALL)
+        return CheckResult("warp", Level.FAIL, f"has no CPU device ({', '.join(devices) or 'none'})", install_all())
     return CheckResult("warp", Level.OK, f"{warp.__version__} on {', '.join(devices)}")
+
+
+def check_extra(extra: str) -> CheckResult:
+    """Check that the packages of an extra are installed.
+
+    Args:
+        extra: One of the extras of ``tm_torchrl.lazy.EXTRAS``.
+    """
+    modules = [module for module, its_extra in EXTRAS.items() if its_extra == extra]
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        text = f"{', '.join(missing)} not installed, for {EXTRA_USES[extra]}"
+        return CheckResult(extra, Level.NOTE, text, f'pip install "tm_torchrl[{extra}]"')
+    return CheckResult(extra, Level.OK, EXTRA_USES[extra])
 
 
 def check_display(
@@ -148,6 +179,7 @@ def machine_checks(*, is_for_game: bool = False) -> Sequence[tuple[str, Check]]:
         ("accelerator", accelerator),
         ("torchrl", check_torchrl),
         ("warp", check_warp),
+        *((extra, partial(check_extra, extra)) for extra in EXTRA_USES),
         ("display", lambda: check_display(is_for_game=is_for_game)),
     )
 

@@ -19,6 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tm_torchrl.record.clock import clock
 from tm_torchrl.record.run_folder import MESSAGES, RunFolder, append_line
 from tm_torchrl.tasks.task import Row
 from tm_torchrl.tracks.medals import medals_of
@@ -114,6 +115,17 @@ class Display(Hook):
             self._last = now
             self._show(self.line(training))
 
+    def state_dict(self) -> dict[str, Any]:
+        """The results that the panel shows."""
+        rows = [{name: value for name, value in row.items() if name != "laps"} for row in self.rows]
+        best = {track: list(found) for track, found in self.best.items()}
+        return {"rows": rows, "best": best, "medians": self.medians}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Show the results of a run that is resumed."""
+        self.rows, self.medians = list(state["rows"]), dict(state["medians"])
+        self.best = {track: (lap_s, medal) for track, (lap_s, medal) in state["best"].items()}
+
     def refresh(self, training: Training) -> None:
         """Redraw the panel now, if there is one."""
         if self._live is not None:
@@ -146,6 +158,8 @@ class Display(Hook):
         else:
             parts.append(Text("no evaluation yet", style="dim"))
         footer = "Ctrl-C stops and saves"
+        if training.frames == training.frames_before:
+            footer = f"starting; the time counts from the first batch. {footer}"
         if training.is_stopped:
             footer = f"stopping, {training.stop_reason}: everything is saved, then evaluated once more"
         parts += [Text(), Text(footer, style="dim")]
@@ -154,12 +168,12 @@ class Display(Hook):
         return Panel(Group(*parts), title=Text(self.title), subtitle=subtitle, border_style="cyan", width=width)
 
     def _numbers(self, training: Training) -> list[tuple[str, str]]:
-        """The last metrics as text; the share of finished episodes only for tasks with a goal."""
-        has_goal = training.task.has_goal
+        """The last metrics as text: for tasks with a goal the share of episodes that reach it, else the return."""
+        unwanted = "return" if training.task.has_goal else "finished, exploring"
         return [
             (label, f"{self.values[key]:{form}}")
             for label, key, form in _NUMBERS
-            if key in self.values and (has_goal or label != "finished")
+            if key in self.values and label != unwanted
         ]
 
     def _results(self) -> Table:
@@ -194,7 +208,7 @@ class Display(Hook):
     def _left_s(self, training: Training) -> float | None:
         gone = training.seconds - training.seconds_before
         played = training.frames - training.frames_before
-        if played <= 0 or gone < 3.0:
+        if played <= 0 or gone < 10.0:  # before, a batch that took longer than others would count too much
             return None
         left = (training.total_frames - training.frames) * gone / played
         if training.max_minutes is not None:
@@ -234,7 +248,7 @@ class _Forgiving:
 
 _NUMBERS = (
     ("return", "episode/return", ".2f"),
-    ("finished", "episode/terminated", ".0%"),
+    ("finished, exploring", "episode/terminated", ".0%"),
     ("steps/s", "speed/env_steps_per_s", ",.0f"),
     ("updates/s", "speed/updates_per_s", ".1f"),
     ("loss", "train/loss", ".4g"),
@@ -243,24 +257,13 @@ _NUMBERS = (
 )
 
 
-def clock(seconds: float) -> str:
-    """A duration as minutes and seconds, with hours if there are any.
-
-    >>> clock(75), clock(3700)
-    ('1:15', '1:01:40')
-    """
-    whole = int(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
 def next_goal(row: Row, best_s: float | None) -> str:
     """The time to the next medal, or the metres driven as long as no lap has finished.
 
     >>> next_goal({"track": "oval", "progress_m": [12.4, 96.2]}, None)
     'furthest 96 m'
     >>> next_goal({"track": "oval"}, 21.60), next_goal({"track": "oval"}, 20.0), next_goal({"track": "mine"}, 20.0)
-    ('gold in 0.12 s', '', '')
+    ('0.12 s to gold', '', '')
     """
     if best_s is None:
         return f"furthest {max(row['progress_m']):.0f} m" if row.get("progress_m") else ""
@@ -269,7 +272,7 @@ def next_goal(row: Row, best_s: float | None) -> str:
         return ""
     times = {"bronze": medals.bronze_s, "silver": medals.silver_s, "gold": medals.gold_s, "author": medals.author_s}
     ahead = [(best_s - time_s, name) for name, time_s in times.items() if time_s < best_s]
-    return "{1} in {0:.2f} s".format(*min(ahead)) if ahead else ""
+    return "{:.2f} s to {}".format(*min(ahead)) if ahead else ""
 
 
 def sparkline(values: Sequence[float], *, width: int = 12) -> str:

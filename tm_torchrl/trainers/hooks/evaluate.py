@@ -200,6 +200,7 @@ class Evaluate(Hook):
         return {
             "next": self._next,
             "best": None if self.best is None else list(self.best),
+            "best_rows": [{name: value for name, value in row.items() if name != "laps"} for row in self.best_rows],
             "pending": None if self.pending is None else asdict(self.pending),
         }
 
@@ -207,6 +208,7 @@ class Evaluate(Hook):
         """Continue from a saved state."""
         self._next = state["next"]
         self.best = None if state["best"] is None else (state["best"][0], state["best"][1])
+        self.best_rows = list(state.get("best_rows", []))  # absent from older runs
         pending = state.get("pending")  # new in 0.1
         self.pending = None if pending is None else Snapshot(**pending)
 
