@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -68,6 +69,20 @@ def test_a_line_that_a_kill_cut_is_skipped(run: RunFolder):
     assert [row["frames"] for row in table(run)] == ["1", "3"], "the table has no half row either"
     path.write_bytes(path.read_bytes() + b"\xff\x00\x00\n25\nnull\n")
     assert [row["frames"] for row in read_metrics(run.path)] == [1, 3]
+
+
+def test_a_line_with_other_frames_than_a_number_is_skipped(run: RunFolder):
+    run.metrics.write(frames=1, seconds=0, values={"a": 1.0})
+    with open(run.path / "metrics.jsonl", "ab") as file:
+        file.write(b'{"frames": "x"}\n{"frames": [2]}\n')
+    run.truncate_after(10)
+    assert [row["frames"] for row in read_metrics(run.path)] == [1]
+
+
+def test_a_pipe_in_place_of_the_metrics_is_not_waited_for(run: RunFolder):
+    getattr(os, "mkfifo", os.mkdir)(run.path / "metrics.jsonl")
+    with pytest.raises(OSError, match="must be a regular file"):
+        read_metrics(run.path)
 
 
 def test_a_resumed_run_shows_no_row_twice(run: RunFolder):

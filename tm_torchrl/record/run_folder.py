@@ -20,10 +20,12 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from tm_torchrl.data.saving.atomic_files import replacing, without_link
+from tm_torchrl.settings.text_files import read_text
 from tm_torchrl.tracks.files.array_files import MAX_BYTES, read_arrays
 
 Row = dict[str, Any]
 
+MOST_LOG_BYTES = 2**30  # of a run of a few million rows, which must be a mistake
 PACKAGES = ("tm_torchrl", "torch", "torchrl", "tensordict", "warp-lang", "gymnasium", "numpy")
 
 
@@ -265,12 +267,13 @@ def read_lines(path: Path) -> list[Row]:
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in read_text(path, most_bytes=MOST_LOG_BYTES, errors="replace").splitlines():
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(row, dict):  # the end of an incomplete line may be a number
+        # The end of an incomplete line may be a number.
+        if isinstance(row, dict) and isinstance(row.get("frames", 0), (int, float)):
             rows.append(row)
     return rows
 

@@ -9,6 +9,7 @@ from typing import Any
 from tm_torchrl.lazy import extras_named
 from tm_torchrl.settings.construct import ConfigError, shown
 from tm_torchrl.settings.targets import refuse_foreign_targets, renamed
+from tm_torchrl.settings.text_files import read_text
 
 _HELP = "restore it from a copy, or from a run with the same settings; its checkpoints are untouched"
 _SECTIONS = ("env", "objective", "replay")  # of runs of versions before the group `algorithm`
@@ -45,11 +46,9 @@ def run_settings(folder: str | Path, *, trust: Sequence[str] = ()) -> dict[str, 
         folder: The run folder.
         trust: Packages, besides this one, whose classes the settings may name.
     """
-    with extras_named():  # here, so that commands without a run need no YAML
-        import yaml
     path = Path(str(folder)) / "config.yaml"
     try:
-        found: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = read_yaml(path)
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{path} does not exist: {folder} is not a run folder (they are in runs/)") from None
     except OSError:
@@ -70,6 +69,24 @@ def run_settings(folder: str | Path, *, trust: Sequence[str] = ()) -> dict[str, 
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     return settings
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds, as plain data; aliases are refused: a few of them can stand for billions of values.
+
+    Args:
+        path: The file.
+    """
+    with extras_named():  # here, so that commands without a run need no YAML
+        import yaml
+
+    class Loader(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError(f"line {self.peek_event().start_mark.line + 1} has an alias; write the value out")
+            return super().compose_node(parent, index)
+
+    return yaml.load(read_text(path), Loader=Loader)
 
 
 def upgraded(settings: Mapping[str, Any]) -> dict[str, Any]:
