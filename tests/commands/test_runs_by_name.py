@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
+import numpy as np
 import pytest
 
 from tm_torchrl.commands.main import run
 from tm_torchrl.commands.parser import run_folder
+from tm_torchrl.record.run_folder import save_lap
 
 
 @pytest.mark.parametrize("command", ["report", "compare", "evaluate", "watch", "export", "replay"])
@@ -26,6 +29,22 @@ def test_the_newest_run_is_meant(
     with contextlib.suppress(SystemExit):
         run(command)
     assert f"run: {folder}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("[broken", "config.yaml is damaged"),
+        ("env: 5", "config.yaml is damaged: it has no settings of an env; give --track NAME"),
+        ("optimizer: {}", "config.yaml is damaged: it has no settings of an env; give --track NAME"),
+        ("env: {tracks: 7}", "actions: "),  # which come after the track was found
+    ],
+)
+def test_a_lap_beside_broken_settings(settings: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(settings)
+    path = save_lap(tmp_path, "oval", 28.5, actions=np.array(["text"]))
+    with pytest.raises(SystemExit, match=f"^error: .*{message}"), patch("sys.argv", ["tm-torchrl", str(path)]):
+        run("replay")
 
 
 def test_files_are_not_searched_for_runs(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from tm_torchrl.record.run_folder import (
     RunFolder,
     best_laps,
+    lap_rows,
     load_lap,
     load_time,
     read_evaluations,
@@ -22,6 +23,7 @@ from tm_torchrl.record.run_folder import (
     save_lap,
     save_script,
 )
+from tm_torchrl.world.car_row import CAR_ROW
 
 
 @pytest.fixture
@@ -139,6 +141,25 @@ def test_laps_hold_no_objects(tmp_path: Path):
     np.savez(path, rows=np.array([{"a": 1}], dtype=object))
     with pytest.raises(ValueError, match="must be plain numbers"):
         load_lap(path)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"actions": np.zeros(2, np.int64)},
+        {"rows": np.zeros((5, 3), np.float32)},
+        {"rows": np.full((5, CAR_ROW.size), np.nan, np.float32)},
+        {"rows": np.full((5, CAR_ROW.size), "text")},
+        {"rows": np.zeros((0, CAR_ROW.size), np.float32)},
+    ],
+    ids=["no rows", "shape", "not finite", "text", "empty"],
+)
+def test_rows_that_no_lap_has(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+    path = save_lap(tmp_path, "oval", 28.5, **arrays)
+    with pytest.raises(ValueError, match=r"oval_28500.*rows.*Delete the file"):
+        lap_rows(path)
+    with pytest.raises(ValueError, match=r"nonumber\.npz: the name of a lap ends in"):
+        load_time(tmp_path / "nonumber.npz")
 
 
 def test_a_lap_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:

@@ -51,10 +51,6 @@ def run_settings(folder: str | Path, *, trust: Sequence[str] = ()) -> dict[str, 
         found = read_yaml(path)
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{path} does not exist: {folder} is not a run folder (they are in runs/)") from None
-    except OSError:
-        raise
-    except Exception as error:  # PyYAML raises errors of many kinds for damaged text
-        raise ConfigError(f"{path} is damaged: {' '.join(str(error).split())}; {_HELP}") from None
     sections = ("env", "algorithm") if isinstance(found, Mapping) and "algorithm" in found else _SECTIONS
     missing = [name for name in sections if not isinstance(found, dict) or name not in found]
     if missing:
@@ -72,7 +68,7 @@ def run_settings(folder: str | Path, *, trust: Sequence[str] = ()) -> dict[str, 
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file holds, as plain data; aliases are refused: a few of them can stand for billions of values.
+    """What a YAML file of a run holds; aliases are refused, because a few of them can stand for billions of values.
 
     Args:
         path: The file.
@@ -86,7 +82,12 @@ def read_yaml(path: Path) -> Any:
                 raise yaml.YAMLError(f"line {self.peek_event().start_mark.line + 1} has an alias; write the value out")
             return super().compose_node(parent, index)
 
-    return yaml.load(read_text(path), Loader=Loader)
+    try:
+        return yaml.load(read_text(path), Loader=Loader)
+    except OSError:
+        raise
+    except Exception as error:  # PyYAML raises errors of many kinds for damaged text
+        raise ConfigError(f"{path} is damaged: {' '.join(str(error).split())}; {_HELP}") from None
 
 
 def upgraded(settings: Mapping[str, Any]) -> dict[str, Any]:
