@@ -59,6 +59,8 @@ def test_drive(run: Script, tmp_path: Path):
         (("drive.py", "oval", "--out", "a.avi"), "videos end in .mp4 or .gif"),
         (("drive.py", "missing.npz"), "missing.npz"),
         (("optimize_lap.py", "ovel"), "did you mean oval"),
+        (("optimize_lap.py", "oval", "--cars", "0"), "error: --cars 0: num_cars=0: must be at least"),
+        (("optimize_lap.py", "oval", "--minutes", "nan"), "error: --minutes nan: must be positive"),
     ],
 )
 def test_bad_input_is_one_line(arguments: tuple[str, ...], text: str, run: Script, tmp_path: Path):

@@ -77,6 +77,25 @@ def test_what_does_not_fit_is_refused_before_anything_changes() -> None:
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.full((8,), float("nan")), "encoder.layers.0.bias is not finite"),
+        (torch.ones(8).long(), "encoder.layers.0.bias is torch.int64"),
+    ],
+)
+def test_weights_that_are_no_finite_floats(value: torch.Tensor, message: str) -> None:
+    weights = {**filled(3.0), "encoder.layers.0.bias": value}
+    with pytest.raises(ValueError, match=f"parts: 1 tensors do not fit: {message}"):
+        load_parts(MLPIQNetwork(4, 2, hidden_sizes=(8,), head_size=8), weights)
+
+
+def test_nothing_that_could_be_loaded(tmp_path: Path) -> None:
+    Checkpoints(tmp_path / "checkpoints").save_best({"foreign.weight": torch.ones(2)})
+    with pytest.raises(ConfigError, match=r"has none of the parts .* its tensors are foreign"):
+        algorithm_of(f"warm_start={{source: '{tmp_path}'}}")
+
+
 def test_tensors_that_are_absent_are_named() -> None:
     weights = {name: value for name, value in filled(3.0).items() if name != "encoder.layers.0.bias"}
     (found,) = load_parts(MLPIQNetwork(4, 2, hidden_sizes=(8,), head_size=8), weights, ["floats"])

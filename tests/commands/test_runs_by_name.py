@@ -6,11 +6,14 @@ import contextlib
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
+import numpy as np
 import pytest
 
 from tm_torchrl.commands.main import run
 from tm_torchrl.commands.parser import run_folder
+from tm_torchrl.record.run_folder import save_lap
 
 
 @pytest.mark.parametrize("command", ["report", "compare", "evaluate", "watch", "export", "replay"])
@@ -55,6 +58,22 @@ except SystemExit as end:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "2 False\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("[broken", "config.yaml is damaged"),
+        ("env: 5", "config.yaml is damaged: it has no settings of an env; give --track NAME"),
+        ("optimizer: {}", "config.yaml is damaged: it has no settings of an env; give --track NAME"),
+        ("env: {tracks: 7}", "actions: "),  # which come after the track was found
+    ],
+)
+def test_a_lap_beside_broken_settings(settings: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(settings)
+    path = save_lap(tmp_path, "oval", 28.5, actions=np.array(["text"]))
+    with pytest.raises(SystemExit, match=f"^error: .*{message}"), patch("sys.argv", ["tm-torchrl", str(path)]):
+        run("replay")
 
 
 def test_files_are_not_searched_for_runs(tmp_path: Path) -> None:

@@ -39,6 +39,23 @@ def test_a_lap_from_a_perturbed_start_is_driven_again(action_block: int) -> None
     assert not np.array_equal(replay(world, laps.actions).rows, laps.rows), "from the line it is another drive"
 
 
+@pytest.mark.parametrize(
+    ("actions", "start", "message"),
+    [
+        (np.array([-1, 99, 5]), None, "actions: int64"),
+        (np.array([0, 12]), None, "actions: int64"),
+        (np.array([0.5, np.nan]), None, "actions: float64"),
+        (np.array(["0", "1"]), None, "actions: <U1"),
+        (np.zeros((1, 1, 5), np.int64), None, r"actions: int64 \[1, 1, 5\]"),
+        (np.zeros(2, np.int64), np.array(["a"]), "start: <U1"),
+        (np.zeros(2, np.int64), np.full(80, np.nan, np.float32), "start: float32"),
+    ],
+)
+def test_laps_that_nobody_drove(actions: np.ndarray, start: np.ndarray | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replay(Simulator(load_track("oval"), num_cars=1), actions, start=start)
+
+
 def test_a_finish_is_timed() -> None:
     track = load_track("oval")
     medals, actions = medals_of("oval"), author_actions("oval")

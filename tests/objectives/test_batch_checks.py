@@ -6,12 +6,21 @@ from typing import Any
 
 import pytest
 import torch
+from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from torch import nn
 
 from tests.objectives.cases import every_estimator, every_network, make_batch, make_loss, small
-from tm_torchrl.modules import FractionSource, MLPFQFNetwork, MLPIQNetwork, MLPNQNetwork, MLPQRNetwork, QuantileNetwork
-from tm_torchrl.objectives import FQFLoss, IQNLoss, QRDQNLoss
+from tm_torchrl.modules import (
+    FractionSource,
+    MLPFQFNetwork,
+    MLPIQNetwork,
+    MLPNQNetwork,
+    MLPQRNetwork,
+    PolicyValueNetwork,
+    QuantileNetwork,
+)
+from tm_torchrl.objectives import FQFLoss, GRPOLoss, IQNLoss, PPOLoss, QRDQNLoss
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
 
 LossClass = type[QuantileLoss]
@@ -65,6 +74,76 @@ def test_rewards_that_are_not_finite(loss_class: LossClass, network_class: Netwo
     ):
         make_loss(loss_class, network_class)(batch)
     assert batch.get("td_error", None) is None
+
+
+@every_network
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("observation", torch.full((5, 4), float("nan")), "the batch's 'observation' is .* 20 of 20"),
+        ("action", torch.full((5,), 0.7), "action of dtype torch.float32"),
+        ("action", torch.tensor([0, 1, 2, 3, 0]), r"'action' holds 3; must be indices in 0\.\.2"),
+        ("steps_to_next_obs", torch.tensor([1, 3, -1, 2, 1]), "'steps_to_next_obs' holds -1; must be at least 1"),
+        ("priority_weight", torch.tensor([1.0, -0.5, 1, 1, 1]), "'priority_weight' holds -0.5; must be at least 0"),
+    ],
+)
+def test_numbers_of_the_first_batch(
+    loss_class: LossClass, network_class: NetworkClass, key: str, value: torch.Tensor, message: str
+) -> None:
+    with pytest.raises((TypeError, ValueError, FloatingPointError), match=message):
+        make_loss(loss_class, network_class)(make_batch(5).set(key, value))
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("loss_class", [PPOLoss, GRPOLoss])
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("action_log_prob", torch.zeros(6, 1), r"'action_log_prob' has shape \(6, 1\); must be \(6,\)$"),
+        ("advantage", torch.zeros(6, 1, 1), r"'advantage' has shape \(6, 1, 1\); must be \(6,\) or \(6, 1\)"),
+        ("advantage", None, "no 'advantage' in the batch; it has action, "),
+        ("observation", None, "no 'observation' in the batch"),
+        ("advantage", torch.full((6, 1), NAN), "the batch's 'advantage' is .* 6 of 6"),
+        ("observation", torch.full((6, 4), NAN), "the batch's 'observation' is"),
+        ("action_log_prob", torch.full((6,), NAN), "the batch's 'action_log_prob' is"),
+        ("action", torch.zeros(6, 1).long(), r"action: torch.int64 of shape \(6, 1\); must be .* \(6,\)"),
+        ("action", torch.ones(6, 3).long(), r"action: torch.int64 of shape \(6, 3\).* action.argmax"),
+        ("action", torch.zeros(6), "action: torch.float32 of shape"),
+        ("action", torch.tensor([0, 1, 2, 3, 0, 0]), r"'action' holds 3; must be indices in 0\.\.2"),
+        ("action", torch.tensor([0, 1, 2, -1, 0, 0]), "'action' holds -1"),
+    ],
+)
+def test_a_policys_first_batch(loss_class: Any, key: str, value: torch.Tensor | None, message: str) -> None:
+    batch = policy_batch().exclude(key) if value is None else policy_batch().set(key, value)
+    loss = loss_class(PolicyValueNetwork(4, 3))
+    for _ in range(2):  # a refused batch does not count as checked
+        with pytest.raises((KeyError, ValueError, FloatingPointError), match=message):
+            loss(batch)
+    loss(policy_batch())
+
+
+@pytest.mark.parametrize("key", ["value_target", "state_value"])
+def test_columns_of_ppo(key: str) -> None:
+    loss = PPOLoss(PolicyValueNetwork(4, 3), clip_value=0.2)
+    with pytest.raises(ValueError, match=rf"PPOLoss: '{key}' has shape \(6, 1, 1\)"):
+        loss(policy_batch().set(key, torch.zeros(6, 1, 1)))
+
+
+@pytest.mark.parametrize("loss_class", [PPOLoss, GRPOLoss])
+def test_batches_of_other_sizes(loss_class: Any) -> None:
+    loss = loss_class(PolicyValueNetwork(4, 3))
+    with pytest.raises(ValueError, match=r"the batch is empty \(batch size \(0,\)\)"):
+        loss(policy_batch()[:0])
+    with pytest.raises(ValueError, match=r"the batch has size \(2, 3\); must be \[B\]"):
+        loss(policy_batch().reshape(2, 3))
+
+
+def policy_batch() -> TensorDict:
+    flat, column = torch.zeros(6), torch.ones(6, 1)
+    entries = {"observation": torch.zeros(6, 4), "action": flat.long(), "action_log_prob": flat, "advantage": column}
+    return TensorDict({**entries, "value_target": column, "state_value": column}, [6])
 
 
 @every_network

@@ -132,7 +132,14 @@ def test_losses_and_gradients_are_torchrls(
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"clip": 1.0}, {"clip": 0.0}, {"clip_value": 0.0}, {"value_coefficient": 0.0}, {"entropy_coefficient": -0.1}],
+    [
+        {"clip": 1.0},
+        {"clip": 0.0},
+        {"clip_value": 0.0},
+        {"value_coefficient": 0.0},
+        {"value_coefficient": float("inf")},
+        {"entropy_coefficient": -0.1},
+    ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, float]) -> None:
     ((name, value),) = arguments.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from tm_torchrl.record.run_folder import (
     RunFolder,
     best_laps,
+    lap_rows,
     load_lap,
     load_time,
     read_evaluations,
@@ -21,6 +23,7 @@ from tm_torchrl.record.run_folder import (
     save_lap,
     save_script,
 )
+from tm_torchrl.world.car_row import CAR_ROW
 
 
 @pytest.fixture
@@ -68,6 +71,20 @@ def test_a_line_that_a_kill_cut_is_skipped(run: RunFolder):
     assert [row["frames"] for row in table(run)] == ["1", "3"], "the table has no half row either"
     path.write_bytes(path.read_bytes() + b"\xff\x00\x00\n25\nnull\n")
     assert [row["frames"] for row in read_metrics(run.path)] == [1, 3]
+
+
+def test_a_line_with_other_frames_than_a_number_is_skipped(run: RunFolder):
+    run.metrics.write(frames=1, seconds=0, values={"a": 1.0})
+    with open(run.path / "metrics.jsonl", "ab") as file:
+        file.write(b'{"frames": "x"}\n{"frames": [2]}\n')
+    run.truncate_after(10)
+    assert [row["frames"] for row in read_metrics(run.path)] == [1]
+
+
+def test_a_pipe_in_place_of_the_metrics_is_not_waited_for(run: RunFolder):
+    getattr(os, "mkfifo", os.mkdir)(run.path / "metrics.jsonl")
+    with pytest.raises(OSError, match="must be a regular file"):
+        read_metrics(run.path)
 
 
 def test_a_resumed_run_shows_no_row_twice(run: RunFolder):
@@ -124,6 +141,25 @@ def test_laps_hold_no_objects(tmp_path: Path):
     np.savez(path, rows=np.array([{"a": 1}], dtype=object))
     with pytest.raises(ValueError, match="must be plain numbers"):
         load_lap(path)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"actions": np.zeros(2, np.int64)},
+        {"rows": np.zeros((5, 3), np.float32)},
+        {"rows": np.full((5, CAR_ROW.size), np.nan, np.float32)},
+        {"rows": np.full((5, CAR_ROW.size), "text")},
+        {"rows": np.zeros((0, CAR_ROW.size), np.float32)},
+    ],
+    ids=["no rows", "shape", "not finite", "text", "empty"],
+)
+def test_rows_that_no_lap_has(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+    path = save_lap(tmp_path, "oval", 28.5, **arrays)
+    with pytest.raises(ValueError, match=r"oval_28500.*rows.*Delete the file"):
+        lap_rows(path)
+    with pytest.raises(ValueError, match=r"nonumber\.npz: the name of a lap ends in"):
+        load_time(tmp_path / "nonumber.npz")
 
 
 def test_a_lap_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:

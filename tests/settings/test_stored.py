@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,23 @@ def test_a_gymnasium_id_imports_no_foreign_module(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"env\.name=evil:CartPole-v1"):
         run_settings(tmp_path)
     assert run_settings(tmp_path, trust=["evil"])["env"]["name"] == "evil:CartPole-v1"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.write_text("env: &a\n  b: *a\nobjective: {}\nreplay: {}\n"), "line 2 has an alias"),
+        (getattr(os, "mkfifo", Path.mkdir), "must be a regular file"),
+        (Path.mkdir, "must be a regular file"),
+        (lambda path: path.write_bytes(b" " * (2**24 + 1)), "has 16,777,217 bytes; must be at most"),
+    ],
+    ids=["alias", "pipe", "folder", "size"],
+)
+def test_what_would_be_read_without_end(make: Any, message: str, tmp_path: Path) -> None:
+    make(tmp_path / "config.yaml")
+    with pytest.raises((ConfigError, OSError), match=message) as caught:
+        run_settings(tmp_path)
+    assert str(tmp_path / "config.yaml") in str(caught.value)
 
 
 @pytest.mark.parametrize("preset", [[], ["env=gym"], ["env=game", "game=emulator2"], ["experiment=btr"]], ids=str)

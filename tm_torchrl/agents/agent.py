@@ -16,7 +16,8 @@ from torchrl.envs import ExplorationType, set_exploration_type
 from tm_torchrl.algorithms.make import make_actor
 from tm_torchrl.algorithms.quantile import quantiles_of
 from tm_torchrl.data.saving.architecture import refuse_other_architecture
-from tm_torchrl.data.saving.checkpoint import CheckpointError, Checkpoints
+from tm_torchrl.data.saving.checkpoint import Checkpoints
+from tm_torchrl.data.saving.weights import actor_weights
 from tm_torchrl.modules import QuantileActor
 from tm_torchrl.modules.carried import carried_keys
 from tm_torchrl.settings.device import choose_device
@@ -179,18 +180,8 @@ def load_agent(
         settings["env"] = {**known, **{key: value for key, value in env.items() if value is not None or key in known}}
     agent = make_agent(settings, device=device)
     checkpoints = Checkpoints(folder / "checkpoints")
-    try:
-        weights, manifest = checkpoints.load_best() if which == "best" else _latest(checkpoints)
-    except CheckpointError:
-        if which == "latest":
-            raise
-        weights, manifest = _latest(checkpoints)
+    weights, manifest = actor_weights(checkpoints, which="best" if which == "best" else "latest")
     refuse_other_architecture(agent.actor, weights)
     agent.actor.load_state_dict(weights)
     agent.facts = {"frames": manifest["frames"], **manifest["facts"]}
     return agent
-
-
-def _latest(checkpoints: Checkpoints) -> tuple[dict[str, Any], dict[str, Any]]:
-    state, manifest = checkpoints.load()
-    return state["actor"], manifest

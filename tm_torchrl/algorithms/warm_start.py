@@ -11,8 +11,9 @@ from torch import Tensor
 
 from tm_torchrl.algorithms.algorithm import Algorithm
 from tm_torchrl.data.saving.checkpoint import CheckpointError, Checkpoints
+from tm_torchrl.data.saving.weights import actor_weights
 from tm_torchrl.modules.freezing import NetworkOfParts
-from tm_torchrl.modules.warm_start import load_parts
+from tm_torchrl.modules.warm_start import MOST_LISTED, load_parts
 
 
 def warm_start(
@@ -35,7 +36,13 @@ def warm_start(
     network = next((each for each in algorithm.actor.modules() if isinstance(each, NetworkOfParts)), None)
     if network is None:
         raise ValueError(f"source={source}: {type(algorithm.actor).__name__} has no parts to load")
-    for part in load_parts(network, weights, parts):
+    found = load_parts(network, weights, parts)
+    if not any(part.tensors for part in found):
+        raise ValueError(
+            f"source={source}: has none of the parts {', '.join(part.name for part in found)}; its tensors are "
+            f"{', '.join(list(weights)[:MOST_LISTED]) or 'none'}, ..."
+        )
+    for part in found:
         log(f"warm start from {path}: {part}")
     learner: Any = algorithm.learner
     if learner.target is not None:
@@ -49,15 +56,10 @@ def weights_of(path: Path) -> dict[str, Tensor]:
         path: The folder or the file.
     """
     if path.is_dir():
-        checkpoints = Checkpoints(path / "checkpoints")
         try:
-            weights, _ = checkpoints.load_best()
-        except CheckpointError:
-            try:
-                weights = checkpoints.load()[0]["actor"]
-            except CheckpointError as error:
-                raise ValueError(f"source={path}: {error}") from error
-        return dict(weights)
+            return actor_weights(Checkpoints(path / "checkpoints"))[0]
+        except CheckpointError as error:
+            raise ValueError(f"source={path}: {error}") from error
     if path.suffix != ".safetensors" or not path.is_file():
         raise ValueError(f"source={path}: must be a run folder or a .safetensors file, and it must exist")
     try:

@@ -98,13 +98,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="CPU minutes to spend at most this time")
     parser.add_argument("--cars", type=int, default=8192, help="cars simulated at once")
     args = parser.parse_args()
+    if not args.minutes > 0:
+        raise SystemExit(f"error: --minutes {args.minutes}: must be positive")
     torch.set_num_threads(1)
     try:
         track = load_track(args.track)
     except (ValueError, OSError) as error:
         raise SystemExit(str(error)) from None
     out = args.out or Path("runs") / "laps" / f"{quote(track.name, safe=' ')}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(out, track.name)
     if journal.lap is not None:
         again = replay_lap(track, journal.lap.actions)
@@ -114,7 +115,11 @@ def main() -> None:
                     f"{out}: its lap no longer takes {journal.lap.time_s:.2f} s: track or physics changed; delete it"
                 )
             journal.begin_anew()
-    search = LapSearch(track, num_cars=args.cars, seed=journal.passes)
+    try:
+        search = LapSearch(track, num_cars=args.cars, seed=journal.passes)
+    except ValueError as error:
+        raise SystemExit(f"error: --cars {args.cars}: {error}") from None
+    out.parent.mkdir(parents=True, exist_ok=True)
     spent = 0.0  # CPU minutes
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
     with Progress(*columns) as progress:

@@ -15,12 +15,12 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from tm_torchrl.commands.parser import parser_for, run_folder
 from tm_torchrl.evaluation.replays import replay
 from tm_torchrl.game import GameError, GameWorld, TMInterface1Client, TMInterface2Client
 from tm_torchrl.record.run_folder import best_laps, load_lap, load_time
+from tm_torchrl.settings.stored import read_yaml
 from tm_torchrl.sim import Simulator
 from tm_torchrl.tracks import Track, load_track
 from tm_torchrl.world.car_row import CAR_ROW
@@ -85,10 +85,10 @@ def main() -> None:
             print(f"{args.track}: {drive_again(load_track(args.track), read_script(args.source), None, args)}")
             return
         for name, path in laps_of(args.source).items():
-            lap = kept_lap(path)
+            lap, kept_s = kept_lap(path), load_time(path)
             track = load_track(args.track or named_track(args.source, name))
             told = drive_again(track, lap["actions"], lap.get("start"), args)
-            print(f"{name}: {told} (kept as {load_time(path):.2f} s)")
+            print(f"{name}: {told} (kept as {kept_s:.2f} s)")
     except (ValueError, OSError, KeyError, GameError) as error:
         raise SystemExit(f"error: {error}") from None
 
@@ -96,8 +96,13 @@ def main() -> None:
 def named_track(source: Path, name: str) -> str:
     """The run's own file of a track, if it is no built-in one."""
     folder = source if source.is_dir() else source.parent.parent
-    if not (folder / "config.yaml").is_file():
+    path = folder / "config.yaml"
+    if not path.is_file():
         return name
-    env = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["env"]
-    known = [env.get("track"), *(env.get("tracks") or []), *(env.get("blind_tracks") or [])]
+    settings = read_yaml(path)
+    env = settings.get("env") if isinstance(settings, dict) else None
+    if not isinstance(env, dict):
+        raise ValueError(f"{path} is damaged: it has no settings of an env; give --track NAME")
+    lists = [env.get(key) for key in ("tracks", "blind_tracks")]
+    known = [env.get("track"), *(each for tracks in lists if isinstance(tracks, list) for each in tracks)]
     return next((str(each) for each in known if each is not None and Path(str(each)).stem == name), name)

@@ -23,7 +23,7 @@ from tm_torchrl.data.saving.checkpoint import CheckpointError
 from tm_torchrl.game.errors import GameError
 from tm_torchrl.record import driven_line, write_video
 from tm_torchrl.record.dashboard import Dashboard
-from tm_torchrl.record.run_folder import best_laps, load_lap, load_time
+from tm_torchrl.record.run_folder import best_laps, lap_rows, load_time
 from tm_torchrl.record.video import require_writer
 from tm_torchrl.settings.stored import run_settings
 from tm_torchrl.tracks import DEFAULT_TRACK, Track, load_track
@@ -58,7 +58,7 @@ def kept_lap(run: Path, track: str | None, *, trust: list[str]) -> Driven | None
     time_s = load_time(laps[found.name])
     medals = medals_of(found.name)
     medal = None if medals is None else medals.won_by(time_s)
-    return Driven(found, load_lap(laps[found.name])["rows"], f"{time_s:.2f} s" + (f", {medal} medal" if medal else ""))
+    return Driven(found, lap_rows(laps[found.name]), f"{time_s:.2f} s" + (f", {medal} medal" if medal else ""))
 
 
 def fresh_lap(run: Path, track: str | None, *, num_laps: int, which: str, trust: list[str]) -> Driven:

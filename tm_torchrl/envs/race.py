@@ -47,8 +47,10 @@ class Race:
         reward: Sequence[RewardTerm] | None = None,
         limits: Limits | None = None,
     ) -> None:
-        if action_block not in (1, TICKS_PER_ACTION):
-            raise ValueError(f"action_block={action_block}: must be 1 (held 50 ms) or {TICKS_PER_ACTION} (10 ms each)")
+        if type(action_block) is not int or action_block not in (1, TICKS_PER_ACTION):
+            raise ValueError(
+                f"action_block={action_block!r}: must be 1 (held 50 ms) or {TICKS_PER_ACTION} (10 ms each)"
+            )
         self.world = world
         self._options = {
             "action_block": action_block,
@@ -62,6 +64,9 @@ class Race:
         self.terms = tuple(default_reward() if reward is None else reward)
         if not self.terms:
             raise ValueError("reward=[]: must have at least one term")
+        for term in self.terms:
+            if not callable(term):
+                raise ValueError(f"reward: {term!r} is no term; must be a function of a Step, such as Progress()")
         self.num_frames = 0
         self._velocity = world.rows()[:, CAR_ROW["velocity"]]
         self._everyone = torch.ones(world.num_cars, dtype=torch.bool, device=world.device)

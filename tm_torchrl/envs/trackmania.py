@@ -209,5 +209,7 @@ def choose_tracks(track: str | Path | Track | None, tracks: Sequence[str | Path 
     """The tracks given by ``track`` or ``tracks``; the default track if neither is given."""
     if track is not None and tracks is not None:
         raise ValueError("track and tracks: only one of them can be given")
+    if isinstance(tracks, str):
+        raise ValueError(f"tracks={tracks!r}: must be a list; for one track give track={tracks!r}")
     chosen = tracks if tracks is not None else [DEFAULT_TRACK if track is None else track]
     return [item if isinstance(item, Track) else load_track(item) for item in chosen]

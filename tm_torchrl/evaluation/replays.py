@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from tm_torchrl.world.actions import NUM_ACTIONS
 from tm_torchrl.world.car_row import CAR_ROW
 from tm_torchrl.world.protocol import World
 
@@ -43,12 +44,20 @@ def replay(world: World, actions: np.ndarray, *, start: np.ndarray | None = None
     """
     if world.num_cars != 1:
         raise ValueError(f"world has {world.num_cars} cars; must have one")
+    known = actions.dtype.kind in "iu" and actions.ndim in (1, 2)
+    if not known or not ((actions >= 0) & (actions < NUM_ACTIONS)).all():
+        raise ValueError(
+            f"actions: {actions.dtype} {list(actions.shape)}; must be [T] or [T, 5] whole numbers from 0 to "
+            f"{NUM_ACTIONS - 1}"
+        )
+    if start is not None and (start.dtype.kind not in "fu" or not np.isfinite(start).all()):
+        raise ValueError(f"start: {start.dtype} {list(start.shape)}; must be the finite state that a world saved")
     world.reset()
     if start is not None:
         world.restore(torch.from_numpy(start).unsqueeze(0))
     rows = [world.rows()[0].cpu().numpy().copy()]
     time_s = None
-    for action in torch.from_numpy(actions):
+    for action in torch.from_numpy(actions.astype(np.int64)):
         world.step(action.unsqueeze(0))
         rows.append(world.rows()[0].cpu().numpy().copy())
         if rows[-1][_FINISHED]:

@@ -63,12 +63,14 @@ def load_parts(
                 for key in both
                 if own[key].shape != theirs[key].shape
             ]
+            misfits += [f"{path}.{key} is {theirs[key].dtype}" for key in both if not theirs[key].is_floating_point()]
+            misfits += [f"{path}.{key} is not finite" for key in both if not theirs[key].isfinite().all()]
             copies += [(own[key], theirs[key]) for key in both]
             found.append(LoadedPart(name, len(both), [key for key in own if key not in theirs], place))
     if misfits:
         raise ValueError(
-            f"parts: {len(misfits)} tensors do not fit: {_listed(misfits)}; use the sizes of the network that the "
-            "weights are of, or leave the part out"
+            f"parts: {len(misfits)} tensors do not fit: {_listed(misfits)}; use finite weights and the sizes of the "
+            "network that they are of, or leave the part out"
         )
     with torch.no_grad():
         for target, value in copies:

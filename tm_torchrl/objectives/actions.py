@@ -21,6 +21,8 @@ def action_index(action: Tensor, values: Tensor, *, is_one_hot: bool) -> Tensor:
     shape = (values.shape[0], *values.shape[2:-1])
     if is_one_hot:
         return action.reshape(*shape, values.shape[-1]).to(torch.int64).argmax(-1)
+    if action.is_floating_point():
+        raise TypeError(f"action of dtype {action.dtype}: must be whole numbers, such as int64 indices of actions")
     if action.numel() != math.prod(shape):
         raise ValueError(
             f"action of shape {tuple(action.shape)}: must be {shape} for the network's values {tuple(values.shape)}; "

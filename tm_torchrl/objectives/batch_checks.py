@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from tensordict import TensorDictBase, unravel_key
+from tensordict import NestedKey, TensorDictBase, unravel_key
 from torch import Tensor
 from torch.compiler import is_compiling
 
 from tm_torchrl.modules.quantiles.network import Quantiles
 
 if TYPE_CHECKING:
+    from tm_torchrl.objectives.clipped_policy import ClippedPolicyLoss
     from tm_torchrl.objectives.quantile_loss import QuantileLoss
 
 
@@ -21,19 +23,44 @@ def is_traced() -> bool:
 
 
 def check_batch(batch: TensorDictBase, loss: QuantileLoss) -> None:
-    """Check that the keys are present, that there are samples, and that rewards are finite."""
-    name = type(loss).__name__
-    if 0 in batch.batch_size:
-        raise ValueError(f"{name}: the batch is empty (batch size {tuple(batch.batch_size)})")
-    present = set(batch.keys(True, True))
-    missing = [key for key in loss.value_estimator.in_keys if key not in present]
-    if missing:
-        raise KeyError(
-            f"{name}: no {', '.join(map(repr, missing))} in the batch; it has {', '.join(sorted(map(str, present)))}. "
-            "Rename entries with set_keys(...), or observations with the network's in_keys"
-        )
-    reward_key = unravel_key(("next", loss.tensor_keys.reward))
+    """Check that the keys are present, that there are samples, and that numbers are finite and in range."""
+    name, keys = type(loss).__name__, loss.tensor_keys
+    in_keys = loss.value_estimator.in_keys
+    _require_samples(
+        batch, in_keys, name, "Rename entries with set_keys(...), or observations with the network's in_keys"
+    )
+    reward_key = unravel_key(("next", keys.reward))
     _require_finite(batch.get(reward_key), f"{name}: the reward {reward_key!r}")
+    for key in in_keys:
+        _require_finite(batch.get(key), f"{name}: the batch's {key!r}")
+    for key, least in ((keys.steps_to_next_obs, 1), (keys.priority_weight, 0)):
+        values = batch.get(key, None)
+        if values is not None and not bool((values >= least).all()):
+            raise ValueError(f"{name}: {key!r} holds {values.min().item():g}; must be at least {least}")
+
+
+def check_policy_batch(batch: TensorDictBase, loss: ClippedPolicyLoss, columns: Sequence[str]) -> None:
+    """Check that a batch ``[B]`` has samples and finite observations, and its columns a number for each sample."""
+    name = type(loss).__name__
+    in_keys = [*loss.in_keys, "action", "action_log_prob", *columns]
+    _require_samples(batch, in_keys, name, "Give the keys of the observations as in_keys")
+    size = tuple(batch.batch_size)
+    if len(size) != 1:
+        raise ValueError(f"{name}: the batch has size {size}; must be [B], as batch.reshape(-1) makes it")
+    for key in ("action_log_prob", *columns):
+        shape = tuple(batch.get(key).shape)
+        if shape != size and (shape != (*size, 1) or key == "action_log_prob"):
+            column = "" if key == "action_log_prob" else f" or {(*size, 1)}"
+            raise ValueError(f"{name}: {key!r} has shape {shape}; must be {size}{column}")
+    for key in in_keys:
+        _require_finite(batch.get(key), f"{name}: the batch's {key!r}")
+
+
+def check_actions(action: Tensor, num_actions: int, what: str) -> None:
+    """Check that actions are indices below ``num_actions``."""
+    low, high = (int(number) for number in torch.aminmax(action))
+    if low < 0 or high >= num_actions:
+        raise ValueError(f"{what} holds {low if low < 0 else high}; must be indices in 0..{num_actions - 1}")
 
 
 def check_quantiles(quantiles: Quantiles, loss: QuantileLoss) -> None:
@@ -60,6 +87,18 @@ def first_non_finite(module: QuantileLoss, batch: TensorDictBase, **results: Ten
         _require_finite(batch.get(key), f"{name}: the batch's {key!r}")
     for key, tensor in results.items():
         _require_finite(tensor, f"{name}: {key}")
+
+
+def _require_samples(batch: TensorDictBase, keys: Sequence[NestedKey], name: str, advice: str) -> None:
+    if 0 in batch.batch_size:
+        raise ValueError(f"{name}: the batch is empty (batch size {tuple(batch.batch_size)})")
+    present = set(batch.keys(True, True))
+    missing = [key for key in keys if key not in present]
+    if missing:
+        raise KeyError(
+            f"{name}: no {', '.join(map(repr, missing))} in the batch; it has {', '.join(sorted(map(str, present)))}. "
+            f"{advice}"
+        )
 
 
 def _require_finite(tensor: Tensor, what: str) -> None:

@@ -12,6 +12,7 @@ from tensordict import NestedKey, TensorDictBase
 from torch import Tensor, nn
 
 from tm_torchrl.modules.policy_value import PolicyValueNetwork
+from tm_torchrl.objectives.batch_checks import check_actions, check_policy_batch, is_traced
 
 DIAGNOSTICS = ("kl", "clip_share", "entropy")  # the columns that a loss writes into a batch
 
@@ -44,6 +45,7 @@ class ClippedPolicyLoss(nn.Module):
         self.clip = clip
         self.clip_high = clip_high
         self.entropy_coefficient = entropy_coefficient
+        self._is_checked = False
 
     @property
     def clip(self) -> float:
@@ -63,9 +65,15 @@ class ClippedPolicyLoss(nn.Module):
 
     @entropy_coefficient.setter
     def entropy_coefficient(self, value: float) -> None:
-        if not value >= 0:
-            raise ValueError(f"entropy_coefficient={value}: must not be negative")
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"entropy_coefficient={value}: must be finite and not negative")
         self._entropy_coefficient = value
+
+    def observations(self, batch: TensorDictBase, columns: Sequence[str]) -> list[Tensor]:
+        """The network's inputs; the first batch and its columns of numbers are checked."""
+        if not is_traced() and not self._is_checked:
+            check_policy_batch(batch, self, columns)
+        return [batch.get(key) for key in self.in_keys]
 
     def gain_and_entropy(self, log_probs: Tensor, advantage_B: Tensor, batch: TensorDictBase) -> tuple[Tensor, Tensor]:
         """The mean clipped gain and the entropy; also writes ``diagnostics`` ``[B, 3]`` into the batch.
@@ -75,7 +83,11 @@ class ClippedPolicyLoss(nn.Module):
             advantage_B: Of the actions taken.
             batch: ``action`` and ``action_log_prob``.
         """
-        log_ratio_B = log_prob_of(batch.get("action"), log_probs) - batch.get("action_log_prob")
+        action = batch.get("action")
+        if not is_traced() and not self._is_checked:
+            check_actions(action, log_probs.shape[-1], f"{type(self).__name__}: the batch's 'action'")
+            self._is_checked = True
+        log_ratio_B = log_prob_of(action, log_probs) - batch.get("action_log_prob")
         ratio_B = log_ratio_B.exp()
         clipped_B = ratio_B.clamp(1.0 - self.clip, 1.0 + (self.clip if self.clip_high is None else self.clip_high))
         gain_B = torch.minimum(ratio_B * advantage_B, clipped_B * advantage_B)
@@ -100,6 +112,11 @@ def log_prob_of(action: Tensor, log_probs: Tensor) -> Tensor:
         >>> log_prob_of(torch.tensor([[0, 1]]), block).exp()  # 1/2 times 3/4
         tensor([0.3750])
     """
+    if action.shape != log_probs.shape[:-1] or action.is_floating_point():
+        raise ValueError(
+            f"action: {action.dtype} of shape {tuple(action.shape)}; must be int64 indices of shape "
+            f"{tuple(log_probs.shape[:-1])}; for one-hot actions give action.argmax(-1)"
+        )
     chosen = log_probs.gather(-1, action.unsqueeze(-1)).squeeze(-1)
     return chosen if chosen.ndim == 1 else chosen.sum(-1)
 

@@ -68,7 +68,7 @@ class GRPOLoss(ClippedPolicyLoss):
 
     def forward(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """The three losses of a batch ``[B]``; also writes ``diagnostics`` into it."""
-        observations = [batch.get(key) for key in self.in_keys]
+        observations = self.observations(batch, ("advantage",))
         log_probs = self.network.logits(*observations).log_softmax(-1)
         advantage_B = batch.get("advantage").squeeze(-1)
         gain, entropy = self.gain_and_entropy(log_probs, advantage_B, batch)

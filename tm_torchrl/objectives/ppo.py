@@ -63,8 +63,8 @@ class PPOLoss(ClippedPolicyLoss):
         super().__init__(network, in_keys=in_keys, clip=clip, entropy_coefficient=entropy_coefficient)
         if clip_value is not None and not clip_value > 0:
             raise ValueError(f"clip_value={clip_value}: must be positive, or null for no clipping")
-        if not value_coefficient > 0:
-            raise ValueError(f"value_coefficient={value_coefficient}: must be positive")
+        if not 0 < value_coefficient < float("inf"):
+            raise ValueError(f"value_coefficient={value_coefficient}: must be positive and finite")
         self.clip_value = clip_value
         self.value_coefficient = value_coefficient
         self.normalize_advantage = normalize_advantage
@@ -75,7 +75,8 @@ class PPOLoss(ClippedPolicyLoss):
 
     def forward(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """The three losses of a batch ``[B]``; also writes ``diagnostics`` into it."""
-        logits, value = self.network(*(batch.get(key) for key in self.in_keys))
+        before = () if self.clip_value is None else ("state_value",)
+        logits, value = self.network(*self.observations(batch, ("advantage", "value_target", *before)))
         gain, entropy = self.gain_and_entropy(logits.log_softmax(-1), self._advantage(batch), batch)
         return {
             "loss_objective": -gain,

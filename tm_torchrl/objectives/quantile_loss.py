@@ -24,7 +24,7 @@ from tm_torchrl.modules.layers.arguments import require_count
 from tm_torchrl.modules.quantiles.fractions import FractionSource
 from tm_torchrl.modules.quantiles.network import QuantileNetwork, Quantiles, mean_over_fractions
 from tm_torchrl.objectives.actions import action_index, values_of
-from tm_torchrl.objectives.batch_checks import check_batch, check_quantiles, first_non_finite, is_traced
+from tm_torchrl.objectives.batch_checks import check_actions, check_batch, check_quantiles, first_non_finite, is_traced
 from tm_torchrl.objectives.frozen import share_frozen
 from tm_torchrl.objectives.functional import quantile_huber_loss
 from tm_torchrl.objectives.memory_pass import MemoryPass, StepKeys, spread
@@ -209,11 +209,15 @@ class QuantileLoss(LossModule):
         return StepKeys(of_steps, keys.steps_to_next_obs, keys.action_mask)
 
     def _values_of_action(self, batch: TensorDictBase, online: Quantiles) -> Tensor:
-        if not is_traced() and not self._is_checked:
+        is_first = not is_traced() and not self._is_checked
+        if is_first:
             check_quantiles(online, self)
+        key = self.tensor_keys.action
+        index = action_index(batch.get(key), online.values, is_one_hot=self.is_one_hot)
+        if is_first:
+            check_actions(index, online.values.shape[-1], f"{type(self).__name__}: the batch's {key!r}")
             self._is_checked = True
-        action = batch.get(self.tensor_keys.action)
-        return values_of(online.values, action_index(action, online.values, is_one_hot=self.is_one_hot))
+        return values_of(online.values, index)
 
     def _further_losses(self, batch: TensorDictBase, online: Quantiles, value_BN: Tensor) -> dict[str, Tensor]:
         return {}

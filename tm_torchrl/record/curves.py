@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from tm_torchrl.record.figures import mark_medals, series, short_count
 from tm_torchrl.record.plots import INK, medal_times
 from tm_torchrl.record.run_folder import read_evaluations
+from tm_torchrl.settings.construct import ConfigError
+from tm_torchrl.settings.stored import read_yaml
 
 COLOURS = ("#2563a8", "#d9772b", "#2e8b57", "#b3261e", "#7b4fa6", "#8c6d31", "#3f8f9f", "#555f6b")
 
@@ -93,8 +94,8 @@ def labels_of(runs: Sequence[str]) -> dict[str, str]:
 def _flat_settings(run: Path) -> dict[str, Any]:
     """The settings of a run by their full names; targets by their last name."""
     try:
-        found = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        found = read_yaml(run / "config.yaml")
+    except (OSError, ConfigError):
         return {}
 
     def flat(node: Any, name: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from tm_torchrl.record.figures import is_number, numbers, series
 from tm_torchrl.record.plots import MEDAL_COLOURS, medal_times
 from tm_torchrl.record.run_folder import Row, best_laps, load_time, read_evaluations, read_metrics
 from tm_torchrl.record.svg import DARK, LIGHT, inline_svg
+from tm_torchrl.settings.text_files import read_text
 from tm_torchrl.tracks import BUILTIN_TRACKS, Track, load_track
 from tm_torchrl.tracks.files.array_files import read_arrays
 from tm_torchrl.tracks.medals import author_actions
@@ -323,7 +324,7 @@ def _facts(folder: Path) -> Row:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return read_text(path, errors="replace") if path.is_file() else ""
 
 
 _PAGE = """<!doctype html>

@@ -20,12 +20,14 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from tm_torchrl.data.saving.atomic_files import replacing, without_link
+from tm_torchrl.settings.text_files import read_text
 from tm_torchrl.tracks.files.array_files import MAX_BYTES, read_arrays
+from tm_torchrl.world.car_row import CAR_ROW
 
 Row = dict[str, Any]
 
 MESSAGES = "messages.jsonl"  # of a training to its user
-
+MOST_LOG_BYTES = 2**30  # of a run of a few million rows, which must be a mistake
 PACKAGES = ("tm_torchrl", "torch", "torchrl", "tensordict", "warp-lang", "gymnasium", "numpy")
 
 
@@ -237,7 +239,10 @@ def load_time(path: str | Path) -> float:
     >>> load_time("laps/hillside_27630.npz")
     27.63
     """
-    return int(Path(path).stem.rpartition("_")[2]) / 1000.0
+    milliseconds = Path(path).stem.rpartition("_")[2]
+    if not milliseconds.isdecimal():
+        raise ValueError(f"{path}: the name of a lap ends in its time in milliseconds, such as oval_28500.npz")
+    return int(milliseconds) / 1000.0
 
 
 def load_lap(path: str | Path) -> dict[str, np.ndarray]:
@@ -251,6 +256,17 @@ def load_lap(path: str | Path) -> dict[str, np.ndarray]:
     if num_bytes > MAX_BYTES:
         raise ValueError(f"{path} has {num_bytes:,} bytes when unpacked: a lap has at most {MAX_BYTES:,}")
     return read_arrays(path, names=[member.filename.removesuffix(".npy") for member in members])
+
+
+def lap_rows(path: str | Path) -> np.ndarray:
+    """The car rows ``[T, row]`` of a saved lap; raises ``ValueError`` for others than it could have."""
+    rows = load_lap(path).get("rows")
+    shape = None if rows is None else rows.shape
+    if rows is None or rows.dtype.kind != "f" or rows.ndim != 2 or not len(rows) or rows.shape[1] != CAR_ROW.size:
+        raise ValueError(f"{path}: rows of shape {shape}; a lap has floats [T, {CAR_ROW.size}]. Delete the file")
+    if not np.isfinite(rows).all():
+        raise ValueError(f"{path}: the lap's rows are not finite. Delete the file")
+    return rows
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
@@ -268,12 +284,13 @@ def read_lines(path: Path) -> list[Row]:
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in read_text(path, most_bytes=MOST_LOG_BYTES, errors="replace").splitlines():
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(row, dict):  # the end of an incomplete line may be a number
+        # The end of an incomplete line may be a number.
+        if isinstance(row, dict) and isinstance(row.get("frames", 0), (int, float)):
             rows.append(row)
     return rows
 

@@ -9,6 +9,7 @@ from typing import Any
 from tm_torchrl.lazy import extras_named
 from tm_torchrl.settings.construct import ConfigError, shown
 from tm_torchrl.settings.targets import refuse_foreign_targets, renamed
+from tm_torchrl.settings.text_files import read_text
 
 _HELP = "restore it from a copy, or from a run with the same settings; its checkpoints are untouched"
 _SECTIONS = ("env", "objective", "replay")  # of runs of versions before the group `algorithm`
@@ -45,17 +46,11 @@ def run_settings(folder: str | Path, *, trust: Sequence[str] = ()) -> dict[str, 
         folder: The run folder.
         trust: Packages, besides this one, whose classes the settings may name.
     """
-    with extras_named():  # here, so that commands without a run need no YAML
-        import yaml
     path = Path(str(folder)) / "config.yaml"
     try:
-        found: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = read_yaml(path)
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{path} does not exist: {folder} is not a run folder (they are in runs/)") from None
-    except OSError:
-        raise
-    except Exception as error:  # PyYAML raises errors of many kinds for damaged text
-        raise ConfigError(f"{path} is damaged: {' '.join(str(error).split())}; {_HELP}") from None
     sections = ("env", "algorithm") if isinstance(found, Mapping) and "algorithm" in found else _SECTIONS
     missing = [name for name in sections if not isinstance(found, dict) or name not in found]
     if missing:
@@ -70,6 +65,29 @@ def run_settings(folder: str | Path, *, trust: Sequence[str] = ()) -> dict[str, 
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     return settings
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file of a run holds; aliases are refused, because a few of them can stand for billions of values.
+
+    Args:
+        path: The file.
+    """
+    with extras_named():  # here, so that commands without a run need no YAML
+        import yaml
+
+    class Loader(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError(f"line {self.peek_event().start_mark.line + 1} has an alias; write the value out")
+            return super().compose_node(parent, index)
+
+    try:
+        return yaml.load(read_text(path), Loader=Loader)
+    except OSError:
+        raise
+    except Exception as error:  # PyYAML raises errors of many kinds for damaged text
+        raise ConfigError(f"{path} is damaged: {' '.join(str(error).split())}; {_HELP}") from None
 
 
 def upgraded(settings: Mapping[str, Any]) -> dict[str, Any]:

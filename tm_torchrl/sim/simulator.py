@@ -7,6 +7,7 @@ from functools import partial
 from secrets import randbits
 from typing import Any
 
+import numpy as np
 import torch
 import warp as wp
 
@@ -57,6 +58,11 @@ class Simulator:
             raise ValueError("tracks=[]: must hold at least one track")
         if num_cars < 1:
             raise ValueError(f"num_cars={num_cars}: must be at least 1")
+        if type(first_car) is not int or not 0 <= first_car < 2**31 - num_cars:
+            raise ValueError(f"first_car={first_car!r}: must be a whole number from 0, below 2**31 - num_cars")
+        for name, part, kind in (("starts", starts, Starts), ("randomisation", randomisation, Randomisation)):
+            if not isinstance(part, kind | None):
+                raise ValueError(f"{name}={part!r}: must be a {kind.__name__}(...), or None")
         self.num_cars = num_cars
         self.device = torch.device(device)
         self.image_size = image_size
@@ -145,7 +151,7 @@ class Simulator:
                 sequence seeds each car as if it were alone, except where it holds ``None``.
         """
         episodes = self._state[:, STATE.start("episode")]
-        if not isinstance(seed, Sequence):
+        if not isinstance(seed, Sequence) or isinstance(seed, str):
             self._seeds[:, 0] = _int32(randbits(31) if seed is None else seed)
             self._seeds[:, 1] = torch.arange(self._first_car, self._first_car + self.num_cars)
             episodes.zero_()
@@ -186,4 +192,6 @@ class Simulator:
 
 def _int32(seed: int) -> int:
     """The seed's lowest 32 bits as the signed number that the kernel takes."""
+    if not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed={seed!r}: must be a whole number of at least 0")
     return (int(seed) + 2**31) % 2**32 - 2**31

@@ -42,6 +42,8 @@ class Limits:
 
 def tracker_layout(num_previous_actions: int, num_gates: int) -> Layout:
     """The fields of a tracker row; whole numbers are exact in its floats."""
+    if type(num_previous_actions) is not int:
+        raise ValueError(f"num_previous_actions={num_previous_actions!r}: must be a whole number")
     return Layout(
         *k.FIXED_FIELDS,
         Field("previous_actions", num_previous_actions, "index", "oldest first"),
@@ -59,6 +61,8 @@ class Tracker:
     """
 
     def __init__(self, world: World, *, num_previous_actions: int = 5, limits: Limits | None = None) -> None:
+        if not isinstance(limits, Limits | None):
+            raise ValueError(f"limits={limits!r}: must be Limits(...), or None")
         self.limits = limits or Limits()
         self.num_previous_actions = num_previous_actions
         self.device = world.device

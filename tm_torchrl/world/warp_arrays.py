@@ -45,6 +45,8 @@ def _init() -> None:
 
 def warp_device(device: torch.device) -> str:
     """Warp's name for a torch device."""
+    if device.type != "cpu" and not (device.type == "cuda" and torch.cuda.is_available()):
+        raise ValueError(f"device={str(device)!r}: must be 'cpu', or 'cuda' where torch finds a CUDA device")
     start_warp()
     return "cpu" if device.type == "cpu" else f"cuda:{device.index or 0}"
 

@@ -12,7 +12,7 @@ MOST_LISTED = 20
 
 
 def differing_modules(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[str]:
-    """One line for each module whose tensors differ in name or shape.
+    """One line for each module whose tensors differ in name, shape or kind of numbers.
 
     Args:
         ours: State dict of the existing network ("here").
@@ -26,13 +26,13 @@ def differing_modules(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) 
         ['a: only here', 'b: only there']
     """
     found: dict[str, list[str]] = {}
-    shapes = [{key: list(value.shape) for key, value in state.items()} for state in (ours, theirs)]
-    owners = [{key.rpartition(".")[0] for key in state} for state in shapes]
-    for key in sorted(shapes[0].keys() | shapes[1].keys()):
-        here, there = (state.get(key) for state in shapes)
+    forms = [{key: _form(value) for key, value in state.items()} for state in (ours, theirs)]
+    owners = [{key.rpartition(".")[0] for key in state} for state in forms]
+    for key in sorted(forms[0].keys() | forms[1].keys()):
+        here, there = (state.get(key) for state in forms)
         if here != there:
             owner, _, name = key.rpartition(".")
-            sides = [f"{'no' if shape is None else shape} {side}" for shape, side in ((here, "here"), (there, "there"))]
+            sides = [f"{form or 'no'} {side}" for form, side in ((here, "here"), (there, "there"))]
             found.setdefault(owner, []).append(f"{name} {', '.join(sides)}")
     lines = []
     for owner, parts in found.items():
@@ -41,8 +41,13 @@ def differing_modules(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) 
     return lines
 
 
+def _form(value: Tensor) -> str:
+    kind = "" if value.is_floating_point() else f" of {str(value.dtype).removeprefix('torch.')}"
+    return f"{list(value.shape)}{kind}"
+
+
 def refuse_other_architecture(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Raise a ``CheckpointError`` unless the state dict ``weights`` fits the module."""
+    """Raise a ``CheckpointError`` unless the state dict ``weights`` fits the module and is finite."""
     lines = differing_modules(module.state_dict(), weights)
     if lines:
         listed = "\n  ".join(lines[:MOST_LISTED])
@@ -50,4 +55,10 @@ def refuse_other_architecture(module: nn.Module, weights: Mapping[str, Tensor]) 
         raise CheckpointError(
             f"the checkpoint is of another architecture; {len(lines)} modules differ:\n  {listed}{more}\n"
             "Use the settings (network, objective, env) that it was trained with"
+        )
+    wrong = [key for key, value in weights.items() if not bool(value.isfinite().all())]
+    if wrong:
+        raise CheckpointError(
+            f"the checkpoint's weights are not finite in {len(wrong)} tensors, such as {wrong[0]}: its training "
+            "failed; use an earlier checkpoint"
         )

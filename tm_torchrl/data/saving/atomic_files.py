@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tm_torchrl.settings.text_files import read_text
+
 MANIFEST = "manifest.json"
 _IS_NAME = re.compile(r"[\w.]*\w").fullmatch  # no path, no "..": a file of the manifest's own folder
 _BYTES_AT_ONCE = 1 << 20  # small enough to stay in the CPU's cache between the checksum and the write
@@ -136,8 +138,8 @@ def manifest_checksum(manifest: dict[str, Any]) -> int:
 
 def check_file(path: Path, facts: dict[str, int]) -> None:
     """Raise ``DamagedFileError`` unless the file has the ``bytes`` and ``crc32`` that ``write_file`` returned."""
-    if not path.exists():
-        raise DamagedFileError(f"{path} is missing")
+    if not path.is_file():
+        raise DamagedFileError(f"{path} is missing, or no regular file")
     if path.stat().st_size != facts["bytes"]:
         raise DamagedFileError(f"{path} has {path.stat().st_size} bytes instead of {facts['bytes']}: it was cut short")
     if file_checksum(path) != facts["crc32"]:
@@ -173,7 +175,7 @@ def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
 def read_manifest(path: Path, *, version: int) -> dict[str, Any]:
     """Read a manifest; raises ``DamagedFileError`` if it is damaged and ``ValueError`` if its version is another."""
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads(read_text(path))
         found = manifest.pop("crc32")
         is_whole = found == manifest_checksum(manifest)
     except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as problem:

@@ -31,6 +31,10 @@ class CheckpointError(SavingError):
     """A checkpoint could not be written, or none can be read."""
 
 
+class NoBestError(CheckpointError):
+    """There are no best weights, as before the first evaluation."""
+
+
 class Checkpoints:
     """The checkpoints of a run: the last few, and the weights that were best in an evaluation.
 
@@ -130,7 +134,7 @@ class Checkpoints:
                         if attempt == _READ_TRIES - 1:
                             raise
             time.sleep(_READ_WAIT_S)
-        raise CheckpointError(f"no best weights in {self.folder}: looked for {_BEST}, which save_best writes")
+        raise NoBestError(f"no best weights in {self.folder}: looked for {_BEST}, which save_best writes")
 
     def list(self) -> Manifests:
         """Manifests of the checkpoints whose files have their full sizes, newest first."""
