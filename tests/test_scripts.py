@@ -47,7 +47,7 @@ def test_show_tracks(run: Script, tmp_path: Path):
 def test_drive(run: Script, tmp_path: Path):
     done = run("drive.py", "oval", "--driver", "author", "--seconds", 0.5, "--out", "a.gif")
     assert done.returncode == 0, done.stderr
-    assert "time_limit after 0.50 s" in done.stdout
+    assert "stopped by the time limit after 0.50 s" in done.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"a.gif", "a.png"}
     assert done.stderr.strip() == "", "nothing but what it has to say"
 
@@ -56,7 +56,7 @@ def test_drive(run: Script, tmp_path: Path):
     ("arguments", "text"),
     [
         (("show_tracks.py", "ovel"), "did you mean oval"),
-        (("drive.py", "oval", "--out", "a.avi"), "videos end in .mp4 or .gif"),
+        (("drive.py", "oval", "--out", "a.avi"), "must end in .mp4 or .gif"),
         (("drive.py", "missing.npz"), "missing.npz"),
         (("optimize_lap.py", "ovel"), "did you mean oval"),
         (("optimize_lap.py", "oval", "--cars", "0"), "error: --cars 0: num_cars=0: must be at least"),

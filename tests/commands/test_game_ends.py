@@ -23,7 +23,8 @@ def test_a_game_that_ends_is_one_line(words: tuple[str, ...], tmp_path: Path, mo
 
         task = actor
 
-    monkeypatch.setattr(f"tm_torchrl.commands.{words[0]}.load_agent", lambda *arguments, **options: AgentOfAGame())
+    home = "agents" if words[0] == "evaluate" else f"commands.{words[0]}"  # evaluate imports it when it needs it
+    monkeypatch.setattr(f"tm_torchrl.{home}.load_agent", lambda *arguments, **options: AgentOfAGame())
     monkeypatch.setattr(sys, "argv", ["tm-torchrl", str(tmp_path), *words[1:]])
     with pytest.raises(SystemExit) as end:
         run(words[0])
