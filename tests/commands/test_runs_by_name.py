@@ -66,7 +66,7 @@ except SystemExit as end:
         ("[broken", "config.yaml is damaged"),
         ("env: 5", "config.yaml is damaged: it has no settings of an env; give --track NAME"),
         ("optimizer: {}", "config.yaml is damaged: it has no settings of an env; give --track NAME"),
-        ("env: {tracks: 7}", "actions: "),  # which come after the track was found
+        ("env: {tracks: 7}", "oval_28500.npz: actions: "),  # which come after the track was found
     ],
 )
 def test_a_lap_beside_broken_settings(settings: str, message: str, tmp_path: Path) -> None:

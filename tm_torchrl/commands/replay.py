@@ -87,7 +87,10 @@ def main() -> None:
         for name, path in laps_of(args.source).items():
             lap, kept_s = kept_lap(path), load_time(path)
             track = load_track(args.track or named_track(args.source, name))
-            told = drive_again(track, lap["actions"], lap.get("start"), args)
+            try:
+                told = drive_again(track, lap["actions"], lap.get("start"), args)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
             print(f"{name}: {told} (kept as {kept_s:.2f} s)")
     except (ValueError, OSError, KeyError, GameError) as error:
         raise SystemExit(f"error: {error}") from None

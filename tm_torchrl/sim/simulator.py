@@ -151,7 +151,7 @@ class Simulator:
                 sequence seeds each car as if it were alone, except where it holds ``None``.
         """
         episodes = self._state[:, STATE.start("episode")]
-        if not isinstance(seed, Sequence) or isinstance(seed, str):
+        if not isinstance(seed, Sequence):
             self._seeds[:, 0] = _int32(randbits(31) if seed is None else seed)
             self._seeds[:, 1] = torch.arange(self._first_car, self._first_car + self.num_cars)
             episodes.zero_()
