@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -137,6 +138,8 @@ def test_damaged_runs_are_shown_as_far_as_they_go(tmp_path: Path) -> None:
     page = run.page()
     assert page["evaluations"]["oval"]["best_lap_s"][-1] == AUTHOR.author_s
     assert page["facts"] == {}
+    assert page["evaluations"]["5"]["frames"] == [], "its only row has no frames"
+    assert json.loads(json.dumps(page, allow_nan=False)) == page
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")

@@ -17,6 +17,7 @@ from tm_torchrl.live.race import Race
 from tm_torchrl.record.run_folder import best_laps, load_lap, load_time
 from tm_torchrl.sim import Simulator
 from tm_torchrl.tracks import load_track
+from tm_torchrl.world.car_row import CAR_ROW
 from tm_torchrl.world.input_scripts import read_script
 
 
@@ -40,8 +41,12 @@ def test_a_lap_is_driven_in_real_time_and_kept(tmp_path: Path) -> None:
         if kind == "finished":
             break
         states.append(values)
+        if values[1] == 0.83:
+            race.hold(5, turn=2)  # in the midst of an action's 50 ms
+        elif values[1] == 1.01:
+            race.hold(1, turn=3)
     took_s = time.perf_counter() - begin
-    driving = [state for state in states if state[0] == 1 and state[1] > 0]
+    driving = [state for state in states if state[1] > 0]
     assert [state[1] for state in driving[:3]] == [0.01, 0.02, 0.03], "one state for each tick"
     assert took_s > 0.9 * driving[-1][1], "not faster than the clock"
     assert values["time_s"] == pytest.approx(driving[-1][1], abs=0.011)
@@ -50,6 +55,8 @@ def test_a_lap_is_driven_in_real_time_and_kept(tmp_path: Path) -> None:
     lap = load_lap(kept)
     again = replay(Simulator(RULER, num_cars=1), lap["actions"])
     assert again.time_s == values["time_s"] == load_time(kept), "the kept keys drive the same lap"
+    where = CAR_ROW["position"]
+    assert (again.rows[:-1, where] == lap["rows"][:-1, where]).all()
     (script,) = best_laps(tmp_path, suffix=".inputs").values()
     assert replay(Simulator(RULER, num_cars=1), read_script(script)).time_s == values["time_s"]
 

@@ -48,6 +48,7 @@ class Run:
         self.evaluations = GrowingFile(folder / "evaluations.jsonl")
         self.ghosts = GrowingFile(folder / GHOSTS)
         self.messages = GrowingFile(folder / MESSAGES)
+        self._config: tuple[int, dict[str, Any]] = (0, {})
 
     def refresh(self) -> None:
         """Read what is new."""
@@ -65,13 +66,21 @@ class Run:
 
     def track_names(self) -> dict[str, str]:
         """Every track of the run: its name in the results, and what ``load_track`` takes."""
-        env = _mapping(self.folder / "config.yaml", yaml.safe_load).get("env")
-        given = env if isinstance(env, dict) else {}
+        given = self._env()
         chosen = [given.get("track"), *_list(given.get("tracks")), *_list(given.get("blind_tracks"))]
         named = {Path(str(name)).stem: str(name) for name in chosen if name is not None}
         found = {str(row["track"]): named.get(str(row["track"]), str(row["track"])) for row in self._driven()}
         drives = "track" in given or "tracks" in given
         return found or named or ({DEFAULT_TRACK: DEFAULT_TRACK} if drives else {})
+
+    def _env(self) -> dict[str, Any]:
+        """The settings of the environment; read once, since YAML takes long, unless the file is replaced."""
+        path = self.folder / "config.yaml"
+        written = path.lstat().st_mtime_ns if path.exists() else 0
+        if written != self._config[0]:
+            env = _mapping(path, yaml.safe_load).get("env")
+            self._config = (written, env if isinstance(env, dict) else {})
+        return self._config[1]
 
     def _driven(self) -> list[Row]:
         return [row for row in self.evaluations.rows if "track" in row]
