@@ -133,6 +133,11 @@ def test_laps_without_images_do_not_train_a_network_that_sees(tmp_path: Path) ->
         quiet([*SMALL, "env.pixels=true", "network=classic", f"data='{tmp_path / 'laps'}'"], tmp_path / "run")
 
 
+def test_the_policy_s_network_is_not_for_quantiles(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="objective: has no loss"):
+        quiet(["objective=policy"], tmp_path / "run")
+
+
 def test_other_tasks_have_no_laps(laps: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="use env=trackmania"):
         quiet(["algorithm=cloning", "env=gym", "env.name=CartPole-v1", f"data='{laps}'"], tmp_path / "run")

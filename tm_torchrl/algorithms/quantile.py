@@ -78,6 +78,8 @@ class QuantileAlgorithm:
     ) -> None:
         if precision not in ("auto", *PRECISIONS):
             raise ConfigError(f"precision={precision!r}: must be auto, {' or '.join(PRECISIONS)}")
+        if "loss" not in objective:
+            raise ConfigError("objective: has no loss of quantiles; objective=policy is for algorithm=cloning")
         self.task = task
         self.gamma = make_schedule(gamma, name="gamma")
         if not all(0.0 <= value <= 1.0 for _, value in self.gamma.points):
