@@ -56,6 +56,22 @@ def test_it_records_a_trained_agent(run: Script, tmp_path: Path) -> None:
     assert "attempts in a row did not finish" in done.stderr or "1 laps" in done.stdout
 
 
+def test_a_driver_corrects_a_student(run: Script, tmp_path: Path) -> None:
+    settings = [*SMALL, f"env.track='{tmp_path / 'short.npz'}'", "env.num_envs=2", "collector.frames_per_batch=16"]
+    short = ["total_frames=16", "evaluation.num=1", "env.evaluation_limits.race_s=0.5"]
+    quiet([*settings, *short], tmp_path / "run")
+    words = ("short.npz", "--driver", "scripted", "--laps", 1, "--cars", 8, "--disturbed", 0, "--out", "laps")
+    done = run(*words, "--student", "run")
+    assert done.returncode == 0, done.stderr
+    laps = DemonstrationFolder(tmp_path / "laps")
+    action, chosen = (laps.rows(name, np.arange(len(laps))) for name in ("action", "chosen"))
+    assert 0.1 < (action != chosen).mean() < 0.9
+    assert laps.description.settings["student"] == "run"
+    quiet([*settings, *short, "env.action_block=5", "env.num_previous_actions=25"], tmp_path / "blocks")
+    done = run(*words, "--student", "blocks")
+    assert (done.returncode, "--student blocks: must have the env.action_block" in done.stderr) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -17,6 +17,7 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
@@ -74,8 +75,8 @@ class Recorder:
         is_scripted = driver in ("author", "scripted") or Path(driver).suffix in (".inputs", ".txt")
         self.agent = None if is_scripted else agent_of(driver, option="--driver", trust=trust)
         self.student = None if student is None else agent_of(student, option="--student", trust=trust)
-        tasks = [each.task for each in (self.agent, self.student) if each is not None]
-        shapes = {(task.action_block, task.num_previous_actions) for task in tasks} or {(1, 5)}  # type: ignore[attr-defined]
+        tasks: list[Any] = [each.task for each in (self.agent, self.student) if each is not None]
+        shapes = {(task.action_block, task.num_previous_actions) for task in tasks} or {(1, 5)}
         if len(shapes) > 1 or (is_scripted and min(shapes)[0] != 1):
             raise ValueError(
                 f"--student {student}: must have the env.action_block and num_previous_actions of --driver"
