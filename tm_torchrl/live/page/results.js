@@ -63,7 +63,7 @@ export class Results {
       const best = found.best_lap_s;
       const won = Object.entries(found.medals).filter(([, at]) => best !== null && best <= at).at(-1)?.[0];
       const next = Object.entries(found.medals).find(([, at]) => best === null || at < best);
-      const goal = next && best !== null ? `${next[0]} in ${(best - next[1]).toFixed(2)} s` : "";
+      const goal = next && best !== null ? `${(best - next[1]).toFixed(2)} s to ${next[0]}` : "";
       const farthest = Math.max(...(evaluations?.farthest_m ?? [0]));
       if (best === null && farthest) tiles.push(["farthest", `${Math.round(farthest)} m`, null, "no lap has finished yet"]);
       else tiles.push(["best lap", seconds(best), won, goal]);
