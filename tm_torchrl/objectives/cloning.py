@@ -46,7 +46,7 @@ class CloningLoss(nn.Module):
         >>> batch = TensorDict({"observation": torch.zeros(5, 4), "action": torch.zeros(5, 1).long()}, [5])
         >>> batch["is_labelled"] = torch.ones(5, 1, dtype=torch.bool)
         >>> loss = CloningLoss(PolicyValueNetwork(4, 2), num_actions=2)(batch)["loss"]
-        >>> round(float(loss), 2)  # both actions are still about equally likely
+        >>> round(loss.item(), 2)  # both actions are still about equally likely
         0.69
     """
 

@@ -28,17 +28,17 @@ every_mixer = pytest.mark.parametrize("mixer", [None, *MIXERS])
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
 
-def test_a_shared_linear_layer_sums_over_slots_by_hand() -> None:
+def test_a_shared_linear_layer_is_averaged_over_slots_by_hand() -> None:
     # Feature 2; weights 1, 2, 3 (slot 0), 4, 5, 6 (slot 1), bias 0.5: slot 0 is worth 2.5, 4.5, 6.5, slot 1 8.5, 10.5,
-    # 12.5. The block (2, 0) is worth 6.5 + 8.5 = 15, the best, (2, 2), 6.5 + 12.5 = 19.
+    # 12.5. The block (2, 0) is worth (6.5 + 8.5) / 2 = 7.5, the best, (2, 2), (6.5 + 12.5) / 2 = 9.5.
     decoder = Decoder(1, 3, num_slots=2, hidden_size=None)
     with torch.no_grad():
         decoder.advantage[0].weight.copy_(torch.arange(1.0, 7).view(6, 1))
         decoder.advantage[0].bias.fill_(0.5)
     values = decoder(torch.tensor([[[2.0]]]))  # [B, N, S, A]
     assert values.tolist() == [[[[2.5, 4.5, 6.5], [8.5, 10.5, 12.5]]]]
-    assert values_of(values, torch.tensor([[2, 0]])).tolist() == [[15.0]]
-    assert values_of(values, values.mean(1).argmax(-1)).tolist() == [[19.0]]
+    assert values_of(values, torch.tensor([[2, 0]])).tolist() == [[7.5]]
+    assert values_of(values, values.mean(1).argmax(-1)).tolist() == [[9.5]]
 
 
 def set_by_hand(mix: Any, kind: str) -> None:
