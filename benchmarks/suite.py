@@ -63,11 +63,9 @@ def main() -> None:
     args = parser.parse_args()
     with errors_to_status():
         suite, grid = Suite(), args.grid.removeprefix("grid=")
-        cells, out, tables = suite.cells(grid), Path("runs/suite"), RESULTS / "suite"
-        if suite.is_shortened(grid):
-            out = Path(f"runs/suite_{grid}")
-            tables = out / "tables"
-        out, tables = args.out or out, args.results or tables
+        cells = suite.cells(grid)
+        out = args.out or Path(f"runs/suite_{grid}" if suite.is_shortened(grid) else "runs/suite")
+        tables = args.results or (out / "tables" if suite.is_shortened(grid) else RESULTS / "suite")
         facts = describe_run(device="cpu")
         facts["command"] = facts["command"].replace(" ".join(args.cells) or "...", "...")  # rows name their cells
         cells = suite.chosen(cells, args.cells) if args.cells else cells
