@@ -102,7 +102,7 @@ def test_blocks_of_actions(tmp_path: Path) -> None:
         ("transforms=stack_frames", "transforms"),
         ("algorithm.offsets_ms=[0,30]", r"offsets_ms=\[0, 30\]"),
         ("algorithm.offset_weights=[1,1]", r"offset_weights=\[1, 1\]"),
-        ("algorithm.exchanged_floats=[velocities]", "did you mean velocity"),
+        ("algorithm.shuffled_floats=[velocities]", "did you mean velocity"),
         ("algorithm.class_balance=2", "class_balance=2"),
         ("algorithm.temperature=0", "temperature=0"),
         ("algorithm.label_smoothing=1", "label_smoothing=1"),

@@ -62,6 +62,7 @@ def test_it_resumes_bit_for_bit(tmp_path: Path, stop: int) -> None:
         ("algorithm.temperature=0", r"temperature=0\b"),
         ("algorithm.cloning_coefficient=-1", "cloning_coefficient=-1"),
         ("algorithm.reference_period=0", "reference_period=0"),
+        ("algorithm.entropy_coefficient=-1", "entropy_coefficient=-1"),
         ("gamma=[linear,[0,0.9],[100,0.99]]", "gamma="),
         ("pairs.least_difference=-1", "pairs.least_difference=-1"),
     ],

@@ -43,9 +43,9 @@ class CloningAlgorithm:
         learning_rate: A number or a schedule.
         offsets_ms: Milliseconds after the present step whose actions are foretold; the first must be 0.
         offset_weights: The weight of each offset in the loss.
-        exchanged_floats: Fields of the floats that each frame takes from another one, so that they tell nothing: such
-            as the previous actions, if a network learns from them to repeat itself. They also tell where the wheels
-            are, which turn with a delay.
+        shuffled_floats: Fields of the floats that each frame takes from another one, so that the network cannot
+            use them: such as the previous actions, if it learns from them to repeat itself. They also tell where the
+            wheels are, which turn with a delay.
         temperature: Divides the values or logits: the difference of two values is this times that of two logits.
         class_balance: Exponent of the weights of actions: 0 for equal weights, 1 for weights by which each action
             counts the same, however rare it is.
@@ -69,7 +69,7 @@ class CloningAlgorithm:
         learning_rate: Number,
         offsets_ms: Sequence[int] = (0,),
         offset_weights: Sequence[float] = (1.0,),
-        exchanged_floats: Sequence[str] = (),
+        shuffled_floats: Sequence[str] = (),
         temperature: float = 1.0,
         class_balance: float = 0.0,
         label_smoothing: float = 0.0,
@@ -97,7 +97,7 @@ class CloningAlgorithm:
             folders,
             offsets=[offset // STEP_MS for offset in offsets_ms],
             keys=task.in_keys,
-            exchanged=columns_of(exchanged_floats, task),
+            shuffled=columns_of(shuffled_floats, task),
             device=device,
             seed=seed,
         )
@@ -199,7 +199,7 @@ def columns_of(names: Sequence[str], task: Task) -> list[int]:
     for name in names:
         if name not in layout.names():
             raise ConfigError(
-                f"algorithm.exchanged_floats: {name!r} is not a field of the observation"
+                f"algorithm.shuffled_floats: {name!r} is not a field of the observation"
                 f"{nearest_name(str(name), layout.names())}"
             )
     return [column for name in names for column in range(layout.size)[layout[name]]]

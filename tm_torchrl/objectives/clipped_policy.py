@@ -17,7 +17,22 @@ from tm_torchrl.objectives.batch_checks import check_actions, check_policy_batch
 DIAGNOSTICS = ("kl", "clip_share", "entropy")  # the columns that a loss writes into a batch
 
 
-class ClippedPolicyLoss(nn.Module):
+class EntropyLoss(nn.Module):
+    """Base of losses with a bonus for entropy, whose factor a schedule may set."""
+
+    @property
+    def entropy_coefficient(self) -> float:
+        """Factor of the bonus for entropy."""
+        return self._entropy_coefficient
+
+    @entropy_coefficient.setter
+    def entropy_coefficient(self, value: float) -> None:
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"entropy_coefficient={value}: must be finite and not negative")
+        self._entropy_coefficient = value
+
+
+class ClippedPolicyLoss(EntropyLoss):
     """Base of losses with a clipped ratio of probabilities (Schulman et al. 2017).
 
     Args:
@@ -57,17 +72,6 @@ class ClippedPolicyLoss(nn.Module):
         if not 0.0 < value < 1.0:
             raise ValueError(f"clip={value}: must be between 0 and 1")
         self._clip = value
-
-    @property
-    def entropy_coefficient(self) -> float:
-        """Factor of the bonus for entropy."""
-        return self._entropy_coefficient
-
-    @entropy_coefficient.setter
-    def entropy_coefficient(self, value: float) -> None:
-        if not 0 <= value < float("inf"):
-            raise ValueError(f"entropy_coefficient={value}: must be finite and not negative")
-        self._entropy_coefficient = value
 
     def observations(self, batch: TensorDictBase, columns: Sequence[str]) -> list[Tensor]:
         """The network's inputs; the first batch and its columns of numbers are checked."""

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from tensordict import NestedKey, TensorDictBase
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from tm_torchrl.modules.policy_value import PolicyValueNetwork
-from tm_torchrl.objectives.clipped_policy import log_prob_of, mean_entropy
+from tm_torchrl.objectives.clipped_policy import EntropyLoss, log_prob_of, mean_entropy
 from tm_torchrl.objectives.reference import policy_parameters
 
 DIAGNOSTICS = (
@@ -26,7 +26,7 @@ DIAGNOSTICS = (
 )  # the columns that the loss writes into a batch
 
 
-class DPOLoss(nn.Module):
+class DPOLoss(EntropyLoss):
     """Makes the preferred episode of a pair more probable, and the other less, than a frozen reference has them.
 
     With m the log-probability of an episode's actions minus that of the reference, the loss of a pair is
@@ -66,9 +66,8 @@ class DPOLoss(nn.Module):
         super().__init__()
         if not temperature > 0:
             raise ValueError(f"temperature={temperature}: must be positive")
-        for name, value in (("cloning_coefficient", cloning_coefficient), ("entropy_coefficient", entropy_coefficient)):
-            if not value >= 0:
-                raise ValueError(f"{name}={value}: must not be negative")
+        if not cloning_coefficient >= 0:
+            raise ValueError(f"cloning_coefficient={cloning_coefficient}: must not be negative")
         self.network = network
         self.reference = copy.deepcopy(network).requires_grad_(False)
         self.in_keys = list(in_keys)

@@ -75,8 +75,8 @@ def test_several_folders_are_one(tmp_path: Path) -> None:
     assert batch["is_labelled"][:, 1].tolist() == [False, False, True, True]
 
 
-def test_exchanged_floats_are_those_of_another_frame(tmp_path: Path) -> None:
-    batch = memory(tmp_path / "laps", exchanged=[1, 2]).batch_of(np.array([5, 6, 7, 8]))
+def test_shuffled_floats_are_those_of_another_frame(tmp_path: Path) -> None:
+    batch = memory(tmp_path / "laps", shuffled=[1, 2]).batch_of(np.array([5, 6, 7, 8]))
     assert batch["observation"][:, :4].tolist() == [[5, 7, 7, 5], [6, 8, 8, 6], [7, 5, 5, 7], [8, 6, 6, 8]]
 
 

@@ -30,7 +30,7 @@ class Demonstrations:
         held_out_share: Share of the laps that is only tested on.
         offsets: Steps after the present one whose actions are labels; the first must be 0.
         keys: Keys that the network reads: ``"observation"``, ``"pixels"``.
-        exchanged: Columns of ``observation`` that each frame takes from another one, so that they tell nothing.
+        shuffled: Columns of ``observation`` that each frame takes from another one, so that they say nothing of it.
         device: Device of the batches.
         seed: Seeds the order of the frames.
     """
@@ -43,7 +43,7 @@ class Demonstrations:
         held_out_share: float = 0.1,
         offsets: Sequence[int] = (0,),
         keys: Sequence[str] = ("observation",),
-        exchanged: Sequence[int] = (),
+        shuffled: Sequence[int] = (),
         device: torch.device | str = "cpu",
         seed: int = 0,
     ) -> None:
@@ -55,7 +55,7 @@ class Demonstrations:
         self.batch_size = batch_size
         self.offsets = np.array(offsets)
         self.keys = list(keys)
-        self.exchanged = list(exchanged)
+        self.shuffled = list(shuffled)
         self.device = torch.device(device)
         self.seed = seed
         self._folder_ends = np.cumsum([len(folder) for folder in self.folders])
@@ -118,9 +118,9 @@ class Demonstrations:
             frames: Numbers of frames, ``[B]``.
         """
         found = {key: torch.from_numpy(self._rows(key, frames)) for key in self.keys}
-        if self.exchanged and "observation" in found:
-            columns = found["observation"][:, self.exchanged]
-            found["observation"][:, self.exchanged] = columns.roll(max(1, len(frames) // 2), 0)
+        if self.shuffled and "observation" in found:
+            columns = found["observation"][:, self.shuffled]
+            found["observation"][:, self.shuffled] = columns.roll(max(1, len(frames) // 2), 0)
         later = frames[:, None] + self.offsets
         is_inside = later < self._lap_ends[frames][:, None]
         later = np.where(is_inside, later, frames[:, None])
