@@ -41,11 +41,11 @@ FLOORS = {
     "tasks": 7,
     "algorithms": 8,
     "agents": 9,
-    "trainers": 10,
-    "experiments": 11,
-    "live": 11,
-    "linesight": 11,
-    "commands": 12,
+    "trainers": 11,
+    "experiments": 12,
+    "live": 10,
+    "linesight": 12,
+    "commands": 13,
 }
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -54,7 +54,7 @@ def test_laps_of_all_kinds(site: Site) -> None:
     length = site.ask("api/track?track=oval")[1]["length_m"]
     assert author["progress"][-1] == pytest.approx(length, abs=4.0), "one step takes the car some metres beyond"
     assert author["keys"][2] & 1, "the author begins with gas"
-    assert site.ask("api/lap?run=1&track=oval&kind=best")[1] == author
+    assert site.ask("api/lap?run=1&track=oval&kind=best")[1] == {**author, "values": None}
     assert site.ask("api/lap?run=1&track=oval&kind=ghost&frames=3072")[1] == author
     early = site.ask("api/lap?run=1&track=oval&kind=ghost&frames=1024")[1]
     assert (early["num"], early["time_s"]) == (101, None)
@@ -109,9 +109,7 @@ def test_new_runs_are_found_and_keep_their_numbers(tmp_path: Path) -> None:
     make_run(tmp_path / "oval" / "b", evaluations=2)
     os.utime(tmp_path / "oval" / "b" / "evaluations.jsonl", (9e9, 9e9))
     assert [(run["id"], run["name"]) for run in runs.summaries()] == [("2", "oval/b"), ("1", "oval/a")]
-    assert [run["name"] for run in Runs([tmp_path / "oval" / "a"]).summaries()] == [
-        "/".join((tmp_path / "oval" / "a").resolve().parts[-3:])
-    ]
+    assert [run["name"] for run in Runs([tmp_path / "oval" / "a"]).summaries()] == ["oval/a"]
 
 
 def test_a_run_without_tracks(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.live.conftest import Site
 from tests.live.run_folders import RULER, make_run
+from tm_torchrl.live.report import write_report
 from tm_torchrl.record.folder_claim import claim
 from tm_torchrl.record.requests import asked_for
 from tm_torchrl.record.run_folder import append_line, best_laps, load_time
@@ -228,3 +229,38 @@ def test_runs_are_compared(open_page: Any, site: Site) -> None:
     page.wait_for_selector("#ghosts .chip:has-text('first')")
     page.uncheck(box)
     page.wait_for_selector("#ghosts .chip:has-text('first')", state="detached")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark")])
+def test_the_report_opens_from_a_file(browser: Any, tmp_path: Path, width: int, scheme: str) -> None:
+    """The same page without a server: laps play, sectors and curves are there, and nothing is asked for elsewhere."""
+    run = make_run(tmp_path / "oval" / "first")
+    keep = load_time(best_laps(run)["oval"])
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page, complaints, asked = context.new_page(), [], []
+    page.set_default_timeout(WAIT_MS)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(write_report(run).as_uri())
+    page.wait_for_selector("#ghosts .chip:has-text('author')")
+    page.click("#play")
+    until(page, "Number(document.querySelector('#time').textContent) > 0.2")
+    assert f"{keep:.2f} s" in text_of(page, "#tiles")
+    assert page.is_visible("#chart-laps svg") and page.is_visible("#chart-speed svg")
+    for hidden in ("#drive", "#run-pick", "#runs", "#asks"):
+        assert not page.is_visible(hidden), hidden
+    page.select_option("#ghosts select", label="1024 frames: not finished")
+    page.wait_for_selector("#ghosts [aria-pressed=true]:has-text('1024')")
+    page.click("#about summary")
+    assert "track: oval" in text_of(page, "#settings")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, "nothing leaves the window sideways"
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert page.evaluate("document.querySelector('#printed').src.length") > 10_000
+    assert complaints == []
+    assert [url for url in asked if not url.startswith("data:")] == [page.url]
+    if PICTURES:
+        page.emulate_media(media="screen")
+        page.screenshot(path=Path(PICTURES) / f"report_{width}_{scheme}.png", full_page=True)
+    context.close()

@@ -14,7 +14,7 @@ import torch
 from tests.trainers.test_training import quiet
 from tm_torchrl.agents import load_agent
 from tm_torchrl.data.saving.checkpoint import Checkpoints
-from tm_torchrl.record.report import write_report
+from tm_torchrl.live.report import write_report
 from tm_torchrl.record.run_folder import read_metrics
 
 RUNS = Path(__file__).resolve().parents[1] / "fixtures" / "runs_0_1"

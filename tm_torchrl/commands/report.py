@@ -6,7 +6,7 @@ tm-torchrl report RUN
 from __future__ import annotations
 
 from tm_torchrl.commands.parser import add_run, parser_for
-from tm_torchrl.record.report import write_report
+from tm_torchrl.live.report import write_report
 
 
 def main() -> None:

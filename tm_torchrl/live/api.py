@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tm_torchrl.data.saving.checkpoint import CheckpointError
-from tm_torchrl.live.lap_data import author_rows, ghost_rows, kept_inputs, kept_rows, lap_data
+from tm_torchrl.live.lap_data import author_rows, ghost_rows, kept_inputs, kept_rows, kept_values, lap_data
 from tm_torchrl.live.race import Race
 from tm_torchrl.live.runs import Run, Runs
 from tm_torchrl.live.server import Answer, Request, RequestError, Route
@@ -76,8 +76,9 @@ class Api:
 
     def lap(self, request: Request) -> Any:
         """One lap: ``author``, ``own``, a run's ``best``, or that of an evaluation, ``ghost``."""
-        track, kind = self._track(request), request.words.get("kind")
-        return lap_data(track, self._rows(request, track, str(kind)))
+        track, kind = self._track(request), str(request.words.get("kind"))
+        found = lap_data(track, self._rows(request, track, kind))
+        return {**found, "values": kept_values(self._run(request).best()[track.name])} if kind == "best" else found
 
     def values(self, request: Request) -> Any:
         """Values of all actions along one of the laps of a run, or along the author's."""

@@ -20,6 +20,8 @@ from tm_torchrl.world.car_row import CAR_ROW
 
 STEP_S = 0.05
 GAS, BRAKE, LEFT, RIGHT = 1, 2, 4, 8  # bits of the keys
+HIT_M_S = 3.0  # lost within one step; the brakes take up to 2.3 m/s
+LEVELS = (0.05, 0.5, 0.95)  # of the distribution of a value
 AHEAD, BEHIND = 60, 10  # zones of half a metre in which the car is looked for, from where it was 50 ms before
 
 
@@ -85,7 +87,25 @@ def lap_data(track: Track, rows: np.ndarray) -> dict[str, Any]:
         "keys": keys.astype(int).tolist(),
         "progress": [round(progress.at(position), 2) for position in rows[:, CAR_ROW["position"]]],
         "gates_s": gates_s,
+        "hits": wall_hits(rows).tolist(),
     }
+
+
+def wall_hits(rows: np.ndarray) -> np.ndarray:
+    """The steps of a lap at which a wall took much of the speed; one step for each hit."""
+    speed = np.linalg.norm(rows[:, CAR_ROW["velocity"]], axis=1)
+    at = np.flatnonzero((np.diff(speed) < -HIT_M_S) & (rows[1:, CAR_ROW.start("has_lateral_contact")] > 0)) + 1
+    return at[np.diff(at, prepend=-10) > 4]
+
+
+def kept_values(path: Path) -> list[list[float]] | None:
+    """Quantiles of the value of the actions taken along a kept lap, a list for each of ``LEVELS``, if it has them."""
+    values = read_arrays(path, names=("quantiles",)).get("quantiles")
+    if values is None or values.dtype.kind != "f" or values.ndim != 2 or not values.size:
+        return None
+    if not np.isfinite(values).all() or np.abs(values).max() > 1e9:
+        return None
+    return [_flat(row, 3) for row in np.quantile(values, LEVELS, axis=1)]
 
 
 def gate_times(rows: np.ndarray) -> list[float]:

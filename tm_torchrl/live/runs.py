@@ -9,11 +9,13 @@ from typing import Any
 
 import yaml
 
+from tm_torchrl.invocation import quoted
 from tm_torchrl.live.growing_file import GrowingFile, Row
 from tm_torchrl.live.track_data import medal_times, medal_won
 from tm_torchrl.record.folder_claim import is_claimed
 from tm_torchrl.record.ghosts import FILE as GHOSTS
 from tm_torchrl.record.run_folder import MESSAGES, best_laps, load_time
+from tm_torchrl.settings.text_files import read_text
 from tm_torchrl.tracks import DEFAULT_TRACK
 
 MOST_POINTS = 400  # of a curve
@@ -23,13 +25,33 @@ CURVES = (
     "episode/return",
     "episode/terminated",
     "train/loss",
+    "train/test_loss",
+    "train/accuracy",
+    "train/test_accuracy",
     "train/gradient_norm",
+    "train/kl",
+    "train/clip_share",
+    "train/entropy",
+    "train/explained_variance",
     "schedule/learning_rate",
     "schedule/epsilon",
     "speed/env_steps_per_s",
     "speed/updates_per_s",
     "speed/learner_share",
+    "diagnostics/action_gap",
+    "diagnostics/policy_churn",
+    "diagnostics/noise_changes_action",
+    "diagnostics/noise_over_gap",
+    "diagnostics/dormant_share",
+    "diagnostics/effective_rank",
+    "diagnostics/crossing_rate",
     "memory/rss_mb",
+)
+COMMANDS = (
+    ("evaluate", "laps from perturbed starts: finish rate, times, medal"),
+    ("watch", "a video of its record"),
+    ("live", "this page while a training goes on, and to drive against its laps"),
+    ("export", "the greedy policy as a program"),
 )
 RESULTS = ("best_lap_s", "median_lap_s", "finish_rate", "return_mean", "farthest_m")
 
@@ -72,6 +94,14 @@ class Run:
         found = {str(row["track"]): named.get(str(row["track"]), str(row["track"])) for row in self._driven()}
         drives = "track" in given or "tracks" in given
         return found or named or ({DEFAULT_TRACK: DEFAULT_TRACK} if drives else {})
+
+    def settings(self) -> str:
+        """The text of its settings."""
+        path = self.folder / "config.yaml"
+        try:
+            return "" if path.is_symlink() else read_text(path, errors="replace")
+        except OSError:
+            return ""
 
     def _env(self) -> dict[str, Any]:
         """The settings of the environment; read once, since YAML takes long, unless the file is replaced."""
@@ -118,6 +148,9 @@ class Run:
             "is_going_on": self.is_going_on,
             "has_values": (self.folder / "checkpoints").is_dir() and bool(self.ghosts.rows or laps),
             "facts": {key: facts[key] for key in ("started", "platform", "device", "precision") if key in facts},
+            "about": about(facts),
+            "settings": self.settings(),
+            "commands": [[f"tm-torchrl {name} {quoted(shown_path(self.folder))}", does] for name, does in COMMANDS],
             "tracks": [
                 {"name": name, "medals": medal_times(name), "best_lap_s": laps.get(name)} for name in self.track_names()
             ],
@@ -158,14 +191,24 @@ class Runs:
     def look(self) -> None:
         """Find new runs."""
         for place in self.places:
-            configs = [place / "config.yaml"] if (place / "config.yaml").is_file() else []
-            for config in configs or (found for pattern in PATTERNS for found in place.glob(f"{pattern}/config.yaml")):
-                folder = config.parent
-                if folder.resolve() not in self._numbers:
-                    number = str(len(self._numbers) + 1)
-                    self._numbers[folder.resolve()] = number
-                    shown = folder.resolve() if folder == place else folder.relative_to(place)
-                    self._runs[number] = Run(folder, name="/".join(shown.parts[-3 if folder == place else 0 :]))
+            if (place / "config.yaml").is_file():
+                self.add(place, name=name_of(place))
+                continue
+            for config in (found for pattern in PATTERNS for found in place.glob(f"{pattern}/config.yaml")):
+                self.add(config.parent, name=config.parent.relative_to(place).as_posix())
+
+    def add(self, folder: Path, *, name: str) -> str:
+        """The number of a run, which is new or known already.
+
+        Args:
+            folder: The run folder.
+            name: How the page names it.
+        """
+        whole = folder.resolve()
+        if whole not in self._numbers:
+            self._numbers[whole] = str(len(self._numbers) + 1)
+            self._runs[self._numbers[whole]] = Run(folder, name=name)
+        return self._numbers[whole]
 
     def __getitem__(self, number: str) -> Run:
         return self._runs[number]
@@ -175,6 +218,37 @@ class Runs:
         self.look()
         found = [{"id": number, **run.summary()} for number, run in self._runs.items() if run.folder.is_dir()]
         return sorted(found, key=lambda row: -row["changed_at"])
+
+
+def name_of(folder: Path) -> str:
+    """The name of a run folder that was named itself: the last parts of its path, up to the folder ``runs``.
+
+    >>> name_of(Path("/home/me/runs/oval/2026-01-31")), name_of(Path("/my/best"))
+    ('oval/2026-01-31', 'my/best')
+    """
+    whole = folder.resolve()
+    return f"{whole.parent.name}/{whole.name}" if whole.parent.name not in ("", "runs") else whole.name
+
+
+def shown_path(folder: Path) -> str:
+    """A run folder in commands: below the working folder, where it is there, since a report may be sent to others."""
+    try:
+        return folder.resolve().relative_to(Path.cwd()).as_posix()
+    except (OSError, ValueError):  # the working folder was deleted, or is another
+        return name_of(folder)
+
+
+def about(facts: dict[str, Any]) -> list[str]:
+    """Lines about a run from its ``run.json``."""
+    packages, line = facts.get("packages"), facts.get("command")
+    named = packages.items() if isinstance(packages, dict) else ()
+    lines = [
+        f"commit {facts.get('git') or 'unknown'}, Python {facts.get('python', '?')}, {facts.get('platform', '?')}",
+        ", ".join(f"{name} {number}" for name, number in named if number),
+        f"seed {facts.get('seed', '?')}, {facts.get('precision', '?')}, {facts.get('device', '?')}",
+        " ".join(map(str, line)) if isinstance(line, list) else "",
+    ]
+    return [text[:LONGEST_MESSAGE] for text in lines if text]
 
 
 def curves(rows: Sequence[Row], keys: Sequence[str]) -> dict[str, list[float | None]]:

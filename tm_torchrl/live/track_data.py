@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tm_torchrl.tracks import Track, generate_track, load_track
+from tm_torchrl.tracks import BUILTIN_TRACKS, Track, generate_track, load_track
 from tm_torchrl.tracks.medals import medals_of
 
 GROUND_CELL_M = 6
@@ -28,7 +28,7 @@ def track_named(name: str) -> Track:
 
 def medal_times(track: str) -> dict[str, float]:
     """Times of a track's medals in seconds, bronze first; empty for a track without medals."""
-    medals = medals_of(track) if re.fullmatch(r"[a-z]+", track) else None
+    medals = medals_of(track) if track in BUILTIN_TRACKS else None
     names = () if medals is None else ("bronze", "silver", "gold", "author")
     return {name: getattr(medals, f"{name}_s") for name in names}
 

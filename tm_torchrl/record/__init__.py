@@ -1,4 +1,4 @@
-"""What people look at: figures, videos, reports, and the folder of a run. Imports matplotlib only when used."""
+"""What people look at: figures, videos, and the folder of a run. Imports matplotlib only when used."""
 
 from __future__ import annotations
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from tm_torchrl.record.figures import mark_medals, series, short_count
 from tm_torchrl.record.plots import INK, medal_times
-from tm_torchrl.record.run_folder import read_evaluations
+from tm_torchrl.record.run_folder import Row, read_evaluations
 from tm_torchrl.settings.construct import ConfigError
 from tm_torchrl.settings.stored import read_yaml
 
@@ -129,4 +129,42 @@ def _show_medals(axes: Any, medals: Sequence[tuple[str, float, str]], *, has_nam
     bronze_s, author_s = medals[0][1], medals[-1][1]
     top = max([1.25 * bronze_s, *(1.02 * time for time in fastest)])
     axes.set_ylim(min([author_s, *fastest]) - 1.0, min(top, max([bronze_s, *slowest]) + 1.0))
-    mark_medals(axes, medals, has_names=has_names)
+    _mark_medals(axes, medals, has_names=has_names)
+
+
+def _mark_medals(axes: Any, medals: Sequence[tuple[str, float, str]], *, has_names: bool) -> None:
+    """Draw the medal times as lines, and their names at the right, moved apart where they would overlap."""
+    low, high = axes.get_ylim()
+    free = low
+    for name, at, colour in reversed(medals):  # from the lowest line up
+        axes.axhline(at, color=colour, lw=1.2, ls="--", zorder=0)
+        if not has_names:
+            continue
+        free = max(at, free)
+        axes.annotate(name, (1.01, free), xycoords=axes.get_yaxis_transform(), va="center", fontsize=9, color=INK)
+        free += 0.085 * (high - low)
+
+
+def series(rows: Sequence[Row], key: str) -> np.ndarray:
+    """The values of a key, NaN where a row has no number.
+
+    >>> series([{"loss": 0.5}, {"loss": "?"}, {}], "loss").tolist()
+    [0.5, nan, nan]
+    """
+    return np.array([row[key] if _is_number(row.get(key)) else np.nan for row in rows], dtype=float)
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value read from a file can be drawn."""
+    return isinstance(value, (int, float)) and abs(value) < 1e100
+
+
+def short_count(value: float, position: int | None = None) -> str:
+    """A count in short form.
+
+    >>> short_count(1_500_000), short_count(20_000), short_count(512)
+    ('1.5M', '20k', '512')
+    """
+    if value >= 1e6:
+        return f"{value / 1e6:g}M"
+    return f"{value / 1e3:g}k" if value >= 1e3 else f"{value:g}"

@@ -1,4 +1,4 @@
-"""Figures of tracks: a gallery, and a driven line coloured by speed."""
+"""Figures of tracks and laps: a gallery, a driven line coloured by speed, a histogram of race times."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from tm_torchrl.sim.camera.views import top_view
 from tm_torchrl.tracks import BUILTIN_TRACKS, Track
 from tm_torchrl.tracks.medals import medals_of
 
-INK, FAINT, EDGE = "#1d2733", "#8893a0", "#e1e6eb"
-BLUE, ORANGE, GREEN, RED = "#2563a8", "#d9772b", "#2e8b57", "#b3261e"
+INK, FAINT, BLUE = "#1d2733", "#8893a0", "#2563a8"
 MEDAL_COLOURS = {"bronze": "#b87333", "silver": "#8f9aa5", "gold": "#d4a017", "author": "#2e8b57"}
 
 
@@ -144,4 +143,21 @@ def driven_line(track: Track, position: np.ndarray, speed: np.ndarray, *, title:
     trace.set_xlim(0, max(seconds[-1], 0.1))
     trace.set_ylim(0, None)
     trace.grid(alpha=0.3)
+    return figure
+
+
+def lap_histogram(times: Sequence[float], *, track: str) -> Figure:
+    """Histogram of race times, with the medal times near them."""
+    figure = Figure(figsize=(4.5, 2.6), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.hist(times, bins=min(30, max(12, len(times) // 3)), color=BLUE, alpha=0.85)
+    axes.set_xlabel("race time, s")
+    axes.set_ylabel("laps")
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    near = [medal for medal in medal_times(track) if len(times) and min(times) - 3 <= medal[1] <= max(times) + 3]
+    for name, at, colour in near:
+        axes.axvline(at, color=colour, lw=2.0, label=name)
+    if near:
+        figure.legend(loc="outside upper left", ncols=4, frameon=False, fontsize=10)
     return figure

@@ -22,8 +22,8 @@ from tm_torchrl.collectors.supervised import WorkerError
 from tm_torchrl.data.saving.atomic_files import explained_disk_errors
 from tm_torchrl.game.errors import GameError
 from tm_torchrl.invocation import command
+from tm_torchrl.live.report import write_report
 from tm_torchrl.record.folder_claim import claim, claim_new
-from tm_torchrl.record.report import write_report
 from tm_torchrl.record.run_folder import RunFolder
 from tm_torchrl.settings.construct import ConfigError, construct, construct_as, construct_later
 from tm_torchrl.settings.device import choose_device

@@ -9,22 +9,22 @@ const TOP = 8;
 const BOTTOM = 22;
 
 export class Chart {
-  /** place: a figure. title: its caption. */
-  constructor(place, title) {
+  /** place: a figure. title: its caption. note: a sentence below the curve. */
+  constructor(place, title, note = "") {
     this.place = place;
     this.readout = make("output");
     this.svg = make("svg", { role: "img" });
     this.caption = make("figcaption", {}, make("b", {}, title), this.readout);
     this.title = title;
-    fill(place, this.caption, this.svg);
+    fill(place, this.caption, this.svg, note ? make("small", {}, note) : null);
     this.data = null;
-    new ResizeObserver(() => this._draw()).observe(place);
+    new ResizeObserver(() => requestAnimationFrame(() => this._draw())).observe(place);
     this.svg.addEventListener("pointermove", (event) => this._point(event));
     this.svg.addEventListener("pointerleave", () => this._point(null));
   }
 
   /**
-   * series: {label, colour, x, y, smooth}; marks: {label, at, colour} horizontal lines;
+   * series: {label, colour, x, y, smooth, isPoints}; marks: {label, at, colour} horizontal lines;
    * form: value as text; xForm: place as text; bounds: [low, high], null where the data decides.
    */
   show({ series, marks = [], form = short, xForm = short, xUnit = "frames", bounds = [null, null] }) {
@@ -66,11 +66,12 @@ export class Chart {
       parts.push(make("text", { x: width - RIGHT, y: above, "text-anchor": "end", fill: mark.colour }, mark.label));
     }
     for (const one of series) {
+      if (one.isPoints || one.x.length < 40) for (const k of one.x.keys()) parts.push(make("circle", { cx: toX(one.x[k]), cy: toY(one.y[k]), r: one.isPoints ? 3.5 : 2.4, fill: one.colour }));
+      if (one.isPoints) continue;
       const path = (ys) => ys.map((y, k) => `${k ? "L" : "M"}${toX(one.x[k]).toFixed(1)} ${toY(y).toFixed(1)}`).join("");
       const isNoisy = one.smooth && one.y.length > 40;
       parts.push(make("path", { class: isNoisy ? "raw" : "curve", d: path(one.y), stroke: one.colour }));
       if (isNoisy) parts.push(make("path", { class: "curve", d: path(averaged(one.y)), stroke: one.colour }));
-      if (one.x.length < 40) for (const k of one.x.keys()) parts.push(make("circle", { cx: toX(one.x[k]), cy: toY(one.y[k]), r: 2.4, fill: one.colour }));
     }
     this.cursor = make("line", { class: "cursor", y1: TOP, y2: HEIGHT - BOTTOM, visibility: "hidden" });
     this.svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
@@ -93,6 +94,7 @@ export class Chart {
   _values(x) {
     const { series, form, xForm } = this.data;
     return series.slice(0, 5).map((one) => {
+      if (one.isPoints) return { one, text: `${one.x.length} ${one.label}` };
       let k = one.x.length - 1;
       if (x !== null) k = one.x.reduce((best, at, i) => (Math.abs(at - x) < Math.abs(one.x[best] - x) ? i : best), 0);
       return { one, text: `${one.label} ${form(one.y[k])}${x === null ? "" : ` at ${xForm(one.x[k])}`}` };

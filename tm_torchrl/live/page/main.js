@@ -1,14 +1,15 @@
-// The page: asks the server for runs, tracks and laps, and shows them.
+// The page: asks the server, or in a report the file itself, for runs, tracks and laps, and shows them.
 
 import { $, fill, make, say, short, clock, signed } from "./dom.js";
 import { Drive } from "./drive.js";
 import { Ghosts } from "./ghosts.js";
 import { Minimap } from "./minimap.js";
-import { get, getChanged, post, repeat, ServerError } from "./net.js";
+import { get, getChanged, isReport, post, repeat, ServerError } from "./net.js";
 import { Player } from "./player.js";
 import { Results } from "./results.js";
 import { CAMERAS, css, Scene } from "./scene.js";
 import { sectorColours } from "./sector_colours.js";
+import { Traces } from "./traces.js";
 import { Values } from "./values.js";
 
 const REFRESH_S = 2;
@@ -26,6 +27,8 @@ const ghosts = new Ghosts($("ghosts"), lapsChanged);
 const player = new Player(() => stir());
 const drive = new Drive({ picture: () => stir(2), ended: driveEnded, kept: () => loadTrack(view.trackName, true) });
 const values = new Values($("values"));
+const traces = new Traces();
+document.body.classList.toggle("report", isReport);
 
 function openScene() {
   try {
@@ -82,7 +85,7 @@ async function openRun(id) {
   Object.assign(runs, { open: id, page: null, state: null });
   runs.compared.delete(id);
   $("run").value = id;
-  history.replaceState(null, "", id ? `#${id}` : "#");
+  if (!isReport) history.replaceState(null, "", id ? `#${id}` : "#");
   document.body.classList.toggle("norun", !id);
   if (id) await refreshRun();
   await showTracks();
@@ -102,11 +105,12 @@ async function refreshRun() {
 
 function showRun() {
   const page = runs.page;
-  $("asks").hidden = !page?.is_going_on;
+  $("asks").hidden = isReport || !page?.is_going_on;
   if (!page) return;
+  document.title = `${page.name} - tm_torchrl`;
   const speed = page.metrics["speed/env_steps_per_s"]?.findLast((value) => value !== null);
   const parts = [clock(page.seconds), `${short(page.frames)} frames`, speed && page.is_going_on ? `${short(speed)} a second` : null];
-  fill($("status"), make("b", {}, page.is_going_on ? "● training" : ""), page.is_going_on ? " · " : "ended · ", parts.filter(Boolean).join(" · "));
+  fill($("status"), isReport ? make("strong", {}, `${page.name} · `) : null, make("b", {}, page.is_going_on ? "● training" : ""), page.is_going_on ? " · " : "ended · ", parts.filter(Boolean).join(" · "));
   const others = [...runs.compared.values()].filter((one) => one.page);
   results.show(page, others, view.trackName);
   if (view.track) wantLaps();
@@ -127,6 +131,7 @@ async function showTracks() {
   $("stage").hidden = !names.length;
   ghosts.clear();
   results.sectors(null, null);
+  traces.show(null, null);
   const name = names.includes(view.trackName) ? view.trackName : (names[0] ?? null);
   Object.assign(view, { track: null, trackName: name });
   showRun();
@@ -179,6 +184,7 @@ function lapsChanged() {
   player.setLength(Math.max(...ghosts.shown().map((ghost) => ghost.lap.duration), 1));
   const other = leader === author ? null : author;
   results.sectors(leader, other, (time) => player.go(time));
+  traces.show(leader, other);
   scene?.setLine("leader", leader?.lap ?? null, leader && sectorColours(leader.lap, other?.lap));
   values.follow(leader, runs.page, trackQuery(view.trackName));
   if (leader && !view.hasPlayed) {
@@ -247,7 +253,7 @@ function setCamera(camera) {
 // ---- driving
 
 function startDrive() {
-  if (!view.track) return;
+  if (!view.track || isReport) return;
   player.toggle(false);
   if (scene?.camera === "above") setCamera("behind");
   $("drive").textContent = "End";
@@ -322,5 +328,11 @@ const shown = (work) => async () => {
   }
 };
 repeat(shown(refreshList), LIST_S, lost);
-repeat(shown(refreshRun), REFRESH_S, lost);
+if (!isReport) repeat(shown(refreshRun), REFRESH_S, lost);
+window.addEventListener("beforeprint", () => {
+  if (!scene || !view.track) return;
+  const cars = ghosts.shown().map((ghost) => ({ state: ghost.lap.at(player.time), colour: ghost.colour, label: ghost.label, isFollowed: ghost.key === ghosts.followed }));
+  scene.draw(cars, 0);
+  $("printed").src = $("picture").toDataURL(); // a canvas itself is often printed empty
+});
 requestAnimationFrame(picture);

@@ -1,7 +1,7 @@
 // What came of a run: tiles, curves, sectors, messages, and the list of runs.
 
 import { Chart } from "./charts.js";
-import { $, clock, fill, make, seconds, short, signed } from "./dom.js";
+import { $, clock, fill, make, say, seconds, short, signed } from "./dom.js";
 
 export const MEDALS = { bronze: "var(--bronze)", silver: "var(--silver)", gold: "var(--gold)", author: "var(--author)" };
 export const RUN_COLOURS = ["var(--blue)", "var(--orange)", "var(--green)", "var(--red)", "#9a6fc4", "#3f9f9f", "#a0894a"];
@@ -10,11 +10,29 @@ const percent = (value) => `${Math.round(100 * value)}%`;
 const CHARTS = [
   ["finish_rate", "Laps that finished", { form: percent, bounds: [0, 1] }],
   ["return_mean", "Return of the evaluations", {}],
-  ["episode/return", "Return in training, with exploration", { smooth: true }],
+  ["episode/return", "Return in training, with exploration", { smooth: true, note: "It may fall while the driver gets better: laps that come further also lose more for their time." }],
+  ["episode/terminated", "Episodes that reached the end, with exploration", { form: percent, smooth: true, bounds: [0, 1] }],
   ["train/loss", "Loss", { smooth: true }],
-  ["speed/env_steps_per_s", "Frames per second", { smooth: true }],
+  ["train/test_loss", "Loss on held-out data", { smooth: true }],
+  ["train/accuracy", "Actions foretold", { form: percent, smooth: true }],
+  ["train/test_accuracy", "Actions foretold, held-out laps", { form: percent, smooth: true }],
+  ["train/gradient_norm", "Gradient norm", { smooth: true }],
+  ["train/kl", "Divergence of the updates", { smooth: true }],
+  ["train/clip_share", "Clipped ratios", { form: percent, smooth: true }],
+  ["train/entropy", "Entropy of the policy", { smooth: true }],
+  ["train/explained_variance", "Variance explained by the values", { smooth: true }],
+  ["diagnostics/action_gap", "Action gap", {}],
+  ["diagnostics/policy_churn", "Policy churn", {}],
+  ["diagnostics/noise_changes_action", "Actions that noise changes", { form: percent }],
+  ["diagnostics/noise_over_gap", "Noise over action gap", {}],
+  ["diagnostics/dormant_share", "Dormant neurons", { form: percent }],
+  ["diagnostics/effective_rank", "Effective rank", {}],
+  ["diagnostics/crossing_rate", "Crossing quantiles", { form: percent }],
+  ["schedule/epsilon", "Random actions", { form: percent }],
   ["schedule/learning_rate", "Learning rate", {}],
-  ["speed/learner_share", "Share of time spent learning", { form: percent, smooth: true }],
+  ["speed/env_steps_per_s", "Frames per second", { smooth: true }],
+  ["speed/updates_per_s", "Updates per second", { smooth: true }],
+  ["speed/learner_share", "Time spent learning", { form: percent, smooth: true }],
   ["memory/rss_mb", "Memory of the process, MB", {}],
 ];
 
@@ -24,7 +42,7 @@ export class Results {
     this.reached = new Chart($("chart-reached"), "How far the best lap came");
     this.charts = CHARTS.map(([key, title, options]) => {
       const place = $("charts").appendChild(make("figure", { hidden: true }));
-      return [key, new Chart(place, title), options];
+      return [key, new Chart(place, title, options.note), options];
     });
   }
 
@@ -51,6 +69,14 @@ export class Results {
     this.reached.show({ series: reached, form: (value) => `${Math.round(value)} m`, bounds: [0, null] });
     for (const [key, chart, { form, bounds, smooth }] of this.charts) chart.show({ series: lines(key, smooth), form, bounds });
     this._messages(page, track);
+    this._about(page);
+  }
+
+  /** What the run was made with, and what can be done with it. */
+  _about(page) {
+    fill($("about").querySelector("ul"), ...page.about.map((line) => make("li", {}, line)));
+    fill($("about").querySelector("dl"), ...page.commands.flatMap(([line, does]) => [make("dt", {}, make("code", {}, line)), make("dd", {}, does)]));
+    say($("settings"), page.settings);
   }
 
   _tiles(page, track) {

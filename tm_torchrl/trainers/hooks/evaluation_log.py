@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from tm_torchrl.evaluation import Laps
-from tm_torchrl.record.figures import lap_histogram
 from tm_torchrl.record.loggers import TensorBoard, TorchRLLogger
-from tm_torchrl.record.plots import driven_line
+from tm_torchrl.record.plots import driven_line, lap_histogram
 from tm_torchrl.sim.camera.views import chase_view
 from tm_torchrl.tasks.task import Row
 from tm_torchrl.trainers.training import Training
