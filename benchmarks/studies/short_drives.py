@@ -32,6 +32,7 @@ BLOCKS = [*COMMON, "env.action_block=5", "env.num_previous_actions=25"]
 DEFAULT = "default"
 NOISES = {
     "noise": NOISE,
+    "noise without patience": [*NOISE, "exploration.patience=null"],
     "noise of each car": [*NOISE, "exploration.per_car=true"],
     "noise of each car, held for 6 steps": [*NOISE, "exploration.per_car=true", "exploration.every=6"],
     "noise and held actions": [*NOISE, "exploration.epsilon=0.1", "exploration.mean_steps=8"],

@@ -167,6 +167,10 @@ ACTORS: list[Case] = [
         partial(NoisyExploration, QuantileActor(small(MLPQRNetwork, linear="noisy"), spec=Categorical(3)), every=0),
         "every=0",
     ),
+    (
+        partial(NoisyExploration, QuantileActor(small(MLPQRNetwork, linear="noisy"), spec=Categorical(3)), patience=0),
+        "patience=0",
+    ),
 ]
 CASES = [
     *ENCODERS,

@@ -28,6 +28,7 @@ from tm_torchrl.modules import (
     reset_noise,
 )
 from tm_torchrl.modules.carried import carried_keys
+from tm_torchrl.modules.layers.noisy import row_noise
 
 NUM = 20_000
 CRITICAL = {1: 10.83, 2: 13.82, 3: 16.27}  # chi-square, exceeded once in 1000 seeds
@@ -207,6 +208,41 @@ def test_a_car_holds_its_noise(every: Any, lasts: int) -> None:
 def test_only_cars_with_their_own_noise_hold_it() -> None:
     with pytest.raises(ValueError, match="per_car=False"):
         NoisyExploration(noisy_actor(), every=3)
+
+
+@pytest.mark.parametrize("per_car", [False, True])
+def test_noise_grows_while_it_changes_nothing(per_car: bool) -> None:
+    """Noise far too small to change an action doubles at every second step, and falls back after it has changed one."""
+    actor = noisy_actor()
+    policy = NoisyExploration(actor, patience=2, per_car=per_car)
+    for layer in actor.modules():
+        if isinstance(layer, NoisyLinear):
+            layer.weight_sigma.data.mul_(1e-3)
+            layer.bias_sigma.data.mul_(1e-3)
+    batch = TensorDict({"observation": torch.randn(1, 4).expand(24, -1)}, [24])
+    with set_exploration_type(ExplorationType.DETERMINISTIC):
+        quiet = actor(batch.clone())["action_value"]
+    batch["unchanged_steps"] = torch.tensor([0, 2, 4, 6, *[60] * 20])  # amplitudes 1, 2, 4, 8 and 2 ** 20
+    found, noisy = noisy_step(policy, batch)
+    if not per_car:  # the same draw, so that in one layer the deviation has the ratio of the amplitudes
+        sizes = (noisy - quiet).norm(dim=-1)
+        assert (sizes[1:4] / sizes[0]).tolist() == pytest.approx([2.0, 4.0, 8.0], rel=0.05)
+    assert found["unchanged_steps"][:4].tolist() == [1, 3, 5, 7]
+    assert set(found["unchanged_steps"][4:].tolist()) == ({0, 61} if per_car else {0})
+    assert torch.equal(found["unchanged_steps"] == 0, ~found["is_greedy"])
+    assert carried_keys(policy) == ["unchanged_steps"]
+
+
+def test_rows_have_a_scale_of_their_noise_by_hand() -> None:
+    layer, inputs, scale = NoisyLinear(3, 2), torch.randn(2, 3), torch.tensor([1.0, 4.0])
+    noise = layer.draw_factors(1).expand(2, -1)
+    with set_exploration_type(ExplorationType.RANDOM), torch.no_grad(), row_noise(layer, noise, scale_B=scale):
+        found = layer(inputs)
+    for row in range(2):
+        of_inputs, of_outputs = noise[0].split([3, 2])
+        weight = layer.weight_mu + scale[row] * layer.weight_sigma * torch.outer(of_outputs, of_inputs)
+        bias = layer.bias_mu + scale[row] * layer.bias_sigma * of_outputs
+        assert torch.allclose(found[row], inputs[row] @ weight.T + bias, atol=1e-6)
 
 
 def test_without_noise_in_evaluation() -> None:

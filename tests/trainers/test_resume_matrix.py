@@ -30,7 +30,7 @@ NAMED = {  # settings that exclude each other share a line
     "epsilon": ["exploration.epsilon=[linear,[0,0.9],[480,0.1]]", "exploration.mean_steps=20"],
     "noisy": [
         *("exploration=noisy", "objective.network.linear=noisy", "exploration.epsilon=0.2"),
-        *("exploration.per_car=true", "exploration.every=6"),
+        *("exploration.per_car=true", "exploration.every=6", "exploration.patience=4"),
     ],
     "boltzmann": ["exploration=boltzmann"],
     "kept": [],

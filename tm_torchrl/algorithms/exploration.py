@@ -119,6 +119,7 @@ def noisy(
     mean_steps: float = 1.0,
     every: int | Literal["episode"] = 1,
     per_car: bool = False,
+    patience: float | None = None,
     per_block: bool = False,
     speed: float = 1.0,
 ) -> ExploringPolicy:
@@ -130,10 +131,11 @@ def noisy(
         mean_steps: Mean number of steps for which a random action is held.
         every: Steps for which a car's noise is held, or ``"episode"``.
         per_car: Whether to draw separate noise for each car.
+        patience: Steps without a changed action in which the noise of a car doubles; ``None`` leaves it as it is.
         per_block: Whether to explore all slots of an action block or none.
         speed: Multiplies the frames of the schedule.
     """
-    noise = NoisyExploration(actor, every=every, per_car=per_car)
+    noise = NoisyExploration(actor, every=every, per_car=per_car, patience=patience)
     _refuse_single_actions(actor, per_block)
     _refuse_held_blocks(mean_steps, per_block)
     if epsilon is None:

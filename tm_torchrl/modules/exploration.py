@@ -25,6 +25,8 @@ from tm_torchrl.modules.layers.noisy import draw_factors, is_noisy, reset_noise,
 
 HELD_KEYS = ("held_action", "held_steps")
 NOISE_KEYS = ("noise", "noise_steps")
+UNCHANGED_KEY = "unchanged_steps"
+MOST_DOUBLINGS = 20
 LONGEST = 2**62  # steps of an episode
 
 
@@ -207,10 +209,16 @@ class NoisyExploration(TensorDictModuleBase):
     Noise that is held travels in the TensorDict, in ``noise`` and ``noise_steps`` (the number of steps for which it
     still lasts), so that each car keeps its own and a saved run continues with it.
 
+    What training does to the noise is not made for exploring: it fades where losses are small, as along the laps that
+    are driven most and where a car stands still, and then changes no action any more. With ``patience`` the noise of a
+    car therefore doubles whenever it has changed none of its actions for so many steps, and falls back once it has; the
+    count travels in ``unchanged_steps``. Losses see none of that.
+
     Args:
         actor: An actor with ``NoisyLinear`` layers.
         every: The number of steps for which noise is held, or ``"episode"``; more than 1 needs ``per_car``.
         per_car: Whether each row of the batch has its own noise instead of one draw for all rows.
+        patience: Steps without a changed action in which the noise of a car doubles; ``None`` leaves it as it is.
 
     Examples:
         >>> from torchrl.data import Categorical
@@ -223,7 +231,12 @@ class NoisyExploration(TensorDictModuleBase):
     carried_keys: tuple[str, ...] = ()
 
     def __init__(
-        self, actor: TensorDictModuleBase, *, every: int | Literal["episode"] = 1, per_car: bool = False
+        self,
+        actor: TensorDictModuleBase,
+        *,
+        every: int | Literal["episode"] = 1,
+        per_car: bool = False,
+        patience: float | None = None,
     ) -> None:
         super().__init__()
         if not is_noisy(actor):
@@ -235,11 +248,13 @@ class NoisyExploration(TensorDictModuleBase):
             raise ValueError(f"every={every}: must be at least 1, or 'episode'")
         if every != 1 and not per_car:
             raise ValueError(f"every={every}, per_car=False: only cars with their own noise hold it; set per_car=True")
+        if patience is not None and not patience > 0:
+            raise ValueError(f"patience={patience}: must be a positive number of steps, or None")
         self.actor = actor
         self.num_steps = LONGEST if every == "episode" else every
         self.per_car = per_car
-        if every != 1:
-            self.carried_keys = NOISE_KEYS
+        self.patience = patience
+        self.carried_keys = (NOISE_KEYS if every != 1 else ()) + (() if patience is None else (UNCHANGED_KEY,))
         self.in_keys = actor.in_keys
         self.out_keys = [*actor.out_keys, "is_greedy", *self.carried_keys]
 
@@ -260,22 +275,36 @@ class NoisyExploration(TensorDictModuleBase):
             while is_greedy.ndim > tensordict.ndim:
                 is_greedy = is_greedy.all(-1)
             tensordict.set("action", noisy)
+            if self.patience is not None:
+                tensordict.set(UNCHANGED_KEY, torch.where(is_greedy, self._unchanged(tensordict) + 1, 0))
         return tensordict.set("is_greedy", is_greedy)
 
     def _noisy_action(self, tensordict: TensorDictBase) -> Tensor:
         noise: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+        scale_B = None
+        if self.patience is not None:
+            doublings = (self._unchanged(tensordict) / self.patience).clamp(max=MOST_DOUBLINGS)
+            scale_B = torch.exp2(doublings).reshape(-1)
         if self.per_car:
-            noise = row_noise(self.actor, self._noise_of(tensordict))
+            noise = row_noise(self.actor, self._noise_of(tensordict), scale_B=scale_B)
+        elif scale_B is not None:
+            noise = row_noise(self.actor, draw_factors(self.actor, 1).expand(len(scale_B), -1), scale_B=scale_B)
         else:
             reset_noise(self.actor)
         with noise:
             action: Tensor = self.actor(tensordict.copy()).get("action")
         return action
 
+    def _unchanged(self, tensordict: TensorDictBase) -> Tensor:
+        found = tensordict.get(UNCHANGED_KEY, None)
+        return (
+            torch.zeros(tensordict.batch_size, dtype=torch.int64, device=tensordict.device) if found is None else found
+        )
+
     def _noise_of(self, tensordict: TensorDictBase) -> Tensor:
         """Noise of each row, ``[B, K]``: held, or drawn where it has lasted long enough or an episode begins."""
         fresh = draw_factors(self.actor, tensordict.numel())
-        if not self.carried_keys:
+        if self.num_steps == 1:
             return fresh
         fresh = fresh.reshape(*tensordict.batch_size, -1)
         held, left = (tensordict.get(key, None) for key in NOISE_KEYS)

@@ -107,17 +107,21 @@ def draw_factors(module: nn.Module, num_rows: int) -> Tensor:
 
 
 @contextlib.contextmanager
-def row_noise(module: nn.Module, noise_BK: Tensor) -> Iterator[None]:
+def row_noise(module: nn.Module, noise_BK: Tensor, *, scale_B: Tensor | None = None) -> Iterator[None]:
     """Give each row of inputs its own noise inside; afterwards the noise is as before.
 
     Args:
         module: A module with ``NoisyLinear`` layers.
         noise_BK: Factors from ``draw_factors``.
+        scale_B: Multiplies the noise of each row in every layer.
     """
     layers = _layers(module)
     before = [layer.row_noise for layer in layers]
     sizes = [layer.in_features + layer.out_features for layer in layers]
     for layer, noise in zip(layers, torch.split(noise_BK, sizes, -1), strict=True):
+        if scale_B is not None:  # the factors of outputs multiply weights and biases
+            of_inputs, of_outputs = torch.split(noise, [layer.in_features, layer.out_features], -1)
+            noise = torch.cat([of_inputs, of_outputs * scale_B.unsqueeze(-1)], -1)
         layer.row_noise = noise
     try:
         yield
