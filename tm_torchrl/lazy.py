@@ -13,6 +13,7 @@ EXTRAS = {  # modules outside the core, and the extra of pyproject.toml that ins
     "warp": "sim",
     "gymnasium": "sim",
     "stable_baselines3": "sb3",
+    "huggingface_hub": "hub",
     "filelock": "train",
     "hydra": "train",
     "omegaconf": "train",

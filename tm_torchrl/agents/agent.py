@@ -16,8 +16,7 @@ from torchrl.envs import ExplorationType, set_exploration_type
 from tm_torchrl.algorithms.make import make_actor
 from tm_torchrl.algorithms.quantile import quantiles_of
 from tm_torchrl.data.saving.architecture import refuse_other_architecture
-from tm_torchrl.data.saving.checkpoint import Checkpoints
-from tm_torchrl.data.saving.weights import actor_weights
+from tm_torchrl.data.saving.weights import run_weights
 from tm_torchrl.modules import QuantileActor
 from tm_torchrl.modules.carried import carried_keys
 from tm_torchrl.settings.device import choose_device
@@ -165,7 +164,7 @@ def load_agent(
     """The agent of a run folder.
 
     Args:
-        run: The run folder.
+        run: The run folder, or the folder of an agent that ``tm-torchrl pull`` fetched.
         which: ``"best"`` by evaluation, or ``"latest"``; without evaluations both are the latest.
         device: Device of the network.
         env: Changes to the settings of the environment, such as ``{"track": "oval"}``.
@@ -179,8 +178,7 @@ def load_agent(
         known = settings["env"]  # a game has no list of tracks that could be null
         settings["env"] = {**known, **{key: value for key, value in env.items() if value is not None or key in known}}
     agent = make_agent(settings, device=device)
-    checkpoints = Checkpoints(folder / "checkpoints")
-    weights, manifest = actor_weights(checkpoints, which="best" if which == "best" else "latest")
+    weights, manifest = run_weights(folder, which="best" if which == "best" else "latest")
     refuse_other_architecture(agent.actor, weights)
     agent.actor.load_state_dict(weights)
     agent.facts = {"frames": manifest["frames"], **manifest["facts"]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from tm_torchrl.algorithms.algorithm import Algorithm
-from tm_torchrl.data.saving.checkpoint import CheckpointError, Checkpoints
-from tm_torchrl.data.saving.weights import actor_weights
+from tm_torchrl.data.saving.checkpoint import CheckpointError
+from tm_torchrl.data.saving.weights import read_tensors, run_weights
 from tm_torchrl.modules.freezing import NetworkOfParts
 from tm_torchrl.modules.warm_start import MOST_LISTED, load_parts
 
@@ -57,17 +56,12 @@ def weights_of(path: Path) -> dict[str, Tensor]:
     """
     if path.is_dir():
         try:
-            return actor_weights(Checkpoints(path / "checkpoints"))[0]
+            return run_weights(path)[0]
         except CheckpointError as error:
             raise ValueError(f"source={path}: {error}") from error
     if path.suffix != ".safetensors" or not path.is_file():
         raise ValueError(f"source={path}: must be a run folder or a .safetensors file, and it must exist")
     try:
-        reader = importlib.import_module("safetensors.torch")
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError('safetensors is not installed: pip install "tm_torchrl[vision]"') from None
-    try:
-        tensors: dict[str, Tensor] = reader.load_file(path)
-    except Exception as error:  # of a class that the package does not promise
-        raise ValueError(f"source={path}: is not a whole .safetensors file ({error})") from error
-    return tensors
+        return read_tensors(path)[0]
+    except ValueError as error:
+        raise ValueError(f"source={error}") from error

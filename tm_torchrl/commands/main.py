@@ -18,6 +18,8 @@ COMMANDS = {
     "watch": "write a video of a trained agent's lap",
     "report": "write a run's report.html again",
     "compare": "draw the learning curves of runs",
+    "push": "share a trained agent: a folder, or the Hugging Face hub",
+    "pull": "fetch an agent that somebody shared",
     "export": "write the greedy policy as a torch.export or ONNX program",
     "replay": "drive kept laps again, in the simulator or in the game",
     "drive": "drive a lap with a scripted driver, the author's inputs or the keyboard",
