@@ -93,6 +93,20 @@ def test_predictions_take_batches_mappings_and_say_what_is_missing(run: Path) ->
     assert agent.quantiles(many[0], fractions=fractions).shape == (7, 2, 12)
 
 
+def test_a_program_replaces_a_file_only(run: Path, tmp_path: Path) -> None:
+    """Torch's own writer ends the process where it cannot write, so it writes into memory."""
+    agent = load_agent(run / "cartpole")
+    states = visited_states(agent, 10)
+    (tmp_path / "policy.pt2").mkdir()
+    with pytest.raises(OSError, match=r"policy\.pt2"):
+        export_policy(GreedyPolicy(agent.actor), states, tmp_path / "policy.pt2")
+
+
+def test_complex_numbers_are_no_observation(run: Path) -> None:
+    with pytest.raises(ValueError, match=r"observation: torch\.complex64"):
+        load_agent(run / "cartpole").predict(torch.zeros(4, dtype=torch.complex64))
+
+
 def test_exported_policies_act_alike(run: Path, tmp_path: Path) -> None:
     for name in ("drive", "cartpole"):
         agent = load_agent(run / name)

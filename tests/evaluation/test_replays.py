@@ -14,6 +14,7 @@ from tm_torchrl.evaluation import drive_laps, evaluation_env
 from tm_torchrl.evaluation.replays import replay
 from tm_torchrl.record.run_folder import save_lap, save_script
 from tm_torchrl.sim import Simulator
+from tm_torchrl.sim.state import STATE
 from tm_torchrl.tracks import load_track
 from tm_torchrl.tracks.medals import author_actions, medals_of
 from tm_torchrl.world.input_scripts import actions_of, parse_script, script_of
@@ -47,6 +48,7 @@ def test_a_lap_from_a_perturbed_start_is_driven_again(action_block: int) -> None
         (np.array([0.5, np.nan]), None, "actions: float64"),
         (np.array(["0", "1"]), None, "actions: <U1"),
         (np.zeros((1, 1, 5), np.int64), None, r"actions: int64 \[1, 1, 5\]"),
+        (np.zeros(360_001, np.int64), None, "actions: 360,001"),
         (np.zeros(2, np.int64), np.array(["a"]), "start: <U1"),
         (np.zeros(2, np.int64), np.full(80, np.nan, np.float32), "start: float32"),
     ],
@@ -54,6 +56,16 @@ def test_a_lap_from_a_perturbed_start_is_driven_again(action_block: int) -> None
 def test_laps_that_nobody_drove(actions: np.ndarray, start: np.ndarray | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replay(Simulator(load_track("oval"), num_cars=1), actions, start=start)
+
+
+@pytest.mark.parametrize("field", ["checkpoint_count", "is_finished", "last_checkpoint_time_ms"])
+def test_a_lap_does_not_begin_in_the_middle(field: str) -> None:
+    world = Simulator(load_track("oval"), num_cars=1)
+    world.reset()
+    start = world.save()[0].numpy().copy()
+    start[STATE.start(field)] = 1.0
+    with pytest.raises(ValueError, match="start:"):
+        replay(world, np.zeros(2, np.int64), start=start)
 
 
 def test_a_finish_is_timed() -> None:

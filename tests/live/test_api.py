@@ -12,7 +12,10 @@ import pytest
 
 from tests.live.conftest import Site
 from tests.live.run_folders import make_run
+from tm_torchrl.live.api import MOST_RACES, Api
+from tm_torchrl.live.lap_data import kept_rows
 from tm_torchrl.live.runs import Run, Runs, curves
+from tm_torchrl.live.server import Request, RequestError
 from tm_torchrl.record.folder_claim import claim, is_claimed
 from tm_torchrl.record.ghosts import FILE
 from tm_torchrl.record.run_folder import append_line, best_laps
@@ -138,6 +141,45 @@ def test_damaged_runs_are_shown_as_far_as_they_go(tmp_path: Path) -> None:
     assert page["facts"] == {}
     assert page["evaluations"]["5"]["frames"] == [], "its only row has no frames"
     assert json.loads(json.dumps(page, allow_nan=False)) == page
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_a_hostile_run_leaves_the_others(tmp_path: Path) -> None:
+    """Aliases that stand for billions of values, pipes instead of files, and rows without end."""
+    bad, good = make_run(tmp_path / "runs" / "bad"), make_run(tmp_path / "runs" / "good")
+    lines = ["env:", "  track: &a0 [x]", *(f"  a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 12))]
+    (bad / "config.yaml").write_text("\n".join(lines))
+    for path in (bad / "run.json", *best_laps(bad).values()):
+        path.unlink()
+        os.mkfifo(path)
+    runs = Runs([tmp_path])
+    names = {run["name"]: run["id"] for run in runs.summaries()}
+    assert set(names) == {"runs/bad", "runs/good"}
+    assert runs[names["runs/bad"]].page()["facts"] == {}
+    with pytest.raises(ValueError, match="regular file"):
+        kept_rows(next(iter(best_laps(bad).values())))
+    with (bad / "metrics.jsonl").open("wb") as file:
+        file.truncate(2**31)
+    assert [run["name"] for run in Runs([tmp_path]).summaries()] == ["runs/good"]
+    assert good.is_dir()
+
+
+def test_values_that_json_does_not_have_are_an_answer(site: Site) -> None:
+    facts = site.folder / "runs/oval/first/run.json"
+    before = facts.read_text()
+    facts.write_text('{"started": NaN}')
+    status, answer, _ = site.ask("api/run?run=1")
+    facts.write_text(before)
+    assert status == 422 and "JSON compliant" in answer["error"]
+
+
+def test_races_at_once_are_counted_before_they_begin(site: Site) -> None:
+    api = Api(Runs([site.folder / "runs"]), drives=site.folder / "drives")
+    request = Request({"track": "oval"}, False, None)
+    begun = [api.race(request) for _ in range(MOST_RACES)]
+    with pytest.raises(RequestError, match="races are driven already"):
+        api.race(request)
+    del begun
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")

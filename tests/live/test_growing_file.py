@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tm_torchrl.live.growing_file import GrowingFile
+from tm_torchrl.live.growing_file import MOST_BYTES, GrowingFile
 from tm_torchrl.record.run_folder import append_line, truncate_lines
 
 
@@ -44,6 +44,14 @@ def test_a_resumed_run_is_read_again(tmp_path: Path) -> None:
     file.path.unlink()
     file.refresh()
     assert file.rows == []
+
+
+def test_a_file_far_too_large_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    with path.open("wb") as file:
+        file.truncate(MOST_BYTES + 1)
+    with pytest.raises(OSError, match="at most"):
+        GrowingFile(path).refresh()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")

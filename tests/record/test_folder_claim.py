@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tm_torchrl.record.folder_claim import FolderLinksError, FolderTakenError, claim, claim_new
+from tm_torchrl.record.folder_claim import FolderLinksError, FolderTakenError, claim, claim_new, is_claimed
 
 HOLD = """
 import sys, time
@@ -77,6 +78,19 @@ def test_a_folder_with_links_is_no_place_to_write(link: str, tmp_path: Path) -> 
         with pytest.raises(FolderLinksError, match=rf"{link} is a link to {other}"):
             claimed.__enter__()
     assert not list(other.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks are other there")
+def test_a_lock_that_is_another_file_too_is_left_alone(tmp_path: Path) -> None:
+    """Locking a file empties it, and an archive may hold a hard link."""
+    victim, run = tmp_path / "victim", tmp_path / "run"
+    victim.write_text("mine")
+    run.mkdir()
+    os.link(victim, run / ".lock")
+    assert not is_claimed(run)
+    with pytest.raises(FolderLinksError, match=r"\.lock"):
+        claim(run).__enter__()
+    assert victim.read_text() == "mine"
 
 
 def test_settings_alone_are_no_run(tmp_path: Path) -> None:

@@ -76,6 +76,34 @@ def test_a_gymnasium_id_imports_no_foreign_module(tmp_path: Path) -> None:
     assert run_settings(tmp_path, trust=["evil"])["env"]["name"] == "evil:CartPole-v1"
 
 
+@pytest.mark.parametrize("name", ["render_mode", "env_id"])
+def test_a_gymnasium_task_opens_no_window_and_makes_no_other_task(name: str, tmp_path: Path) -> None:
+    settings = compose_settings(["env=gym"])
+    settings["env"]["options"] = {name: "human"}
+    write(tmp_path, settings)
+    with pytest.raises(ConfigError, match=rf"env\.options\.{name}=human"):
+        run_settings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("client", "host", "203.0.113.7"),
+        ("client", "map_path", "x; quit"),
+        ("client", "map_path", "x\nquit"),
+        ("client", "map_path", 'x" quit'),
+        ("launcher", "arguments", ["--host", "0.0.0.0"]),
+    ],
+)
+def test_a_saved_game_reaches_no_other_machine(part: str, name: str, value: Any, tmp_path: Path) -> None:
+    settings = compose_settings(["env=game", "game=emulator2"])
+    settings["env"]["game"][part][name] = value
+    write(tmp_path, settings)
+    with pytest.raises(ConfigError, match=rf"{name}="):
+        run_settings(tmp_path)
+    assert run_settings(tmp_path, trust=["tm_torchrl.game"])["env"]["game"][part][name] == value
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

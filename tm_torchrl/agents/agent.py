@@ -134,6 +134,9 @@ class Agent:
             raise ValueError(
                 f"observation of shape {tuple(tensors['observation'].shape)}: the network reads {num_floats} floats"
             )
+        for key, value in tensors.items():
+            if value.is_complex():
+                raise ValueError(f"{key}: {value.dtype}; must be real numbers")
         found = {key: value if value.dtype == torch.uint8 else value.float() for key, value in tensors.items()}
         for key, value in found.items():
             if not value.isfinite().all():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torchrl.envs import ExplorationType, set_exploration_type
 
 from tm_torchrl.agents.agent import Agent
+from tm_torchrl.data.saving.atomic_files import replacing
 from tm_torchrl.modules.carried import carried_keys, carried_values
 
 ActingFunction = Callable[[Sequence[Tensor]], Tensor]
@@ -79,7 +81,10 @@ def export_policy(policy: GreedyPolicy, states: Sequence[Tensor], path: Path) ->
     batch = torch.export.Dim("batch", min=1, max=65_536)
     shapes = (tuple({0: batch} for _ in states),)
     program = torch.export.export(policy.eval(), tuple(states), dynamic_shapes=shapes)
-    torch.export.save(program, path)
+    content = io.BytesIO()  # torch's own writer ends the process when a disk is full
+    torch.export.save(program, content)
+    with replacing(path) as partial:
+        partial.write_bytes(content.getbuffer())
     loaded = torch.export.load(path).module()
     return lambda observations: _action(loaded(*observations))
 
@@ -101,7 +106,8 @@ def export_onnx(policy: GreedyPolicy, states: Sequence[Tensor], path: Path) -> A
         policy.eval(), tuple(states), dynamo=True, dynamic_shapes=(tuple({0: batch} for _ in states),)
     )
     assert program is not None
-    program.save(str(path))
+    with replacing(path) as partial:
+        program.save(str(partial))
     session = onnxruntime.InferenceSession(str(path))
     names = [entry.name for entry in session.get_inputs()]
 

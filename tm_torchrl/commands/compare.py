@@ -22,10 +22,12 @@ def main() -> None:
         "--out", type=Path, default=Path("runs/compare.png"), help="picture to write (runs/compare.png)"
     )
     args = parser.parse_args()
-    without = [str(run) for run in args.runs if not read_evaluations(run)]
-    if without:
-        sys.stderr.write(f"left out, since they have no evaluations: {', '.join(without)}\n")
     try:
+        if not args.out.suffix:
+            raise ValueError(f"--out {args.out}: must end with .png, .svg or .pdf")
+        without = [str(run) for run in args.runs if not read_evaluations(run)]
+        if without:
+            sys.stderr.write(f"left out, since they have no evaluations: {', '.join(without)}\n")
         args.out.parent.mkdir(parents=True, exist_ok=True)
         compare_runs(args.runs, track=args.track).savefig(args.out, dpi=110)
     except (ValueError, OSError) as error:

@@ -115,7 +115,8 @@ def main() -> None:
     if driven < args.laps:
         print(f"{driven} of {args.laps} laps: in the game all begin alike; env.evaluation_laps is the limit")
     for track, path in best_laps(args.run).items():
-        print(f"record of the run on {track}: {load_time(path):.2f} s ({command('watch')} films it)")
+        shown = track if track.isprintable() else ascii(track)  # the name of a file, which may come from elsewhere
+        print(f"record of the run on {shown}: {load_time(path):.2f} s ({command('watch')} films it)")
 
 
 def _plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import webbrowser
 from pathlib import Path
 
@@ -45,9 +46,12 @@ def main() -> None:
         raise SystemExit(f"error: --port {args.port}: {error}") from None
     sys.stdout.write(f"{server.address}\nCtrl-C ends it; a training goes on without it.\n")
     sys.stdout.flush()
-    if not args.no_browser and _has_display():
-        webbrowser.open(server.address)
-    try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        server.server_close()
+    with tempfile.TemporaryDirectory(prefix="tm_torchrl_") as folder:  # which others cannot read
+        if not args.no_browser and _has_display():
+            door = Path(folder) / "live.html"  # so that no list of processes shows the token
+            door.write_text(f'<meta http-equiv="refresh" content="0; url={server.address}">', encoding="utf-8")
+            webbrowser.open(door.as_uri())
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            server.server_close()

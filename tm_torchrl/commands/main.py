@@ -70,6 +70,12 @@ def run(name: str) -> None:
             f"error: {missing} is not installed for {sys.executable}. In a checkout: make install, then "
             f".venv/bin/tm-torchrl {name}; elsewhere: pip install 'tm_torchrl[all]'"
         ) from None
+    except MemoryError as error:
+        raise SystemExit(f"error: not enough memory: {error}") from None
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" not in str(error) and "out of memory" not in str(error):
+            raise
+        raise SystemExit(f"error: not enough memory: {str(error).splitlines()[0]}") from None
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         raise SystemExit(130) from None  # as shells say it

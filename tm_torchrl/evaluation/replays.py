@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tm_torchrl.world.actions import NUM_ACTIONS
+from tm_torchrl.world.actions import MAX_ACTIONS, NUM_ACTIONS
 from tm_torchrl.world.car_row import CAR_ROW
 from tm_torchrl.world.protocol import World
 
 _FINISHED = CAR_ROW.start("is_finished")
+_STARTED = [CAR_ROW.start(name) for name in ("is_finished", "checkpoint_count", "last_checkpoint_time_ms")]
 _TIME = CAR_ROW.start("last_checkpoint_time_ms")
 
 
@@ -50,12 +51,16 @@ def replay(world: World, actions: np.ndarray, *, start: np.ndarray | None = None
             f"actions: {actions.dtype} {list(actions.shape)}; must be [T] or [T, 5] whole numbers from 0 to "
             f"{NUM_ACTIONS - 1}"
         )
+    if actions.size > MAX_ACTIONS:
+        raise ValueError(f"actions: {actions.size:,} of them; must be at most {MAX_ACTIONS:,}, an hour of driving")
     if start is not None and (start.dtype.kind not in "fu" or not np.isfinite(start).all()):
         raise ValueError(f"start: {start.dtype} {list(start.shape)}; must be the finite state that a world saved")
     world.reset()
     if start is not None:
         world.restore(torch.from_numpy(start).unsqueeze(0))
     rows = [world.rows()[0].cpu().numpy().copy()]
+    if start is not None and any(rows[0][_STARTED]):
+        raise ValueError("start: the race has begun there already; must be a state before its first gate")
     time_s = None
     for action in torch.from_numpy(actions.astype(np.int64)):
         world.step(action.unsqueeze(0))

@@ -43,11 +43,11 @@ class Api:
     def routes(self) -> dict[str, Route]:
         """Paths below ``api/`` and what answers them."""
         plain: dict[str, Callable[[Request], Any]] = {"runs": self.all_runs, "track": self.track, "lap": self.lap}
-        plain["values"] = self.values
+        plain |= {"values": self.values, "run": self.run}
         changes: dict[str, Callable[[Request], Any]] = {"ask": self.ask, "keys": self.keys}
         found: dict[str, Route] = {name: self._one_by_one(_explained(answer)) for name, answer in plain.items()}
         found |= {name: _only_posted(_explained(answer)) for name, answer in changes.items()}
-        return found | {"run": self._one_by_one(self.run), "race": self.race}
+        return found | {"race": self.race}
 
     def _one_by_one(self, answer: Route) -> Route:
         """Several tabs, each with its thread, would otherwise read a file's new lines twice."""
@@ -111,10 +111,10 @@ class Api:
         if len(self._races) >= MOST_RACES:
             raise RequestError(HTTPStatus.TOO_MANY_REQUESTS, f"{MOST_RACES} races are driven already: end one of them")
         race, name = Race(self._track(request), drives=self.drives), token_hex(8)
+        self._races[name] = race
         return self._driven(race, name)
 
     def _driven(self, race: Race, name: str) -> Iterator[bytes]:
-        self._races[name] = race
         try:
             yield from race.events(name)
         finally:
@@ -188,7 +188,8 @@ def _explained(answer: Callable[[Request], Any]) -> Route:
 
     def explained(request: Request) -> Answer:
         try:
-            return Answer(answer(request))
+            found = answer(request)
+            return found if isinstance(found, Answer) else Answer(found)
         except RequestError:
             raise
         except (ValueError, OSError, CheckpointError) as error:  # of files of a run

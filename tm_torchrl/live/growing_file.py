@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+
+MOST_BYTES = 2**30  # of a run of a few million rows, which must be a mistake
 
 
 class GrowingFile:
@@ -50,6 +53,8 @@ class GrowingFile:
         self.changed_at = found.st_mtime
         if found.st_size == self._read:
             return
+        if found.st_size > MOST_BYTES:
+            raise OSError(errno.EFBIG, f"must have at most {MOST_BYTES:,} bytes", str(self.path))
         with open(self.path, "rb") as file:
             file.seek(self._read)
             whole, end, _ = file.read().rpartition(b"\n")

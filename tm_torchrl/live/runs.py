@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from tm_torchrl.invocation import quoted
 from tm_torchrl.live.growing_file import GrowingFile, Row
@@ -15,6 +14,7 @@ from tm_torchrl.live.track_data import medal_times, medal_won
 from tm_torchrl.record.folder_claim import is_claimed
 from tm_torchrl.record.ghosts import FILE as GHOSTS
 from tm_torchrl.record.run_folder import MESSAGES, best_laps, load_time
+from tm_torchrl.settings.stored import read_yaml
 from tm_torchrl.settings.text_files import read_text
 from tm_torchrl.tracks import DEFAULT_TRACK
 
@@ -108,7 +108,7 @@ class Run:
         path = self.folder / "config.yaml"
         written = path.lstat().st_mtime_ns if path.exists() else 0
         if written != self._config[0]:
-            env = _mapping(path, yaml.safe_load).get("env")
+            env = _mapping(path, read_yaml).get("env")
             self._config = (written, env if isinstance(env, dict) else {})
         return self._config[1]
 
@@ -137,7 +137,7 @@ class Run:
     def page(self) -> dict[str, Any]:
         """Everything that the page shows of the run, but its tracks and laps."""
         self.refresh()
-        facts = _mapping(self.folder / "run.json", json.loads)
+        facts = _mapping(self.folder / "run.json", lambda path: json.loads(read_text(path)))
         groups: dict[str, list[Row]] = {}
         for row in self.evaluations.rows:
             farthest = max((metres for metres in _list(row.get("progress_m")) if _number(metres)), default=None)
@@ -191,7 +191,7 @@ class Runs:
     def look(self) -> None:
         """Find new runs."""
         for place in self.places:
-            if (place / "config.yaml").is_file():
+            if (place / "config.yaml").exists():
                 self.add(place, name=name_of(place))
                 continue
             for config in (found for pattern in PATTERNS for found in place.glob(f"{pattern}/config.yaml")):
@@ -216,7 +216,11 @@ class Runs:
     def summaries(self) -> list[dict[str, Any]]:
         """All runs, those that changed last first."""
         self.look()
-        found = [{"id": number, **run.summary()} for number, run in self._runs.items() if run.folder.is_dir()]
+        found = []
+        for number, run in self._runs.items():
+            with contextlib.suppress(OSError):  # a run whose files cannot be read leaves the others
+                if run.folder.is_dir():
+                    found.append({"id": number, **run.summary()})
         return sorted(found, key=lambda row: -row["changed_at"])
 
 
@@ -285,7 +289,7 @@ def _list(value: object) -> list[Any]:
 def _mapping(path: Path, parse: Any) -> dict[str, Any]:
     """A file of a run folder, or nothing if it is missing, damaged or a link."""
     try:
-        found = {} if path.is_symlink() else parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        found = {} if path.is_symlink() else parse(path)
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -130,7 +130,8 @@ class _Handler(BaseHTTPRequestHandler):
             request = Request(words, is_change, self.headers.get("If-None-Match"))
             found = self.server.routes[name](request)
             if isinstance(found, Answer):
-                self._send_json(found)
+                body = b"" if found.data is None else _json(found.data)
+                self._send_json(found, body)
             else:
                 self._send_events(found)
         except RequestError as error:
@@ -170,13 +171,10 @@ class _Handler(BaseHTTPRequestHandler):
             raise RequestError(HTTPStatus.NOT_FOUND, f"{name}: no such file")
         self._send(HTTPStatus.OK, self.server.files[name], KINDS[name[name.rfind(".") :]])
 
-    def _send_json(self, answer: Answer) -> None:
+    def _send_json(self, answer: Answer, body: bytes) -> None:
         state = {} if answer.state is None else {"ETag": answer.state}
-        if answer.data is None:
-            self._send(HTTPStatus.NOT_MODIFIED, b"", "application/json", state)
-            return
-        body = json.dumps(answer.data, allow_nan=False, separators=(",", ":")).encode()
-        self._send(HTTPStatus.OK, body, "application/json", state)
+        status = HTTPStatus.NOT_MODIFIED if answer.data is None else HTTPStatus.OK
+        self._send(status, body, "application/json", state)
 
     def _send(self, status: HTTPStatus, body: bytes, kind: str, more: Mapping[str, str] | None = None) -> None:
         self._head(status, kind, {"Content-Length": str(len(body)), **(more or {})})
@@ -199,3 +197,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Log nothing: addresses hold the token."""
+
+
+def _json(data: Any) -> bytes:
+    try:
+        return json.dumps(data, allow_nan=False, separators=(",", ":")).encode()
+    except (ValueError, TypeError, RecursionError) as error:  # of values in files of a run
+        raise RequestError(HTTPStatus.UNPROCESSABLE_ENTITY, f"this run's files hold {error}") from None

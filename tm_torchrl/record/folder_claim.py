@@ -19,7 +19,7 @@ class FolderTakenError(RuntimeError):
 
 
 class FolderLinksError(RuntimeError):
-    """Something in the folder is a symbolic link."""
+    """Something in the folder is a link."""
 
 
 @contextmanager
@@ -61,13 +61,13 @@ def claim_new(folder: Path, *, may_rename: bool, log: Callable[[str], None] = la
 
 def is_claimed(folder: Path) -> bool:
     """Whether a process is training in a folder."""
-    if not (folder / LOCK).is_file() or (folder / LOCK).is_symlink():
+    if not (folder / LOCK).is_file():
         return False
     try:
         _lock(folder, wait_s=0.0).release()
     except FolderTakenError:
         return True
-    except OSError:  # a folder that is not ours to write
+    except (FolderLinksError, OSError):  # a folder that is not ours to write
         return False
     return False
 
@@ -104,6 +104,9 @@ def _refuse_links(folder: Path) -> None:
 
 def _lock(folder: Path, *, wait_s: float = 0.3) -> FileLock:
     """Lock a folder; the wait is for those who only look whether it is claimed."""
+    path = folder / LOCK
+    if path.is_symlink() or (path.exists() and (not path.is_file() or path.stat().st_nlink > 1)):
+        raise FolderLinksError(f"{path} is not a file of this folder alone; delete it")  # locking empties the file
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=wait_s)

@@ -16,10 +16,9 @@ import numpy as np
 
 from tm_torchrl.record.run_folder import append_line
 from tm_torchrl.tracks.medals import decode_actions, encode_actions
-from tm_torchrl.world.actions import TICKS_PER_ACTION
+from tm_torchrl.world.actions import MAX_ACTIONS, TICKS_PER_ACTION
 
 FILE = "ghosts.jsonl"
-MAX_ACTIONS = 360_000  # an hour with one action per tick
 MAX_START = 10_000  # characters
 
 

@@ -264,8 +264,8 @@ def lap_rows(path: str | Path) -> np.ndarray:
     shape = None if rows is None else rows.shape
     if rows is None or rows.dtype.kind != "f" or rows.ndim != 2 or not len(rows) or rows.shape[1] != CAR_ROW.size:
         raise ValueError(f"{path}: rows of shape {shape}; a lap has floats [T, {CAR_ROW.size}]. Delete the file")
-    if not np.isfinite(rows).all():
-        raise ValueError(f"{path}: the lap's rows are not finite. Delete the file")
+    if not np.isfinite(rows).all() or np.abs(rows).max() > 1e9:
+        raise ValueError(f"{path}: the lap's rows hold numbers that no car has. Delete the file")
     return rows
 
 

@@ -61,6 +61,7 @@ def run_settings(folder: str | Path, *, trust: Sequence[str] = ()) -> dict[str, 
     settings = upgraded(renamed(found))
     try:
         refuse_foreign_targets(settings, trust=trust)
+        refuse_outside_game(settings, trust=trust)
         refuse_foreign_environment(settings["env"], trust=trust)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
@@ -127,6 +128,36 @@ def _with_noisy_value(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "objective": {**objective, "network": kept}}
 
 
+def refuse_outside_game(settings: Any, *, trust: Sequence[str] = ()) -> None:
+    """Raise ``ValueError`` for parts of the game that would connect to other machines, or start or ask for more.
+
+    Args:
+        settings: Of a saved run.
+        trust: Packages that may do so.
+    """
+    if any("tm_torchrl.game".startswith(package) for package in trust):
+        return
+    if isinstance(settings, list):
+        for value in settings:
+            refuse_outside_game(value, trust=trust)
+    if not isinstance(settings, Mapping):
+        return
+    if str(settings.get("_target_", "")).startswith("tm_torchrl.game."):
+        host, path, arguments = settings.get("host"), str(settings.get("map_path")), settings.get("arguments")
+        refused = {
+            "host": host not in (None, "127.0.0.1", "localhost"),
+            "map_path": any(sign in path for sign in ';"') or not path.isprintable(),
+            "arguments": bool(arguments),
+        }
+        for name in (name for name, is_refused in refused.items() if is_refused):
+            raise ValueError(
+                f"{name}={settings[name]!r}: a saved run uses the game of this machine only, as configs/game has it. "
+                "If it is your own: trust=[tm_torchrl.game] (--trust tm_torchrl.game in other commands)"
+            )
+    for value in settings.values():
+        refuse_outside_game(value, trust=trust)
+
+
 def refuse_foreign_environment(env: Mapping[str, Any], *, trust: Sequence[str] = ()) -> None:
     """Raise ``ValueError`` for a gymnasium id that imports a module, such as ``evil:CartPole-v1``.
 
@@ -134,6 +165,11 @@ def refuse_foreign_environment(env: Mapping[str, Any], *, trust: Sequence[str] =
         env: Settings of a saved run's environment.
         trust: Packages that it may import.
     """
+    options = env.get("options")
+    options = options if isinstance(options, Mapping) else {}
+    for name in ("render_mode", "env_id"):  # open a window, import a module
+        if name in options:
+            raise ValueError(f"env.options.{name}={options[name]}: a saved run may not set it; delete the line")
     module, colon, _ = str(env.get("name", "")).partition(":")
     if colon and module.partition(".")[0] not in ("tm_torchrl", "gymnasium", *trust):
         raise ValueError(f"env.name={env['name']}: a saved run may not import {module}; trust=[{module}] allows it")

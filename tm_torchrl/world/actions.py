@@ -21,6 +21,7 @@ ACTIONS: tuple[Inputs, ...] = tuple(
 )
 
 NUM_ACTIONS = len(ACTIONS)
+MAX_ACTIONS = 360_000  # of a lap in a file: an hour with one action per tick
 FORWARD = ACTIONS.index(Inputs(True, False, False, False))
 BACKWARD = ACTIONS.index(Inputs(False, True, False, False))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections import OrderedDict
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 import torch
 from tensordict import MemoryMappedTensor, TensorDict
 
-from tm_torchrl.data.saving.plain_state import from_plain, to_plain
+from tm_torchrl.data.saving.atomic_files import DamagedFileError
+from tm_torchrl.data.saving.plain_state import from_plain, load_state, to_plain
 
 
 def test_there_and_back() -> None:
@@ -31,6 +33,20 @@ def test_tensors_own_just_their_own_bytes(tmp_path) -> None:
         assert type(plain) is torch.Tensor
         assert plain.untyped_storage().nbytes() == 10 * plain.element_size()
         assert torch.equal(plain, torch.as_tensor(part))
+
+
+def test_a_compressed_state_is_refused(tmp_path) -> None:
+    """A few bytes may unpack to any number, and ``torch.save`` stores its members as they are."""
+    path = tmp_path / "state.pt"
+    torch.save({"weight": torch.zeros(1000)}, path)
+    assert load_state(path)["weight"].shape == (1000,)
+    with zipfile.ZipFile(path) as stored:
+        contents = {name: stored.read(name) for name in stored.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    with pytest.raises(DamagedFileError, match="compressed"):
+        load_state(path)
 
 
 def test_numbers_of_numpy_become_numbers() -> None:

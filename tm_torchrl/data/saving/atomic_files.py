@@ -42,6 +42,8 @@ def replacing(path: Path) -> Iterator[Path]:
         ...     [file.name for file in Path(folder).iterdir()]
         ['notes.txt']
     """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "must be a file that may be replaced", str(path))
     partial = without_link(path.with_name(f"{path.name}.partial"))
     try:
         yield partial

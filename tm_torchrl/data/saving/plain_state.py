@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,10 @@ def load_state(path: Path) -> Any:
     Raises ``DamagedFileError`` for other objects than ``state_to_bytes`` writes.
     """
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                    raise DamagedFileError(f"{path} is compressed, which torch.save does not do")  # may unpack to much
         return from_plain(torch.load(path, weights_only=True, map_location="cpu"))
     except pickle.UnpicklingError:  # whose message recommends to run what is in the file
         raise DamagedFileError(f"{path} holds objects that weights_only=True refuses; nothing in it was run") from None

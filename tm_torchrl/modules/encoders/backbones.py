@@ -88,6 +88,8 @@ def _make_backbone(model: str, weights: str | Path | None, channels: int, size: 
     if not timm.is_model(model):
         near = ", ".join(timm.list_models(f"*{model.split('_')[0]}*")[:5]) or "timm.list_models() has them"
         raise ValueError(f"model={model!r}: timm has no such backbone; there are {near}")
+    if weights is not None and Path(weights).suffix != ".safetensors":
+        raise ValueError(f"weights={weights}: must be a .safetensors file; other formats can hold programs")
     if weights is not None and not Path(weights).is_file():
         raise ValueError(f"weights={weights}: no such file; download it first, or leave it out for random weights")
     options: dict[str, Any] = {"in_chans": channels, "num_classes": 0, "pretrained": weights is not None}

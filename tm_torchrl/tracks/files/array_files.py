@@ -79,6 +79,8 @@ def read_line(path: str | Path) -> np.ndarray:
 
 def read_arrays(path: str | Path, *, names: Collection[str]) -> dict[str, np.ndarray]:
     """Those of the named arrays that a ``.npz`` file has; its other members are not read."""
+    if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
+        raise ValueError(f"{path}: must be a regular file")
     try:
         with zipfile.ZipFile(path) as archive:
             members = {member.filename: member for member in archive.infolist()}
