@@ -38,7 +38,7 @@ def main() -> None:
     places = [Path("runs") if str(place) == "latest" else place for place in args.places] or [Path("runs")]
     missing = [str(place) for place in places if not place.is_dir()]
     if missing and args.places:
-        raise SystemExit(f"error: {missing[0]} does not exist: must be a run folder or a folder with runs")
+        raise SystemExit(f"error: {missing[0]}: must be an existing run folder, or a folder with runs")
     torch.set_num_threads(1)
     try:
         server = PageServer(Api(Runs(places), drives=DRIVES).routes(), port=args.port)

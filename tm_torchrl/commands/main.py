@@ -62,6 +62,8 @@ def run(name: str) -> None:
             importlib.import_module(f"tm_torchrl.commands.{name.replace('-', '_')}").main()
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
+        if error.name is None:  # a library that names what it misses itself
+            raise SystemExit(f"error: {error}") from None
         if missing == "tm_torchrl":
             raise
         if missing in EXTRAS and importlib.util.find_spec("torch") is not None:

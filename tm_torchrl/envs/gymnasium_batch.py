@@ -50,7 +50,7 @@ class GymnasiumBatch(EnvBase):
             raise ValueError(f"num_envs={num_envs}: must be at least 1")
         try:
             self.copies = [gymnasium.make(name, **(options or {})) for _ in range(num_envs)]
-        except (gymnasium.error.Error, ModuleNotFoundError, TypeError) as error:
+        except (gymnasium.error.Error, ModuleNotFoundError, TypeError, ValueError) as error:
             raise ValueError(f"name={name!r}: gymnasium cannot make this environment: {error}") from error
         super().__init__(device=torch.device(device), batch_size=(num_envs,))
         self.name = name
