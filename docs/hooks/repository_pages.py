@@ -80,7 +80,11 @@ def source_page(path: str) -> str:
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Draw fences ``math`` as MathML, which browsers show without a script."""
-    fence = {"name": "math", "class": "math", "format": lambda source, *_, **__: convert(source, display="block")}
+
+    def drawn(source: str, *_: object, **__: object) -> str:
+        return f'<div class="equation">{convert(source.strip(), display="block")}</div>'
+
+    fence = {"name": "math", "class": "math", "format": drawn}
     config.mdx_configs.setdefault("pymdownx.superfences", {})["custom_fences"] = [fence]
     return config
 
