@@ -7,6 +7,7 @@ is browsed. These hooks add what is linked to the site and turn the links, so th
 from __future__ import annotations
 
 import ast
+import json
 import posixpath
 import re
 from collections.abc import Iterator
@@ -73,8 +74,11 @@ def api_page(room: str) -> str:
 
 
 def source_page(path: str) -> str:
-    """A page that shows a source file."""
+    """A page that shows a source file, or the cells of a notebook."""
     text = (ROOT / path).read_text("utf-8").rstrip()
+    if path.endswith(".ipynb"):
+        cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(text)["cells"]]
+        return "\n\n".join(f"```python\n{cell}\n```" if kind == "code" else cell for kind, cell in cells)
     return SOURCE.format(path, {".py": "python", ".yaml": "yaml"}.get(Path(path).suffix, "text"), text)
 
 
