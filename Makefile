@@ -22,7 +22,7 @@ help:
 	@echo '                                 the same with other settings; $(BIN)/tm-torchrl train --help lists them'
 	@echo 'make install                     install into $(VENV) only; then: $(BIN)/tm-torchrl --help'
 	@echo 'make test                        install what developers need too, and run all checks'
-	@echo 'Variables: VENV=FOLDER, PYTHON=python3.12, TORCH_INDEX=URL (where to take torch from, see README)'
+	@echo 'Variables: VENV=FOLDER, PYTHON=python3.12, TORCH_INDEX=URL (where to take torch from, see docs/quickstart.md)'
 
 train: $(VENV)/installed-all
 	$(BIN)/python scripts/train_iqn.py $(ARGS)

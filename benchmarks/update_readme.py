@@ -1,4 +1,4 @@
-"""Write the tables of README.md and docs/game.md from the committed results.
+"""Write the tables of README.md and of pages in docs/ from the committed results.
 
 python benchmarks/update_readme.py           # rewrite
 python benchmarks/update_readme.py --check   # exit 1 if one is out of date
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,11 @@ from benchmarks.results_file import RESULTS, ROOT, command_of, measured_on, read
 from tm_torchrl.settings.choices import choices_table
 
 README = ROOT / "README.md"
-GAME = ROOT / "docs" / "game.md"
+ALGORITHMS, GAME, RESULTS_PAGE, SETTINGS, TRACKS = (
+    ROOT / "docs" / f"{name}.md" for name in ("algorithms", "game", "results", "settings", "tracks")
+)
 MEDALS = ROOT / "tm_torchrl" / "tracks" / "data"
+FAMILY = ("dqn", "qrdqn", "m_qrdqn", "iqn", "iqn_double", "m_iqn", "fqf", "nq", "nq_sampled", "btr_floats")
 HEADLINE, ENOUGH_ABROAD = ("m_iqn", "m_qrdqn", "iqn", "qrdqn"), 3
 SIMULATOR = {
     "physics": "physics only",
@@ -47,7 +51,7 @@ LOSSES = (
     "sampling included. Shared fractions, one set for a batch, need more steps on CartPole (`"
     "benchmarks/studies/shared_fractions.py`, 10 seeds). Compare within a row: rows were measured one after the other."
 )
-SUITE_PAGE = "[suite](benchmarks/README.md)"
+SUITE_PAGE = "[suite](../benchmarks/README.md)"
 Rows = list[tuple[str, str, str]]
 
 
@@ -171,7 +175,7 @@ def _pixel_rows() -> Rows:
     preset = f"`experiment=btr_cpu`, seed {found['settings']['seed']}, the line ahead hidden, two cores"
     rows = [
         (
-            f"[from pixels](docs/images/pixels.png) ({preset}): first greedy finish",
+            f"[from pixels](images/pixels.png) ({preset}): first greedy finish",
             f"{found['first_finish_minutes']:.1f} min",
         ),
         ("its best median while training", f"{best:.2f} s"),
@@ -210,8 +214,58 @@ def _held_out_rows(results: Results) -> Rows:
     return _sourced(rows, SUITE_PAGE)
 
 
+def algorithms_table() -> str:
+    """How the quantile family ended on two tasks, and what an update costs."""
+    results, suite = Results(RESULTS / "suite"), Suite()
+    curves = {task: results.curves(task) for task in ("hillside", "cartpole")}
+    rows = []
+    for name in FAMILY:
+        scores = (finals(curves[task], name) for task in curves)
+        shown = [f"{estimate(own).text()} ({len(own)})" for own in scores]
+        speeds = [row["updates"] / row["cpu_s"] for row in results.cells("hillside") if row["algorithm"] == name]
+        rows.append((suite.algorithms[name]["title"], *shown, f"{statistics.median(speeds):.0f}"))
+    return "\n".join(
+        [
+            *table(["", "score on hillside (seeds)", "on CartPole-v1 (seeds)", "updates per CPU s, hillside"], rows),
+            "",
+            "Interquartile means of the last fifth of the evaluations, with 95 % bootstrap intervals.",
+        ]
+    )
+
+
 def _minutes(value: float | None, limit: float) -> str:
     return f"not in {limit:.0f} min" if value is None else f"{value:.1f} min"
+
+
+def numbers_table() -> str:
+    """The numbers that matter most, for the README."""
+    runs, env = committed("learning_cpu")["runs"], committed("env_cpu")["steps_per_s"]
+    first, gold = (sorted(run[f"{name}_min"] for run in runs) for name in ("first_finish", "gold"))
+    solved = {
+        name: statistics.median(run["cpu_s"] for run in found)
+        for name, found in committed("cartpole_cpu")["rows"].items()
+    }
+    others = ", ".join(f"{name} {spent:.0f} s" for name, spent in solved.items() if name != "ours")
+    curves = [row for row in Results(RESULTS / "suite").curves("held_out") if row["which"] == HELD_OUT]
+    abroad = finals(curves, "m_iqn", key="finish_rate")
+    rows = [
+        (
+            f"{statistics.median(first):.1f} min",
+            f"of training until a first finished lap, {statistics.median(gold):.1f} min until the gold medal: medians "
+            f"of {len(runs)} seeds on two cores, at most {first[-1]:.1f} and {gold[-1]:.1f} min",
+        ),
+        (
+            f"{env['TrackManiaEnv.step floats 256']:,.0f}",
+            f"environment steps per CPU second, one thread, 256 cars, resets included; gymnasium's CarRacing-v3: "
+            f"{env['CarRacing-v3']:,.0f}",
+        ),
+        (f"{solved['ours']:.0f} CPU s", f"until CartPole-v1 reaches a mean of 475, median of 5 seeds; {others}"),
+        (
+            f"{sum(abroad) / len(abroad):.0%}",
+            f"of laps finished on generated tracks that the driver has never seen ({len(abroad)} seeds)",
+        ),
+    ]
+    return "\n".join(table(["", "what"], rows, align="rl"))
 
 
 def medal_table() -> str:
@@ -245,13 +299,11 @@ def game_rates() -> str:
 
 
 TABLES = {
-    README: {
-        "choices-table": choices_table,
-        "speed-table": speed_table,
-        "loss-table": loss_table,
-        "medal-table": medal_table,
-        "learning-table": learning_table,
-    },
+    README: {"numbers-table": numbers_table},
+    ALGORITHMS: {"algorithms-table": algorithms_table},
+    RESULTS_PAGE: {"learning-table": learning_table, "loss-table": loss_table, "speed-table": speed_table},
+    SETTINGS: {"choices-table": choices_table},
+    TRACKS: {"medal-table": medal_table},
     GAME: {"rates": game_rates},
 }
 

@@ -38,7 +38,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_page_shows_all_kinds_of_parts() -> None:
-    assert len(COMMANDS) == 6
+    assert len(COMMANDS) == 7
     assert len(blocks("yaml")) == 4
 
 
