@@ -30,10 +30,9 @@ from tm_torchrl.trainers import train
 LAPS_TO_CLONE = 60
 CLONE = ["algorithm=cloning", "objective=policy", "total_frames=500_000"]
 PAIRS = ["--starts", "anywhere", "--steps", "60", "--disturbed", "0", "--laps", "1000"]
-LEARN = ["algorithm=dpo_recorded", "total_frames=500_000"]
+LEARN = ["algorithm=dpo_recorded", "total_frames=122_880"]  # each pair about once
 ARMS = {
     "DPO": [],
-    "DPO and cloning": ["algorithm.cloning_coefficient=0.1"],
     # With this temperature the preference hardly counts, and only the preferred segment is imitated.
     "cloning of the preferred segments": ["algorithm.temperature=1e-6", "algorithm.cloning_coefficient=1.0"],
 }
