@@ -168,9 +168,7 @@ def record_attempts(
         action = torch.where(like(planned >= 0, chosen), like(planned, chosen), own)
         outcome = race.step(action)
         seen.append([observation, *(each.cpu().to(torch.uint8) for each in (action, chosen)), *pixels])
-        is_over = (outcome.terminated | outcome.truncated).cpu() & is_driving
-        if step + 1 == num_steps:
-            is_over = is_driving
+        is_over = is_driving & ((outcome.terminated | outcome.truncated).cpu() | (step + 1 == num_steps))
         lengths[is_over] = step + 1
         finished = is_over & outcome.terminated.cpu()
         times_s[finished] = race.tracker["race_time_ms"].cpu()[finished].double() / 1000.0
