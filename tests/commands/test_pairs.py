@@ -45,6 +45,8 @@ def test_two_samples_of_a_policy(run: Script, tmp_path: Path) -> None:
     assert np.array_equal(one.rows("action", frames), again.rows("action", frames)), "no lap depends on other cars"
     assert np.array_equal(one.lap_start, again.lap_start) and np.array_equal(one.lap_start[:5], two.lap_start)
     assert not np.array_equal(one.rows("action", frames[:24]), two.rows("action", frames[:24]))
+    beginnings = {tuple(one.rows("action", first + np.arange(6))) for first in one.lap_first}
+    assert len(beginnings) > 3, "each car draws its own"
     assert np.isnan(one.lap_time_s).all() and (one.lap_frames <= 12).all()
 
     done = run("pairs", "one", "sub/two", "--track", "short.npz", "--out", "sub/pairs.jsonl")
