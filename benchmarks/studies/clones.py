@@ -1,4 +1,4 @@
-"""A clone of the default track's author driver, corrected twice: finish rate and laps, over seeds.
+"""Clones of the default track's author driver, which then corrects them: finish rate and laps, over seeds.
 
     python benchmarks/studies/clones.py --seeds 0 1 2 --write
 
@@ -76,12 +76,12 @@ def done(work: Path, name: str, step: Callable[[], None], results: Callable[[], 
     return steps[name]
 
 
-def run(seed: int, laps: Path, work: Path) -> dict[str, Any]:
+def run(seed: int, laps: Path, work: Path, *, rounds: int) -> dict[str, Any]:
     """CPU seconds and results of all steps of a seed."""
     work.mkdir(exist_ok=True)
     found: dict[str, Any] = {}
     data, settings = [laps], FIRST
-    for number in (1, 2, 3):
+    for number in range(1, rounds + 1):
         folder, before, more = work / f"run{number}", work / f"run{number - 1}", work / f"corrected{number - 1}"
         if number > 1:
             words = ["--student", before, *CORRECTED, "--seed", 10 * (number - 1) + seed, "--out", more]
@@ -96,6 +96,7 @@ def main() -> None:
     """Run what is missing, print, and keep if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rounds", type=int, default=3, help="runs of a seed; laps are corrected between them")
     parser.add_argument("--work", type=Path, help="keep laps and runs in this folder")
     parser.add_argument("--write", action="store_true", help="keep results")
     arguments = parser.parse_args()
@@ -106,7 +107,7 @@ def main() -> None:
         laps = work / "laps"
         laps_cpu_s = done(work, "laps", partial(record, *LAPS, "--out", laps), dict)["cpu_s"]
         for seed in arguments.seeds:
-            runs[str(seed)] = run(seed, laps, work / f"seed{seed}")
+            runs[str(seed)] = run(seed, laps, work / f"seed{seed}", rounds=arguments.rounds)
             if arguments.write:
                 settings = {"laps": LAPS, "corrected": CORRECTED, "clone": CLONE, "first": FIRST, "next": NEXT}
                 facts = {**describe_run(device="cpu"), "settings": settings, "laps_cpu_s": laps_cpu_s, "runs": runs}

@@ -90,8 +90,8 @@ def test_what_makes_no_pairs_is_one_line(run: Script, tmp_path: Path) -> None:
     recorded(run, "other", "--driver", "scripted", "--laps", 2, "--steps", 5, "--seed", 1)
     words = ("--track", "short.npz", "--out", "pairs.jsonl")
     for first, second, message in (
-        ("one", "one", "2 of its laps begin as one of one does, and none is better or worse"),
-        ("one", "other", "0 of its laps begin"),
+        ("one", "one", "one: its 2 laps that begin as one of one does are ties"),
+        ("one", "other", "other: none of its laps begins as one of one does"),
         ("one", "nowhere", "nowhere: does not exist"),
     ):
         done = run("pairs", first, second, *words)

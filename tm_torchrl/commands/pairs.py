@@ -51,10 +51,15 @@ def main() -> None:
         names = [os.path.relpath(path, args.out.parent) for path in (args.first, args.second)]
         matches = matched(*folders)
         pairs = better_first(matches, folders, scores, names=names)
+        if not matches:
+            raise ValueError(
+                f"{args.second}: none of its laps begins as one of {args.first} does; record both with the same --seed "
+                "and --starts"
+            )
         if not pairs:
             raise ValueError(
-                f"{args.second}: {len(matches)} of its laps begin as one of {args.first} does, and none is better or "
-                "worse; record both with the same --seed and --starts, and another driver or --sampled"
+                f"{args.second}: its {len(matches)} laps that begin as one of {args.first} does are ties; record one of "
+                "the folders with another driver, or both with another number for --sampled"
             )
         write_pairs(args.out, pairs)
     except (ValueError, OSError, RuntimeError) as error:
