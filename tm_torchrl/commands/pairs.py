@@ -58,8 +58,8 @@ def main() -> None:
             )
         if not pairs:
             raise ValueError(
-                f"{args.second}: its {len(matches)} laps that begin as one of {args.first} does are ties; record one of "
-                "the folders with another driver, or both with another number for --sampled"
+                f"{args.second}: its {len(matches)} laps that begin as one of {args.first} does are ties; record one "
+                "of the folders with another driver, or with another number for --sampled"
             )
         write_pairs(args.out, pairs)
     except (ValueError, OSError, RuntimeError) as error:
