@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from tests.data.demonstrations import made_laps
 from tests.trainers.test_training import numbers, quiet, weights
 from tm_torchrl.agents import load_agent
 from tm_torchrl.agents.export import GreedyPolicy, disagreements, export_policy, visited_states
+from tm_torchrl.algorithms import make_algorithm
 from tm_torchrl.record.run_folder import read_metrics
-from tm_torchrl.settings import ConfigError
+from tm_torchrl.settings import ConfigError, compose_settings
+from tm_torchrl.tasks.task import make_task
 
 SMALL = [
     "algorithm=cloning",
@@ -131,6 +134,15 @@ def test_laps_without_images_do_not_train_a_network_that_sees(tmp_path: Path) ->
     made_laps.write(tmp_path / "laps", [[60]])
     with pytest.raises(ConfigError, match="has no images; record them with --pixels"):
         quiet([*SMALL, "env.pixels=true", "network=classic", f"data='{tmp_path / 'laps'}'"], tmp_path / "run")
+
+
+@pytest.mark.parametrize(("network", "expected"), [(IQN, 0.03), (POLICY, 1.0)], ids=["quantiles", "policy"])
+def test_the_temperature_fits_the_network(laps: Path, network: list[str], expected: float) -> None:
+    """A policy's probabilities are the driver's; values differ as little as in reinforcement learning."""
+    for words, temperature in (([], expected), (["algorithm.temperature=0.5"], 0.5)):
+        settings = compose_settings([*SMALL, *network, *words, f"data='{laps}'"])
+        algorithm: Any = make_algorithm(settings, make_task(settings))
+        assert algorithm.learner.loss.temperature == temperature
 
 
 def test_the_policy_s_network_is_not_for_quantiles(tmp_path: Path) -> None:

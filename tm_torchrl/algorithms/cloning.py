@@ -25,6 +25,7 @@ from tm_torchrl.settings.schedules import make_schedule
 from tm_torchrl.tasks.task import Task
 
 STEP_MS = 50
+VALUE_TEMPERATURE = 0.03  # Vieillard et al. 2020
 
 
 class CloningAlgorithm:
@@ -47,6 +48,8 @@ class CloningAlgorithm:
             use them: such as the previous actions, if it learns from them to repeat itself. They also tell where the
             wheels are, which turn with a delay.
         temperature: Divides the values or logits: the difference of two values is this times that of two logits.
+            ``None`` for 0.03 with a quantile network, whose differences are then of the size that reinforcement
+            learning gives them (Munchausen targets), and 1 with a policy, whose probabilities are then the driver's.
         class_balance: Exponent of the weights of actions: 0 for equal weights, 1 for weights by which each action
             counts the same, however rare it is.
         label_smoothing: Share of a label that is spread over all actions.
@@ -70,7 +73,7 @@ class CloningAlgorithm:
         offsets_ms: Sequence[int] = (0,),
         offset_weights: Sequence[float] = (1.0,),
         shuffled_floats: Sequence[str] = (),
-        temperature: float = 1.0,
+        temperature: float | None = None,
         class_balance: float = 0.0,
         label_smoothing: float = 0.0,
         schedule_speed: float = 1.0,
@@ -103,6 +106,8 @@ class CloningAlgorithm:
         )
         self.actor = self.make_actor(task, objective=objective, device=device)
         self.policy = self.actor
+        if temperature is None:
+            temperature = VALUE_TEMPERATURE if isinstance(self.actor, QuantileActor) else 1.0
         num_actions = task.network_arguments()["num_actions"]
         counts = torch.from_numpy(self.memory.action_counts(num_actions))
         loss = CloningLoss(

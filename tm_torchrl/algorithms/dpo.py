@@ -1,8 +1,10 @@
-"""Direct preference optimisation (Rafailov et al. 2023) with pairs that are made while driving."""
+"""Direct preference optimisation (Rafailov et al. 2023), with pairs that are made while driving or from a file."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +12,9 @@ import torch
 from tm_torchrl.algorithms.grpo import GroupedTask, GRPOAlgorithm
 from tm_torchrl.algorithms.learner import PRECISIONS, Learner
 from tm_torchrl.algorithms.ppo import Number
+from tm_torchrl.algorithms.recorded_laps import opened
+from tm_torchrl.data.demonstrations.pair_file import PairFile
+from tm_torchrl.data.demonstrations.recorded_pairs import RecordedPairs
 from tm_torchrl.data.pairs import Pairs
 from tm_torchrl.modules.policy_value import SamplingPolicy
 from tm_torchrl.objectives.dpo import DIAGNOSTICS, DPOLoss
@@ -31,6 +36,8 @@ class DPOAlgorithm(GRPOAlgorithm):
         gamma: Discount of one step in the return of an episode.
         learning_rate: A number or a schedule.
         group_size: Episodes that begin in the same state.
+        data: A file of pairs of recorded segments, which are learnt from instead, without driving; ``None`` for none.
+            Frames count what is learnt from; of ``pairs`` only ``minibatch_size`` counts.
         segment_steps: Episodes are cut after so many steps in training; ``None`` for their own end.
         temperature: The paper's beta: the larger, the nearer the policy stays to the reference.
         per_step: Whether log-probabilities are averaged over the steps of an episode instead of summed.
@@ -55,6 +62,7 @@ class DPOAlgorithm(GRPOAlgorithm):
         gamma: float,
         learning_rate: Number,
         group_size: int,
+        data: str | Path | None = None,
         segment_steps: int | None = None,
         temperature: float = 0.1,
         per_step: bool = False,
@@ -71,7 +79,7 @@ class DPOAlgorithm(GRPOAlgorithm):
             raise ConfigError(f"precision={precision!r}: must be auto, {' or '.join(PRECISIONS)}")
         if not isinstance(gamma, (int, float)):
             raise ConfigError(f"gamma={gamma}: must be a number; DPO has no schedule for it")
-        self.env_maker = GroupedTask(task, group_size=group_size, segment_steps=segment_steps)
+        self.env_maker: Any = GroupedTask(task, group_size=group_size, segment_steps=segment_steps)
         numbers = {"learning_rate": learning_rate, "entropy_coefficient": entropy_coefficient}
         self._scheduled = {
             name: make_schedule(value, name=name, speed=schedule_speed) for name, value in numbers.items()
@@ -85,10 +93,29 @@ class DPOAlgorithm(GRPOAlgorithm):
             per_step=per_step,
             cloning_coefficient=cloning_coefficient,
         )
-        target = None if reference_period is None else ReferenceUpdate(self.loss, period=reference_period)
+        target = ReferenceUpdate(self.loss, period=reference_period)
         precision = "float32" if precision == "auto" else precision
         self.learner = learner(self.loss, optimizer, target=target, precision=precision)
         self.try_schedules()
-        self.memory = pairs(
-            group_size=group_size, gamma=gamma, kept_keys=task.in_keys, diagnostics=DIAGNOSTICS, seed=seed
-        )
+        read: dict[str, Any] = {"kept_keys": task.in_keys, "diagnostics": DIAGNOSTICS, "seed": seed}
+        driven = pairs(group_size=group_size, gamma=gamma, **read)
+        self.memory = driven
+        if data is not None:
+            file = PairFile(data, partial(opened, task=task))
+            self.memory = RecordedPairs(file, minibatch_size=driven.minibatch_size, device=device, **read)
+            self.env_maker = NothingToDrive(data)
+            log(f"{len(self.memory):,} pairs of segments from {len(file.folders)} folders")
+
+
+class NothingToDrive:
+    """Stands for the environments of a run that learns from a file: who asks for one is told to use the clock.
+
+    Args:
+        data: The file.
+    """
+
+    def __init__(self, data: str | Path) -> None:
+        self.data = data
+
+    def __getattr__(self, name: str) -> Any:
+        raise ConfigError(f"data={self.data}: its pairs are learnt from without driving; use collector=clock")

@@ -95,7 +95,7 @@ class GRPOAlgorithm(PPOAlgorithm):
             clip_high=clip_high,
             reference_coefficient=reference_coefficient,
         )
-        target = None if reference_period is None else ReferenceUpdate(self.loss, period=reference_period)
+        target = ReferenceUpdate(self.loss, period=reference_period)
         precision = "float32" if precision == "auto" else precision
         self.learner = learner(self.loss, optimizer, target=target, precision=precision)
         self.try_schedules()

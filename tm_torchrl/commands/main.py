@@ -24,6 +24,7 @@ COMMANDS = {
     "replay": "drive kept laps again, in the simulator or in the game",
     "drive": "drive a lap with a scripted driver, the author's inputs or the keyboard",
     "record": "record laps to learn from",
+    "pairs": "pair recorded laps that begin equally, the better one first",
     "tracks": "draw a picture of tracks",
     "optimize": "search for a faster lap",
     "ablate": "run experiments against a baseline, into one table",

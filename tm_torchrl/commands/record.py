@@ -33,7 +33,8 @@ from tm_torchrl.data.demonstrations.folder import DemonstrationFolder
 from tm_torchrl.data.demonstrations.writer import DemonstrationWriter, DrivenLap
 from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.evaluation.laps import RaceSteps
-from tm_torchrl.evaluation.recording import LIMITS, STARTS, Disturbances, record_attempts
+from tm_torchrl.evaluation.recording import LIMITS, STARTS, Disturbances, SeededSampling, record_attempts
+from tm_torchrl.modules.policy_value import PolicyActor
 from tm_torchrl.settings.stored import find_run
 from tm_torchrl.sim import Simulator
 from tm_torchrl.sim.lap_follower import LapFollower
@@ -58,6 +59,7 @@ class Recorder:
         num_cars: Cars that drive at once.
         starts: Name of a choice of starts.
         pixels: Whether images are recorded.
+        sampled: Seeds the driver's actions, which are drawn from its policy; ``None`` for a greedy driver.
         trust: Further packages whose classes a run may name.
     """
 
@@ -70,11 +72,15 @@ class Recorder:
         num_cars: int,
         starts: str,
         pixels: bool,
+        sampled: int | None,
         trust: list[str],
     ) -> None:
         is_scripted = driver in ("author", "scripted") or Path(driver).suffix in (".inputs", ".txt")
         self.agent = None if is_scripted else agent_of(driver, option="--driver", trust=trust)
         self.student = None if student is None else agent_of(student, option="--student", trust=trust)
+        if sampled is not None and not (self.agent is not None and isinstance(self.agent.actor, PolicyActor)):
+            raise ValueError(f"--sampled {sampled}: only actions of a policy can be drawn; use its run as --driver")
+        self._sampled = sampled
         tasks: list[Any] = [each.task for each in (self.agent, self.student) if each is not None]
         shapes = {(task.action_block, task.num_previous_actions) for task in tasks} or {(1, 5)}
         if len(shapes) > 1 or (is_scripted and min(shapes)[0] != 1):
@@ -98,8 +104,17 @@ class Recorder:
         )
         self._scripted = scripted(driver, track, self.world) if is_scripted else None
 
-    def act(self) -> Act:
-        """The driver's actions from new starts."""
+    def act(self, *, first: int, seed: int) -> Act:
+        """The driver's actions from new starts.
+
+        Args:
+            first: Number of the first car's attempt.
+            seed: Of the starts.
+        """
+        if self.agent is not None and self._sampled is not None:
+            attempts, actor = range(first, first + self.world.num_cars), self.agent.actor
+            policy = SeededSampling(actor, attempts=attempts, seed=seed, sampling_seed=self._sampled)
+            return RaceSteps(self.env, policy).act
         if self._scripted is None:
             return self._acting(self.agent)
         race, driver = self.env.race, self._scripted
@@ -159,12 +174,13 @@ def record(recorder: Recorder, writer: DemonstrationWriter, args: argparse.Names
         while writer.num_laps < args.laps:
             found = record_attempts(
                 recorder.env,
-                recorder.act(),
+                recorder.act(first=writer.num_attempts, seed=args.seed),
                 first=writer.num_attempts,
                 seed=args.seed,
                 disturbances=disturbances,
                 student=recorder.student_act(),
                 keeps_pixels=args.pixels,
+                num_steps=args.steps,
             )
             laps: list[DrivenLap] = []
             num_attempts = 0
@@ -194,6 +210,10 @@ def main() -> None:
     parser.add_argument("--disturbed", type=float, default=0.05, help=text)
     text = "a run that drives half of the time, in stretches; the driver says what it should have done"
     parser.add_argument("--student", metavar="RUN", help=text)
+    text = "draw the actions of a policy's run instead of the most probable ones; the number seeds them"
+    parser.add_argument("--sampled", type=int, metavar="SEED", help=text)
+    text = "end laps after so many steps of 50 ms, and keep those that do not finish too, for tm-torchrl pairs"
+    parser.add_argument("--steps", type=int, help=text)
     parser.add_argument("--pixels", action="store_true", help="record the camera's images too: 4 KB a frame")
     parser.add_argument("--seed", type=int, default=0, help="of starts and random actions")
     parser.add_argument("--cars", type=int, default=32, help="cars that drive at once; changes no lap")
@@ -201,8 +221,8 @@ def main() -> None:
     parser.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help="whose classes a run may name")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    for name in ("laps", "cars"):
-        if getattr(args, name) < 1:
+    for name in ("laps", "cars", "steps"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
             raise SystemExit(f"error: --{name} {getattr(args, name)}: must be at least 1")
     try:
         track = load_track(args.track)
@@ -213,6 +233,7 @@ def main() -> None:
             num_cars=args.cars,
             starts=args.starts,
             pixels=args.pixels,
+            sampled=args.sampled,
             trust=args.trust,
         )
         env = recorder.env
@@ -228,6 +249,7 @@ def main() -> None:
                 "disturbed": args.disturbed,
                 "student": args.student,
                 "seed": args.seed,
+                **{name: value for name in ("sampled", "steps") if (value := getattr(args, name)) is not None},
             },
         )
         out = args.out or Path("demonstrations") / track.name
@@ -240,9 +262,12 @@ def main() -> None:
 
 def told(writer: DemonstrationWriter, out: Path) -> None:
     """Say what the folder holds."""
-    times = DemonstrationFolder(out).lap_time_s
+    times_s = DemonstrationFolder(out).lap_time_s
+    finished_s = times_s[~np.isnan(times_s)]
+    times = ""
+    if len(finished_s):
+        times = f"best {min(finished_s):.2f} s, median {np.median(finished_s):.2f} s, slowest {max(finished_s):.2f} s; "
     print(
-        f"{writer.description.track}: {writer.num_laps} laps of {writer.num_frames:,} frames in {out}; best "
-        f"{np.nanmin(times):.2f} s, median {np.nanmedian(times):.2f} s, slowest {np.nanmax(times):.2f} s; "
-        f"{writer.num_attempts - writer.num_laps} attempts did not finish"
+        f"{writer.description.track}: {writer.num_laps} laps of {writer.num_frames:,} frames in {out}; {times}"
+        f"{writer.num_attempts - len(finished_s)} attempts did not finish"
     )

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
 from tm_torchrl.data.demonstrations.writer import DrivenLap
 from tm_torchrl.envs import TrackManiaEnv
+from tm_torchrl.modules.policy_value import PolicyActor
 from tm_torchrl.sim import Starts
+from tm_torchrl.sim.state import STATE
 from tm_torchrl.world.actions import NUM_ACTIONS
 from tm_torchrl.world.tracker import Limits
 
@@ -26,6 +31,7 @@ STARTS = {
 LIMITS = Limits(race_s=120.0)  # as in evaluations; a lap that stands still for 2 s is none to learn from
 LONGEST_DISTURBANCE = 4  # steps, so up to 0.2 s
 STRETCH = (10, 60)  # steps for which a student drives before the driver takes over again, and the other way round
+NUM_STEPS = int(LIMITS.race_s / 0.05) + 1  # of the longest lap
 SEED_STRIDE = 1_000_003  # between the first attempts of two seeds
 
 
@@ -89,6 +95,30 @@ def stretches(attempt: int, *, num_steps: int, seed: int = 0) -> np.ndarray:
     return np.repeat(np.arange(len(lengths)) % 2 == is_first, lengths)[:num_steps]
 
 
+class SeededSampling(TensorDictModuleBase):
+    """Draws a policy's actions; what each car draws depends on the seeds and the number of its attempt alone.
+
+    Args:
+        actor: The policy's actor.
+        attempts: Number of each car's attempt.
+        seed: Of the starts.
+        sampling_seed: Of the actions.
+    """
+
+    def __init__(self, actor: PolicyActor, *, attempts: Sequence[int], seed: int, sampling_seed: int) -> None:
+        super().__init__()
+        self.actor: Any = actor
+        self.in_keys, self.out_keys = actor.in_keys, actor.out_keys
+        self._generators = [np.random.default_rng([seed, attempt, 2, sampling_seed]) for attempt in attempts]
+
+    @torch.no_grad()
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write the next action of each car."""
+        log_probs = self.actor.network.logits(*(tensordict.get(key) for key in self.in_keys)).log_softmax(-1)
+        noise = np.stack([generator.gumbel(size=log_probs.shape[1:]) for generator in self._generators])
+        return tensordict.set("action", (log_probs + torch.from_numpy(noise).to(log_probs.device)).argmax(-1))
+
+
 def record_attempts(
     env: TrackManiaEnv,
     act: Callable[[], Tensor],
@@ -98,8 +128,11 @@ def record_attempts(
     disturbances: Disturbances,
     student: Callable[[], Tensor] | None = None,
     keeps_pixels: bool = False,
+    num_steps: int | None = None,
 ) -> list[DrivenLap | None]:
     """Drive one lap with each car; returns each car's lap, ``None`` for one that did not finish.
+
+    With ``num_steps`` laps end after so many steps at the latest, and all are kept.
 
     An attempt depends on the seed and its number alone, not on how many cars drive at once. The driver chooses in every
     step, also where something else is played.
@@ -112,15 +145,16 @@ def record_attempts(
         disturbances: Random actions.
         student: Actions of an agent that drives half of the time (DAgger, Ross et al. 2011); ``None`` for nobody.
         keeps_pixels: Whether to keep the camera's images.
+        num_steps: Steps after which a lap ends; ``None`` for laps that finish.
     """
     race, world, num = env.race, env.world, env.batch_size[0]
     env.seed_copies([seed * SEED_STRIDE + first + car for car in range(num)])
     race.reset()
-    longest = int(race.tracker.limits.race_s / 0.05) + 1
     attempts = range(first, first + num)
-    plans = torch.from_numpy(np.stack([disturbances.of(attempt, num_steps=longest) for attempt in attempts]))
-    is_student = np.stack([stretches(attempt, num_steps=longest, seed=seed) for attempt in attempts])
+    plans = torch.from_numpy(np.stack([disturbances.of(attempt, num_steps=NUM_STEPS) for attempt in attempts]))
+    is_student = np.stack([stretches(attempt, num_steps=NUM_STEPS, seed=seed) for attempt in attempts])
     starts, zones = world.save().cpu().numpy(), race.tracker["zone"].int().tolist()
+    starts[:, STATE["episode"]] = 0  # how often the car has driven before: equal starts are equal bits
     seen: list[list[Tensor]] = []
     lengths, times_s = torch.zeros(num, dtype=torch.int64), torch.full((num,), torch.nan, dtype=torch.float64)
     while bool((is_driving := lengths == 0).any()):
@@ -134,14 +168,14 @@ def record_attempts(
         action = torch.where(like(planned >= 0, chosen), like(planned, chosen), own)
         outcome = race.step(action)
         seen.append([observation, *(each.cpu().to(torch.uint8) for each in (action, chosen)), *pixels])
-        is_over = (outcome.terminated | outcome.truncated).cpu() & is_driving
+        is_over = is_driving & ((outcome.terminated | outcome.truncated).cpu() | (step + 1 == num_steps))
         lengths[is_over] = step + 1
         finished = is_over & outcome.terminated.cpu()
         times_s[finished] = race.tracker["race_time_ms"].cpu()[finished].double() / 1000.0
     columns = [torch.stack(column, 1).numpy() for column in zip(*seen, strict=True)]  # [B, T, ...]
     return [
         None
-        if np.isnan(time_s)
+        if num_steps is None and np.isnan(time_s)
         else lap_of([column[car, :length] for column in columns], time_s, starts[car], zones[car])
         for car, (length, time_s) in enumerate(zip(lengths.tolist(), times_s.tolist(), strict=True))
     ]

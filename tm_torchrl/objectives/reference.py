@@ -20,20 +20,26 @@ class ReferenceUpdate:
 
     Args:
         loss: Has a network and its frozen copy.
-        period: Updates from one copy to the next.
+        period: Updates from one copy to the next; ``None`` for never.
     """
 
-    def __init__(self, loss: Any, *, period: int) -> None:
-        if period < 1:
+    def __init__(self, loss: Any, *, period: int | None) -> None:
+        if period is not None and period < 1:
             raise ValueError(f"reference_period={period}: must be at least 1, or null for never")
         self.loss, self.period = loss, period
         self.counter = 0
 
+    def init_(self) -> None:
+        """Copy the network now: its weights were loaded after the loss was made."""
+        if self.loss.reference is not None:
+            self.loss.reference.load_state_dict(self.loss.network.state_dict())
+
     def step(self) -> None:
         """Called after each update."""
-        self.counter = (self.counter + 1) % self.period
-        if self.counter == 0 and self.loss.reference is not None:
-            self.loss.reference.load_state_dict(self.loss.network.state_dict())
+        if self.period is not None:
+            self.counter = (self.counter + 1) % self.period
+            if self.counter == 0:
+                self.init_()
 
     def state_dict(self) -> dict[str, Any]:
         """The number of updates since the last copy."""

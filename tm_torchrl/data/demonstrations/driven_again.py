@@ -29,15 +29,10 @@ def driven_again(
         laps: Their numbers.
         track_index: The number of their track in the environment.
     """
-    race, numbers = env.race, np.asarray(laps)
-    starts = torch.from_numpy(folder.lap_start[numbers])
-    starts[:, STATE.start("track")] = track_index
-    race.world.restore(starts)
-    race.tracker.reset(torch.from_numpy(folder.lap_zone[numbers]), torch.ones(len(numbers), dtype=torch.bool))
-    saved = {"world": race.world.save(), "tracker": race.tracker.save(), "num_frames": torch.tensor(race.num_frames)}
-    env.restore(saved)
+    numbers = np.asarray(laps)
+    place(env, folder, numbers, track_index=track_index)
     lengths = folder.lap_frames[numbers]
-    firsts = np.cumsum(folder.lap_frames)[numbers] - lengths
+    firsts = folder.lap_first[numbers]
     steps: list[TensorDictBase] = []
     state = env.present()
     for step in range(int(lengths.max())):
@@ -61,3 +56,43 @@ def driven_again(
                 "it was recorded; record the laps again"
             )
         yield lap
+
+
+def place(env: Any, folder: DemonstrationFolder, numbers: np.ndarray, *, track_index: int = 0) -> None:
+    """Put the cars of an environment where recorded laps began.
+
+    Args:
+        env: A ``TrackManiaEnv`` with a car for each lap.
+        folder: The laps.
+        numbers: Their numbers.
+        track_index: The number of their track in the environment.
+    """
+    race = env.race
+    starts = torch.from_numpy(folder.lap_start[numbers])
+    starts[:, STATE.start("track")] = track_index
+    race.world.restore(starts)
+    race.tracker.reset(torch.from_numpy(folder.lap_zone[numbers]), torch.ones(len(numbers), dtype=torch.bool))
+    saved = {"world": race.world.save(), "tracker": race.tracker.save(), "num_frames": torch.tensor(race.num_frames)}
+    env.restore(saved)
+
+
+def progress_of(env: Any, folder: DemonstrationFolder, laps: Sequence[int]) -> np.ndarray:
+    """The furthest metre of the track that each lap reached ``[L]``; its actions are driven again.
+
+    Args:
+        env: A ``TrackManiaEnv`` of their track with a car for each lap.
+        folder: The laps.
+        laps: Their numbers.
+    """
+    numbers = np.asarray(laps)
+    place(env, folder, numbers)
+    lengths = folder.lap_frames[numbers]
+    firsts = folder.lap_first[numbers]
+    furthest = np.zeros(len(numbers))
+    for step in range(int(lengths.max())):
+        is_driving = step < lengths
+        action = folder.rows("action", firsts + np.minimum(step, lengths - 1)).astype(np.int64)
+        env.race.step(torch.from_numpy(action).to(env.device))
+        progress = env.race.tracker["progress_m"].cpu().numpy()
+        furthest[is_driving] = np.maximum(furthest, progress)[is_driving]
+    return furthest

@@ -26,6 +26,7 @@ class DemonstrationFolder:
         description: What the laps have in common.
         num_attempts: Laps that were tried for them, with those that were not kept.
         lap_frames: Frames of each lap, ``[L]``.
+        lap_first: Number of the first frame of each lap, ``[L]``.
         lap_time_s: Race time of each lap at the finish, NaN without one, ``[L]``.
         lap_start: The simulator's state at the start of each lap, ``[L, S]``.
         lap_zone: The zone of the track in which each lap began, ``[L]``.
@@ -49,6 +50,7 @@ class DemonstrationFolder:
         self.lap_frames, self.lap_time_s, self.lap_start, self.lap_zone = (
             np.concatenate([part[name] for part in self._parts]) for name in _LAP_ARRAYS
         )
+        self.lap_first = np.cumsum(self.lap_frames) - self.lap_frames
         self._ends = np.cumsum([len(part["action"]) for part in self._parts])
 
     def __len__(self) -> int:

@@ -1,0 +1,118 @@
+"""Clones of the default track's author driver, which then corrects them: finish rate and laps, over seeds.
+
+    python benchmarks/studies/clones.py --seeds 0 1 2 --write
+
+All seeds learn from the same 200 laps. Then a run drives half of the time of 100 attempts, and the author driver says
+what it would have done, also in attempts that do not finish; the next run goes on from its weights with all laps. Each
+run is measured on 100 laps of other starts than those that chose its network. CPU seconds are those of recording and
+of training with its evaluations. Steps that are in the folder of --work already are not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from benchmarks.results_file import RESULTS, describe_run, write_results
+from tm_torchrl.agents import load_agent
+from tm_torchrl.commands import record as record_command
+from tm_torchrl.trainers import train
+
+LAPS = ["hillside", "--laps", "200"]
+CORRECTED = ["hillside", "--laps", "100", "--steps", "2400"]
+CLONE = [
+    "algorithm=cloning",
+    "objective=policy",
+    "objective.network.layer_norm=true",
+    "optimizer.eps=1e-8",
+    "total_frames=1_000_000",
+    "evaluation.every_frames=100_000",
+]
+FIRST = ["learning_rate=[exponential,[0,1.0e-3],[1_000_000,2.0e-5]]"]
+NEXT = ["learning_rate=[exponential,[0,5.0e-4],[1_000_000,2.0e-5]]"]
+NUM_LAPS, SEED = 100, 77
+
+
+def record(*words: object) -> None:
+    """Run ``tm-torchrl record`` in this process."""
+    with mock.patch.object(sys, "argv", ["record", *map(str, words)]):
+        record_command.main()
+
+
+def learn(folder: Path, settings: list[str], data: list[Path]) -> None:
+    """Train a clone."""
+    names = ",".join(f"'{path}'" for path in data)
+    with mock.patch("tm_torchrl.trainers.run.write_report"):
+        train([*CLONE, "log.tensorboard=false", f"data=[{names}]", *settings], folder=folder, is_quiet=True)
+
+
+def drives(folder: Path) -> dict[str, Any]:
+    """Finish rate and lap times of the best network of a run."""
+    (row,) = load_agent(folder).evaluate(laps=NUM_LAPS, seed=SEED)
+    return {name: row[name] for name in ("finish_rate", "median_lap_s", "best_lap_s")}
+
+
+def done(work: Path, name: str, step: Callable[[], None], results: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """CPU seconds of a step, and its results; nothing is done again that ``steps.json`` has."""
+    path = work / "steps.json"
+    steps: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
+    if name not in steps:
+        begin = time.process_time()
+        step()
+        steps[name] = {"cpu_s": round(time.process_time() - begin, 1), **results()}
+        path.write_text(json.dumps(steps))
+        print(f"{work.name}, {name}: {steps[name]}", flush=True)
+    return steps[name]
+
+
+def run(seed: int, laps: Path, work: Path, *, rounds: int) -> dict[str, Any]:
+    """CPU seconds and results of all steps of a seed."""
+    work.mkdir(exist_ok=True)
+    found: dict[str, Any] = {}
+    data, settings = [laps], FIRST
+    for number in range(1, rounds + 1):
+        folder, before, more = work / f"run{number}", work / f"run{number - 1}", work / f"corrected{number - 1}"
+        if number > 1:
+            words = ["--student", before, *CORRECTED, "--seed", 10 * (number - 1) + seed, "--out", more]
+            found[more.name] = done(work, more.name, partial(record, *words), dict)
+            data, settings = [*data, more], [*NEXT, f"warm_start={{source: '{before}'}}"]
+        step = partial(learn, folder, [f"seed={seed}", *settings], data)
+        found[folder.name] = done(work, folder.name, step, partial(drives, folder))
+    return found
+
+
+def main() -> None:
+    """Run what is missing, print, and keep if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rounds", type=int, default=3, help="runs of a seed; laps are corrected between them")
+    parser.add_argument("--work", type=Path, help="keep laps and runs in this folder")
+    parser.add_argument("--write", action="store_true", help="keep results")
+    arguments = parser.parse_args()
+    path = RESULTS / "clones.json"
+    runs: dict[str, Any] = json.loads(path.read_text())["runs"] if path.exists() else {}
+    with tempfile.TemporaryDirectory() as temporary:
+        work = arguments.work or Path(temporary)
+        laps = work / "laps"
+        laps_cpu_s = done(work, "laps", partial(record, *LAPS, "--out", laps), dict)["cpu_s"]
+        for seed in arguments.seeds:
+            runs[str(seed)] = run(seed, laps, work / f"seed{seed}", rounds=arguments.rounds)
+            if arguments.write:
+                settings = {"laps": LAPS, "corrected": CORRECTED, "clone": CLONE, "first": FIRST, "next": NEXT}
+                facts = {**describe_run(device="cpu"), "settings": settings, "laps_cpu_s": laps_cpu_s, "runs": runs}
+                write_results(path.stem, facts)
+
+
+if __name__ == "__main__":
+    main()
