@@ -9,6 +9,7 @@ from tm_torchrl import lazy
 if TYPE_CHECKING:
     from tm_torchrl.data.demonstrations.folder import DemonstrationFolder
     from tm_torchrl.data.demonstrations.memory import Demonstrations
+    from tm_torchrl.data.demonstrations.recorded_images import RecordedImages
     from tm_torchrl.data.demonstrations.share import DemonstrationShare
     from tm_torchrl.data.demonstrations.writer import DemonstrationWriter
     from tm_torchrl.data.groups import Groups

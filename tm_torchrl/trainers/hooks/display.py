@@ -307,4 +307,9 @@ def describe(row: Row) -> str:
             f"{row['track']}: {row['finish_rate']:.0%} of {row['num_laps']} laps finished, "
             f"best {lap_text(row['best_lap_s'])}, median {lap_text(row['median_lap_s'])}{medal}"
         )
+    if "r2_mean" in row:
+        found = [
+            f"{name[3:].replace('_', ' ')} {row[name]:.3f}" for name in row if name[:3] == "r2_" and name != "r2_mean"
+        ]
+        return f"{row['task']}: a linear probe explains {row['r2_mean']:.3f} of the variance ({', '.join(found)})"
     return f"{row['task']}: mean return {row['return_mean']:.1f} over {row['num_episodes']} episodes"
