@@ -50,10 +50,15 @@ def ridge_r2(fit: tuple, choice: tuple, test: tuple) -> np.ndarray:
     scale = np.where(deviation > 1e-6 * max(float(deviation.max()), 1e-12), deviation, np.inf)  # constants read 0
     centre = targets.mean(0)
     scaled = (features - mean) / scale
-    values, vectors = np.linalg.eigh(scaled.T @ scaled / len(scaled))
-    rotated = vectors.T @ (scaled.T @ (targets - centre) / len(scaled))
-    strengths = np.array(STRENGTHS) * max(float(values.mean()), 1e-12)
-    weights = [vectors @ (rotated / (np.maximum(values, 0.0) + strength)[:, None]) for strength in strengths]
+    num, size = scaled.shape
+    if size <= num:
+        values, basis = np.linalg.eigh(scaled.T @ scaled / num)
+        rotated = basis.T @ (scaled.T @ (targets - centre)) / num
+    else:  # the same with a matrix [N, N]
+        values, vectors = np.linalg.eigh(scaled @ scaled.T / num)
+        basis, rotated = scaled.T @ vectors, vectors.T @ (targets - centre) / num
+    strengths = np.array(STRENGTHS) * max(float(np.square(scaled).mean()), 1e-12)
+    weights = [basis @ (rotated / (np.maximum(values, 0.0) + strength)[:, None]) for strength in strengths]
 
     def scores(features: np.ndarray, targets: np.ndarray) -> np.ndarray:
         seen = (np.asarray(features, np.float64) - mean) / scale

@@ -31,7 +31,7 @@ CURVES = (
     "speed/learner_share",
     "memory/rss_mb",
 )
-RESULTS = ("best_lap_s", "median_lap_s", "finish_rate", "return_mean", "farthest_m")
+RESULTS = ("best_lap_s", "median_lap_s", "finish_rate", "return_mean", "r2_mean", "farthest_m")
 
 
 class Run:

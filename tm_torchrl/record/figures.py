@@ -121,6 +121,20 @@ def return_curve(rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
+def probe_curve(rows: Sequence[Row]) -> Figure | None:
+    """What a linear probe explains of each target in every evaluation; ``None`` for fewer than two."""
+    if len(rows) < 2:
+        return None
+    figure, (axes,) = _panels(1, height=2.6)
+    names = [name for name in rows[-1] if name.startswith("r2_") and name != "r2_mean"]
+    for name, colour in zip(names, (BLUE, ORANGE, GREEN, RED), strict=False):
+        _curve(axes, series(rows, "frames"), series(rows, name), colour, name[3:].replace("_", " "))
+    axes.set_ylabel("R\u00b2")
+    _legend(figure)
+    _frames_axis(axes)
+    return figure
+
+
 def metric_curve(rows: Sequence[Row], key: str) -> Figure:
     """A small curve of one metric; a long one with its mean over 2 % of the rows."""
     figure, (axes,) = _panels(1, height=1.6, width=4.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ from tm_torchrl.world.car_row import CAR_ROW
 METRICS = (
     ("train/loss", "loss"),
     ("train/test_loss", "loss on held-out transitions"),
+    ("train/loss_reconstruction", "loss of the reconstruction"),
+    ("train/loss_kl", "weighted divergence of the latent numbers"),
     ("train/accuracy", "share of actions foretold"),
     ("train/test_accuracy", "share of actions foretold, held-out laps"),
     ("train/gradient_norm", "gradient norm"),
@@ -77,6 +80,9 @@ def write_report(run: str | Path) -> Path:
         )
     )
     sections = [_section(name, _results(name, rows, laps.get(name))) for name, rows in results.items()]
+    sections += [
+        _section("Images of held-out laps", _image(path)) for path in [folder / "pretraining.png"] if path.is_file()
+    ]
     has_laps = any("track" in row for row in evaluations)
     page = _PAGE.format(
         title=html.escape(f"{_name(folder)} - tm_torchrl"),
@@ -128,6 +134,8 @@ def _badge(medal: str | None) -> str:
 
 def _result_tile(name: str, rows: Sequence[Row], lap: Path | None) -> str:
     last = rows[-1]
+    if "r2_mean" in last:
+        return _tile(f"linear probe, {name}", _shown(last["r2_mean"], ".3f"), "mean R\u00b2 on held-out laps")
     if "track" not in last:
         episodes = f"{last.get('num_episodes', '?')} episodes"
         return _tile(f"mean return on {name}", _shown(last.get("return_mean"), ".1f"), episodes)
@@ -144,7 +152,12 @@ def _result_tile(name: str, rows: Sequence[Row], lap: Path | None) -> str:
 
 def _results(name: str, rows: Sequence[Row], lap_file: Path | None) -> str:
     track, parts = _built_in(name), []
-    if "track" not in rows[-1]:
+    if "r2_mean" in rows[-1]:
+        caption = (
+            "How much of speed, lateral offset and curvature a linear map of the features explains, 1 for all of it."
+        )
+        parts = [_picture(figures.probe_curve(rows), f"{name}: linear probe over frames", caption)]
+    elif "track" not in rows[-1]:
         caption = "Returns of the episodes of each evaluation, played without exploration."
         parts = [_picture(figures.return_curve(rows), f"{name}: returns over frames", caption)]
     elif curve := figures.lap_curves(rows, track=name):
@@ -313,6 +326,12 @@ def _picture(figure: Figure | None, label: str, caption: str = "", *, title: str
     heading = f"<h3>{html.escape(title)}</h3>" if title else ""
     below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
     return f"<figure>{heading}{inline_svg(figure, label)}{below}</figure>"
+
+
+def _image(path: Path) -> str:
+    """A PNG inside the page."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<figure><img src="data:image/png;base64,{data}" alt="{path.stem}" style="max-width:100%"></figure>'
 
 
 def _facts(folder: Path) -> Row:

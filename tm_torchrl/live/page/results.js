@@ -10,6 +10,7 @@ const percent = (value) => `${Math.round(100 * value)}%`;
 const CHARTS = [
   ["finish_rate", "Laps that finished", { form: percent, bounds: [0, 1] }],
   ["return_mean", "Return of the evaluations", {}],
+  ["r2_mean", "Linear probe, R²", {}],
   ["episode/return", "Return in training, with exploration", { smooth: true }],
   ["train/loss", "Loss", { smooth: true }],
   ["speed/env_steps_per_s", "Frames per second", { smooth: true }],
@@ -70,7 +71,11 @@ export class Results {
       tiles.push(["median lap", seconds(last(evaluations, "median_lap_s")), null, "last evaluation"]);
       const rate = last(evaluations, "finish_rate");
       tiles.push(["finished", rate === null ? "-" : percent(rate), null, "last evaluation"]);
-    } else tiles.push(["mean return", short(last(evaluations, "return_mean") ?? 0), null, "last evaluation"]);
+    } else {
+      const probe = last(evaluations, "r2_mean");
+      const found = probe === null ? ["mean return", last(evaluations, "return_mean") ?? 0] : ["linear probe, R²", probe];
+      tiles.push([found[0], short(found[1]), null, "last evaluation"]);
+    }
     tiles.push(["frames", short(page.frames), null, speed === null ? "" : `${short(speed)} a second`]);
     fill($("tiles"), ...tiles.map(([label, value, medal, note]) =>
       make("div", { class: "tile" }, make("span", {}, label), make("b", {}, value, " ", medal ? badge(medal) : ""), make("span", {}, note ?? ""))));
@@ -83,7 +88,8 @@ export class Results {
       found.frames.forEach((frames, k) => {
         const [best, rate] = [found.best_lap_s?.[k], found.finish_rate?.[k]];
         const place = Object.keys(page.evaluations).length > 1 ? `${name}: ` : "";
-        let text = rate === undefined || rate === null ? `${place}mean return ${short(found.return_mean?.[k] ?? 0)}` : `${place}${percent(rate)} finished`;
+        const probe = found.r2_mean?.[k] ?? null;
+        let text = probe !== null ? `${place}linear probe, R² ${probe.toFixed(3)}` : rate === undefined || rate === null ? `${place}mean return ${short(found.return_mean?.[k] ?? 0)}` : `${place}${percent(rate)} finished`;
         let medal = null;
         if (best && best < record) {
           text += `, new best lap ${seconds(best)}`;
