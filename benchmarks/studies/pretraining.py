@@ -37,6 +37,7 @@ COMMON = [
     "evaluation.every_frames=1_000_000",  # only at the end
     "env.held_out_share=0.2",
     "log.tensorboard=false",
+    "precision=bfloat16",
     "device=cpu",
 ]
 ARMS = {

@@ -26,6 +26,7 @@ SMALL = [
     "algorithm=pretraining",
     *IMAGE,
     "images.batch_size=32",
+    "precision=float32",
     "env.held_out_share=0.25",
     "collector.frames_per_batch=64",
     "log.tensorboard=false",

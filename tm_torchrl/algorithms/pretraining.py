@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import json
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from torch import Tensor
 from tm_torchrl.algorithms.algorithm import Schedules
 from tm_torchrl.algorithms.learner import PRECISIONS, Learner
 from tm_torchrl.algorithms.ppo import Number
+from tm_torchrl.algorithms.precision import probe_precision
 from tm_torchrl.data.demonstrations.recorded_images import RecordedImages
 from tm_torchrl.data.saving.atomic_files import replacing
 from tm_torchrl.modules.encoders.images import scaled_images
@@ -46,7 +48,7 @@ class PretrainingAlgorithm:
         learner: Makes the learner.
         learning_rate: A number or a schedule.
         schedule_speed: Multiplies the frames of all schedules.
-        precision: ``"float32"`` or ``"bfloat16"``; ``"auto"`` is float32.
+        precision: ``"float32"`` or ``"bfloat16"``; ``"auto"`` for the faster one.
         device: Device of the network.
         seed: Seeds the order of the frames.
         log: Takes messages.
@@ -85,7 +87,12 @@ class PretrainingAlgorithm:
             seed=seed,
         )
         loss = objective["loss"](self.actor.network, image_shape=task.image_shape).to(device)
-        self.learner = learner(loss, optimizer, target=None, precision="float32" if precision == "auto" else precision)
+        if precision == "auto":
+            batch = self.memory.batch_of(self.memory.train_frames[: self.memory.batch_size])
+            make_learner = partial(learner, optimizer=optimizer, target=None)
+            precision, _ = probe_precision(lambda name: make_learner(copy.deepcopy(loss), precision=name), batch)
+            log(f"precision: {precision}, which is faster here")
+        self.learner = learner(loss, optimizer, target=None, precision=precision)
         for _, value in self.learning_rate.points:
             self.learner.learning_rate = value  # raises for a value that is not a learning rate
         laps = sum(folder.num_laps for folder in task.folders)
