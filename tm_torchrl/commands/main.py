@@ -22,6 +22,7 @@ COMMANDS = {
     "replay": "drive kept laps again, in the simulator or in the game",
     "drive": "drive a lap with a scripted driver, the author's inputs or the keyboard",
     "record": "record laps to learn from",
+    "convert": "convert recorded laps to and from Minari, Parquet and captures of the game",
     "tracks": "draw a picture of tracks",
     "optimize": "search for a faster lap",
     "ablate": "run experiments against a baseline, into one table",

@@ -29,6 +29,8 @@ def driven_again(
         laps: Their numbers.
         track_index: The number of their track in the environment.
     """
+    if not folder.description.state_size:
+        raise ValueError(f"data={folder.path}: its laps have no states of the simulator, so they can only be cloned")
     race, numbers = env.race, np.asarray(laps)
     starts = torch.from_numpy(folder.lap_start[numbers])
     starts[:, STATE.start("track")] = track_index
