@@ -22,9 +22,6 @@ EXTRAS = {  # modules outside the core, and the extra of pyproject.toml that ins
     "imageio_ffmpeg": "report",
     "matplotlib": "report",
     "PIL": "report",
-    "minari": "minari",
-    "h5py": "minari",
-    "pyarrow": "parquet",
 }
 
 

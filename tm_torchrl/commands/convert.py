@@ -100,7 +100,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         convert(args.source, args.out, to=args.to, track=None if args.track is None else load_track(args.track))
-    except (ValueError, OSError, DamagedFileError) as error:
+    except (ValueError, OSError, DamagedFileError, ModuleNotFoundError) as error:
         raise SystemExit(f"error: {error}") from None
     size = sum(file.stat().st_size for file in args.out.rglob("*") if file.is_file())
     print(f"wrote {args.out} ({size / 1e6:.1f} MB)")

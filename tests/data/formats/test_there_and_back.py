@@ -9,6 +9,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 from tests.data.formats import cases
 from tm_torchrl.commands.convert import convert, main
@@ -87,16 +88,15 @@ def test_minari_never_makes_an_environment(tmp_path: Path) -> None:
 
 def test_minari_of_somebody_else(tmp_path: Path) -> None:
     """Without our description the track must be given; the floats tell how many previous actions there are."""
-    minari = pytest.importorskip("minari")
-    from gymnasium import spaces
-    from minari.data_collector import EpisodeBuffer
+    minari = pytest.importorskip("minari.dataset.minari_storage")
 
-    assert minari is not None
-
-    def written(name: str, num_floats: int, actions: np.ndarray, **options: bool) -> Path:
+    def written(name: str, num_floats: int, actions: np.ndarray) -> Path:
         num = len(actions)
-        data, path = _storage(tmp_path / name, spaces, num_floats, **options), tmp_path / name
-        episode = EpisodeBuffer(
+        path = tmp_path / name
+        (path / "data").mkdir(parents=True)
+        floats = spaces.Box(-np.inf, np.inf, (num_floats,), np.float32)
+        data = minari.MinariStorage.new(path / "data", observation_space=floats, action_space=spaces.Discrete(13))
+        episode = minari.EpisodeBuffer(
             observations=np.zeros((num + 1, num_floats), np.float32),
             actions=actions,
             rewards=np.zeros(num),
@@ -122,21 +122,8 @@ def test_minari_of_somebody_else(tmp_path: Path) -> None:
     assert not (tmp_path / "no").exists()
 
 
-def _storage(path: Path, spaces: object, num_floats: int) -> object:
-    from minari.dataset.minari_storage import MinariStorage
-
-    (path / "data").mkdir(parents=True)
-    return MinariStorage.new(
-        path / "data",
-        observation_space=spaces.Box(-np.inf, np.inf, (num_floats,), np.float32),  # type: ignore[attr-defined]
-        action_space=spaces.Discrete(13),  # type: ignore[attr-defined]
-    )
-
-
 def test_parquet_of_somebody_else_and_mixed_files(tmp_path: Path) -> None:
-    pa = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     (tmp_path / "other").mkdir()
     parquet.write_table(pa.table({"action_idx": [1, 2]}), tmp_path / "other" / "a.parquet")
     with pytest.raises(ValueError, match=r"a\.parquet: was not written by tm-torchrl convert"):
@@ -150,9 +137,7 @@ def test_parquet_of_somebody_else_and_mixed_files(tmp_path: Path) -> None:
 
 
 def test_parquet_whose_frames_are_missing(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
+    parquet = pytest.importorskip("pyarrow.parquet")
     cases.write(tmp_path / "laps")
     convert(tmp_path / "laps", tmp_path / "there", to="parquet", track=None)
     path = tmp_path / "there" / "data" / "train-00000.parquet"
@@ -181,3 +166,13 @@ def test_the_command_says_what_is_wrong_in_one_line(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(sys, "argv", ["convert", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")])
     with pytest.raises(SystemExit, match=r"error: .*nowhere: is no folder"):
         main()
+
+
+def test_a_package_that_is_not_installed_is_named_with_its_extra(tmp_path: Path, kind: str) -> None:
+    cases.write(tmp_path / "laps")
+    with (
+        mock.patch.dict(sys.modules, {FORMATS[kind]: None, "minari.dataset.minari_storage": None, "pyarrow": None}),
+        pytest.raises(ModuleNotFoundError, match=rf'pip install "tm_torchrl\[{kind}\]"'),
+    ):
+        convert(tmp_path / "laps", tmp_path / "there", to=kind, track=None)
+    assert not (tmp_path / "there").exists()

@@ -18,9 +18,8 @@ import numpy as np
 from tm_torchrl.data.demonstrations.description import Description
 from tm_torchrl.data.demonstrations.folder import DemonstrationFolder
 from tm_torchrl.data.demonstrations.writer import DrivenLap
-from tm_torchrl.data.formats.laps import checked_lap, description_of, laps_of
+from tm_torchrl.data.formats.laps import checked_lap, description_of, laps_of, optional
 from tm_torchrl.data.saving.atomic_files import DamagedFileError
-from tm_torchrl.lazy import extras_named
 from tm_torchrl.tracks import Track
 from tm_torchrl.world.actions import NUM_ACTIONS
 
@@ -45,10 +44,9 @@ def write_minari(folder: DemonstrationFolder, out: Path) -> None:
         folder: The laps.
         out: A new folder.
     """
-    with extras_named():
-        from gymnasium import spaces
-        from minari.data_collector import EpisodeBuffer
-        from minari.dataset.minari_storage import MinariStorage
+    from gymnasium import spaces
+
+    minari = optional("minari.dataset.minari_storage", extra="minari")
     laps = folder.description
     num_floats = sum(size for _, size in laps.floats)
     seen: dict[str, Any] = {"observation": spaces.Box(-np.inf, np.inf, (num_floats,), np.float32)}
@@ -57,7 +55,7 @@ def write_minari(folder: DemonstrationFolder, out: Path) -> None:
     block = [NUM_ACTIONS] * laps.action_block
     action = spaces.Discrete(NUM_ACTIONS) if laps.action_block == 1 else spaces.MultiDiscrete(block)
     (out / "data").mkdir(parents=True)
-    storage = MinariStorage.new(
+    storage = minari.MinariStorage.new(
         out / "data", observation_space=spaces.Dict(seen), action_space=action, data_format="hdf5", jpeg_encoding=False
     )
     storage.update_metadata(
@@ -70,7 +68,7 @@ def write_minari(folder: DemonstrationFolder, out: Path) -> None:
         }
     )
     for number, lap in enumerate(laps_of(folder)):
-        storage.update_episodes([_episode(EpisodeBuffer, lap, has_images=laps.image_size is not None)])
+        storage.update_episodes([_episode(minari.EpisodeBuffer, lap, has_images=laps.image_size is not None)])
         facts = {"lap_time_s": lap.time_s, "lap_zone": lap.zone, "lap_start": lap.start, "crc32": checksum(lap)}
         storage.update_episode_metadata([facts], [number])
 
@@ -97,8 +95,7 @@ def read_minari(path: Path, track: Track | None) -> tuple[Description, Iterator[
         path: The folder.
         track: Where the laps were driven, unless the data set says it.
     """
-    with extras_named():
-        from minari.dataset.minari_storage import MinariStorage, is_image_space
+    minari = optional("minari.dataset.minari_storage", extra="minari")
     data = path / "data" if (path / "data" / METADATA).is_file() else path
     try:
         facts = json.loads((data / METADATA).read_text(encoding="utf-8"))
@@ -108,7 +105,7 @@ def read_minari(path: Path, track: Track | None) -> tuple[Description, Iterator[
         if not isinstance(facts, dict) or not isinstance(facts.get(name), kind):  # Minari would make the environment
             raise DamagedFileError(f"{data / METADATA}: has no {name}; such a data set cannot be read safely")
     try:
-        storage = MinariStorage.read(data)
+        storage = minari.MinariStorage.read(data)
         space = storage.observation_space
     except Exception as error:  # of any class, from a file of anybody
         raise DamagedFileError(f"{path}: is no whole data set ({type(error).__name__}: {error})") from error
@@ -116,7 +113,7 @@ def read_minari(path: Path, track: Track | None) -> tuple[Description, Iterator[
     if "observation" not in parts or set(parts) - {"observation", "pixels"} or len(parts["observation"].shape) != 1:
         raise ValueError(f"{path}: observes {', '.join(parts)}; must be a vector, observation, and may have pixels")
     pixels = parts.get("pixels")
-    if pixels is not None and facts.get("jpeg_encoding", True) and is_image_space(pixels):
+    if pixels is not None and facts.get("jpeg_encoding", True) and minari.is_image_space(pixels):
         raise ValueError(f"{path}: its images are lossy JPEG; write it again with jpeg_encoding=False")
     if OURS in facts:
         try:

@@ -21,9 +21,8 @@ from PIL import Image
 from tm_torchrl.data.demonstrations.description import Description
 from tm_torchrl.data.demonstrations.folder import DemonstrationFolder
 from tm_torchrl.data.demonstrations.writer import DrivenLap
-from tm_torchrl.data.formats.laps import checked_lap, laps_of
+from tm_torchrl.data.formats.laps import checked_lap, laps_of, optional
 from tm_torchrl.data.saving.atomic_files import DamagedFileError
-from tm_torchrl.lazy import extras_named
 
 VERSION = 1
 OURS = b"tm_torchrl"  # entry of a file's metadata
@@ -78,9 +77,7 @@ def write_parquet(folder: DemonstrationFolder, out: Path) -> None:
 
 
 def _write_file(path: Path, laps: Sequence[DrivenLap], description: Description) -> None:
-    with extras_named():
-        import pyarrow as pa
-        from pyarrow import parquet
+    pa, parquet = optional("pyarrow", extra="parquet"), optional("pyarrow.parquet", extra="parquet")
     facts = [
         {
             "frames": len(lap.action),
@@ -107,8 +104,7 @@ def _write_file(path: Path, laps: Sequence[DrivenLap], description: Description)
 
 
 def _column(array: np.ndarray) -> Any:
-    import pyarrow as pa
-
+    pa = optional("pyarrow", extra="parquet")
     flat = pa.array(array.reshape(-1))
     return flat if array.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, array.shape[1])
 
@@ -138,8 +134,7 @@ def _files(path: Path) -> list[Path]:
 
 def _facts(path: Path) -> dict[str, Any]:
     """What the metadata of a file says."""
-    with extras_named():
-        from pyarrow import parquet
+    parquet = optional("pyarrow.parquet", extra="parquet")
     try:
         text = (parquet.read_schema(path).metadata or {}).get(OURS)
         facts = None if text is None else json.loads(text)
@@ -154,8 +149,7 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _laps(files: Sequence[Path], facts: Sequence[dict[str, Any]], description: Description) -> Iterator[DrivenLap]:
-    from pyarrow import parquet
-
+    parquet = optional("pyarrow.parquet", extra="parquet")
     names = ["lap", "step", "observation", "action", "chosen", *(["image"] if description.image_size else [])]
     for path, found in zip(files, facts, strict=True):
         try:
@@ -188,8 +182,7 @@ def _laps(files: Sequence[Path], facts: Sequence[dict[str, Any]], description: D
 
 def _values(column: Any) -> Any:
     """A column as an array, or a list of the bytes of images."""
-    import pyarrow as pa
-
+    pa = optional("pyarrow", extra="parquet")
     if pa.types.is_struct(column.type):
         return column.field("bytes").to_pylist()
     if pa.types.is_fixed_size_list(column.type):
