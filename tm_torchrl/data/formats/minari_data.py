@@ -179,6 +179,4 @@ def checksum(lap: DrivenLap) -> int:
         numbers,
         *([] if lap.pixels is None else [lap.pixels]),
     ]
-    return reduce(
-        lambda found, array: zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8), found), arrays, 0
-    )
+    return reduce(lambda found, array: zlib.crc32(array.tobytes(), found), arrays, 0)
