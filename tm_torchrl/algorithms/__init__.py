@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tm_torchrl.algorithms.learner import Learner, NonFiniteLossError
     from tm_torchrl.algorithms.make import make_actor, make_algorithm
     from tm_torchrl.algorithms.ppo import PPOAlgorithm
+    from tm_torchrl.algorithms.pretraining import PretrainingAlgorithm
     from tm_torchrl.algorithms.quantile import QuantileAlgorithm
 
 __getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

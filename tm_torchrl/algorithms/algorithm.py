@@ -51,6 +51,7 @@ class Algorithm(Protocol):
         policy: Acts with exploration. Collectors copy it; attributes ``carried_keys`` of its modules name what it hands
             from one step to the next, such as a hidden state.
         env_maker: Optional: makes the environments of training where the task's own will not do.
+        write_results: Optional: called with the run folder and the first row of results after each best evaluation.
     """
 
     actor: TensorDictModuleBase

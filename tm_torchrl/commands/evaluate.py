@@ -41,6 +41,8 @@ def evaluate(
     rows = agent.evaluate(laps=laps, seed=seed)
     for row in rows:
         row.pop("laps", None)
+        if "r2_mean" in row:
+            continue
         values = row["lap_times_s"] if "lap_times_s" in row else row["returns"]
         row.update(statistics([value for value in values if value is not None]))
     return rows
@@ -89,7 +91,9 @@ def main() -> None:
     """Evaluate and print."""
     parser = run_parser("evaluate", __doc__)
     add_track(parser)
-    parser.add_argument("--laps", type=int, default=50, help="on each track, or episodes (50)")
+    parser.add_argument(
+        "--laps", type=int, default=50, help="on each track, or episodes; of a pretraining, recorded laps (50)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the perturbed starts")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     args = parser.parse_intermixed_args()
@@ -100,6 +104,7 @@ def main() -> None:
     from tm_torchrl.data.saving.checkpoint import CheckpointError
     from tm_torchrl.game.errors import GameError
     from tm_torchrl.record.run_folder import best_laps, load_time
+    from tm_torchrl.trainers.hooks.display import describe
 
     torch.set_num_threads(1)
     try:
@@ -108,6 +113,9 @@ def main() -> None:
         raise SystemExit(f"error: {error}") from None
     if args.json:
         print(json.dumps(rows[0] if len(rows) == 1 else {"tracks": rows}, allow_nan=False, default=_plain))
+        return
+    if "r2_mean" in rows[0]:
+        print(describe(rows[0]))
         return
     table = lap_table(rows) if "track" in rows[0] else return_table(rows)
     Console(width=None if sys.stdout.isatty() else 120).print(table)

@@ -25,6 +25,7 @@ COMMANDS = {
     "drive": "drive a lap with a scripted driver, the author's inputs or the keyboard",
     "record": "record laps to learn from",
     "pairs": "pair recorded laps that begin equally, the better one first",
+    "convert": "convert recorded laps to and from Minari, Parquet and captures of the game",
     "tracks": "draw a picture of tracks",
     "optimize": "search for a faster lap",
     "ablate": "run experiments against a baseline, into one table",

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tm_torchrl.data.demonstrations.folder import DemonstrationFolder
     from tm_torchrl.data.demonstrations.memory import Demonstrations
     from tm_torchrl.data.demonstrations.pair_file import PairFile
+    from tm_torchrl.data.demonstrations.recorded_images import RecordedImages
     from tm_torchrl.data.demonstrations.recorded_pairs import RecordedPairs
     from tm_torchrl.data.demonstrations.share import DemonstrationShare
     from tm_torchrl.data.demonstrations.writer import DemonstrationWriter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from tm_torchrl.live.one_file import page_with
 from tm_torchrl.live.runs import Runs, name_of
 from tm_torchrl.live.server import Request, RequestError, Route
 
+PICTURE = "pretraining.png"  # of visual pretraining
+MOST_PICTURE_BYTES = 2**22
 MOST_TRACKS = 12  # whose laps are in the report
 MOST_GHOSTS = 6  # of a track: laps of evaluations, the latest among them
 
@@ -42,6 +45,7 @@ def answers_of(folder: Path) -> dict[str, Any]:
     routes = Api(runs, drives=folder / "drives").routes()
     page = runs[number].page()
     page["has_values"] = False
+    page["picture"] = _picture(folder / PICTURE)
     answers: dict[str, Any] = {"runs": {"runs": [{"id": number, **runs[number].summary()}], "tracks": []}}
 
     def keep(path: str, **words: str) -> None:
@@ -62,6 +66,13 @@ def answers_of(folder: Path) -> dict[str, Any]:
             keep("lap", track=name, run=number, kind="ghost", frames=str(ghost["frames"]))
     answers[f"run\n{number}"] = page
     return answers
+
+
+def _picture(path: Path) -> str | None:
+    """A small PNG as text."""
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > MOST_PICTURE_BYTES:
+        return None
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def spread(rows: Sequence[Any], most: int) -> list[Any]:

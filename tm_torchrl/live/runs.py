@@ -26,6 +26,8 @@ CURVES = (
     "episode/terminated",
     "train/loss",
     "train/test_loss",
+    "train/loss_reconstruction",
+    "train/loss_kl",
     "train/accuracy",
     "train/test_accuracy",
     "train/gradient_norm",
@@ -53,7 +55,7 @@ COMMANDS = (
     ("live", "this page while a training goes on, and to drive against its laps"),
     ("export", "the greedy policy as a program"),
 )
-RESULTS = ("best_lap_s", "median_lap_s", "finish_rate", "return_mean", "farthest_m")
+RESULTS = ("best_lap_s", "median_lap_s", "finish_rate", "return_mean", "r2_mean", "farthest_m")
 
 
 class Run:

@@ -41,5 +41,6 @@ if TYPE_CHECKING:
     from tm_torchrl.modules.quantiles.heads import FixedHead, ImplicitHead, MonotoneHead
     from tm_torchrl.modules.quantiles.network import QuantileNetwork, Quantiles
     from tm_torchrl.modules.quantiles.slots import SlotMixer
+    from tm_torchrl.modules.vision import ImageDecoder, VisionActor, VisionNetwork
 
 __getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

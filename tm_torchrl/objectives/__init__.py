@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tm_torchrl.objectives.grpo import GRPOLoss
     from tm_torchrl.objectives.iqn import IQNLoss
     from tm_torchrl.objectives.ppo import PPOLoss
+    from tm_torchrl.objectives.pretraining import AutoencoderLoss, SimCLRLoss, VAELoss
     from tm_torchrl.objectives.qrdqn import QRDQNLoss
     from tm_torchrl.objectives.self_loss import SelfLossNormalizer
     from tm_torchrl.objectives.target_update import HardUpdate, SoftUpdate

@@ -88,6 +88,8 @@ def refuse_given(part: Later | partial, names: Iterable[str], *, name: str) -> N
         names: Arguments that it will get.
         name: The setting's name, for the message.
     """
+    if not isinstance(part, (Later, partial)):
+        raise ConfigError(f"{name}: must have a _target_; this choice has none, because it is for another algorithm")
     for key in sorted(part.keywords.keys() & set(names)):
         raise ConfigError(f"{name}.{key}: is not a setting here, because it is known from elsewhere; leave it out")
 

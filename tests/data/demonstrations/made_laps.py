@@ -60,3 +60,8 @@ def write(folder: Path, lengths: Sequence[Sequence[int]], **changes: Any) -> Dem
             first += length
         writer.add(laps, num_attempts=len(laps) + 1)
     return writer
+
+
+def replaced(lap: DrivenLap, **changes: Any) -> DrivenLap:
+    """A lap with other arrays."""
+    return dataclasses.replace(lap, **changes)

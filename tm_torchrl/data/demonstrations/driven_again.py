@@ -67,6 +67,8 @@ def place(env: Any, folder: DemonstrationFolder, numbers: np.ndarray, *, track_i
         numbers: Their numbers.
         track_index: The number of their track in the environment.
     """
+    if not folder.description.state_size:
+        raise ValueError(f"data={folder.path}: its laps have no states of the simulator, so they can only be cloned")
     race = env.race
     starts = torch.from_numpy(folder.lap_start[numbers])
     starts[:, STATE.start("track")] = track_index

@@ -10,10 +10,13 @@ const percent = (value) => `${Math.round(100 * value)}%`;
 const CHARTS = [
   ["finish_rate", "Laps that finished", { form: percent, bounds: [0, 1] }],
   ["return_mean", "Return of the evaluations", {}],
+  ["r2_mean", "Linear probe, R²", { note: "How much of speed, lateral offset and curvature a linear map of the features explains; 1 is all of it." }],
   ["episode/return", "Return in training, with exploration", { smooth: true, note: "It may fall while the driver gets better: laps that come further also lose more for their time." }],
   ["episode/terminated", "Episodes that reached the end, with exploration", { form: percent, smooth: true, bounds: [0, 1] }],
   ["train/loss", "Loss", { smooth: true }],
   ["train/test_loss", "Loss on held-out data", { smooth: true }],
+  ["train/loss_reconstruction", "Loss of the reconstruction", { smooth: true }],
+  ["train/loss_kl", "Weighted divergence of the latent numbers", { smooth: true }],
   ["train/accuracy", "Actions foretold", { form: percent, smooth: true }],
   ["train/test_accuracy", "Actions foretold, held-out laps", { form: percent, smooth: true }],
   ["train/gradient_norm", "Gradient norm", { smooth: true }],
@@ -77,6 +80,8 @@ export class Results {
     fill($("about").querySelector("ul"), ...page.about.map((line) => make("li", {}, line)));
     fill($("about").querySelector("dl"), ...page.commands.flatMap(([line, does]) => [make("dt", {}, make("code", {}, line)), make("dd", {}, does)]));
     say($("settings"), page.settings);
+    $("kept-picture").hidden = !page.picture;
+    if (page.picture) $("kept-picture").querySelector("img").src = page.picture;
   }
 
   _tiles(page, track) {
@@ -96,7 +101,11 @@ export class Results {
       tiles.push(["median lap", seconds(last(evaluations, "median_lap_s")), null, "last evaluation"]);
       const rate = last(evaluations, "finish_rate");
       tiles.push(["finished", rate === null ? "-" : percent(rate), null, "last evaluation"]);
-    } else tiles.push(["mean return", short(last(evaluations, "return_mean") ?? 0), null, "last evaluation"]);
+    } else {
+      const probe = last(evaluations, "r2_mean");
+      const found = probe === null ? ["mean return", last(evaluations, "return_mean") ?? 0] : ["linear probe, R²", probe];
+      tiles.push([found[0], short(found[1]), null, "last evaluation"]);
+    }
     tiles.push(["frames", short(page.frames), null, speed === null ? "" : `${short(speed)} a second`]);
     fill($("tiles"), ...tiles.map(([label, value, medal, note]) =>
       make("div", { class: "tile" }, make("span", {}, label), make("b", {}, value, " ", medal ? badge(medal) : ""), make("span", {}, note ?? ""))));
@@ -109,7 +118,8 @@ export class Results {
       found.frames.forEach((frames, k) => {
         const [best, rate] = [found.best_lap_s?.[k], found.finish_rate?.[k]];
         const place = Object.keys(page.evaluations).length > 1 ? `${name}: ` : "";
-        let text = rate === undefined || rate === null ? `${place}mean return ${short(found.return_mean?.[k] ?? 0)}` : `${place}${percent(rate)} finished`;
+        const probe = found.r2_mean?.[k] ?? null;
+        let text = probe !== null ? `${place}linear probe, R² ${probe.toFixed(3)}` : rate === undefined || rate === null ? `${place}mean return ${short(found.return_mean?.[k] ?? 0)}` : `${place}${percent(rate)} finished`;
         let medal = null;
         if (best && best < record) {
           text += `, new best lap ${seconds(best)}`;

@@ -193,6 +193,10 @@ class Display(Hook):
                     Text(medal or "-", style=style),
                     next_goal(row, best),
                 )
+        elif "r2_mean" in self.rows[0]:
+            table.add_column("linear probe, R\u00b2", header_style="dim")
+            for name, value in probe_results(self.rows[0]).items():
+                table.add_row(name, f"{value:.3f}")
         else:
             for name in ("task", "mean return", "least", "episodes"):
                 table.add_column(name, header_style="dim")
@@ -307,4 +311,16 @@ def describe(row: Row) -> str:
             f"{row['track']}: {row['finish_rate']:.0%} of {row['num_laps']} laps finished, "
             f"best {lap_text(row['best_lap_s'])}, median {lap_text(row['median_lap_s'])}{medal}"
         )
+    if "r2_mean" in row:
+        found = ", ".join(f"{name} {value:.3f}" for name, value in probe_results(row).items())
+        return f"{row['task']}: R\u00b2 of a linear probe on held-out laps: {found}"
     return f"{row['task']}: mean return {row['return_mean']:.1f} over {row['num_episodes']} episodes"
+
+
+def probe_results(row: Row) -> dict[str, float]:
+    """What a linear probe has read, by name.
+
+    >>> probe_results({"r2_mean": 0.5, "r2_lateral_offset": 0.5, "num_frames": 9})
+    {'mean': 0.5, 'lateral offset': 0.5}
+    """
+    return {name[3:].replace("_", " "): value for name, value in row.items() if name.startswith("r2_")}

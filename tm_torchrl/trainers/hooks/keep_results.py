@@ -26,6 +26,8 @@ def keep_results(run: RunFolder, log: Callable[[str], None]) -> Callable[[Traini
     def keep(training: Training, rows: list[Row], is_best: bool) -> None:
         try:
             write(training, rows)
+            if is_best and hasattr(training.algorithm, "write_results"):
+                training.algorithm.write_results(run.path, rows[0])
         except OSError as error:
             log(f"an evaluation could not be written: {error}; training continues")
 
