@@ -37,10 +37,11 @@ def unpacked(arrays: Packed[Key]) -> dict[Key, Tensor]:
         >>> unpacked(packed([("x", torch.ones(2, dtype=torch.bfloat16))]))
         {'x': tensor([1., 1.], dtype=torch.bfloat16)}
     """
-    return {
-        key: torch.from_numpy(values.copy()).view(getattr(torch, name)).reshape(shape)
-        for key, (name, shape, values) in arrays.items()
-    }
+    found = {}
+    for key, (name, shape, values) in arrays.items():
+        found[key] = torch.empty(shape, dtype=getattr(torch, name))
+        np.copyto(found[key].reshape(-1).view(torch.uint8).numpy(), values)
+    return found
 
 
 def packed_batch(batch: TensorDictBase) -> Packed[tuple[str, ...]]:

@@ -51,6 +51,7 @@ def connect(address: str, *, num_cpus: int = 1) -> None:
         if is_main:
             signal.signal(signal.SIGTERM, before)  # Ray sets its own
     _is_ours = True
+    _leave_out_worker_errors()
 
 
 def disconnect() -> None:
@@ -61,6 +62,14 @@ def disconnect() -> None:
 
         _is_ours = False
         ray.shutdown()
+
+
+def _leave_out_worker_errors() -> None:
+    """Ray prints ten lines for each worker that ends, in the middle of the display; the collector reports it in one."""
+    import ray
+
+    if hasattr(ray._private.worker, "print_to_stdstream"):
+        ray._private.worker.print_to_stdstream = lambda *arguments, **options: None
 
 
 def total_cpus() -> float:
