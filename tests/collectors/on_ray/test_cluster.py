@@ -1,4 +1,4 @@
-"""Faults in a simulated cluster on this machine: nodes that are killed, partitions, a place that is missing at first."""
+"""Faults in a simulated cluster on this machine: a node that is killed, a partition."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import pytest
 import torch
 
 from tests.collectors.failing_env import CountingBatch, make_policy
@@ -38,7 +37,7 @@ def collector_on(cluster: Any, messages: list[str], **options: Any) -> RayCollec
 
 
 def test_a_node_that_is_killed_is_replaced_when_another_comes(ray_cluster: Any) -> None:
-    """Two nodes have one seat each. One dies; its worker waits for a seat while the other goes on, until a node comes."""
+    """Two nodes have one seat each; one dies. Its worker waits for a seat, until a node comes; the other goes on."""
     nodes = [ray_cluster.add_node(**NODE) for _ in range(2)]
     messages: list[str] = []
     collector = collector_on(ray_cluster, messages)
