@@ -105,10 +105,12 @@ class Side:
         t = self.training
         workers = descendants() - self.before if not self.turns else self.processes
         begin, own, theirs, frames = time.perf_counter(), time.process_time(), cpu_s_of(workers), t.frames
-        learnt = t.busy_s["learn"]
+        learnt, stored = t.busy_s["learn"], 0.0
         for _ in range(batches):
             steps = next(self.source)
+            stored -= time.process_time()
             store(t, steps)
+            stored += time.process_time()
             learn(t)
         self.turns.append(
             {
@@ -117,6 +119,7 @@ class Side:
                 "learner_cpu_s": time.process_time() - own,
                 "other_cpu_s": cpu_s_of(workers) - theirs,
                 "learn_s": t.busy_s["learn"] - learnt,
+                "store_cpu_s": stored,
             }
         )
         found = t.source.metrics()
@@ -137,6 +140,8 @@ class Side:
             "frames_per_s": round(statistics.median(turn["frames"] / turn["seconds"] for turn in self.turns)),
             "learner_cpu_share": round(median("learner_cpu_s") / statistics.median(cpu_s), 3),
             "learner_time_share": round(statistics.median(t["learn_s"] / t["seconds"] for t in self.turns), 3),
+            "frames_per_worker_cpu_s": round(statistics.median(t["frames"] / t["other_cpu_s"] for t in self.turns)),
+            "store_us_per_frame": round(1e6 * median("store_cpu_s") / median("frames"), 1),
             "workers_mb_first": round(self.memory_mb[0]),
             "workers_mb_last": round(self.memory_mb[-1]),
         }

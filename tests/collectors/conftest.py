@@ -14,7 +14,7 @@ import torch
 
 from tests.collectors.failing_env import CountingBatch, make_policy
 from tm_torchrl.collectors import RayCollector
-from tm_torchrl.collectors.supervised import SupervisedCollector
+from tm_torchrl.collectors.supervised import SLOW_START, SupervisedCollector
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +59,8 @@ def build(request: pytest.FixtureRequest) -> Iterator[Callable[..., SupervisedCo
         if options.get("kind") == "ray":
             del options["kind"]
             cluster = request.getfixturevalue("ray_cluster")
+            log = options.get("log", lambda message: None)
+            options["log"] = lambda message: None if message == SLOW_START else log(message)  # each actor imports torch
             made.append(RayCollector(functions, make_policy(), address=cluster.address, **options))
         else:
             made.append(SupervisedCollector(functions, make_policy(), **options))

@@ -12,7 +12,7 @@ import torch
 from tests.collectors.failing_env import CountingBatch, make_policy
 from tm_torchrl.collectors import RayCollector
 from tm_torchrl.collectors.on_ray import collector as on_ray
-from tm_torchrl.collectors.on_ray.worker import RayWorker, Weights
+from tm_torchrl.collectors.on_ray.worker import NotStarted, RayWorker, Weights
 from tm_torchrl.collectors.supervised import WorkerError
 from tm_torchrl.collectors.watchdog import WorkerFailed
 from tm_torchrl.envs.transformed import transformed
@@ -44,7 +44,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[RayCol
     monkeypatch.setattr(
         RayCollector,
         "_newest_weights",
-        lambda self: Weights(None, version=next(numbers), num_batches=self._num_batches),
+        lambda self: Weights(None, version=next(numbers), num_batches=self._pushed_at),
     )
 
     def build(workers: int = 2, **options: Any) -> tuple[RayCollector, list[Answers], list[str]]:
@@ -74,6 +74,7 @@ def test_a_batch_of_old_weights_is_left_out_and_its_lanes_begin_new_trajectories
         for _ in range(num_batches):
             first.answer()
             assert lane(next(collector)) == 0
+            collector.push_weights()
         collector.metrics()
         second.answer()
         first.answer()
@@ -81,6 +82,7 @@ def test_a_batch_of_old_weights_is_left_out_and_its_lanes_begin_new_trajectories
         if is_used:
             assert collector.metrics()["weights_age"] == 3.0
             assert lane(next(collector)) == 0
+            collector.push_weights()
     assert collector.metrics()["left_out"] == 1.0
     assert len(messages) == 1 and "worker 1 is slow" in messages[0] and "max_weights_age=3" in messages[0]
     assert collector._episode_of_lane.tolist()[2:] == [1, 1], "a step is missing, so no sum may go across"
@@ -137,6 +139,17 @@ def test_a_failure_before_any_batch_ends_and_a_later_one_of_a_new_worker_does_no
     first.answer(WorkerFailed("no such track"))
     with pytest.raises(WorkerError, match="before their first batch: no such track"):
         next(collector)
+
+
+def test_a_worker_without_a_place_is_no_failure(make: Any) -> None:
+    collector, (first, second), messages = make(max_restarts=0)
+    first.answer()
+    next(collector)
+    second.answer(NotStarted("worker 1 has not started within 300 s"))
+    first.answer()
+    next(collector)
+    assert messages == ["worker 1 has not started within 300 s. It is tried again."]
+    assert second.num_requests == 2
 
 
 def test_without_any_batch_for_too_long_collection_ends(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:

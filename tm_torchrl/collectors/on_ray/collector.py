@@ -16,7 +16,7 @@ from tm_torchrl.collectors.collector import EnvMaker
 from tm_torchrl.collectors.make import most_equal_shares, share_equally
 from tm_torchrl.collectors.on_ray.packing import packed
 from tm_torchrl.collectors.on_ray.session import LOCAL, connect, disconnect, total_cpus
-from tm_torchrl.collectors.on_ray.worker import START_TIMEOUT_S, RayWorker, Weights
+from tm_torchrl.collectors.on_ray.worker import START_TIMEOUT_S, NotStarted, RayWorker, Weights
 from tm_torchrl.collectors.supervised import SupervisedCollector, WorkerError
 from tm_torchrl.collectors.watchdog import WorkerFailed
 from tm_torchrl.collectors.worker_env import Channel
@@ -93,7 +93,7 @@ class RayCollector(SupervisedCollector):
         self._num_left_out = 0
         self._told_at: dict[int, float] = {}
         self._delivered_at = time.monotonic()
-        self._version = 0
+        self._version, self._pushed_at = 0, 0
         self._weights_lock = threading.Lock()
         try:
             connect(address, num_cpus=math.ceil(len(self.make_env) * self.resources["CPU"]))
@@ -103,9 +103,11 @@ class RayCollector(SupervisedCollector):
 
     def push_weights(self) -> None:
         """Use the present weights and exploration rates for the batches that are requested from now on."""
-        if self._num_batches % self.push_every == 0:
+        if self._num_batches % self.push_every:
+            return
+        with self._weights_lock:  # a worker that restarts may read them now
             super().push_weights()
-            self._weights = None
+            self._weights, self._pushed_at = None, self._num_batches
 
     def metrics(self) -> dict[str, float]:
         """Age of the weights of the batches since the last call, and counts since the start."""
@@ -147,7 +149,7 @@ class RayCollector(SupervisedCollector):
 
                 self._version += 1
                 data = ray.put(packed(self._staged.items()))
-                self._weights = Weights(data, version=self._version, num_batches=self._num_batches)
+                self._weights = Weights(data, version=self._version, num_batches=self._pushed_at)
             return self._weights
 
     def _next_outcome(self) -> tuple[WorkerGroup, Outcome]:
@@ -191,9 +193,14 @@ class RayCollector(SupervisedCollector):
 
     def _rebuild(self, group: WorkerGroup, failure: WorkerFailed) -> None:
         """Report a failure; collection ends where no worker has delivered for as long as a start may take."""
-        super()._rebuild(group, failure)
-        if time.monotonic() - self._delivered_at > START_TIMEOUT_S + self.hang_timeout_s:
-            raise WorkerError(f"no worker has delivered a batch for {START_TIMEOUT_S:g} s; the last failure: {failure}")
+        if not isinstance(failure, NotStarted):
+            super()._rebuild(group, failure)
+        if time.monotonic() - self._delivered_at > START_TIMEOUT_S:
+            raise WorkerError(
+                f"no worker has delivered a batch for {START_TIMEOUT_S:g} s; the last failure: {failure}"
+            ) from failure
+        if isinstance(failure, NotStarted):
+            self.log(f"{failure}. It is tried again.")
 
 
 def make_ray_collector(

@@ -31,6 +31,10 @@ MOST_CHARACTERS = 300  # of an error that Ray describes at length
 ANSWER_S = 2.0  # for an actor to say where it hangs, or to close its environment
 
 
+class NotStarted(WorkerFailed):
+    """An actor has not started in time; a cluster may have room for it later."""
+
+
 @dataclass(frozen=True)
 class Weights:
     """Weights in Ray's memory, which all workers read.
@@ -143,7 +147,7 @@ class RayWorker(WorkerGroup):
             )
             started = self.collector.start.remote()
             if not ray.wait([started], timeout=START_TIMEOUT_S)[0]:
-                raise WorkerFailed(self._late_start())
+                raise NotStarted(self._late_start())
             self._refuse(self._get(started))
             self.beats.follow(self.collector)
         finally:
@@ -172,6 +176,7 @@ class RayWorker(WorkerGroup):
 
     def _next_of_workers(self) -> TensorDictBase:
         self.used = self.weights()
+        self.beats.rest()
         arrays, trace = self._get(self.collector.collect.remote(self.used.data, self._num_frames))
         self._refuse(trace)
         return unpacked_batch(arrays, num_lanes=len(self.lanes), num_steps=self.num_steps).to(self.device)
@@ -220,6 +225,10 @@ class ActorChannel:
         self.actor, self.text = actor, ""
         self._steps, self._asked_at = 0, 0.0
         self._answer: Any = None  # to the question for the number of steps
+
+    def rest(self) -> None:
+        """Ask nothing for a while: most batches take less."""
+        self._asked_at = time.monotonic()
 
     def num_steps(self) -> int:
         """The number of steps as far as the actor has told, without waiting for it."""
@@ -286,7 +295,7 @@ def reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     place = re.search(r" ip: (\S+)", text)
     where = f" on {place[1]}" if place else ""
-    if "node" in text and re.search(r"node (has died|was terminated|is dead|failed)|its node", text):
+    if re.search(r"its node|node (has died|was terminated|is dead|failed)", text):
         return f"ended{where}: its node has ended or does not answer"
     if "process has died" in text or "process exit" in text:
         return f"ended{where}: its process was killed or crashed"
