@@ -336,7 +336,7 @@ class SupervisedCollector:
             self._restart_times.popleft()
         words = group.tracebacks()
         message = f"{failure}" + (f"\n{words}" if words else "")
-        if not self._has_begun(group):
+        if not self._may_pass(group, failure):
             raise WorkerError(f"workers failed before their first batch: {message}{remedy(message)}") from failure
         if len(self._restart_times) > self.max_restarts:
             raise WorkerError(
@@ -348,8 +348,8 @@ class SupervisedCollector:
         is_alone = self.kind == "multi_async"
         self.log(f"{message}\n{'This worker restarts' if is_alone else 'The workers restart'}.")
 
-    def _has_begun(self, group: WorkerGroup) -> bool:
-        """Whether a failure of this group may pass; one before the first batch will come again."""
+    def _may_pass(self, group: WorkerGroup, failure: WorkerFailed) -> bool:
+        """Whether the group may do better next time; a failure before its first batch will come again."""
         return group.num_batches > 0
 
     # ------------------------------------------------------------------ trajectories

@@ -12,7 +12,7 @@ import torch
 from tests.collectors.failing_env import CountingBatch, make_policy
 from tm_torchrl.collectors import RayCollector
 from tm_torchrl.collectors.on_ray import collector as on_ray
-from tm_torchrl.collectors.on_ray.worker import NotStarted, RayWorker, Weights
+from tm_torchrl.collectors.on_ray.worker import Lost, NotStarted, RayWorker, Weights
 from tm_torchrl.collectors.supervised import WorkerError
 from tm_torchrl.collectors.watchdog import WorkerFailed
 from tm_torchrl.envs.transformed import transformed
@@ -88,6 +88,15 @@ def test_a_batch_of_old_weights_is_left_out_and_its_lanes_begin_new_trajectories
     assert collector._episode_of_lane.tolist()[2:] == [1, 1], "a step is missing, so no sum may go across"
 
 
+def test_weights_that_are_never_pushed_do_not_age(make: Any) -> None:
+    collector, (first, second), messages = make(max_weights_age=1.0)
+    for _ in range(5):
+        first.answer()
+        assert lane(next(collector)) == 0
+    second.answer()
+    assert lane(next(collector)) == 2 and not messages
+
+
 def test_each_worker_has_one_batch_on_its_way(make: Any) -> None:
     collector, workers, _ = make()
     for _ in range(5):
@@ -135,6 +144,10 @@ def test_a_failure_before_any_batch_ends_and_a_later_one_of_a_new_worker_does_no
     second.answer(WorkerFailed("no such file on this node"))
     first.answer()
     assert lane(next(collector)) == 0
+    collector, (first, second), _ = make()
+    first.answer(Lost("worker 0 ended: its node has ended"))
+    second.answer()
+    assert lane(next(collector)) == 2
     collector, (first, _), _ = make()
     first.answer(WorkerFailed("no such track"))
     with pytest.raises(WorkerError, match="before their first batch: no such track"):

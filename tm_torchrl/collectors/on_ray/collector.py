@@ -16,7 +16,7 @@ from tm_torchrl.collectors.collector import EnvMaker
 from tm_torchrl.collectors.make import most_equal_shares, share_equally
 from tm_torchrl.collectors.on_ray.packing import packed
 from tm_torchrl.collectors.on_ray.session import LOCAL, connect, disconnect, total_cpus
-from tm_torchrl.collectors.on_ray.worker import START_TIMEOUT_S, NotStarted, RayWorker, Weights
+from tm_torchrl.collectors.on_ray.worker import START_TIMEOUT_S, Lost, NotStarted, RayWorker, Weights
 from tm_torchrl.collectors.supervised import SupervisedCollector, WorkerError
 from tm_torchrl.collectors.watchdog import WorkerFailed
 from tm_torchrl.collectors.worker_env import Channel
@@ -39,8 +39,8 @@ class RayCollector(SupervisedCollector):
         resources: What an actor needs; CPUs, and others that nodes offer, such as ``{"CPU": 1, "game": 1}``.
         is_synchronous: Whether all workers collect with the same weights, and wait until the learner has used the
             batches of all. A worker that is being replaced is not waited for.
-        max_weights_age: A batch is left out where the learner has used so many batches of ``frames_per_batch`` frames
-            since it had the weights that collected it.
+        max_weights_age: A batch is left out where between its weights and the newest ones the learner has used more
+            batches of ``frames_per_batch`` frames than this.
         frames_per_batch: Frames of all lanes together; a batch has one worker's share of the lanes.
         push_every: Batches between pushes of the weights.
         hang_timeout_s: How long a worker may take for a step.
@@ -172,7 +172,7 @@ class RayCollector(SupervisedCollector):
 
     def _is_fresh(self, group: RayWorker) -> bool:
         assert group.used is not None
-        age = (self._num_batches - group.used.num_batches) / len(self._groups)
+        age = (self._pushed_at - group.used.num_batches) / len(self._groups)
         self._delivered_at = now = time.monotonic()
         if age <= self.max_weights_age:
             self._ages.append(age)
@@ -182,14 +182,14 @@ class RayCollector(SupervisedCollector):
         if now - self._told_at.get(group.number, -TELL_AGAIN_S) >= TELL_AGAIN_S:
             self._told_at[group.number] = now
             self.log(
-                f"worker {group.number} is slow: its batch is left out, because the learner has used {age:.1f} batches "
-                f"since it had these weights (collector.max_weights_age={self.max_weights_age:g})"
+                f"worker {group.number} is slow: its batch is left out, because the newest weights are {age:.1f} batches "
+                f"newer than its own (collector.max_weights_age={self.max_weights_age:g})"
             )
         return False
 
-    def _has_begun(self, group: WorkerGroup) -> bool:
-        """Whether any worker has delivered; a new node may fail while the others go on."""
-        return any(each.num_batches for each in self._groups)
+    def _may_pass(self, group: WorkerGroup, failure: WorkerFailed) -> bool:
+        """Whether any worker has delivered, or only the place was lost: a new node may fail while the others go on."""
+        return any(each.num_batches for each in self._groups) or Lost in (type(failure), type(failure.__cause__))
 
     def _rebuild(self, group: WorkerGroup, failure: WorkerFailed) -> None:
         """Report a failure; collection ends where no worker has delivered for as long as a start may take."""

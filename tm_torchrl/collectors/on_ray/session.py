@@ -29,6 +29,7 @@ def connect(address: str, *, num_cpus: int = 1) -> None:
     global _is_ours
     is_local = address == LOCAL
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # sends nothing
+    os.environ.setdefault("RAY_worker_niceness", "0")  # as other workers; Ray's 15 would starve beside any program
     with extras_named():
         import ray
     if ray.is_initialized():

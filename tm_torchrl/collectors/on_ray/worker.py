@@ -35,6 +35,10 @@ class NotStarted(WorkerFailed):
     """An actor has not started in time; a cluster may have room for it later."""
 
 
+class Lost(WorkerFailed):
+    """An actor has ended, or its node has, or neither can be reached."""
+
+
 @dataclass(frozen=True)
 class Weights:
     """Weights in Ray's memory, which all workers read.
@@ -194,7 +198,7 @@ class RayWorker(WorkerGroup):
         try:
             return ray.get(reference)
         except ray.exceptions.RayError as error:
-            raise WorkerFailed(f"worker {self.number} {reason(error)}") from error
+            raise Lost(f"worker {self.number} {reason(error)}") from error
 
     def _stop(self) -> None:
         actor, self.collector = self.collector, None
@@ -297,6 +301,8 @@ def reason(error: Exception) -> str:
     where = f" on {place[1]}" if place else ""
     if re.search(r"its node|node (has died|was terminated|is dead|failed)", text):
         return f"ended{where}: its node has ended or does not answer"
+    if type(error).__name__ == "ActorUnavailableError":
+        return f"cannot be reached{where}: the connection to its process or node broke"
     if "process has died" in text or "process exit" in text:
         return f"ended{where}: its process was killed or crashed"
     return f"ended{where}: {type(error).__name__}: {text[:MOST_CHARACTERS]}"
