@@ -182,8 +182,8 @@ class RayCollector(SupervisedCollector):
         if now - self._told_at.get(group.number, -TELL_AGAIN_S) >= TELL_AGAIN_S:
             self._told_at[group.number] = now
             self.log(
-                f"worker {group.number} is slow: its batch is left out, because the newest weights are {age:.1f} batches "
-                f"newer than its own (collector.max_weights_age={self.max_weights_age:g})"
+                f"worker {group.number} is slow: its batch is left out, because the newest weights are {age:.1f} "
+                f"batches newer than its own (collector.max_weights_age={self.max_weights_age:g})"
             )
         return False
 
