@@ -54,7 +54,7 @@ def test_a_node_that_is_killed_is_replaced_when_another_comes(ray_cluster: Any) 
         assert len(lanes) == 1, "the other goes on alone"
         nodes.append(ray_cluster.add_node(**NODE))
         wait_for_all(collector)
-        assert collector.num_restarts == 1
+        assert collector.num_restarts >= 1, "once more where Ray has not yet noticed, and chose the dead node again"
     finally:
         collector.shutdown()
         for node in nodes:

@@ -69,6 +69,10 @@ class RayCollector(SupervisedCollector):
     ) -> None:
         if not max_weights_age > 0:
             raise ValueError(f"max_weights_age={max_weights_age}: must be positive")
+        self.resources = {"CPU": 1.0, **(resources or {})}
+        for name, amount in self.resources.items():
+            if not amount >= 0:
+                raise ValueError(f"resources={dict(self.resources)}: {name} must not be negative")
         super().__init__(
             make_env,
             policy,
@@ -81,10 +85,6 @@ class RayCollector(SupervisedCollector):
             max_restarts=max_restarts,
             log=log,
         )
-        self.resources = {"CPU": 1.0, **(resources or {})}
-        for name, amount in self.resources.items():
-            if not amount >= 0:
-                raise ValueError(f"resources={dict(self.resources)}: {name} must not be negative")
         self.is_synchronous = is_synchronous
         self.max_weights_age = max_weights_age
         self._goes_on = not is_synchronous
