@@ -263,7 +263,7 @@ def test_lazy_import_check_can_fail(source: str, is_at_load: bool) -> None:
 @pytest.mark.parametrize("kind", ["package", "programs", "tests"])
 def test_imports_are_declared(kind: str) -> None:
     paths = {"package": SOURCES, "programs": PROGRAMS, "tests": TESTS}[kind]
-    allowed = declared(*EXTRAS_OF_ALL, "sb3", {"package": "tmi1", "programs": "bench", "tests": "dev"}[kind])
+    allowed = declared(*EXTRAS_OF_ALL, "sb3", "ray", {"package": "tmi1", "programs": "bench", "tests": "dev"}[kind])
     found = {
         name_of(path): undeclared
         for path in paths
@@ -287,7 +287,7 @@ def test_a_missing_package_names_its_extra() -> None:
     core = declared()
     assert {module for module, extra in lazy.EXTRAS.items() if module not in declared(extra) - core} == set()
     imported = set().union(*(third_party(path.read_text("utf-8")) for path in SOURCES))
-    assert imported & (declared(*EXTRAS_OF_ALL, "sb3") - core) <= set(lazy.EXTRAS)
+    assert imported & (declared(*EXTRAS_OF_ALL, "sb3", "ray") - core) <= set(lazy.EXTRAS)
 
 
 @pytest.mark.parametrize("path", [*SOURCES, *PROGRAMS, *TESTS], ids=name_of)

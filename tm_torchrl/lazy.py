@@ -23,6 +23,7 @@ EXTRAS = {  # modules outside the core, and the extra of pyproject.toml that ins
     "imageio_ffmpeg": "report",
     "matplotlib": "report",
     "PIL": "report",
+    "ray": "ray",
 }
 
 

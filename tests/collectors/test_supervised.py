@@ -6,11 +6,13 @@ import errno
 import gc
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,9 +21,12 @@ import torch
 from tests.collectors.failing_env import CountingBatch, make_policy
 from tm_torchrl.collectors.supervised import SupervisedCollector, WorkerError, collector_kind
 
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason='Ray is not installed: pip install "tm_torchrl[ray]"')
+RAY = pytest.param("ray", marks=needs_ray)
 MULTI = [
     pytest.param({"kind": "multi_sync", "overlap": True}, id="multi_sync"),
     pytest.param({"kind": "multi_async"}, id="multi_async"),
+    pytest.param({"kind": "ray"}, id="ray", marks=needs_ray),
 ]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
 
@@ -83,11 +88,37 @@ def test_pushed_weights_collect_later_batches_and_shutdown_leaves_no_process(
     collector.push_weights()
     next(collector)  # was requested before the push
     assert (next(collector)["action"] == 1).all()
-    processes = collector._processes()
+    processes = pids(collector)
     assert processes
     for _ in range(2):
         collector.shutdown()
-    assert not any(process.is_alive() for process in processes if not getattr(process, "_closed", False))
+    end = time.monotonic() + 20.0
+    while any(is_running(pid) for pid in processes):
+        assert time.monotonic() < end, "a process lives on"
+        time.sleep(0.1)
+
+
+def pids(collector: SupervisedCollector) -> list[int]:
+    """The numbers of the workers' processes, which for Ray actors are on this machine too."""
+    found = []
+    for process in collector._processes():
+        if process.pid is None:
+            import ray
+
+            found.append(ray.get(process.actor.process.remote()))
+        else:
+            found.append(process.pid)
+    return found
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process runs; a zombie does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    found = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return not found.stdout.strip().startswith("Z") and bool(found.stdout.strip())
 
 
 def wait_for_all(collector: SupervisedCollector) -> None:
@@ -114,7 +145,7 @@ def check_recovery(collector: SupervisedCollector, messages: list[str], words: s
     assert torch.isfinite(next(collector)["observation"]).all()
 
 
-@pytest.mark.parametrize("kind", ["multi_sync", pytest.param("multi_async", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["multi_sync", pytest.param("multi_async", marks=pytest.mark.slow), RAY])
 def test_a_worker_that_raises_is_reported_with_its_traceback_and_restarts(
     kind: str, tmp_path: Path, build: Callable[..., SupervisedCollector]
 ) -> None:
@@ -134,14 +165,14 @@ def test_a_worker_that_is_killed_or_stopped_restarts(
     messages: list[str] = []
     collector = build(**options, workers=2, hang_timeout_s=3.0, log=messages.append)
     wait_for_all(collector)
-    os.kill(collector._processes()[1].pid, getattr(signal, name))
-    who = "worker 1" if options["kind"] == "multi_async" else "one"
-    words = "worker 1 ended (exit code -9)" if name == "SIGKILL" else f"{who} hangs or was stopped"
+    os.kill(pids(collector)[1], getattr(signal, name))
+    who = "one" if options["kind"] == "multi_sync" else "worker 1"
+    words = "worker 1 ended" if name == "SIGKILL" else f"{who} hangs or was stopped"
     check_recovery(collector, messages, words, failing=1)
 
 
 @posix
-@pytest.mark.parametrize("kind", ["multi_async", pytest.param("multi_sync", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["multi_async", pytest.param("multi_sync", marks=pytest.mark.slow), RAY])
 def test_a_worker_that_hangs_tells_where(kind: str, tmp_path: Path, build: Callable[..., SupervisedCollector]) -> None:
     (tmp_path / "hang").touch()
     messages: list[str] = []
@@ -154,9 +185,12 @@ def broken(num_envs: int) -> CountingBatch:
     raise ValueError("no such track")
 
 
-@pytest.mark.parametrize("kind", ["single", "multi_sync", "multi_async"])
-def test_an_environment_that_cannot_be_made_is_an_error_at_once(kind: str) -> None:
-    collector = SupervisedCollector([partial(broken, num_envs=2)], make_policy(), kind=kind)
+@pytest.mark.parametrize("kind", ["single", "multi_sync", "multi_async", RAY])
+def test_an_environment_that_cannot_be_made_is_an_error_at_once(
+    kind: str, build: Callable[..., SupervisedCollector]
+) -> None:
+    collector = build(kind=kind)
+    collector.make_env = [partial(broken, num_envs=2)]
     with pytest.raises((WorkerError, ValueError), match="no such track"):
         next(collector)
     collector.shutdown()

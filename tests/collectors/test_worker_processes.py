@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.collectors.failing_env import CountingBatch, make_policy
-from tests.collectors.test_supervised import posix
+from tests.collectors.test_supervised import is_running, posix
 from tm_torchrl.collectors import supervised
 from tm_torchrl.collectors import watchdog as watched_work
 from tm_torchrl.collectors import worker_group as group
@@ -227,13 +227,3 @@ def test_a_killed_trainer_leaves_neither_workers_nor_files(kind: str, when: str,
         time.sleep(0.1)
     if when == "batch":
         assert not list(tmp_path.glob("tm_torchrl_*"))
-
-
-def is_running(pid: int) -> bool:
-    """Whether the process runs; a zombie does not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    found = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return not found.stdout.strip().startswith("Z") and bool(found.stdout.strip())

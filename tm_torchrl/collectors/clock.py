@@ -51,6 +51,10 @@ class Clock:
     def set_frames(self, num_frames: int) -> None:
         """Do nothing."""
 
+    def metrics(self) -> dict[str, float]:
+        """Empty."""
+        return {}
+
     def shutdown(self) -> None:
         """Do nothing."""
 

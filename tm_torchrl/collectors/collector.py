@@ -49,6 +49,10 @@ class Source(Protocol):
         """Called with the number of frames played, for rewards on schedules."""
         ...
 
+    def metrics(self) -> dict[str, float]:
+        """Numbers for a row of the log, of the batches since the last call."""
+        ...
+
     def shutdown(self) -> None:
         """End all workers; never raises."""
         ...

@@ -82,8 +82,7 @@ def share_equally(num_workers: int | str, *, num_envs: int, at_least: int = 1) -
         4
     """
     if num_workers == "auto":
-        most = max(at_least, (os.cpu_count() or 2) - 1)
-        return max(workers for workers in range(1, min(most, num_envs) + 1) if num_envs % workers == 0)
+        return most_equal_shares(max(at_least, (os.cpu_count() or 2) - 1), num_envs=num_envs)
     if not isinstance(num_workers, int) or isinstance(num_workers, bool) or num_workers < 1:
         raise ValueError(f"num_workers={num_workers!r}: must be auto or a whole number of at least 1")
     if num_envs % num_workers:
@@ -91,3 +90,17 @@ def share_equally(num_workers: int | str, *, num_envs: int, at_least: int = 1) -
             f"num_workers={num_workers}: cannot share env.num_envs={num_envs} equally; use a divisor of it"
         )
     return num_workers
+
+
+def most_equal_shares(most: int, *, num_envs: int) -> int:
+    """The largest number of workers that share the environments equally.
+
+    Args:
+        most: The largest number to consider.
+        num_envs: Environments of all workers together.
+
+    Examples:
+        >>> most_equal_shares(7, num_envs=64)
+        4
+    """
+    return max(workers for workers in range(1, min(most, num_envs) + 1) if num_envs % workers == 0)

@@ -137,6 +137,7 @@ class SupervisedCollector:
         self.frames_per_batch = frames_per_batch
         self.push_every = push_every
         self.overlap = overlap and self.kind == "multi_sync"
+        self._goes_on = self.overlap or self.kind == "multi_async"  # whether a delivered batch is followed by a request
         self.device = torch.device(device)
         self.seed = seed
         self.hang_timeout_s = hang_timeout_s
@@ -169,7 +170,7 @@ class SupervisedCollector:
                 raise outcome
             else:
                 break
-        if self.overlap or self.kind == "multi_async":
+        if self._goes_on:
             group.request(self._staged, num_frames=self.num_frames)
         self._num_batches += 1
         return self._numbered(group, outcome)
@@ -189,6 +190,10 @@ class SupervisedCollector:
     def set_frames(self, num_frames: int) -> None:
         """Set the number of frames played, for rewards on schedules in the batches that are requested from now on."""
         self.num_frames = num_frames
+
+    def metrics(self) -> dict[str, float]:
+        """Empty; what is worth a row of the log is in the messages."""
+        return {}
 
     def shutdown(self) -> None:
         """End all workers; never raises."""
@@ -235,7 +240,7 @@ class SupervisedCollector:
         self._loaded = state
         workers, saved_kind = state["workers"], state.get("kind", self.kind)
         if "multi_async" in (saved_kind, self.kind):
-            reason = "collector.kind=multi_async does not save them (it is not repeatable bit for bit)"
+            reason = "workers that do not wait for each other save none (they are not repeatable bit for bit)"
         elif workers is None:
             reason = "they could not be saved"
         elif len(workers) != len(self.make_env):
@@ -263,19 +268,9 @@ class SupervisedCollector:
         group_size = 1 if self.kind == "multi_async" else len(lanes)
         for first in range(0, len(lanes), group_size):
             members = slice(first, first + group_size)
-            group = WorkerGroup(
-                self.make_env[members],
-                channels[members],
-                self.policy,
-                in_workers=self.kind != "single",
-                lanes=range(sum(lanes[:first]), sum(lanes[: first + group_size])),
-                num_steps=-(-self.frames_per_batch // sum(lanes)),
-                device=self.device,
-                seed=self.seed,
-                hang_timeout_s=self.hang_timeout_s,
-                finished=self._finished,
-            )
-            self._groups.append(group)
+            mine = range(sum(lanes[:first]), sum(lanes[: first + group_size]))
+            num_steps = -(-self.frames_per_batch // sum(lanes))
+            self._groups.append(self._make_group(self.make_env[members], channels[members], mine, num_steps))
         if self.kind != "single":
             weights = self._loaded.get("staged") or self.policy.state_dict()
             self._staged = {name: value.detach().clone().to(self.device) for name, value in weights.items()}
@@ -284,6 +279,22 @@ class SupervisedCollector:
             if self._loaded["in_flight"] is not None:
                 self._held.append((self._groups[0], from_plain(self._loaded["in_flight"])))
         self._loaded = {}
+
+    def _make_group(
+        self, make_env: Sequence[Callable[[], EnvBase]], channels: Sequence[Channel], lanes: range, num_steps: int
+    ) -> WorkerGroup:
+        return WorkerGroup(
+            make_env,
+            channels,
+            self.policy,
+            in_workers=self.kind != "single",
+            lanes=lanes,
+            num_steps=num_steps,
+            device=self.device,
+            seed=self.seed,
+            hang_timeout_s=self.hang_timeout_s,
+            finished=self._finished,
+        )
 
     def _next_outcome(self) -> tuple[WorkerGroup, Outcome]:
         """The next batch or failure; groups without a request get one first."""
@@ -325,7 +336,7 @@ class SupervisedCollector:
             self._restart_times.popleft()
         words = group.tracebacks()
         message = f"{failure}" + (f"\n{words}" if words else "")
-        if group.num_batches == 0:
+        if not self._may_pass(group, failure):
             raise WorkerError(f"workers failed before their first batch: {message}{remedy(message)}") from failure
         if len(self._restart_times) > self.max_restarts:
             raise WorkerError(
@@ -336,6 +347,10 @@ class SupervisedCollector:
         self._begin_trajectories(group.lanes)
         is_alone = self.kind == "multi_async"
         self.log(f"{message}\n{'This worker restarts' if is_alone else 'The workers restart'}.")
+
+    def _may_pass(self, group: WorkerGroup, failure: WorkerFailed) -> bool:
+        """Whether the group may do better next time; a failure before its first batch will come again."""
+        return group.num_batches > 0
 
     # ------------------------------------------------------------------ trajectories
 

@@ -98,13 +98,17 @@ class WorkerGroup:
         self.is_requested = True
         threading.Thread(target=self._answer, daemon=True).start()
 
+    def start(self) -> None:
+        """Start in this thread what has not been started yet."""
+        if self.collector is None:
+            self._start()
+
     def collect(self, *, num_frames: int = 0) -> TensorDictBase:
         """Collect a batch in this thread; raises ``WorkerFailed``."""
         self._tell_frames(num_frames)
         if self._has_failed:
             self._restart()
-        if self.collector is None:
-            self._start()
+        self.start()
         try:
             batch = self._next()
         except Exception as error:

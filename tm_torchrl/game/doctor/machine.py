@@ -25,6 +25,7 @@ EXTRA_USES = {
     "train": "training and most commands",
     "report": "figures and videos",
     "sb3": "stable-baselines3",
+    "ray": "workers on many machines",
 }
 
 

@@ -95,6 +95,7 @@ class LogMetrics(Hook):
         t = training
         values = {f"train/{name}": float(value) for name, value in t.losses.items()}
         values |= {f"train/{name}": value for name, value in t.algorithm.metrics().items()}
+        values |= {f"collector/{name}": value for name, value in t.source.metrics().items()}
         values |= {f"episode/{name}": value for name, value in t.episodes.means().items()}
         values["episode/count"] = float(t.episodes.num_episodes)
         values |= {f"schedule/{name}": value for name, value in t.scheduled.items()}
