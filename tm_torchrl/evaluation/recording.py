@@ -152,7 +152,7 @@ def record_attempts(
     longest = int(race.tracker.limits.race_s / 0.05) + 1
     attempts = range(first, first + num)
     plans = torch.from_numpy(np.stack([disturbances.of(attempt, num_steps=longest) for attempt in attempts]))
-    is_student = np.stack([stretches(attempt, num_steps=longest, seed=seed) for attempt in attempts])
+    is_student = torch.from_numpy(np.stack([stretches(each, num_steps=longest, seed=seed) for each in attempts]))
     starts, zones = world.save().cpu().numpy(), race.tracker["zone"].int().tolist()
     starts[:, STATE["episode"]] = 0  # how often the car has driven before: equal starts are equal bits
     seen: list[list[Tensor]] = []
@@ -162,9 +162,7 @@ def record_attempts(
         observation = race.observation.cpu()
         pixels = [world.frames().cpu().clone()] if keeps_pixels else []
         chosen, planned = act(), plans[:, step].to(env.device)
-        own = chosen
-        if student is not None:
-            own = torch.where(like(torch.from_numpy(is_student[:, step]), chosen), student(), chosen)
+        own = chosen if student is None else torch.where(like(is_student[:, step], chosen), student(), chosen)
         action = torch.where(like(planned >= 0, chosen), like(planned, chosen), own)
         outcome = race.step(action)
         seen.append([observation, *(each.cpu().to(torch.uint8) for each in (action, chosen)), *pixels])
