@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tests.trainers.test_training import SMALL, numbers, quiet, weights
 from tm_torchrl.algorithms import make_algorithm
+from tm_torchrl.algorithms.recorded_laps import recorded_steps
 from tm_torchrl.data import DemonstrationFolder, DemonstrationWriter
 from tm_torchrl.data.demonstrations.description import Description
 from tm_torchrl.envs import TrackManiaEnv
@@ -75,6 +76,26 @@ def test_half_of_a_batch_is_what_was_driven(place: Path) -> None:
     assert far.sum() > 20
     torch.testing.assert_close(reward[far], (0.01 * metres - 0.0012 * 50)[far], rtol=0.0, atol=0.02)
     assert int(shown["next", "terminated"].sum()) == laps.num_laps
+
+
+def test_laps_that_do_not_finish_are_left_out(place: Path, tmp_path: Path) -> None:
+    """The scripted driver's laps, cut after 1 s, alone and after two that finish."""
+    env = TrackManiaEnv(4, track=TRACK, starts=STARTS["perturbed"], seed=0)
+    driver = Pursuit([TRACK], env.world.track_index)
+
+    def act() -> Tensor:
+        return driver(env.world.rows(), env.race.tracker)
+
+    options = {"first": 0, "disturbances": Disturbances(0.0)}
+    cut, whole = (record_attempts(env, act, num_steps=steps, **options) for steps in (20, None))
+    description = Description.of(TRACK, driver="scripted", state_size=env.world.save().shape[1])
+    assert [len(lap.action) for lap in cut if lap is not None] == [20] * 4
+    DemonstrationWriter(tmp_path / "cut", description).add(cut, num_attempts=4)
+    DemonstrationWriter(tmp_path / "both", description).add([*cut, *whole[:2]], num_attempts=6)
+    task = make_task(compose_settings(settings(place)))
+    assert [lap.numel() for lap in recorded_steps([tmp_path / "both"], task)] == [len(lap.action) for lap in whole[:2]]
+    with pytest.raises(ConfigError, match="none of its laps finishes"):
+        recorded_steps([tmp_path / "cut"], task)
 
 
 def test_it_resumes_bit_for_bit(place: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from tensordict import TensorDictBase
 
 from tm_torchrl.data.demonstrations.driven_again import driven_again
@@ -54,7 +55,7 @@ def opened(path: str | Path | None, task: Task) -> DemonstrationFolder:
 
 
 def recorded_steps(paths: Sequence[str | Path], task: Task) -> list[TensorDictBase]:
-    """The steps ``[1, T]`` of all laps of some folders, driven again with the rewards of the task.
+    """The steps ``[1, T]`` of all finished laps of some folders, driven again with the rewards of the task.
 
     Args:
         paths: The folders.
@@ -65,8 +66,11 @@ def recorded_steps(paths: Sequence[str | Path], task: Task) -> list[TensorDictBa
         folder = opened(path, task)
         assert isinstance(task, TrackManiaTask)
         names = [track.name for track in task.training_tracks]
-        for first in range(0, folder.num_laps, CARS):
-            laps = range(first, min(first + CARS, folder.num_laps))
+        finished = np.flatnonzero(~np.isnan(folder.lap_time_s)).tolist()
+        if not finished:
+            raise ConfigError(f"data={path}: none of its laps finishes; record laps without --steps")
+        for first in range(0, len(finished), CARS):
+            laps = finished[first : first + CARS]
             with contextlib.closing(task.make_env(num_envs=len(laps))) as env:
                 index = names.index(folder.description.track)
                 kept = [*task.in_keys, "action", "is_greedy", *(("next", key) for key in (*task.in_keys, *OUTCOME))]

@@ -192,7 +192,7 @@ def record(recorder: Recorder, writer: DemonstrationWriter, args: argparse.Names
                 laps += [] if lap is None else [lap]
             writer.add(laps, num_attempts=num_attempts)
             lost = writer.num_attempts - writer.num_laps
-            state = f"{writer.num_laps} laps, {writer.num_frames:,} frames, {lost} without a finish"
+            state = f"{writer.num_laps} laps, {writer.num_frames:,} frames, {lost} attempts left out"
             progress.update(task, completed=writer.num_laps, state=state)
             if failures >= MOST_FAILURES:
                 raise ValueError(f"--driver {args.driver}: {failures} attempts in a row did not finish")

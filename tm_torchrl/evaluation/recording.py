@@ -31,7 +31,6 @@ STARTS = {
 LIMITS = Limits(race_s=120.0)  # as in evaluations; a lap that stands still for 2 s is none to learn from
 LONGEST_DISTURBANCE = 4  # steps, so up to 0.2 s
 STRETCH = (10, 60)  # steps for which a student drives before the driver takes over again, and the other way round
-NUM_STEPS = int(LIMITS.race_s / 0.05) + 1  # of the longest lap
 SEED_STRIDE = 1_000_003  # between the first attempts of two seeds
 
 
@@ -150,9 +149,10 @@ def record_attempts(
     race, world, num = env.race, env.world, env.batch_size[0]
     env.seed_copies([seed * SEED_STRIDE + first + car for car in range(num)])
     race.reset()
+    longest = int(race.tracker.limits.race_s / 0.05) + 1
     attempts = range(first, first + num)
-    plans = torch.from_numpy(np.stack([disturbances.of(attempt, num_steps=NUM_STEPS) for attempt in attempts]))
-    is_student = np.stack([stretches(attempt, num_steps=NUM_STEPS, seed=seed) for attempt in attempts])
+    plans = torch.from_numpy(np.stack([disturbances.of(attempt, num_steps=longest) for attempt in attempts]))
+    is_student = torch.from_numpy(np.stack([stretches(each, num_steps=longest, seed=seed) for each in attempts]))
     starts, zones = world.save().cpu().numpy(), race.tracker["zone"].int().tolist()
     starts[:, STATE["episode"]] = 0  # how often the car has driven before: equal starts are equal bits
     seen: list[list[Tensor]] = []
@@ -162,9 +162,7 @@ def record_attempts(
         observation = race.observation.cpu()
         pixels = [world.frames().cpu().clone()] if keeps_pixels else []
         chosen, planned = act(), plans[:, step].to(env.device)
-        own = chosen
-        if student is not None:
-            own = torch.where(like(torch.from_numpy(is_student[:, step]), chosen), student(), chosen)
+        own = chosen if student is None else torch.where(like(is_student[:, step], chosen), student(), chosen)
         action = torch.where(like(planned >= 0, chosen), like(planned, chosen), own)
         outcome = race.step(action)
         seen.append([observation, *(each.cpu().to(torch.uint8) for each in (action, chosen)), *pixels])
