@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import statistics
 import sys
@@ -97,7 +98,8 @@ class Side:
         self.ages: list[float] = []
         self.memory_mb: list[float] = []
         self.collect(20)
-        self.turns.clear()
+        for each in (self.turns, self.ages, self.memory_mb):
+            each.clear()
         self.processes = descendants() - self.before
 
     def collect(self, batches: int) -> None:
@@ -224,14 +226,15 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
     found: dict[str, Any] = {"costs": costs(rounds=arguments.rounds)}
     print(json.dumps(found), flush=True)
     for workers in arguments.workers:
         options = {"turns": arguments.turns, "batches": arguments.batches}
         found[f"{workers}_workers"] = compare(workers, frames_per_batch=arguments.frames_per_batch, **options)
         print(json.dumps(found[f"{workers}_workers"], indent=2), flush=True)
-    if arguments.write:
-        print("wrote", write_results("ray_cpu", {**describe_run(device="cpu"), **found}, folder=arguments.results))
+        if arguments.write:  # after each, as they take long on a busy machine
+            print("wrote", write_results("ray_cpu", {**describe_run(device="cpu"), **found}, folder=arguments.results))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,9 @@
 
     python benchmarks/studies/ray_model.py    # prints a table, and draws docs/images/scaling.png
 
-A node has 16 workers. Its frames are as many as a worker makes in its CPU seconds. One learner takes a batch in the CPU
-time of a request, of its bytes, and of the replay; half of the learner's time is left for updates. Its network has
-10 Gbit/s each way: frames come in, and each node reads new weights at each request, once for all workers that ask
-between two pushes.
+A node has 16 workers, which make as many frames as their CPU seconds allow, or 4 game instances. One learner takes a
+batch in the CPU time of a request, of its bytes, and of the replay; half of the learner's time is left for updates. Its
+network brings 10 Gbit/s. Weights are counted once for each request, which is the most that they can be.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from benchmarks.results_file import ROOT, read_results
 
 NODES = (1, 10, 100, 1000)
 WORKERS_PER_NODE = 16
+GAMES_PER_NODE, GAME_FRAMES_PER_S = 4, 10 * 20.0  # 20 decisions in a second of the race
 NETWORK_BYTES_PER_S = 10e9 / 8
 SHARE_FOR_BATCHES = 0.5  # of the learner's time
 PIXELS = 2 * 64 * 64  # bytes of a grey picture and the next one
@@ -32,7 +32,7 @@ class Costs:
     """Measured costs.
 
     Args:
-        frames_per_s: Of one worker.
+        frames_per_s: Of one worker; those of ``multi_async``, whose CPU time holds nothing else.
         request_s: Of one request, on the learner.
         byte_s: Of one byte of a batch, on the learner.
         store_s: Of a frame in the replay.
@@ -55,7 +55,7 @@ class Costs:
         byte_s = (requests[large] - requests[small]) / (large - small)
         measured = results["1_workers"]
         return cls(
-            frames_per_s=measured["ray"]["frames_per_worker_cpu_s"],
+            frames_per_s=measured["multi_async"]["frames_per_worker_cpu_s"],
             request_s=requests[small] - byte_s * small,
             byte_s=byte_s,
             store_s=1e-6 * measured["ray"]["store_us_per_frame"],
@@ -63,54 +63,47 @@ class Costs:
             weights_bytes=measured["weights_bytes"],
         )
 
-    def made(self, nodes: float) -> float:
-        """Frames per second of the workers."""
-        return nodes * WORKERS_PER_NODE * self.frames_per_s
+    def rates(self) -> dict[str, float]:
+        """Frames per second of a node of each kind."""
+        return {
+            f"simulator, {WORKERS_PER_NODE} workers a node": WORKERS_PER_NODE * self.frames_per_s,
+            f"game, {GAMES_PER_NODE} instances a node at 10 times its speed": GAMES_PER_NODE * GAME_FRAMES_PER_S,
+        }
 
     def taken(self, size: int, *, frame_bytes: int) -> float:
         """Frames per second that one learner takes in batches of a size."""
         batch_s = self.request_s + size * (self.byte_s * frame_bytes + self.store_s)
         return SHARE_FOR_BATCHES * size / batch_s
 
-    def arrived(self, *, frame_bytes: int) -> float:
-        """Frames per second that the network brings."""
-        return NETWORK_BYTES_PER_S / frame_bytes
-
-    def weights_bytes_per_s(self, nodes: float, size: int) -> float:
-        """Bytes of weights that leave the learner, one push for each batch."""
-        requests_of_a_node = WORKERS_PER_NODE * self.frames_per_s / size
-        return nodes * requests_of_a_node * self.weights_bytes
-
 
 def table(costs: Costs) -> list[str]:
-    """What limits each number of nodes."""
-    lines = [
-        "| nodes | workers make, frames/s | learner takes, batches of 512 | of 4,096 | weights sent, GB/s (4,096) |"
-    ]
-    lines.append("|--:|--:|--:|--:|--:|")
-    for nodes in NODES:
-        made = costs.made(nodes)
-        takes = [f"{min(1.0, costs.taken(size, frame_bytes=costs.frame_bytes) / made):.0%}" for size in (512, 4096)]
-        sent = costs.weights_bytes_per_s(nodes, 4096) / 1e9
-        lines.append(f"| {nodes:,} | {made:,.0f} | {takes[0]} | {takes[1]} | {sent:.2f} |")
+    """What limits each number of nodes, with batches of 512 frames."""
+    head = ["nodes", "made, frames/s", "learner takes", "batches in, GB/s", "weights out, GB/s"]
+    lines = []
+    for name, rate in costs.rates().items():
+        lines += ["", f"{name}:", "", f"| {' | '.join(head)} |", "|" + "--:|" * len(head)]
+        for nodes in NODES:
+            made = nodes * rate
+            share = min(1.0, costs.taken(512, frame_bytes=costs.frame_bytes) / made)
+            batches, weights = made * costs.frame_bytes / 1e9, made / 512 * costs.weights_bytes / 1e9
+            lines.append(f"| {nodes:,} | {made:,.0f} | {share:.2%} | {batches:.3g} | {weights:.3g} |")
     return lines
 
 
 def draw(costs: Costs, path: Path) -> None:
-    """The frames that workers make, and what learner and network take."""
+    """The frames that nodes make, and what learner and network take."""
     import matplotlib.pyplot as plt
-    import numpy as np
 
     figure, axes = plt.subplots(figsize=(7.5, 4.5))
-    nodes = np.geomspace(1, 1000)
-    axes.loglog(nodes, [costs.made(n) for n in nodes], "k", linewidth=2, label="workers make (16 a node)")
-    for size, style in zip(SIZES, (":", "--", "-"), strict=True):
-        for name, bytes_, colour in (("floats", costs.frame_bytes, "C0"), ("pixels", costs.frame_bytes + PIXELS, "C1")):
-            label = f"learner takes {name}, batches of {size:,}"
-            axes.axhline(costs.taken(size, frame_bytes=bytes_), color=colour, linestyle=style, label=label)
-    for name, bytes_, colour in (("floats", costs.frame_bytes, "C0"), ("pixels", costs.frame_bytes + PIXELS, "C1")):
-        label = f"10 Gbit/s bring {name}"
-        axes.axhline(costs.arrived(frame_bytes=bytes_), color=colour, linestyle="-.", linewidth=0.8, label=label)
+    for (name, rate), colour in zip(costs.rates().items(), ("black", "grey"), strict=True):
+        axes.loglog([1, 1000], [rate, 1000 * rate], color=colour, linewidth=2, label=f"made: {name}")
+    senses = (("floats", costs.frame_bytes, "C0"), ("pixels", costs.frame_bytes + PIXELS, "C1"))
+    for name, frame_bytes, colour in senses:
+        for size, style in zip(SIZES, (":", "--", "-"), strict=True):
+            label = f"learner takes, {name}, batches of {size:,}"
+            axes.axhline(costs.taken(size, frame_bytes=frame_bytes), color=colour, linestyle=style, label=label)
+        arrived = NETWORK_BYTES_PER_S / frame_bytes
+        axes.axhline(arrived, color=colour, linestyle="-.", linewidth=0.8, label=f"10 Gbit/s bring, {name}")
     axes.set(xlabel="nodes", ylabel="frames per second", title="Where one learner saturates (model)")
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))

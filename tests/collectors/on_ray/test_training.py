@@ -33,8 +33,7 @@ CASES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_it_learns_from_workers_of_a_cluster(case: str, ray_cluster: Any) -> None:
-    workers = 1 if case == "game" else 2
-    overrides = [*CASES[case], "collector=ray", "collector.address=auto", f"collector.num_workers={workers}"]
+    overrides = [*CASES[case], "collector=ray", "collector.address=auto", "collector.num_workers=2"]
     settings = compose_settings([*overrides, "precision=float32", f"total_frames={96 if case == 'game' else 1024}"])
     task = make_task(settings)
     messages: list[str] = []
