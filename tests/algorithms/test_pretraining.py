@@ -87,6 +87,7 @@ def test_it_learns_and_writes_what_it_has_learnt(run: Path) -> None:
 def test_its_report_and_its_evaluation(run: Path) -> None:
     page = write_report(run).read_text()
     assert "linear probe" in page and "data:image/png;base64" in page
+    assert page.index("img-src data:") < page.index("data:image/png")
     agent = load_agent(run)
     rows = agent.evaluate(laps=4)
     assert rows[0]["r2_speed"] == pytest.approx(max(row["r2_speed"] for row in read_evaluations(run)))

@@ -166,7 +166,7 @@ def test_nothing_in_files_becomes_markup(tmp_path: Path) -> None:
     assert "<script" not in page
     assert "<img" not in page
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
-    assert policy and policy[1] == "default-src 'none'; style-src 'unsafe-inline'"
+    assert policy and policy[1] == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     assert page.index("Content-Security-Policy") < page.index("<style"), "it holds for what follows it"
 
 

@@ -54,6 +54,7 @@ METRICS = (
     ("memory/rss_mb", "memory, MB"),
 )
 LAST_EVALUATIONS = 5
+MOST_BYTES_OF_PICTURE = 4_000_000
 FALLING_RETURN = "It may fall while the driver gets better: laps that come further also lose more for their time."
 
 
@@ -80,9 +81,8 @@ def write_report(run: str | Path) -> Path:
         )
     )
     sections = [_section(name, _results(name, rows, laps.get(name))) for name, rows in results.items()]
-    sections += [
-        _section("Images of held-out laps", _image(path)) for path in [folder / "pretraining.png"] if path.is_file()
-    ]
+    if picture := _image(folder / "pretraining.png"):
+        sections.append(_section("Images of held-out laps", picture))
     has_laps = any("track" in row for row in evaluations)
     page = _PAGE.format(
         title=html.escape(f"{_name(folder)} - tm_torchrl"),
@@ -329,7 +329,9 @@ def _picture(figure: Figure | None, label: str, caption: str = "", *, title: str
 
 
 def _image(path: Path) -> str:
-    """A PNG inside the page."""
+    """A PNG inside the page; empty if there is none, or a link, which could bring any file into the page."""
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > MOST_BYTES_OF_PICTURE:
+        return ""
     data = base64.b64encode(path.read_bytes()).decode()
     return f'<figure><img src="data:image/png;base64,{data}" alt="{path.stem}" style="max-width:100%"></figure>'
 
@@ -348,7 +350,7 @@ def _text(path: Path) -> str:
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <title>{title}</title>
 <style>
 :root {{ color-scheme: light dark; --page: #f4f6f8; --card: #ffffff;{light} }}
