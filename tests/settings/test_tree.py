@@ -40,7 +40,8 @@ def test_every_choice_composes(choice: str) -> None:
         ("env.trak=oval", "env.trak=oval: no such setting; did you mean track?"),
         (
             "objective=iqnn",
-            "objective=iqnn: no such choice; did you mean iqn? There are: dqn, fqf, iqn, nq, nq_sampled, policy, qrdqn",
+            "objective=iqnn: no such choice; did you mean iqn? There are: autoencoder, dqn, fqf, iqn, nq, nq_sampled, "
+            "policy, qrdqn, simclr, vae",
         ),
         ("objective.loss.kapa=1", "did you mean kappa?"),
         ("experiment=cartpole_iq", "did you mean cartpole_iqn?"),
