@@ -57,11 +57,11 @@ def build(request: pytest.FixtureRequest) -> Iterator[Callable[..., SupervisedCo
             partial(CountingBatch, num_envs=num_envs, fails=fails if i == failing else None) for i in range(workers)
         ]
         options["frames_per_batch"] = 4 * num_envs * workers
+        log = options.get("log", lambda message: None)
+        options["log"] = lambda message: None if message == SLOW_START else log(message)  # of a busy machine
         if options.get("kind") == "ray":
             del options["kind"]
             cluster = request.getfixturevalue("ray_cluster")
-            log = options.get("log", lambda message: None)
-            options["log"] = lambda message: None if message == SLOW_START else log(message)  # each actor imports torch
             made.append(RayCollector(functions, make_policy(), address=cluster.address, **options))
         else:
             made.append(SupervisedCollector(functions, make_policy(), **options))
