@@ -33,6 +33,7 @@ def training() -> Any:
         frames=0,
         seconds=0.0,
         algorithm=algorithm,
+        source=SimpleNamespace(metrics=lambda: {"weights_age": 0.5}),
         losses={"loss": torch.tensor(2.0)},
         episodes=SimpleNamespace(means=lambda: {"return": 1.0}, num_episodes=4),
         scheduled={"epsilon": 0.1},
@@ -60,7 +61,7 @@ def test_a_row_holds_what_the_parts_say() -> None:
         hook.after_batch(t)
     first, second = sink.rows
     assert first["memory/rss_mb"] >= 0.0
-    expected = {"train/loss": 2.0, "train/updates": 3.0, "episode/return": 1.0, "episode/count": 4.0}
+    expected = {"train/loss": 2.0, "train/updates": 3.0, "collector/weights_age": 0.5, "episode/return": 1.0}
     assert expected.items() <= first.items() and first["schedule/epsilon"] == 0.1
     assert "diagnostics/dormant_share" not in first, "only every second row has diagnostics"
     assert second["diagnostics/dormant_share"] == 0.5

@@ -26,6 +26,7 @@ EXTRA_USES = {
     "report": "figures and videos",
     "sb3": "stable-baselines3",
     "ray": "workers on many machines",
+    "hub": "sharing agents on the Hugging Face hub",
 }
 
 
