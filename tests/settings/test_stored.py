@@ -104,6 +104,18 @@ def test_a_saved_game_reaches_no_other_machine(part: str, name: str, value: Any,
     assert run_settings(tmp_path, trust=["tm_torchrl.game"])["env"]["game"][part][name] == value
 
 
+def test_a_saved_run_joins_no_cluster(tmp_path: Path) -> None:
+    settings = compose_settings(["collector=ray"])
+    settings["collector"]["address"] = "203.0.113.7:6379"
+    write(tmp_path, settings)
+    with pytest.raises(ConfigError, match=r"collector\.address="):
+        run_settings(tmp_path)
+    assert run_settings(tmp_path, trust=["ray"])["collector"]["address"] == "203.0.113.7:6379"
+    settings["collector"]["address"] = "auto"
+    write(tmp_path, settings)
+    assert run_settings(tmp_path)["collector"]["address"] == "auto"
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -12,6 +12,7 @@ from tm_torchrl.settings.targets import refuse_foreign_targets, renamed
 from tm_torchrl.settings.text_files import read_text
 
 _HELP = "restore it from a copy, or from a run with the same settings; its checkpoints are untouched"
+RAY = "tm_torchrl.collectors.make_ray_collector"
 _SECTIONS = ("env", "objective", "replay")  # of runs of versions before the group `algorithm`
 _ESTIMATORS = {
     "greedy": "tm_torchrl.objectives.GreedyEstimator",
@@ -61,7 +62,7 @@ def run_settings(folder: str | Path, *, trust: Sequence[str] = ()) -> dict[str, 
     settings = upgraded(renamed(found))
     try:
         refuse_foreign_targets(settings, trust=trust)
-        refuse_outside_game(settings, trust=trust)
+        refuse_other_machines(settings, trust=trust)
         refuse_foreign_environment(settings["env"], trust=trust)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
@@ -128,21 +129,26 @@ def _with_noisy_value(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "objective": {**objective, "network": kept}}
 
 
-def refuse_outside_game(settings: Any, *, trust: Sequence[str] = ()) -> None:
-    """Raise ``ValueError`` for parts of the game that would connect to other machines, or start or ask for more.
+def refuse_other_machines(settings: Any, *, trust: Sequence[str] = ()) -> None:
+    """Raise ``ValueError`` for settings that would connect to another machine: a game's, or a cluster's.
 
     Args:
         settings: Of a saved run.
         trust: Packages that may do so.
     """
-    if any("tm_torchrl.game".startswith(package) for package in trust):
-        return
     if isinstance(settings, list):
         for value in settings:
-            refuse_outside_game(value, trust=trust)
+            refuse_other_machines(value, trust=trust)
     if not isinstance(settings, Mapping):
         return
-    if str(settings.get("_target_", "")).startswith("tm_torchrl.game."):
+    target = str(settings.get("_target_", ""))
+    if target == RAY and settings.get("address") not in (None, "local", "auto") and "ray" not in trust:
+        raise ValueError(
+            f"collector.address={settings['address']!r}: whoever runs that cluster could run programs here. If it is "
+            "your own: trust=[ray]"
+        )
+    is_trusted = any("tm_torchrl.game".startswith(package) for package in trust)
+    if target.startswith("tm_torchrl.game.") and not is_trusted:
         host, path, arguments = settings.get("host"), str(settings.get("map_path")), settings.get("arguments")
         refused = {
             "host": host not in (None, "127.0.0.1", "localhost"),
@@ -155,7 +161,7 @@ def refuse_outside_game(settings: Any, *, trust: Sequence[str] = ()) -> None:
                 "If it is your own: trust=[tm_torchrl.game] (--trust tm_torchrl.game in other commands)"
             )
     for value in settings.values():
-        refuse_outside_game(value, trust=trust)
+        refuse_other_machines(value, trust=trust)
 
 
 def refuse_foreign_environment(env: Mapping[str, Any], *, trust: Sequence[str] = ()) -> None:
