@@ -73,12 +73,12 @@ def main() -> None:
     torch.set_num_threads(1)
     path = RESULTS / "pretraining.json"
     runs: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else {}
-    wanted = {arm: (own, []) for arm, own in ARMS.items()}
-    wanted |= {f"{arm}, four images": (ARMS[arm], [STACKED]) for arm in ("random", "autoencoder", "SimCLR")}
-    for arm, (own, more) in wanted.items():
+    arms = {arm: (objective, []) for arm, objective in ARMS.items()}
+    arms |= {f"{arm}, four images": (ARMS[arm], [STACKED]) for arm in ("random", "autoencoder", "SimCLR")}
+    for arm, (objective, transforms) in arms.items():
         if arm not in runs:
-            settings = [*COMMON, f"data='{arguments.data}'", *(own or []), *more]
-            runs[arm] = measure(settings, is_trained=own is not None)
+            settings = [*COMMON, f"data='{arguments.data}'", *(objective or []), *transforms]
+            runs[arm] = measure(settings, is_trained=objective is not None)
             if arguments.write:
                 write_results(path.stem, {**describe_run(device="cpu"), "runs": runs})
     table = Table("encoder", *(name.removeprefix("r2_").replace("_", " ") for name in NUMBERS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from tm_torchrl.algorithms.warm_start import weights_of
 from tm_torchrl.commands import pull as pull_command
 from tm_torchrl.commands import push as push_command
 from tm_torchrl.data.saving.weights import MODEL, write_tensors
+from tm_torchrl.settings import ConfigError
 from tm_torchrl.tracks.medals import medals_of
 from tm_torchrl.trainers import train
 
@@ -59,6 +61,25 @@ def test_the_page_has_the_results(run: Path, tmp_path: Path) -> None:
     page = (tmp_path / "agent" / "README.md").read_text(encoding="utf-8")
     assert f"| oval | {author_s:.2f} s | author | 100% | {author_s:.2f} s |" in page
     assert page.startswith("---\nlibrary_name: tm_torchrl\n")
+
+
+def test_the_page_tells_of_the_network_that_is_shared(run: Path, tmp_path: Path) -> None:
+    """Not of the last network, whose laps may have been worse."""
+    made = tmp_path / "run"
+    shutil.copytree(run, made)
+    best = load_agent(made).facts["frames"]
+    rows = [{"track": "oval", "frames": best + k, "finish_rate": rate} for k, rate in ((0, 0.75), (512, 0.25))]
+    (made / "evaluations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    push(made, str(tmp_path / "agent"))
+    page = (tmp_path / "agent" / "README.md").read_text(encoding="utf-8")
+    assert "| 75% |" in page and "25%" not in page
+
+
+def test_a_shared_agent_is_not_resumed(run: Path, tmp_path: Path) -> None:
+    push(run, str(tmp_path / "agent"))
+    with pytest.raises(ConfigError, match="warm_start="):
+        train([f"resume='{tmp_path / 'agent'}'"], is_quiet=True)
+    assert load_agent(tmp_path / "agent").facts == load_agent(run).facts, "it is as it was"
 
 
 @pytest.mark.parametrize("action", ["push", "pull"])

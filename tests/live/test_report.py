@@ -18,6 +18,7 @@ from tests.live.run_folders import make_run
 from tm_torchrl.live.lap_data import wall_hits
 from tm_torchrl.live.one_file import page_with, script_of
 from tm_torchrl.live.report import MOST_GHOSTS, write_report
+from tm_torchrl.record.folder_claim import claim
 from tm_torchrl.record.run_folder import append_line
 from tm_torchrl.world.car_row import CAR_ROW
 
@@ -72,6 +73,12 @@ def test_a_report_answers_what_the_page_asks(tmp_path: Path) -> None:
     assert page["metrics"]["train/loss"][0] == 1.0
     assert page["settings"].startswith("env: {track: oval}")
     assert page["commands"][0][0].startswith("tm-torchrl evaluate")
+
+
+def test_a_training_that_writes_its_report_is_no_training_in_it(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "first")
+    with claim(run):
+        assert run_in(write_report(run).read_text(encoding="utf-8"))["is_going_on"] is False
 
 
 def test_many_evaluations_have_a_few_laps(tmp_path: Path) -> None:

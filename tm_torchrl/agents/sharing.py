@@ -113,9 +113,9 @@ def page_of(folder: Path, agent: Agent, *, name: str) -> str:
         agent: The agent.
         name: Where others find it.
     """
-    results: dict[str, dict[str, Any]] = {
-        str(row.get("track", row.get("task"))): row for row in read_evaluations(folder)
-    }
+    rows = read_evaluations(folder)
+    own = [row for row in rows if row.get("frames") == agent.facts.get("frames")]  # of the network that is shared
+    results = {str(row.get("track", row.get("task"))): row for row in own or rows}
     laps = {track: load_time(path) for track, path in best_laps(folder).items()}
     lines = [
         "---",
@@ -127,7 +127,7 @@ def page_of(folder: Path, agent: Agent, *, name: str) -> str:
         "",
         f"An agent of tm_torchrl: {agent.description}.",
         "",
-        "| track | best lap | medal | finished, last evaluation | median lap |",
+        "| track | best lap of its training | medal | finished, evaluation | median lap |",
         "|---|--:|---|--:|--:|",
     ]
     for track, row in results.items():

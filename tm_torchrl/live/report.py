@@ -45,6 +45,7 @@ def answers_of(folder: Path) -> dict[str, Any]:
     routes = Api(runs, drives=folder / "drives").routes()
     page = runs[number].page()
     page["has_values"] = False
+    page["is_going_on"] = False  # a training that ends writes its report while the folder is still its own
     page["picture"] = _picture(folder / PICTURE)
     answers: dict[str, Any] = {"runs": {"runs": [{"id": number, **runs[number].summary()}], "tracks": []}}
 

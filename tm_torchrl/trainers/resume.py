@@ -7,6 +7,7 @@ from typing import Any
 
 from tm_torchrl.data import ReplayLog
 from tm_torchrl.data.saving.checkpoint import CheckpointError, Checkpoints
+from tm_torchrl.data.saving.weights import MODEL
 from tm_torchrl.record.run_folder import RunFolder
 from tm_torchrl.settings.construct import ConfigError
 from tm_torchrl.settings.stored import run_settings
@@ -48,6 +49,11 @@ def saved_state(run: RunFolder, settings: Mapping[str, Any], *, log: Callable[[s
     fixed += [line for line in changed if line.startswith(FIXED_SETTINGS)]
     if fixed:
         raise ConfigError(f"resume={run.path}: {fixed[0]} cannot change within a run; start a new one")
+    if (run.path / MODEL).is_file() and not run.checkpoints.is_dir():
+        raise ConfigError(
+            f"resume={run.path}: is an agent that was shared, which has weights and no state of its training; start a "
+            f"new run from it: warm_start={{source: {run.path}}}"
+        )
     state, manifest = Checkpoints(run.checkpoints).load()
     if not isinstance(state, dict) or not isinstance(state.get("learner"), dict):
         raise CheckpointError(f"{manifest['path']} does not hold the state of a training")

@@ -110,7 +110,7 @@ function showRun() {
   document.title = `${page.name} - tm_torchrl`;
   const speed = page.metrics["speed/env_steps_per_s"]?.findLast((value) => value !== null);
   const parts = [clock(page.seconds), `${short(page.frames)} frames`, speed && page.is_going_on ? `${short(speed)} a second` : null];
-  fill($("status"), isReport ? make("strong", {}, `${page.name} · `) : null, make("b", {}, page.is_going_on ? "● training" : ""), page.is_going_on ? " · " : "ended · ", parts.filter(Boolean).join(" · "));
+  fill($("status"), isReport ? make("strong", {}, `${page.name} · `) : null, make("b", {}, page.is_going_on ? "● training" : ""), isReport ? "" : page.is_going_on ? " · " : "ended · ", parts.filter(Boolean).join(" · "));
   const others = [...runs.compared.values()].filter((one) => one.page);
   results.show(page, others, view.trackName);
   if (view.track) wantLaps();
