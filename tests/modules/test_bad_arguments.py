@@ -60,6 +60,7 @@ ENCODERS: list[Case] = [
     (partial(ImpalaEncoder, image_size=0), "image_size=0"),
     (partial(ImpalaEncoder, width=1.5), "width=1.5"),
     (partial(ImpalaEncoder, width=0), "width=0"),
+    (partial(ImpalaEncoder, stem_stride=0), "stem_stride=0"),
     (partial(ImpalaEncoder, image_size=16, pooling="average"), "pool_size=6"),
     (partial(ImpalaEncoder, pooling="max", pool_size=0), "pool_size=0"),
     (partial(ImpalaEncoder, pooling="max", pool_size=9), "pool_size=9"),

@@ -71,6 +71,7 @@ def test_sizes_counted_by_hand(make: Callable[..., nn.Module], expected: int) ->
         ({"pooling": "global_average"}, 64),
         ({"pooling": "global_average", "activation": "crelu"}, 2 * 64),
         ({"image_size": 33}, 64 * 5 * 5),  # 33, 17, 9, 5
+        ({"image_size": 33, "stem_stride": 2}, 64 * 3 * 3),  # 17, 9, 5, 3
         ({"image_size": 1}, 64),
     ],
 )

@@ -72,6 +72,7 @@ class ImpalaEncoder(ImageEncoder):
         pool_size: The edge of the map that ``"max"`` and ``"average"`` leave; ``None`` for 6.
         spectral_norm: The normalised convolutions: ``None``, ``"residual"`` (those of the blocks: BTR's paper) or
             ``"all"``.
+        stem_stride: The stride of the first convolution; 2 halves all maps, for a quarter of the time.
         activation: The name of an activation, or a function that makes one.
         initialization: Called with each layer and its gain; ``None`` keeps torch's own initialisation.
 
@@ -90,25 +91,27 @@ class ImpalaEncoder(ImageEncoder):
         pooling: str = "flatten",
         pool_size: int | None = None,
         spectral_norm: str | None = None,
+        stem_stride: int = 1,
         activation: Activation = "relu",
         initialization: Initialization | None = orthogonal_,
     ) -> None:
         super().__init__()
         if isinstance(image_size, tuple):
             raise ValueError(f"image_size={image_size}: images must be square; PixelEncoder takes others")
-        for name, value in (("image_size", image_size), ("channels", channels), ("width", width)):
+        counts = {"image_size": image_size, "channels": channels, "width": width, "stem_stride": stem_stride}
+        for name, value in counts.items():
             require_count(value, argument=name)
         self.image_size = image_size
         plain, residual = convolutions(spectral_norm, has_residual_blocks=True)
         style = LayerStyle(activation=activation, initialization=initialization)
         layers: list[nn.Module] = []
-        size, inputs = image_size, channels
+        size, inputs, stride = -(-image_size // stem_stride), channels, stem_stride
         for outputs in (width * base for base in CHANNELS):
-            first = plain(inputs, outputs, 3, padding=1)
+            first = plain(inputs, outputs, 3, stride=stride, padding=1)
             style.initialize(first)
             layers += [first, nn.MaxPool2d(3, stride=2, padding=1)]
             layers += [ResidualBlock(outputs, style, convolution=residual) for _ in range(2)]
-            size, inputs = (size + 1) // 2, outputs
+            size, inputs, stride = (size + 1) // 2, outputs, 1
         last = style.make_activation(dim=1)
         pool, self.num_features = pooling_layers(
             pooling, pool_size=pool_size, map_size=size, channels=inputs * growth_of(last)
