@@ -61,12 +61,42 @@ def test_it_resumes_bit_for_bit(tmp_path: Path, stop: int) -> None:
     assert all(torch.equal(value, parts[name]) for name, value in whole.items())
 
 
+MEMORY = ["objective.network.core={_target_: tm_torchrl.modules.GRU, _partial_: true, hidden_size: 8}"]
+
+
+def test_memory_trains_resumes_bit_for_bit_and_exports(tmp_path: Path) -> None:
+    """Sequences of 12 steps of the 32 of a rollout: each lane has three, of which the last is padded."""
+    settings = [*OVAL, *MEMORY, "rollouts.sequence_length=12"]
+    quiet([*settings, "total_frames=512"], tmp_path / "whole")
+    quiet([*settings, "total_frames=192"], tmp_path / "parts")
+    quiet(["total_frames=512", f"resume='{tmp_path / 'parts'}'"], tmp_path / "ignored")
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+    agent = load_agent(tmp_path / "whole")
+    states = visited_states(agent, 50)
+    assert disagreements(agent, export_policy(GreedyPolicy(agent.actor), states, tmp_path / "policy.pt2"), states) == 0
+    assert read_metrics(tmp_path / "whole")[-1]["train/kl"] < 1e-2
+
+
 @pytest.mark.parametrize("collector", ["multi_sync", "multi_async"])
 def test_workers_collect_for_it(tmp_path: Path, collector: str) -> None:
     """Rollouts are half of one worker's and half of the other's batches, in any order."""
     quiet([*OVAL, f"collector={collector}", "collector.num_workers=2", "total_frames=384"], tmp_path / "run")
     (*_, last) = read_metrics(tmp_path / "run")
     assert last["train/updates"] >= 2 * 4 * 2
+
+
+def test_memory_drives_with_workers_and_blocks(tmp_path: Path) -> None:
+    workers = ["collector=multi_async", "collector.num_workers=2", "env.action_block=5", "objective.network.mixer=conv"]
+    quiet([*OVAL, *MEMORY, *workers, "total_frames=384", "evaluation.every_frames=128"], tmp_path / "run")
+    assert read_metrics(tmp_path / "run")[-1]["train/updates"] >= 2 * 4
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "dpo"])
+def test_others_refuse_memory(tmp_path: Path, algorithm: str) -> None:
+    with pytest.raises(ConfigError, match=r"^objective\.network\.core=GRU"):
+        quiet([f"algorithm={algorithm}", "env.track=oval", *MEMORY, "env.num_envs=8"], tmp_path / "run")
 
 
 def test_blocks_of_actions(tmp_path: Path) -> None:

@@ -205,3 +205,23 @@ def test_wrong_arguments_are_named(options: dict[str, float]) -> None:
     ((name, value),) = options.items()
     with pytest.raises(ValueError, match=f"^{name}={value}: must be"):
         rollouts(**options)
+
+
+def test_sequences_by_hand() -> None:
+    """Five steps as sequences of three: the second is padded by one; an episode ends with the second step."""
+    memory = rollouts(frames_per_update=5, minibatch_size=5, sequence_length=3, memory_key="memory")
+    steps = steps_of([[1.0, 1.0, 1.0, 1.0, 1.0]], terminated=[(0, 1)])
+    steps["memory"], steps["next", "memory"] = 7.0 * steps["observation"], 7.0 * steps["next", "observation"]
+    memory.extend(steps)
+    (batch,) = memory.batches()
+    batch = batch[batch["observation"][:, 0, 0].argsort()]
+    assert batch["observation"].squeeze(-1).tolist() == [[1, 2, 3], [4, 5, 0]]
+    assert batch["memory"][:, 0].tolist() == [[7.0], [28.0]]
+    assert batch["learning_mask"].tolist() == [[True, True, True], [True, True, False]]
+    assert batch["is_init"].tolist() == [[False, False, True], [False, False, False]]
+    whole = rollouts(frames_per_update=5, minibatch_size=5)
+    whole.extend(steps_of([[1.0, 1.0, 1.0, 1.0, 1.0]], terminated=[(0, 1)]))
+    found = batch["advantage"].flatten()[:5].tolist()
+    assert found == pytest.approx([advantage for _, (advantage, _) in sorted(advantages(whole).items())])
+    with pytest.raises(ValueError, match="sequence_length=0"):
+        rollouts(sequence_length=0)

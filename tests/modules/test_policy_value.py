@@ -51,6 +51,30 @@ def test_any_batch_shape_is_a_flat_batch(senses: str, num_slots: int | None) -> 
     torch.testing.assert_close(single, logits[1, 2])
 
 
+@pytest.mark.parametrize("core", ["gru", "lstm", "mamba"])
+def test_memory_acts_step_by_step_as_it_learns_from_a_sequence(core: str) -> None:
+    network = PolicyValueNetwork(**FLOATS, num_slots=2, core=core)
+    actor, seen = PolicyActor(network), torch.randn(2, 6, 4)
+    is_init = torch.zeros(2, 6, dtype=torch.bool)
+    is_init[0, 3] = True
+    state, found = torch.zeros(2, network.core.state_size), []
+    for t in range(6):
+        entries = {"observation": seen[:, t], "memory": state, "is_init": is_init[:, t]}
+        step = TensorDict(entries, [2])
+        found.append(actor.logits(step))
+        state = step["next", "memory"]
+    logits, values = network.scan(seen, torch.zeros_like(state), is_init_BT=is_init)
+    torch.testing.assert_close(logits, torch.stack(found, 1))
+    assert values.shape == (2, 6, 1)
+    episode = actor.with_memory(TensorDict({"observation": seen[1]}, [6]))
+    torch.testing.assert_close(network.logits(seen[1], episode["memory"]), logits[1])
+    with set_exploration_type(ExplorationType.RANDOM):
+        sampled = SamplingPolicy(actor)(TensorDict({"observation": seen[:, 0]}, [2]))
+    assert sampled["next", "memory"].shape == state.shape and not sampled["memory"].any()
+    with pytest.raises(ValueError, match="network: has memory"):
+        PolicyValueModule(network)
+
+
 @pytest.mark.parametrize("senses", SENSES)
 def test_encoder_and_trunk_move_to_it_from_a_quantile_network(senses: str) -> None:
     arguments, keys = SENSES[senses]
@@ -100,9 +124,7 @@ def test_the_log_probability_of_a_block_is_the_sum_of_its_slots() -> None:
         assert step["action"].shape == (7, 5)
 
 
-@pytest.mark.parametrize(
-    "option", [{"linear": "noisy"}, {"noisy_value": True}, {"value_per_slot": True}, {"core": "gru"}]
-)
+@pytest.mark.parametrize("option", [{"linear": "noisy"}, {"noisy_value": True}, {"value_per_slot": True}])
 def test_options_of_quantile_networks_are_refused(option: dict[str, Any]) -> None:
     ((name, value),) = option.items()
     with pytest.raises(ValueError, match=f"^{name}={value!r}"):

@@ -145,3 +145,33 @@ def test_wrong_arguments_are_named(arguments: dict[str, float]) -> None:
     ((name, value),) = arguments.items()
     with pytest.raises(ValueError, match=f"^{name}={value}"):
         PPOLoss(PolicyValueNetwork(4, 2), **arguments)  # type: ignore[arg-type]
+
+
+def test_memory_learns_from_the_steps_of_a_sequence_that_are_not_padding() -> None:
+    """The losses of two sequences, one of them padded, are those of their five steps one by one."""
+    network = PolicyValueNetwork(4, 3, hidden_sizes=[8], head_size=8, core="gru")
+    loss = PPOLoss(network, in_keys=["observation", "memory"], clip_value=0.1, entropy_coefficient=0.01)
+    steps = batch_of(6)
+    steps["memory"] = torch.randn(6, network.core.state_size)
+    batch = steps.reshape(2, 3)
+    batch["is_init"] = torch.tensor([[False, False, True], [False, False, False]])
+    batch["learning_mask"] = torch.tensor([[True, True, True], [True, True, False]])
+    found = loss(batch)
+    logits, values = [], []
+    for row in batch:
+        state = row["memory"][:1]
+        for step in row.unsqueeze(-1):
+            state = torch.zeros_like(state) if step["is_init"] else state
+            features, state = network.step(step["observation"], state)
+            logits.append(network.policy(features))
+            values.append(network.value.precise(features))
+    flat = batch.reshape(-1)[:5]
+    constant = Constant(torch.cat(logits[:5]).detach(), torch.cat(values[:5]).detach())
+    expected = PPOLoss(constant, clip_value=0.1, entropy_coefficient=0.01)(flat)  # type: ignore[arg-type]
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+    assert torch.equal(batch["diagnostics"][1, 2], flat["diagnostics"][0])
+    sum(found.values()).backward()  # type: ignore[union-attr]
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    with pytest.raises(ValueError, match=r"batch has size \(6,\)"):
+        loss(steps)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tm_torchrl.algorithms.algorithm import Schedules
 from tm_torchrl.algorithms.learner import PRECISIONS, Learner
-from tm_torchrl.algorithms.ppo import Number, PPOAlgorithm
+from tm_torchrl.algorithms.ppo import Number, PPOAlgorithm, refuse_memory
 from tm_torchrl.algorithms.quantile import QuantileAlgorithm, explain
 from tm_torchrl.algorithms.recorded_laps import opened
 from tm_torchrl.data.demonstrations.memory import Demonstrations
@@ -139,9 +139,7 @@ class CloningAlgorithm:
         """
         make = QuantileAlgorithm.make_actor if "num_acting_fractions" in objective else PPOAlgorithm.make_actor
         actor: Any = make(task, objective=objective, device=device)
-        if isinstance(actor, QuantileActor) and actor.quantile_module.network.core is not None:
-            core = type(actor.quantile_module.network.core).__name__
-            raise ConfigError(f"objective.network.core={core}: single frames train no memory; use null")
+        refuse_memory(actor.quantile_module.network if isinstance(actor, QuantileActor) else actor.network)
         return actor
 
     @property

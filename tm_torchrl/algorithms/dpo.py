@@ -11,7 +11,7 @@ import torch
 
 from tm_torchrl.algorithms.grpo import GroupedTask, GRPOAlgorithm
 from tm_torchrl.algorithms.learner import PRECISIONS, Learner
-from tm_torchrl.algorithms.ppo import Number
+from tm_torchrl.algorithms.ppo import Number, refuse_memory
 from tm_torchrl.algorithms.recorded_laps import opened
 from tm_torchrl.data.demonstrations.pair_file import PairFile
 from tm_torchrl.data.demonstrations.recorded_pairs import RecordedPairs
@@ -85,6 +85,7 @@ class DPOAlgorithm(GRPOAlgorithm):
             name: make_schedule(value, name=name, speed=schedule_speed) for name, value in numbers.items()
         }
         self.actor = self.make_actor(task, objective=objective, device=device)
+        refuse_memory(self.actor.network)
         self.policy = SamplingPolicy(self.actor)
         self.loss = DPOLoss(
             self.actor.network,

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchrl.envs import EnvBase
 
 from tm_torchrl.algorithms.learner import PRECISIONS, Learner
-from tm_torchrl.algorithms.ppo import Number, PPOAlgorithm
+from tm_torchrl.algorithms.ppo import Number, PPOAlgorithm, refuse_memory
 from tm_torchrl.data.groups import Groups
 from tm_torchrl.envs.episode_groups import grouped
 from tm_torchrl.modules.policy_value import SamplingPolicy
@@ -88,6 +88,7 @@ class GRPOAlgorithm(PPOAlgorithm):
             name: make_schedule(value, name=name, speed=schedule_speed) for name, value in numbers.items()
         }
         self.actor = self.make_actor(task, objective=objective, device=device)
+        refuse_memory(self.actor.network)
         self.policy = SamplingPolicy(self.actor)
         self.loss: Any = GRPOLoss(
             self.actor.network,

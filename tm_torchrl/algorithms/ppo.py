@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from tm_torchrl.algorithms.algorithm import Schedules
@@ -22,6 +22,20 @@ from tm_torchrl.tasks.task import Task
 
 Number = float | Sequence[Any]
 STATES_AT_ONCE = 4096  # whose values are computed in one pass
+
+
+def refuse_memory(network: Any) -> None:
+    """Raise for a network with memory, where an algorithm learns from single steps.
+
+    Args:
+        network: A ``PolicyValueNetwork`` or a quantile network.
+    """
+    if network.core is not None:
+        core = type(network.core).__name__
+        raise ConfigError(
+            f"objective.network.core={core}: this algorithm learns from single steps, which train no memory; use null, "
+            "algorithm=ppo, or algorithm=quantile replay=sequences"
+        )
 
 
 class PPOAlgorithm:
@@ -82,7 +96,7 @@ class PPOAlgorithm:
         self.policy = SamplingPolicy(self.actor)
         self.loss = PPOLoss(
             self.actor.network,
-            in_keys=task.in_keys,
+            in_keys=self.actor.in_keys,
             clip_value=clip_value,
             value_coefficient=value_coefficient,
             normalize_advantage=normalize_advantage,
@@ -91,7 +105,12 @@ class PPOAlgorithm:
         self.learner = learner(self.loss, optimizer, target=None, precision=precision)
         self.try_schedules()
         self.memory = rollouts(
-            gamma=gamma, kept_keys=task.in_keys, values=self.values, diagnostics=DIAGNOSTICS, seed=seed
+            gamma=gamma,
+            kept_keys=task.in_keys,
+            memory_key=next(iter(self.actor.carried_keys), None),
+            values=self.values,
+            diagnostics=DIAGNOSTICS,
+            seed=seed,
         )
 
     @staticmethod
@@ -159,7 +178,9 @@ class PPOAlgorithm:
             actions: ``[T]`` or ``[T, S]``.
         """
         device = next(self.actor.parameters()).device
-        logits, values = self.actor.network(observations.to(device))
+        key = self.actor.in_keys[0]
+        seen = self.actor.with_memory(TensorDict({key: observations.to(device)}, observations.shape[:1]))
+        logits, values = self.actor.network(*(seen.get(key) for key in self.actor.in_keys))
         probabilities = logits.softmax(-1)
         if probabilities.ndim > 2:
             probabilities = probabilities[:, 0]

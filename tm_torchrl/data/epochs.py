@@ -1,6 +1,6 @@
 """Epochs: what memories of policy gradients share, shuffled minibatches of the steps collected last.
 
-Shapes: F steps, M steps of a minibatch.
+Shapes: F steps, M steps of a minibatch. For networks with memory both are sequences of L steps, ``[F, L]``, ``[M, L]``.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Epochs:
             self._sums, self._num_seen = torch.zeros_like(self._sums), 0
         if not len(self._rollout):
             self._epoch = self.num_epochs
-        num = max(1, round(len(self._rollout) / self.minibatch_size))
+        num = min(max(1, round(self._rollout.numel() / self.minibatch_size)), len(self._rollout))
         while self._epoch < self.num_epochs:
             if self._position == 0:
                 self._order = torch.randperm(len(self._rollout), generator=self._generator)
@@ -91,7 +91,7 @@ class Epochs:
 
     def seen(self, batch: TensorDictBase) -> None:
         """Add what the loss wrote into the minibatch; end the epochs where the policy has moved too far."""
-        found = batch.get("diagnostics")[0]
+        found = batch.get("diagnostics").reshape(-1, len(self.diagnostics))[0]
         self._sums = self._sums.to(found.device) + found
         self._num_seen += 1
         if self.target_kl is not None and float(found[0]) > STOP_FACTOR * self.target_kl:

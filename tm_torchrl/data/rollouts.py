@@ -1,6 +1,6 @@
 """Rollouts: a memory of the policy's own last steps, learnt from in a few epochs of shuffled minibatches.
 
-Shapes: N lanes, T steps, F frames of all lanes together.
+Shapes: N lanes, T steps, F frames of all lanes together, L steps of a sequence.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ class Rollouts(Epochs):
     learning begins. A terminated episode ends in value 0; one that is truncated, or goes on after the rollout, in the
     value of its last state. The steps are forgotten after the last epoch.
 
+    For networks with memory the minibatches are sequences ``[M, L]`` of consecutive steps, with the states that the
+    policy had before them. ``is_init`` is True where an episode begins inside, and
+    ``learning_mask`` is False where a sequence is padded.
+
     Args:
         frames_per_update: Frames of all lanes together that are collected before learning begins.
         num_epochs: How often each step is learnt from.
@@ -34,7 +38,9 @@ class Rollouts(Epochs):
         gamma: Discount of one step.
         target_kl: The epochs end when the divergence from the policy that collected exceeds 1.5 times this; ``None``
             for all epochs.
+        sequence_length: L, of networks with memory.
         kept_keys: Keys that the network reads.
+        memory_key: The key of the state of a network with memory; ``None`` for minibatches of single steps.
         values: The values ``[F, 1]`` of states, without gradients.
         diagnostics: The columns of what the loss writes into each minibatch at ``diagnostics`` ``[M, K]``, to be
             averaged for the log; the first one is the divergence.
@@ -50,7 +56,9 @@ class Rollouts(Epochs):
         gae_lambda: float,
         gamma: float,
         target_kl: float | None = None,
+        sequence_length: int = 32,
         kept_keys: Sequence[NestedKey] = ("observation",),
+        memory_key: NestedKey | None = None,
         values: Values,
         diagnostics: Sequence[str] = ("kl",),
         seed: int = 0,
@@ -66,7 +74,11 @@ class Rollouts(Epochs):
         for name, share in (("gae_lambda", gae_lambda), ("gamma", gamma)):
             if not 0.0 <= share <= 1.0:
                 raise ValueError(f"{name}={share}: must be between 0 and 1")
-        self.kept_keys = list(kept_keys)
+        if sequence_length < 1:
+            raise ValueError(f"sequence_length={sequence_length}: must be at least 1")
+        self.sequence_length = sequence_length
+        self.has_memory = memory_key is not None
+        self.kept_keys = [*kept_keys, *([] if memory_key is None else [memory_key])]
         self.values = values
         # TorchRL's vectorised estimate, which is faster for long rollouts, raises where the product is 0.
         is_vectorized = gamma * gae_lambda > 0
@@ -110,12 +122,15 @@ class Rollouts(Epochs):
 
     def _gathered(self) -> TensorDictBase:
         """All steps, with their advantages."""
-        parts = [self._with_advantages(joined(batches)).reshape(-1) for batches in self._pending.values()]
-        rollout: TensorDictBase = torch.cat(parts)
+        parts = [self._with_advantages(joined(batches)) for batches in self._pending.values()]
+        steps = [part.reshape(-1) for part in parts]
+        rollout: TensorDictBase = torch.cat(steps)
         self._pending = {}
         target, value = rollout["value_target"], rollout["state_value"]
         unexplained, total = (target - value).var(correction=0), target.var(correction=0)
         self._explained_variance = float(1.0 - unexplained / total.clamp_min(1e-8))
+        if self.has_memory:
+            rollout = torch.cat([sequences(part, self.sequence_length) for part in parts])
         return rollout
 
     @torch.no_grad()
@@ -145,6 +160,8 @@ class Rollouts(Epochs):
         )
         self.gae(found)
         kept = steps.select(*self.kept_keys, "action", "action_log_prob")
+        if self.has_memory:
+            kept["is_init"] = torch.cat([torch.zeros_like(done[:, :1]), done[:, :-1]], 1)  # the first has its state
         return kept.update(found.select("state_value", "advantage", "value_target"))
 
 
@@ -166,3 +183,18 @@ def joined(batches: Sequence[TensorDictBase]) -> TensorDictBase:
         is_broken = (numbers[:, 1:] != numbers[:, :-1]).reshape(done[:, 1:].shape)
         done[:, :-1] |= is_broken
     return steps
+
+
+def sequences(steps: TensorDictBase, length: int) -> TensorDictBase:
+    """Steps ``[N, T]`` cut into sequences ``[N * C, L]`` with ``learning_mask``; the last ones are padded with zeros.
+
+    Args:
+        steps: Of N lanes.
+        length: L.
+    """
+    num, num_steps = steps.shape
+    steps["learning_mask"] = torch.ones(steps.shape, dtype=torch.bool, device=steps.device)
+    missing = -num_steps % length
+    if missing:
+        steps = torch.cat([steps, torch.zeros_like(steps[:, :1]).expand(num, missing)], 1)
+    return steps.reshape(-1, length)

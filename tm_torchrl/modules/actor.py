@@ -15,6 +15,7 @@ from torchrl.envs import ExplorationType
 from torchrl.envs.utils import exploration_type
 from torchrl.modules import QValueModule
 
+from tm_torchrl.modules.carried import memory_before
 from tm_torchrl.modules.layers.arguments import require_count
 from tm_torchrl.modules.quantiles.distortion import RiskDistortion
 from tm_torchrl.modules.quantiles.fractions import FractionProposal, midpoints
@@ -111,7 +112,8 @@ class QuantileModule(_OwnNames):
         found = self.read(tensordict)
         shape, flat = self.network.flattened(found, batch_size=tensordict.batch_size)
         if self.network.core is not None:
-            return shape, [*flat, self._memory(tensordict, shape, like=flat[0])]
+            key, device = self.memory_key, flat[0].device
+            return shape, [*flat, memory_before(self.network.core, tensordict, shape, key=key, device=device)]
         return shape, found if self.reads_time else flat
 
     def read(self, tensordict: TensorDictBase) -> list[Tensor]:
@@ -135,27 +137,13 @@ class QuantileModule(_OwnNames):
             return tensordict
         device = next(core.parameters()).device
         seen = self.network.flattened(self.read(tensordict.to(device)), batch_size=tensordict.batch_size)[1]
-        states = [torch.zeros(1, core.state_size, device=device)]
-        for features in self.network.features(*seen).unsqueeze(1).unbind()[:-1]:
-            states.append(core.step(features, states[-1])[1])
-        return tensordict.copy().set(self.memory_key, torch.cat(states))
+        return tensordict.copy().set(self.memory_key, core.states_before(self.network.features(*seen)))
 
     def write_memory(self, tensordict: TensorDictBase, before: Tensor, after: Tensor | None, shape: torch.Size) -> None:
         """Write the states before and after a step."""
         assert after is not None
         for key, state in ((self.memory_key, before), (("next", self.memory_key), after)):
             tensordict.set(unravel_key(key), _unflattened(state, shape))
-
-    def _memory(self, tensordict: TensorDictBase, shape: torch.Size, *, like: Tensor) -> Tensor:
-        """The states ``[prod(B), S]`` before the step; zeros where an episode begins."""
-        core = self.network.core
-        assert core is not None
-        state = tensordict.get(self.memory_key, None)
-        if state is None:
-            return torch.zeros(math.prod(shape), core.state_size, device=like.device)
-        state = state.reshape(-1, core.state_size)
-        is_init = tensordict.get("is_init", None)
-        return state if is_init is None else state.masked_fill(is_init.reshape(-1, 1), 0.0)
 
     def evaluate(self, tensordict: TensorDictBase, fractions: Tensor | None = None) -> Quantiles:
         """The quantiles of all states of a tensordict ``[*B]``, flattened: ``values`` are ``[prod(B), N, A]``.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from tensordict import NestedKey, TensorDictBase
-from torch import nn
+from torch import Tensor, nn
+
+from tm_torchrl.modules.cores.core import Core
 
 
 def carried_keys(policy: nn.Module) -> list[NestedKey]:
@@ -54,3 +57,23 @@ def cleared(carried: TensorDictBase, mask: torch.Tensor | None) -> TensorDictBas
 
     found: TensorDictBase = carried.apply(zeros_where_it_begins)
     return found
+
+
+def memory_before(
+    core: Core, tensordict: TensorDictBase, shape: torch.Size, *, key: NestedKey, device: torch.device
+) -> Tensor:
+    """The states ``[prod(B), S]`` of a core before a step of ``[*B]``; zeros if absent, or where an episode begins.
+
+    Args:
+        core: The core.
+        tensordict: Has the states at ``key``, and perhaps ``is_init``.
+        shape: B.
+        key: The key of the states.
+        device: Of zeros.
+    """
+    state = tensordict.get(key, None)
+    if state is None:
+        return torch.zeros(math.prod(shape), core.state_size, device=device)
+    state = state.reshape(-1, core.state_size)
+    is_init = tensordict.get("is_init", None)
+    return state if is_init is None else state.masked_fill(is_init.reshape(-1, 1), 0.0)

@@ -1,6 +1,6 @@
 """Networks with a policy and a value: over the same encoders as the quantile networks, and as TensorDict modules.
 
-Shapes: B batch, D features, S slots of an action block, A actions.
+Shapes: B batch, T steps, D features, S slots of an action block, A actions; of the state of a core M numbers.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from tensordict import NestedKey, TensorDictBase
+from tensordict import NestedKey, TensorDictBase, unravel_key
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent
 from torchrl.envs import ExplorationType
 from torchrl.envs.utils import exploration_type
 
+from tm_torchrl.modules.carried import memory_before
 from tm_torchrl.modules.encoders.floats import Normalize
 from tm_torchrl.modules.freezing import NetworkOfParts
 from tm_torchrl.modules.layers.activations import Activation, leaky_relu
@@ -30,8 +31,9 @@ POLICY_SCALE = 0.01  # of the first weights of the policy's output: all actions 
 class PolicyValueNetwork(NetworkOfParts):
     """Logits of a policy and the value of a state, from features of floats, images or both.
 
-    ``encoder`` and ``trunk`` are those of the quantile networks, under the same names, so that their weights can be
-    moved between the two. Policy and value have a hidden layer each of their own.
+    ``encoder``, ``trunk`` and ``core`` are those of the quantile networks, under the same names, so that their weights
+    can be moved between the two. Policy and value have a hidden layer each of their own. With a core the last
+    observation is its state ``[*B, M]`` before the step, zeros at the start of an episode.
 
     Args:
         num_inputs: F, the number of floats; ``None`` for images alone.
@@ -48,7 +50,8 @@ class PolicyValueNetwork(NetworkOfParts):
         normalize: The first layer over the floats; ``None`` for none.
         layer_norm: Whether hidden layers are normalised before their activation.
         linear: Must be ``"linear"``: a policy explores by its samples and needs no noisy layers.
-        core: Must be ``None``: minibatches of single steps train no memory.
+        core: Makes the memory between trunk and heads from D: ``"gru"``, ``"lstm"``, ``"mamba"``, or a function that
+            makes a ``Core``; ``None`` for none.
         noisy_value: Must be ``False``; an option of networks with noisy layers.
         value_per_slot: Must be ``False``; an option of quantile networks.
         advantage_stream: What is in front of the policy's output layer: ``"mlp"``, ``"transformer"``, or a function
@@ -93,17 +96,17 @@ class PolicyValueNetwork(NetworkOfParts):
         style = LayerStyle(activation, layer_norm, linear, initialization)
         if style.linear_class is not nn.Linear:
             raise ValueError(f"linear={linear!r}: a policy explores by its samples; use linear='linear'")
-        if core is not None:
-            raise ValueError(f"core={core!r}: minibatches of single steps train no memory; leave it at None")
         for name, is_set in (("noisy_value", noisy_value), ("value_per_slot", value_per_slot)):
             if is_set:
                 raise ValueError(f"{name}=True: is for quantile networks; a policy has one value, so leave it at False")
-        observations = Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk, fusion=fusion)
+        observations = Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk, core, fusion)
         pixels = observations.make_image_encoder(style)
         fused = observations.make_fusion(pixels, style)
         num_features = observations.count_features(pixels) if fused is None else fused.num_features
         self.encoder = observations.make_encoder(pixels, style) if fused is None else fused
         self.trunk = observations.make_trunk(num_features, style)
+        self.core = observations.make_core(num_features)
+        num_features = num_features if self.core is None else self.core.num_features
         num_dims = getattr(self.encoder, "num_dims", 1)
         self._num_dims: int = num_dims[0] if isinstance(num_dims, list) else num_dims  # of the first observation
         self.num_slots = num_slots
@@ -124,8 +127,8 @@ class PolicyValueNetwork(NetworkOfParts):
         self.freeze(frozen)
 
     def features(self, *observations: Tensor) -> Tensor:
-        """``[*B, D]`` from observations ``[*B, ...]`` in the order of the encoder's arguments."""
-        shape = observations[0].shape[: observations[0].ndim - self._num_dims]
+        """The output of encoder and trunk, ``[*B, D]``, from observations ``[*B, ...]`` in their order."""
+        shape = self.batch_shape(observations[0])
         if len(shape) != 1:
             observations = tuple(each.reshape(-1, *each.shape[len(shape) :]) for each in observations)
         features_BD: Tensor = self.encoder(*observations)
@@ -133,18 +136,44 @@ class PolicyValueNetwork(NetworkOfParts):
             features_BD = self.trunk(features_BD)
         return features_BD if len(shape) == 1 else features_BD.reshape(*shape, -1)
 
+    def step(self, *observations: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the heads read, ``[*B, D]``, and the state ``[*B, M]`` after the step of a network with memory."""
+        if self.core is None:
+            return self.features(*observations), None
+        *seen, state = observations
+        features = self.features(*seen)
+        found, state = self.core.step(features.reshape(-1, features.shape[-1]), state.reshape(-1, state.shape[-1]))
+        shape = features.shape[:-1]
+        return found.reshape(*shape, -1), state.reshape(*shape, -1)
+
+    def scan(self, *observations: Tensor, is_init_BT: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits ``[B, T, A]`` and values ``[B, T, 1]`` of sequences, by a network with memory.
+
+        Args:
+            observations: ``[B, T, ...]``, and the state ``[B, M]`` before the first step.
+            is_init_BT: Where episodes begin.
+        """
+        assert self.core is not None
+        *seen, state = observations
+        features, _ = self.core.scan(self.features(*seen), state, is_init_BT)
+        return self.policy(features), self.value.precise(features)
+
     def logits(self, *observations: Tensor) -> Tensor:
         """``[*B, A]``, ``[*B, S, A]`` for blocks."""
-        return self.policy(self.features(*observations))
+        return self.policy(self.step(*observations)[0])
 
     def values(self, *observations: Tensor) -> Tensor:
         """``[*B, 1]``."""
-        return self.value.precise(self.features(*observations))
+        return self.value.precise(self.step(*observations)[0])
 
     def forward(self, *observations: Tensor) -> tuple[Tensor, Tensor]:
         """Logits ``[*B, A]`` (``[*B, S, A]`` for blocks) and values ``[*B, 1]``."""
-        features = self.features(*observations)
+        features, _ = self.step(*observations)
         return self.policy(features), self.value.precise(features)
+
+    def batch_shape(self, observation: Tensor) -> torch.Size:
+        """B of the first observation ``[*B, ...]``."""
+        return observation.shape[: observation.ndim - self._num_dims]
 
 
 def action_distribution(logits: Tensor, *, num_slots: int | None = None) -> Categorical | Independent:
@@ -179,6 +208,10 @@ class PolicyValueModule(TensorDictModuleBase):
 
     def __init__(self, network: PolicyValueNetwork, *, in_keys: Sequence[NestedKey] = ("observation",)) -> None:
         super().__init__()
+        if network.core is not None:
+            raise ValueError(
+                "network: has memory, which TorchRL's PPO losses would not unroll; use this package's PPOLoss"
+            )
         self.network = network
         self.in_keys = list(in_keys)
         self.out_keys = ["logits", "state_value"]
@@ -202,6 +235,8 @@ class PolicyActor(TensorDictModuleBase):
     Args:
         network: The network.
         in_keys: The keys of the observations, in the order of the encoder's arguments.
+        memory_key: The key of the state ``[*B, M]`` of a network with memory, which is read, zeros if absent or where
+            ``is_init`` is True; ``("next", memory_key)`` is written. Both are carried from step to step.
 
     Examples:
         >>> from tensordict import TensorDict
@@ -209,19 +244,61 @@ class PolicyActor(TensorDictModuleBase):
         torch.Size([5])
     """
 
-    def __init__(self, network: PolicyValueNetwork, *, in_keys: Sequence[NestedKey] = ("observation",)) -> None:
+    def __init__(
+        self,
+        network: PolicyValueNetwork,
+        *,
+        in_keys: Sequence[NestedKey] = ("observation",),
+        memory_key: NestedKey = "memory",
+    ) -> None:
         super().__init__()
         self.network = network
         self.in_keys = list(in_keys)
-        self.out_keys = ["action"]
+        self.out_keys: list[NestedKey] = ["action"]
+        self.memory_key = memory_key
+        self.carried_keys: list[NestedKey] = []
+        if network.core is not None:
+            self.carried_keys = [memory_key]
+            self.in_keys.append(memory_key)
+            self.out_keys += [memory_key, unravel_key(("next", memory_key))]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the action."""
-        return tensordict.set("action", self.greedy(*(tensordict.get(key) for key in self.in_keys)))
+        return tensordict.set("action", self.logits(tensordict).argmax(-1))
 
-    def greedy(self, *observations: Tensor) -> Tensor:
-        """The greedy actions for observations ``[*B, ...]`` in the order of ``in_keys``: plain tensors, for export."""
-        return self.network.logits(*observations).argmax(-1)
+    def logits(self, tensordict: TensorDictBase) -> Tensor:
+        """The logits ``[*B, A]`` (``[*B, S, A]`` for blocks); the states of a network with memory are written."""
+        network: Any = self.network
+        seen = [tensordict.get(key) for key in self.in_keys if key not in self.carried_keys]
+        if network.core is None:
+            found: Tensor = network.logits(*seen)
+            return found
+        shape, key = network.batch_shape(seen[0]), self.memory_key
+        before = memory_before(network.core, tensordict, shape, key=key, device=seen[0].device).reshape(*shape, -1)
+        features, after = network.step(*seen, before)
+        tensordict.set(key, before).set(unravel_key(("next", key)), after)
+        logits: Tensor = network.policy(features)
+        return logits
+
+    @torch.no_grad()
+    def with_memory(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """An episode ``[T]`` with the state before each of its steps, if the network has memory."""
+        network: Any = self.network
+        core = network.core
+        if core is None:
+            return tensordict
+        seen = tensordict.to(next(core.parameters()).device)
+        features = network.features(*(seen.get(key) for key in self.in_keys if key not in self.carried_keys))
+        return tensordict.copy().set(self.memory_key, core.states_before(features))
+
+    def greedy(self, *observations: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """The greedy actions for observations ``[*B, ...]`` in the order of ``in_keys``: plain tensors, for export.
+
+        With memory: the actions and the next states.
+        """
+        features, state = self.network.step(*observations)
+        action: Tensor = self.network.policy(features).argmax(-1)
+        return action if state is None else (action, state)
 
 
 class SamplingPolicy(TensorDictModuleBase):
@@ -243,19 +320,19 @@ class SamplingPolicy(TensorDictModuleBase):
         super().__init__()
         self.actor = actor
         self.in_keys = actor.in_keys
-        self.out_keys = ["action", "action_log_prob"]
+        self.out_keys = [*actor.out_keys, "action_log_prob"]
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write an action and its log-probability, summed over the slots of a block."""
-        network: Any = self.actor.network
-        log_probs = network.logits(*(tensordict.get(key) for key in self.in_keys)).log_softmax(-1)
+        actor: Any = self.actor
+        log_probs = actor.logits(tensordict).log_softmax(-1)
         if exploration_type() is ExplorationType.RANDOM:
             # The first of exponential waiting times with rates p is an action with probability p (the Gumbel trick).
             action = (log_probs - torch.empty_like(log_probs).exponential_().log()).argmax(-1)
         else:
             action = log_probs.argmax(-1)
         chosen = log_probs.gather(-1, action.unsqueeze(-1)).squeeze(-1)
-        if network.num_slots is not None:
+        if actor.network.num_slots is not None:
             chosen = chosen.sum(-1)
         return tensordict.set("action", action).set("action_log_prob", chosen)

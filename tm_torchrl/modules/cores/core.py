@@ -5,6 +5,7 @@ Shapes: B batch, T steps, D inputs, H outputs, S numbers of the state.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -44,3 +45,15 @@ class Core(nn.Module):
             is_init_BT: Where episodes begin.
         """
         raise TypeError(f"{type(self).__name__} must define scan(x_BTD, state_BS, is_init_BT)")
+
+    @torch.no_grad()
+    def states_before(self, x_TD: Tensor) -> Tensor:
+        """The state before each step of one episode, ``[T, S]``.
+
+        Args:
+            x_TD: Inputs.
+        """
+        states = [x_TD.new_zeros(1, self.state_size, dtype=torch.float32)]
+        for x_1D in x_TD[:-1].split(1):
+            states.append(self.step(x_1D, states[-1])[1])
+        return torch.cat(states)

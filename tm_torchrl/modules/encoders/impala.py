@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tm_torchrl.modules.encoders.images import ImageEncoder
 from tm_torchrl.modules.encoders.pooling import pooling_layers
@@ -73,6 +74,8 @@ class ImpalaEncoder(ImageEncoder):
         spectral_norm: The normalised convolutions: ``None``, ``"residual"`` (those of the blocks: BTR's paper) or
             ``"all"``.
         stem_stride: The stride of the first convolution; 2 halves all maps, for a quarter of the time.
+        layer_norm: Whether each image's features are normalised, without weights. They are else 10 to 60 times as large
+            as those of floats beside them, of which a head then sees little.
         activation: The name of an activation, or a function that makes one.
         initialization: Called with each layer and its gain; ``None`` keeps torch's own initialisation.
 
@@ -92,6 +95,7 @@ class ImpalaEncoder(ImageEncoder):
         pool_size: int | None = None,
         spectral_norm: str | None = None,
         stem_stride: int = 1,
+        layer_norm: bool = False,
         activation: Activation = "relu",
         initialization: Initialization | None = orthogonal_,
     ) -> None:
@@ -118,6 +122,7 @@ class ImpalaEncoder(ImageEncoder):
         )
         self.num_tokens = self.num_features // (inputs * growth_of(last))
         self.layers = nn.Sequential(*layers, last, *pool)
+        self.layer_norm = layer_norm
 
     def features(self, images_BCHW: Tensor) -> Tensor:
         """``[B, D]`` from images in -1..1."""
@@ -125,4 +130,4 @@ class ImpalaEncoder(ImageEncoder):
         norms = norms_of(self)  # of all convolutions at once, which is faster
         for layer in self.layers:
             hidden = layer(hidden, norms) if isinstance(layer, ResidualBlock) else run_with(layer, hidden, norms)
-        return hidden
+        return F.layer_norm(hidden, hidden.shape[-1:]) if self.layer_norm else hidden
