@@ -72,7 +72,7 @@ LAYERS = {  # how many of them
     "exp_fqf_v1": {FractionProposal: 1},
     "exp_gru_latent_v1": {GRU: 1},
 }
-SLOW = ("btr", "btr_paper", "exp_impala_encoder_v1")  # IMPALA at width 2
+SLOW = ("btr_paper", "exp_impala_encoder_v1")  # IMPALA at width 2
 BUILDABLE = [
     pytest.param(path.stem, marks=pytest.mark.slow) if path.stem in SLOW else path.stem
     for path in FILES
@@ -179,6 +179,16 @@ def test_btr_on_a_cpu_has_all_but_noisy_layers() -> None:
     assert isinstance(built.learner.loss.value_estimator, MunchausenEstimator)
     assert isinstance(built.replay.buffer.sampler, PrioritizedSampler)
     assert built.replay.buffer.sampler.alpha == 0.2
+
+
+def test_btr_has_all_its_parts_at_the_size_of_a_cpu() -> None:
+    built = build("btr")
+    (encoder,) = [module for module in built.network.modules() if isinstance(module, ImpalaEncoder)]
+    assert encoder.num_features == 32 * 4 * 4 and encoder.layer_norm
+    assert [module.std_init for module in built.network.modules() if isinstance(module, NoisyLinear)] == [0.02, 0.02]
+    assert built.count(SpectralConv2d) == 3 * 2 * 2 and built.count(nn.LayerNorm) == 4
+    pixels = torch.randint(256, (3, 1, 64, 64), dtype=torch.uint8)
+    torch.testing.assert_close(encoder(pixels).square().mean(-1), torch.ones(3), atol=1e-3, rtol=0)
 
 
 def test_the_augmentation_shifts_what_is_sampled_and_not_what_is_stored() -> None:
