@@ -3,9 +3,9 @@
     python benchmarks/studies/author_pace.py --seeds 2 --write
     python benchmarks/studies/author_pace.py --arms "on the author's lap" --write
 
-The default's runs are those of ``short_drives.py``, which has the same settings. Of all evaluations in the last quarter of
-the frames, the table shows the mean share of finished laps, the median of the median laps, and the best lap. Seeds that
-are in the results file already are not run again.
+The default's runs are those of ``short_drives.py``, which has the same settings. Of all evaluations in the last quarter
+of the frames, the table shows the mean share of finished laps, the median of the median laps, and the best lap. Seeds
+that are in the results file already are not run again.
 """
 
 from __future__ import annotations

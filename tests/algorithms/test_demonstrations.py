@@ -126,7 +126,7 @@ def test_laps_that_do_not_fit_are_refused(place: Path, tmp_path: Path, more: str
 
 @pytest.mark.parametrize("action_block", [1, 5])
 def test_laps_like_the_author_s_are_driven_without_a_recording(action_block: int) -> None:
-    """A lap's rewards sum to a centimetre's worth a metre less what its time costs; the last step ends where the lap does."""
+    """A lap's rewards sum to 0.01 for each metre less 1.2 for each second."""
     settings = ["env.track=oval", f"env.action_block={action_block}", "env.num_previous_actions=25"]
     task = make_task(compose_settings(settings))
     laps = author_steps(task, num_laps=2)
@@ -139,7 +139,6 @@ def test_laps_like_the_author_s_are_driven_without_a_recording(action_block: int
         assert total == pytest.approx(0.01 * length_m - 1.2 * time_s, abs=0.15)
         assert lap["action"].shape == ((1, lap.numel()) if action_block == 1 else (1, lap.numel(), 5))
         assert 0.85 < lap["is_greedy"].float().mean() < 1.0
-    assert all(torch.equal(one["action"], other["action"]) for one, other in zip(laps, author_steps(task, num_laps=2)))
 
 
 def test_a_track_without_an_author_lap_is_refused() -> None:

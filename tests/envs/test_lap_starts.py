@@ -10,11 +10,14 @@ import pytest
 import torch
 
 from tm_torchrl.envs import TrackManiaEnv
-from tm_torchrl.envs.lap_starts import SEGMENT_M, LapStarts, author_lap, drive_again
+from tm_torchrl.envs.lap_starts import LapStarts
+from tm_torchrl.envs.segment_times import SEGMENT_M, SegmentTimes
 from tm_torchrl.sim import Starts
+from tm_torchrl.sim.lap_trace import author_lap
 from tm_torchrl.sim.state import STATE
 from tm_torchrl.tracks import generate_track, load_track
 from tm_torchrl.tracks.medals import author_actions, medals_of
+from tm_torchrl.world.tracker import EndCause
 
 OVAL = "oval"
 
@@ -33,58 +36,72 @@ def drive(env: TrackManiaEnv, actions: np.ndarray) -> None:
 
 
 def test_the_author_lap_has_its_time_and_the_times_of_its_segments() -> None:
-    env, laps = make(2, lap=1.0)
     lap = author_lap(load_track(OVAL))
-    assert lap.time_s == medals_of(OVAL).author_s == pytest.approx(laps._lap_times[0].sum())
-    bounds = laps._bounds[0]
-    assert (np.diff(bounds)[:-1] == SEGMENT_M).all() and SEGMENT_M <= bounds[-1] - bounds[-2] < 2 * SEGMENT_M
-    mean_speed = np.diff(bounds) / laps._lap_times[0]
+    bounds = SegmentTimes([1183.0], num_cars=1).bounds[0]
+    assert (np.diff(bounds) == [SEGMENT_M] * 22 + [83.0]).all()
+    times_s = lap.times_at(bounds)
+    assert lap.time_s == medals_of(OVAL).author_s == times_s[-1] and times_s[0] < 0.05
     top_speed = lap.states[:, 13:16].norm(dim=1).max().item()
-    assert (mean_speed[1:] > 10.0).all() and (mean_speed < 1.1 * top_speed).all()
+    assert (np.diff(bounds) / np.diff(times_s) < 1.1 * top_speed).all()
 
 
-def test_time_is_lost_where_a_car_stood_still() -> None:
-    """The author's actions from the line lose nothing; after one second without gas the first segment takes 1 s more."""
-    author = author_actions(OVAL).astype(np.int64)
-    env, laps = make(1, lost_time=1e-9)
-    drive(env, author[:200])
-    seen = np.isfinite(laps.lost_s[0])
-    assert 4 <= seen.sum() == seen.argmin(), "the segments up to where the car is"
-    np.testing.assert_allclose(laps.lost_s[0, seen], 0.0, atol=2e-3)
-    env, laps = make(1, lost_time=1e-9)
-    drive(env, np.concatenate([np.full(20, 3), author[:100]]))
-    assert laps.lost_s[0, 0] == pytest.approx(1.0, abs=0.06)
-    np.testing.assert_allclose(laps.lost_s[0, 1], 0.0, atol=0.01)
+def test_a_car_s_times_are_those_between_the_ends_of_the_segments() -> None:
+    """From the line at 20 m/s, in steps of 1 m: 2.5 s for each 50 m. Another car, from 30 m on, counts after 3 s."""
+    times = SegmentTimes([200.0], num_cars=2)
+    tracks, cause = np.zeros(2, int), np.zeros(2)
+    times.begin(np.arange(2), tracks, np.array([0.0, 30.0]), np.array([True, False]))
+    for step in range(1, 151):
+        times.follow(tracks, np.array([step, 30.0 + 0.8 * step]), np.full(2, 50.0 * step), cause)
+        if step == 50:
+            np.testing.assert_allclose(times.mean_s[0], [2.5, np.inf, np.inf, np.inf])
+    mean = 2.5 + 0.1 * (50.0 / 16.0 - 2.5)  # the other one, at 16 m/s, from 100 m to 150 m; 100 m were after 4.4 s
+    np.testing.assert_allclose(times.mean_s[0], [2.5, 2.5, mean, np.inf])
 
 
-def test_a_mean_follows_new_measurements_by_a_tenth_and_a_car_that_is_stuck_counts() -> None:
-    env, laps = make(1, lost_time=1e-9)
-    laps._entered_ms[:], laps._segment[:], laps._before[:] = 1000.0, 2, [[100.0], [1000.0]]
-    laps.lost_s[0, 2], expected = 1.0, laps._lap_times[0][2]
-    laps._score(np.zeros(1, int), np.array([120.0]), np.array([9000.0]), np.array([2.0]))  # out of time in it
-    assert laps.lost_s[0, 2] == pytest.approx(1.0 + 0.1 * (8.0 - expected - 1.0))
-    assert laps._segment[0] == 2
+def test_a_car_that_is_stuck_counts_with_its_time() -> None:
+    times = SegmentTimes([200.0], num_cars=1)
+    times.segment[:], times.entered_ms[:], times.before[:], times.mean_s[0, 2] = 2, 1000.0, [[120.0], [8950.0]], 1.0
+    times.follow(np.zeros(1, int), np.array([120.0]), np.array([9000.0]), np.array([float(EndCause.NO_PROGRESS)]))
+    np.testing.assert_allclose(times.mean_s[0], [np.inf, np.inf, 1.0 + 0.1 * (8.0 - 1.0), np.inf])
 
 
 def test_segments_are_drawn_by_rank_and_by_age() -> None:
     """Lost 0.1, 0.5 and 0.3 s: ranks 3, 1, 2, so 2/11, 6/11 and 3/11. Begun 1, 3 and 5 episodes ago: ages 2, 4, 6."""
-    _, laps = make(1, lost_time=1.0)
-    laps._bounds[0] = np.array([0.0, 50.0, 100.0, 150.0])
-    laps.lost_s[0, :3], laps._begun_at[0, :3], laps._num_begun = [0.1, 0.5, 0.3], [9, 7, 5], 10
+    times = SegmentTimes([150.0], num_cars=1)
+    times.mean_s[0], times.begun_at[0], times.num_begun[:] = [1.1, 2.5, 1.3], [9, 7, 5], 10
     expected = 0.9 * np.array([2, 6, 3]) / 11 + 0.1 * np.array([2, 4, 6]) / 12
-    np.testing.assert_allclose(laps.segment_chances(0), expected)
+    np.testing.assert_allclose(times.chances(0, np.array([1.0, 2.0, 1.0])), expected)
+
+
+def test_time_is_lost_where_the_car_stood_still() -> None:
+    """The author's actions from the line lose nothing; after a second without gas the first segment takes 1 s more."""
+    author = author_actions(OVAL).astype(np.int64)
+    for wait, actions in ((0.0, author[:200]), (1.0, np.concatenate([np.full(20, 3), author[:200]]))):
+        env, laps = make(1, lost_time=1e-9)
+        drive(env, actions)
+        num = int(np.isfinite(laps.times.mean_s[0]).argmin())
+        lost = laps.times.mean_s[0, :num] - laps._lap_s[0][:num]
+        assert num >= 4 and lost[0] == pytest.approx(wait, abs=0.06)
+        np.testing.assert_allclose(lost[1:3], 0.0, atol=0.01)
 
 
 def test_episodes_begin_at_most_two_seconds_before_the_segment() -> None:
-    env, laps = make(64, lost_time=1.0)
-    laps.lost_s[:], laps.lost_s[0, 5] = 0.0, 9.0
-    chances = torch.from_numpy(laps.segment_chances(0))
-    assert chances.argmax() == 5
+    _, laps = make(1, lost_time=1.0)
     window, lap = laps._windows[0][5], laps.laps[0]
-    there = lap.progress_m[window.numpy() > 0]
-    assert window.sum() == pytest.approx(1.0) and there.max() < 300.0
     steps = np.flatnonzero(window.numpy())
-    assert steps[-1] == np.searchsorted(lap.progress_m, 300.0) - 1 and (lap.progress_m[steps] < 250.0).sum() == 40
+    assert window.sum() == pytest.approx(1.0)
+    assert lap.progress_m[steps[-1]] < 300.0 <= lap.progress_m[steps[-1] + 1]
+    assert (lap.progress_m[steps] < 250.0).sum() == 40
+
+
+def test_most_episodes_begin_where_the_most_time_is_lost() -> None:
+    """Of 23 segments the first has 0.9 / 3.73 by rank: 24 %, and some of the others' leads are there too."""
+    env, laps = make(200, lost_time=1.0)
+    laps.times.mean_s[0] = laps._lap_s[0]
+    laps.times.mean_s[0, 15] += 1.0
+    env.race.reset()
+    there = env.race.tracker["progress_m"]
+    assert ((there > 600.0) & (there < 800.0)).float().mean() > 0.25
 
 
 def test_an_episode_from_the_middle_has_its_own_clock_and_reward() -> None:
@@ -132,8 +149,8 @@ def test_a_restored_and_a_copied_race_begin_the_same_episodes(starts: dict[str, 
     author = author_actions(OVAL).astype(np.int64)
     env, laps = make(4, lap=0.3, lost_time=0.4, **starts)
     if starts["laps"] == "own":
-        env.race.world.restore(env.race.world.save())
-        laps._set_lap(0, drive_again(load_track(OVAL), author))
+        laps.own.best[0] = author_lap(load_track(OVAL))
+        laps._take_own(0)
     drive(env, author[:150])
     saved, twin = env.save(), copy.deepcopy(env.race)
     other, _ = make(4, lap=0.3, lost_time=0.4, **starts)
@@ -145,7 +162,7 @@ def test_a_restored_and_a_copied_race_begin_the_same_episodes(starts: dict[str, 
         race.reset(torch.tensor([True, False, True, True]))
     for race in (other.race, twin):
         assert torch.equal(race.world.save(), env.race.world.save())
-        np.testing.assert_array_equal(race.lap_starts.lost_s, laps.lost_s)
+        np.testing.assert_array_equal(race.lap_starts.times.mean_s, laps.times.mean_s)
 
 
 def test_what_cannot_be_is_refused() -> None:

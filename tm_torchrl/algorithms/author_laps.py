@@ -58,8 +58,8 @@ def _author_lap(track: Track) -> Lap:
     lap = None if actions is None else replay_lap(track, actions)
     if lap is None:
         raise ConfigError(
-            f"data={AUTHOR}: track {track.name!r} has no author lap; record laps with tm-torchrl record, and name their "
-            "folder"
+            f"data={AUTHOR}: track {track.name!r} has no author lap; record laps with tm-torchrl record and "
+            "name their folder"
         )
     return lap
 

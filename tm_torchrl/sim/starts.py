@@ -12,7 +12,6 @@ import warp as wp
 from tm_torchrl.sim.place_kernel import Course, StartShares
 from tm_torchrl.tracks import Track, speed_profile
 
-
 LAPS = ("author", "own")
 SHARES = ("zone", "askew", "off_road", "wall", "lap", "lost_time")
 
