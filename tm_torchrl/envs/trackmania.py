@@ -188,7 +188,10 @@ class TrackManiaEnv(EnvBase):
             raise ValueError(f"world={type(self.world).__name__}: its starts take no seeds; use the simulator")
         starts = self.world.starts
         if starts.lost_time > 0.0 or (starts.uses_laps and starts.laps == "own"):
-            raise ValueError("starts: those of lost_time and of laps=own follow from earlier episodes, not from seeds")
+            raise ValueError(
+                "starts: those of lost_time and of laps=own follow from earlier episodes, so that groups cannot share "
+                "them; use algorithm.starts=mixed"
+            )
         self.world.set_seed(seeds)
 
     def render(self) -> np.ndarray:
