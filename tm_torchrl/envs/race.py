@@ -69,8 +69,9 @@ class Race:
         for term in self.terms:
             if not callable(term):
                 raise ValueError(f"reward: {term!r} is no term; must be a function of a Step, such as Progress()")
-        uses_laps = isinstance(world, Simulator) and world.starts.uses_laps
-        self.lap_starts = LapStarts(world, self.tracker, block=action_block) if uses_laps else None
+        self.lap_starts: LapStarts | None = None
+        if isinstance(world, Simulator) and world.starts.uses_laps:
+            self.lap_starts = LapStarts(world, self.tracker, block=action_block)
         self.num_frames = 0
         self._velocity = world.rows()[:, CAR_ROW["velocity"]]
         self._everyone = torch.ones(world.num_cars, dtype=torch.bool, device=world.device)
