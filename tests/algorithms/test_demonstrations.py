@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tests.trainers.test_training import SMALL, numbers, quiet, weights
 from tm_torchrl.algorithms import make_algorithm
+from tm_torchrl.algorithms.author_laps import author_steps
 from tm_torchrl.algorithms.recorded_laps import recorded_steps
 from tm_torchrl.data import DemonstrationFolder, DemonstrationWriter
 from tm_torchrl.data.demonstrations.description import Description
@@ -19,6 +20,7 @@ from tm_torchrl.evaluation.recording import STARTS, Disturbances, record_attempt
 from tm_torchrl.settings import ConfigError, compose_settings
 from tm_torchrl.tasks.task import make_task
 from tm_torchrl.tracks import blocks
+from tm_torchrl.tracks.medals import medals_of
 from tm_torchrl.world.drivers import Pursuit
 
 TRACK = blocks("SSLSS", name="short")
@@ -120,3 +122,26 @@ def test_laps_that_do_not_fit_are_refused(place: Path, tmp_path: Path, more: str
     with pytest.raises(ConfigError, match=message):
         quiet(settings(place, more), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("action_block", [1, 5])
+def test_laps_like_the_author_s_are_driven_without_a_recording(action_block: int) -> None:
+    """A lap's rewards sum to 0.01 for each metre less 1.2 for each second."""
+    settings = ["env.track=oval", f"env.action_block={action_block}", "env.num_previous_actions=25"]
+    task = make_task(compose_settings(settings))
+    laps = author_steps(task, num_laps=2)
+    assert len(laps) == 2 and laps[0].numel() != laps[1].numel(), "perturbed, each in its own way"
+    author_s, length_m = medals_of("oval").author_s, 1183.0
+    for lap in laps:
+        time_s = 0.05 * lap.numel()
+        assert author_s - 0.5 < time_s < author_s + 3.0
+        total = lap["next", "reward"].sum().item()
+        assert total == pytest.approx(0.01 * length_m - 1.2 * time_s, abs=0.15)
+        assert lap["action"].shape == ((1, lap.numel()) if action_block == 1 else (1, lap.numel(), 5))
+        assert 0.85 < lap["is_greedy"].float().mean() < 1.0
+
+
+def test_a_track_without_an_author_lap_is_refused() -> None:
+    task = make_task(compose_settings(["env.generated_tracks=1"]))
+    with pytest.raises(ConfigError, match="data=author: track 'circuit-0' has no author lap"):
+        recorded_steps(["author"], task)

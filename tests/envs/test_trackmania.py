@@ -222,10 +222,12 @@ class TestBadInput:
             TrackManiaEnv(3, world=world, track="oval")
 
     def test_starts(self):
-        with pytest.raises(ValueError, match=r"zone \+ askew \+ off_road \+ wall sum to 1\.2"):
+        with pytest.raises(ValueError, match=r"zone \+ askew \+ off_road \+ wall \+ lap \+ lost_time sum to 1\.2"):
             Starts(zone=0.7, wall=0.5)
         with pytest.raises(ValueError, match=r"askew=-0\.1"):
             Starts(askew=-0.1)
+        with pytest.raises(ValueError, match="laps='mine': must be author or own"):
+            Starts(lap=0.5, laps="mine")
 
 
 def test_its_text_tells_what_it_is() -> None:

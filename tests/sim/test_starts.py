@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -124,3 +126,68 @@ def test_randomisation_stays_within_its_shares(track):
     assert 1 / 1.2 <= inverse_mass.min() < 0.86 and 1.2 < inverse_mass.max() <= 1.25
     with pytest.raises(ValueError, match=r"grip=0.9"):
         Randomisation(grip=0.9)
+
+
+@pytest.fixture(scope="module")
+def lap(track):
+    """Three states of a car that holds the gas, half a second apart, and how many checkpoints it claims to have."""
+    sim = Simulator(track, num_cars=1)
+    states = []
+    for number in range(3):
+        for _ in range(10):
+            sim.step(torch.zeros(1, dtype=torch.int64))
+        states.append(sim.save()[0].clone())
+        states[-1][STATE["checkpoint_count"]] = float(number)
+    return torch.stack(states)
+
+
+def on_lap(track, starts: Starts, lap: torch.Tensor | None, **options: object) -> Simulator:
+    """Cars that have just been reset; the lap's states are in zones 7, 8 and 9."""
+    sim = Simulator(track, num_cars=300, starts=starts, seed=11, **options)
+    if lap is not None:
+        sim.lap_states.set_lap(0, lap, torch.tensor([7, 8, 9], dtype=torch.int32))
+    sim.reset()
+    return sim
+
+
+def test_on_a_lap_cars_begin_in_its_states_with_a_new_clock(track, lap):
+    sim = on_lap(track, Starts(lap=1.0), lap)
+    state, zones = sim.save(), sim._start_zone
+    number = zones.long() - 7
+    assert (np.bincount(number) > 70).all(), "a third each, of 300"
+    own = [STATE.start(name) for name in ("race_time_ms", "last_checkpoint_time_ms", "episode")]
+    expected = lap[number]
+    expected[:, own] = state[:, own]
+    assert torch.equal(state, expected)
+    assert not state[:, own[:2]].any() and (lap[:, own[0]] > 0).all()
+
+
+def test_a_start_on_a_lap_is_shifted_along_the_ground(track, lap):
+    sim = on_lap(track, Starts(lap=1.0, jitter_m=0.5, jitter_speed=2.0), lap[2:].expand(3, -1))
+    moved = sim.rows()[:, CAR_ROW["position"]] - lap[2, CAR_ROW["position"]]
+    far = moved[:, (0, 2)].norm(dim=1)
+    assert 0.6 < far.max() <= 0.5 * 2**0.5 + 1e-5
+    assert (moved[:, 1].abs() < 0.3 * far + 1e-3).all()
+    change = sim.rows()[:, CAR_ROW["velocity"]].norm(dim=1) - lap[2, CAR_ROW["velocity"]].norm()
+    assert -2.0 - 1e-4 < change.min() < -1.9 and 1.9 < change.max() < 2.0 + 1e-4
+
+
+def test_chances_choose_the_states_where_time_is_lost(track, lap):
+    """Weights of 3, 0 and 1: three quarters and one quarter of 300 cars."""
+    sim = on_lap(track, Starts(lost_time=1.0), lap)
+    sim.lap_states.set_chances(0, torch.tensor([3.0, 0.0, 1.0]))
+    sim.reset()
+    count = np.bincount(sim._start_zone.numpy() - 7, minlength=3)
+    assert 200 < count[0] < 250 and count[1] == 0 and count.sum() == 300
+
+
+def test_without_a_lap_cars_begin_along_the_road(track, lap):
+    assert torch.equal(on_lap(track, Starts(lap=1.0), None).save(), on_lap(track, Starts(zone=1.0), None).save())
+
+
+def test_a_copy_has_the_lap_too(track, lap):
+    sim = on_lap(track, Starts(lap=1.0), lap)
+    copy = pickle.loads(pickle.dumps(sim))
+    for each in (sim, copy):
+        each.reset()
+    assert torch.equal(sim.save(), copy.save())

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tm_torchrl.settings import ConfigError, compose_settings
+from tm_torchrl.sim import Starts
 from tm_torchrl.tasks import TrackManiaTask
 from tm_torchrl.tasks.task import make_task
 
@@ -34,6 +35,7 @@ def test_a_label_is_the_track_or_the_number_of_tracks() -> None:
         ({"generated_tracks": -1}, "generated_tracks=-1"),
         ({"pixels": False, "floats": False}, "pixels=false, floats=false"),
         ({"action_block": 3}, "action_block=3"),
+        ({"generated_tracks": 1, "starts": Starts(lap=0.1)}, "laps='author': track 'circuit-0' has no author lap"),
     ],
 )
 def test_a_wrong_argument_is_named(given: dict[str, Any], message: str) -> None:

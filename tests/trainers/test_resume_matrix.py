@@ -41,6 +41,7 @@ NAMED = {  # settings that exclude each other share a line
     "stages": ["replay.capacity=[[0,200,64],[240,300,100]]", "replay.learning_starts=0"],
     "fqf": ["objective=fqf", "estimator=double"],
     "generated": ["env.track=null", "env.generated_tracks=3"],
+    "laps": ["env.starts.lap=0.1", "env.starts.lost_time=0.1"],
     "single": [],
     "overlap": ["collector=multi_sync", "collector.num_workers=2", "collector.overlap=true", "collector.push_every=2"],
 }
@@ -59,7 +60,7 @@ CASES = [
     ("uniform", "memmap", "mini_race", "blocks", "boltzmann", "stages"),
     ("prioritized", "memmap", "held_out", "blocks", "noisy", "soft_reset"),
     ("uniform", "frames", "plain", "one", "boltzmann", "soft_reset"),
-    ("uniform", "rows", "mini_race", "one", "epsilon", "overlap"),
+    ("uniform", "rows", "mini_race", "one", "epsilon", "laps", "overlap"),
 ]
 ALL = [case for case in itertools.product(*GROUPS) if case not in CASES]
 FURTHER = [

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tensordict import TensorDictBase
+from tensordict import NestedKey, TensorDictBase
 
+from tm_torchrl.algorithms.author_laps import AUTHOR, author_steps
 from tm_torchrl.data.demonstrations.driven_again import driven_again
 from tm_torchrl.data.demonstrations.folder import DemonstrationFolder
 from tm_torchrl.settings.construct import ConfigError
@@ -58,11 +59,14 @@ def recorded_steps(paths: Sequence[str | Path], task: Task) -> list[TensorDictBa
     """The steps ``[1, T]`` of all finished laps of some folders, driven again with the rewards of the task.
 
     Args:
-        paths: The folders.
+        paths: The folders; ``"author"`` stands for laps like the author's, which are driven now.
         task: The task.
     """
     found = []
     for path in paths:
+        if path == AUTHOR and isinstance(task, TrackManiaTask):
+            found += [lap.select(*kept_keys(task)) for lap in author_steps(task)]
+            continue
         folder = opened(path, task)
         assert isinstance(task, TrackManiaTask)
         names = [track.name for track in task.training_tracks]
@@ -73,6 +77,10 @@ def recorded_steps(paths: Sequence[str | Path], task: Task) -> list[TensorDictBa
             laps = finished[first : first + CARS]
             with contextlib.closing(task.make_env(num_envs=len(laps))) as env:
                 index = names.index(folder.description.track)
-                kept = [*task.in_keys, "action", "is_greedy", *(("next", key) for key in (*task.in_keys, *OUTCOME))]
-                found += [lap.select(*kept) for lap in driven_again(env, folder, laps, track_index=index)]
+                found += [lap.select(*kept_keys(task)) for lap in driven_again(env, folder, laps, track_index=index)]
     return found
+
+
+def kept_keys(task: TrackManiaTask) -> list[NestedKey]:
+    """The keys of a step from which transitions are made."""
+    return [*task.in_keys, "action", "is_greedy", *(("next", key) for key in (*task.in_keys, *OUTCOME))]

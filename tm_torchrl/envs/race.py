@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tm_torchrl.envs.lap_starts import LapStarts
 from tm_torchrl.envs.rewards import RewardTerm, Step, default_reward, sum_terms
+from tm_torchrl.sim.simulator import Simulator
 from tm_torchrl.world.actions import NUM_ACTIONS, TICKS_PER_ACTION
 from tm_torchrl.world.car_row import CAR_ROW
 from tm_torchrl.world.protocol import World
@@ -67,6 +69,9 @@ class Race:
         for term in self.terms:
             if not callable(term):
                 raise ValueError(f"reward: {term!r} is no term; must be a function of a Step, such as Progress()")
+        self.lap_starts: LapStarts | None = None
+        if isinstance(world, Simulator) and world.starts.uses_laps:
+            self.lap_starts = LapStarts(world, self.tracker, block=action_block)
         self.num_frames = 0
         self._velocity = world.rows()[:, CAR_ROW["velocity"]]
         self._everyone = torch.ones(world.num_cars, dtype=torch.bool, device=world.device)
@@ -75,8 +80,12 @@ class Race:
     def reset(self, mask: Tensor | None = None) -> None:
         """Begin new episodes for the masked cars (bool ``[B]``, all by default)."""
         mask = self._everyone if mask is None else mask
+        if self.lap_starts is not None:
+            self.lap_starts.prepare()
         start_zone = self.world.reset(mask)
         self.tracker.reset(start_zone, mask)
+        if self.lap_starts is not None:
+            self.lap_starts.begin(mask)
         self.observation = self.sensors.write(mask).clone()
         self._remember()
 
@@ -103,6 +112,8 @@ class Race:
         before, progress, time, speed = self.observation, self._progress_m, self._time_ms, self._speed
         self.world.step(actions)
         self.tracker.update(actions)
+        if self.lap_starts is not None:
+            self.lap_starts.follow(actions)
         self.observation = self.sensors.write().clone()
         self._remember()
         cause = self.tracker["end_cause"]
@@ -129,19 +140,23 @@ class Race:
         tracks = [self.world.tracks[i] for i in self.world.track_index.tolist()]
         return np.stack([chase_view(track, row) for track, row in zip(tracks, self.world.rows().cpu(), strict=True)])
 
-    def save(self) -> dict[str, Tensor]:
+    def save(self) -> dict[str, Any]:
         """A copy of the state that the future depends on."""
+        laps = {} if self.lap_starts is None else {"lap_starts": self.lap_starts.save()}
         return {
             "world": self.world.save(),
             "tracker": self.tracker.save(),
             "num_frames": torch.tensor(self.num_frames),
+            **laps,
         }
 
-    def restore(self, saved: dict[str, Tensor]) -> None:
+    def restore(self, saved: dict[str, Any]) -> None:
         """Return to a saved state."""
         self.world.restore(saved["world"])
         self.tracker.restore(saved["tracker"])
         self.num_frames = int(saved["num_frames"])
+        if self.lap_starts is not None and "lap_starts" in saved:  # absent where a run began without them
+            self.lap_starts.restore(saved["lap_starts"])
         self.observation = self.sensors.write().clone()
         self._remember()
 
@@ -149,7 +164,7 @@ class Race:
         """Pickle the constructor's arguments and the state; Warp's arrays are made anew."""
         return _make_race, (self.world, self._options), self.save()
 
-    def __setstate__(self, saved: dict[str, Tensor]) -> None:
+    def __setstate__(self, saved: dict[str, Any]) -> None:
         self.restore(saved)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -185,6 +186,12 @@ class TrackManiaEnv(EnvBase):
         """Seed the next reset of each of the simulator's cars, except where there is ``None``."""
         if not isinstance(self.world, Simulator):
             raise ValueError(f"world={type(self.world).__name__}: its starts take no seeds; use the simulator")
+        starts = self.world.starts
+        if starts.lost_time > 0.0 or (starts.uses_laps and starts.laps == "own"):
+            raise ValueError(
+                "starts: those of lost_time and of laps=own follow from earlier episodes, so that groups cannot share "
+                "them; use algorithm.starts=mixed"
+            )
         self.world.set_seed(seeds)
 
     def render(self) -> np.ndarray:
@@ -196,11 +203,11 @@ class TrackManiaEnv(EnvBase):
         """Set how many frames have been played; rewards whose weights are schedules depend on it."""
         self.race.num_frames = num_frames
 
-    def save(self) -> dict[str, torch.Tensor]:
+    def save(self) -> dict[str, Any]:
         """A copy of the state of all cars that the future depends on."""
         return self.race.save()
 
-    def restore(self, saved: dict[str, torch.Tensor]) -> None:
+    def restore(self, saved: dict[str, Any]) -> None:
         """Return to a saved state; the next step continues from there."""
         self.race.restore(saved)
 

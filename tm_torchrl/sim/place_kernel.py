@@ -6,7 +6,7 @@ import tm_torchrl.sim.state as s
 import tm_torchrl.sim.tuning as t
 from tm_torchrl.sim.car import Car
 from tm_torchrl.sim.gates import Gates
-from tm_torchrl.sim.ground import Ground, plot_of, sample
+from tm_torchrl.sim.ground import Ground, Plot, plot_of, sample
 from tm_torchrl.tracks.zones import NUM_BEFORE, ZONE_SPACING_M
 
 wp.set_module_options({"enable_backward": False, "fuse_fp": False})
@@ -34,11 +34,24 @@ class StartShares:
     askew: float
     off_road: float
     wall: float
+    lap: float
+    lost_time: float
     jitter_m: float
     jitter_speed: float
     mass: float
     grip: float
     engine: float
+
+
+@wp.struct
+class LapTable:
+    """States of a lap on each track, from which cars may begin."""
+
+    state: wp.array2d(dtype=wp.float32)  # [tracks * capacity, STATE.size]
+    zone: wp.array(dtype=wp.int32)  # the zone of each state
+    chance: wp.array(dtype=wp.float32)  # of each state and those before it, where time is lost
+    count: wp.array(dtype=wp.int32)  # per track: states of its lap, 0 without one
+    capacity: int
 
 
 @wp.struct
@@ -166,6 +179,53 @@ def standing_car(ground: Ground, track: int, where: wp.vec3, direction: wp.vec3)
     return car
 
 
+@wp.func
+def drawn_state(laps: LapTable, track: int, draws: Draws, shares: StartShares) -> int:
+    """The row of the lap's state that was drawn: any, or by the chances."""
+    first = track * laps.capacity
+    last = first + laps.count[track] - 1
+    if draws.kind < shares.lap:
+        return wp.min(first + int(draws.place * float(laps.count[track])), last)
+    low = first
+    high = last
+    while low < high:
+        middle = (low + high) / 2
+        if laps.chance[middle] > draws.place:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+@wp.func
+def place_on_lap(
+    state: wp.array2d(dtype=wp.float32),
+    b: int,
+    laps: LapTable,
+    row: int,
+    ground: Ground,
+    plot: Plot,
+    draws: Draws,
+    shares: StartShares,
+):
+    """Copy a state of a lap to a car, a little shifted and slower or faster; its clock begins at 0."""
+    for i in range(state.shape[1]):
+        state[b, i] = laps.state[row, i]
+    ahead = wp.vec3(state[b, s.ROTATION + 2], 0.0, state[b, s.ROTATION + 8])
+    ahead = ahead / wp.sqrt(wp.dot(ahead, ahead) + 1.0e-9)
+    left = wp.vec3(ahead[2], 0.0, -ahead[0])
+    before = s.load_vec3(state, b, s.POSITION)
+    where = before + shares.jitter_m * (draws.shift_aside * left + draws.shift_along * ahead)
+    climb = sample(ground, plot, where[0], where[2]).height - sample(ground, plot, before[0], before[2]).height
+    s.store_vec3(state, b, s.POSITION, wp.vec3(where[0], where[1] + climb, where[2]))
+    velocity = s.load_vec3(state, b, s.VELOCITY)
+    speed = wp.sqrt(wp.dot(velocity, velocity))
+    change = shares.jitter_speed * (2.0 * draws.push - 1.0)
+    s.store_vec3(state, b, s.VELOCITY, velocity * wp.max(speed + change, 0.0) / wp.max(speed, 1.0))
+    state[b, s.RACE_TIME] = 0.0
+    state[b, s.CHECKPOINT_TIME] = 0.0
+
+
 @wp.kernel(enable_backward=False)
 def place_cars(
     state: wp.array2d(dtype=wp.float32),
@@ -175,6 +235,7 @@ def place_cars(
     ground: Ground,
     gates: Gates,
     course: Course,
+    laps: LapTable,
     shares: StartShares,
     seeds: wp.array2d(dtype=wp.int32),  # seed and number of each car
 ):
@@ -185,6 +246,10 @@ def place_cars(
     episode = state[b, s.EPISODE] + 1.0
     draws = draw_start(seeds[b, 0], seeds[b, 1], int(episode), course.num_points.shape[0])
     track = draws.track
+    is_on_lap = draws.kind >= shares.wall and draws.kind < shares.lost_time
+    if is_on_lap and laps.count[track] == 0:
+        is_on_lap = False
+        draws.kind = -1.0  # anywhere along the road, until there is a lap
     points = course.num_points[track]
     base = course.offset[track]
     along = int(draws.place * float(course.span[track]))
@@ -211,16 +276,21 @@ def place_cars(
     for gate in range(gates.per_lap[track] - 1):
         if course.gate_at[gates.offset[track] + gate] <= along:
             passed = passed + 1.0
-    for i in range(state.shape[1]):
-        state[b, i] = 0.0
-    s.store_car(state, b, car, 0.0)
+    start_zone[b] = NUM_BEFORE + int(float(along) / ZONE_SPACING_M)
+    if is_on_lap:
+        row = drawn_state(laps, track, draws, shares)
+        place_on_lap(state, b, laps, row, ground, plot_of(ground, track), draws, shares)
+        start_zone[b] = laps.zone[row]
+    else:
+        for i in range(state.shape[1]):
+            state[b, i] = 0.0
+        s.store_car(state, b, car, 0.0)
+        state[b, s.CHECKPOINTS] = passed
+        if pose.speed == 0.0:
+            state[b, s.GEARBOX] = 2.0
     state[b, s.SCALES] = car.grip
     state[b, s.SCALES + 1] = car.engine
     state[b, s.SCALES + 2] = car.inverse_mass
-    state[b, s.CHECKPOINTS] = passed
     state[b, s.EPISODE] = episode
     state[b, s.TRACK] = float(track)
-    if pose.speed == 0.0:
-        state[b, s.GEARBOX] = 2.0
     track_index[b] = track
-    start_zone[b] = NUM_BEFORE + int(float(along) / ZONE_SPACING_M)

@@ -14,6 +14,7 @@ import warp as wp
 from tm_torchrl.sim.camera.camera import Camera
 from tm_torchrl.sim.gates import build_gates
 from tm_torchrl.sim.ground import build_ground
+from tm_torchrl.sim.lap_states import LapStates
 from tm_torchrl.sim.place_kernel import place_cars
 from tm_torchrl.sim.starts import Randomisation, Starts, build_course, start_shares
 from tm_torchrl.sim.state import STATE
@@ -34,7 +35,7 @@ class Simulator:
         tracks: One or more tracks; each reset draws one per car.
         num_cars: How many cars this process simulates.
         seed: Seeds everything that is drawn at resets; ``None`` takes a seed from the system's entropy.
-        starts: Where cars begin; on the start line by default.
+        starts: Where cars begin; on the start line by default. Laps to begin on are given to ``lap_states``.
         randomisation: How much the physics differs between cars; not at all by default.
         image_size: Height and width of the greyscale camera image in pixels; ``None`` for no camera.
         first_car: Number of the first car, so that several processes share one numbering.
@@ -88,8 +89,10 @@ class Simulator:
         self._launches: dict[tuple[int, int], wp.Launch] = {}
         self._cars = [as_warp(self._state), as_warp(self.track_index)]
         placed = [as_warp(values) for values in (self._start_zone, self._mask)]
-        shares = start_shares(starts or Starts(), randomisation or Randomisation())
-        places = [self._ground, self._gates, build_course(self.tracks, device=wp_device)]
+        self.starts = starts or Starts()
+        shares = start_shares(self.starts, randomisation or Randomisation())
+        self.lap_states = LapStates(len(self.tracks), device=self.device, is_used=self.starts.uses_laps)
+        places = [self._ground, self._gates, build_course(self.tracks, device=wp_device), self.lap_states.table]
         self._place = self._record(place_cars, [*self._cars, *placed, *places, shares, as_warp(self._seeds)])
         self.reset()
 
@@ -183,10 +186,11 @@ class Simulator:
 
     def __reduce__(self) -> tuple[Callable[[], Simulator], tuple[()], dict[str, torch.Tensor]]:
         """Pickle the constructor's arguments and the state; Warp's arrays are made anew. Copies share the tracks."""
-        return self._make_fresh, (), {"state": self.save(), "seeds": self._seeds}
+        return self._make_fresh, (), {"state": self.save(), "seeds": self._seeds, **self.lap_states.save()}
 
     def __setstate__(self, saved: dict[str, torch.Tensor]) -> None:
         self._seeds.copy_(saved["seeds"])
+        self.lap_states.restore(saved)
         self.restore(saved["state"])
 
 

@@ -1,15 +1,19 @@
-"""Where a car begins an episode: on the start line, along the road, askew, off the road or against a wall."""
+"""Where a car begins an episode: on the start line, along the road, askew, off it, against a wall, or on a fast lap."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import warp as wp
 
 from tm_torchrl.sim.place_kernel import Course, StartShares
 from tm_torchrl.tracks import Track, speed_profile
+
+LAPS = ("author", "own")
+SHARES = ("zone", "askew", "off_road", "wall", "lap", "lost_time")
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,10 @@ class Starts:
         askew: On the road, turned by 45 to 140 degrees, slow.
         off_road: Between road edge and wall, turned by up to 40 degrees, at up to 60 % of the plausible speed.
         wall: At rest with the nose against a wall.
+        lap: In the middle of a fast lap: in any of its states.
+        lost_time: On that lap too, near where training loses the most time against it, or has begun longest ago.
+        laps: Which lap: ``"author"``, the one behind the author medal, or ``"own"``, the fastest that this process's
+            cars have driven from the start line; until there is one, cars begin anywhere along the road instead.
         jitter_m: Largest random shift of every start along and across the road, in metres.
         jitter_speed: Largest random forward speed added to every start, in m/s.
     """
@@ -29,17 +37,27 @@ class Starts:
     askew: float = 0.0
     off_road: float = 0.0
     wall: float = 0.0
+    lap: float = 0.0
+    lost_time: float = 0.0
+    laps: str = "author"
     jitter_m: float = 0.0
     jitter_speed: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if not (isinstance(value, (int, float)) and 0.0 <= value < float("inf")):
+            value: Any = getattr(self, field.name)
+            if field.name != "laps" and not (isinstance(value, (int, float)) and 0.0 <= value < float("inf")):
                 raise ValueError(f"starts: {field.name}={value!r}: must be a number of at least 0")
-        total = self.zone + self.askew + self.off_road + self.wall
+        if self.laps not in LAPS:
+            raise ValueError(f"starts: laps={self.laps!r}: must be {' or '.join(LAPS)}")
+        total = sum(getattr(self, name) for name in SHARES)
         if total > 1.0 + 1e-9:
-            raise ValueError(f"starts: zone + askew + off_road + wall sum to {total:g}; must be at most 1")
+            raise ValueError(f"starts: {' + '.join(SHARES)} sum to {total:g}; must be at most 1")
+
+    @property
+    def uses_laps(self) -> bool:
+        """Whether some episodes begin on a lap."""
+        return self.lap > 0.0 or self.lost_time > 0.0
 
 
 @dataclass(frozen=True)
@@ -94,6 +112,8 @@ def start_shares(starts: Starts, randomisation: Randomisation) -> StartShares:
     shares.askew = shares.zone + starts.askew
     shares.off_road = shares.askew + starts.off_road
     shares.wall = shares.off_road + starts.wall
+    shares.lap = shares.wall + starts.lap
+    shares.lost_time = shares.lap + starts.lost_time
     shares.jitter_m = starts.jitter_m
     shares.jitter_speed = starts.jitter_speed
     shares.mass = randomisation.mass

@@ -18,7 +18,7 @@ class DemonstrationShare:
     """Transitions of recorded laps, mixed into every batch (Ball et al. 2023 mix half and half).
 
     Args:
-        data: The folder of recorded laps, or several.
+        data: The folder of recorded laps, or several; ``"author"`` for laps like the author's, driven now.
         share: Share of a batch, a number or a schedule by frames.
         seed: Seeds which transitions are drawn.
     """

@@ -1,0 +1,87 @@
+"""A lap with the simulator's state before each of its steps, from any of which it can be driven on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tm_torchrl.sim.search import RECORDED_LIMITS
+from tm_torchrl.sim.simulator import Simulator
+from tm_torchrl.sim.state import STATE
+from tm_torchrl.tracks import Track
+from tm_torchrl.tracks.medals import author_actions
+from tm_torchrl.world.tracker import EndCause, Tracker
+
+STEP_S = 0.05
+
+
+@dataclass(frozen=True)
+class LapTrace:
+    """A finished lap of K steps.
+
+    Args:
+        time_s: Race time at the finish.
+        actions: ``[K]``, or ``[K, 5]`` with one per tick.
+        states: The simulator's state before each step ``[K, S]``.
+        zones: The zone of each state, int32 ``[K]``.
+        progress_m: The furthest metre of the track up to each state ``[K]``.
+    """
+
+    time_s: float
+    actions: np.ndarray
+    states: Tensor
+    zones: Tensor
+    progress_m: np.ndarray
+
+    def times_at(self, places_m: np.ndarray) -> np.ndarray:
+        """Race times in seconds at some places, the last of which is the finish.
+
+        Args:
+            places_m: Metres along the track, rising.
+        """
+        times_s = np.append(STEP_S * np.arange(len(self.states)), self.time_s)
+        return np.interp(places_m, np.append(self.progress_m, places_m[-1]), times_s)
+
+
+def trace_lap(track: Track, actions: np.ndarray, start: Tensor | None = None) -> LapTrace | None:
+    """Drive a lap's actions; ``None`` if they do not finish.
+
+    Args:
+        track: The track.
+        actions: ``[K]``, or ``[K, 5]`` with one per tick.
+        start: The simulator's state at the start ``[S]``; at rest on the start line by default.
+    """
+    world = Simulator(track, num_cars=1)
+    tracker = Tracker(world, limits=RECORDED_LIMITS)
+    zone = world.reset()
+    if start is not None:
+        world.restore(start.cpu().unsqueeze(0).index_fill(1, torch.tensor(STATE.start("track")), 0.0))
+    tracker.reset(zone, torch.ones(1, dtype=torch.bool))
+    states, zones, progress = [], [], []
+    for action in torch.from_numpy(actions.astype(np.int64)).unsqueeze(1):
+        states.append(world.save()[0])
+        zones.append(int(tracker["zone"]))
+        progress.append(float(tracker["progress_m"]))
+        world.step(action)
+        tracker.update(action)
+        if tracker["end_cause"] == EndCause.FINISHED:
+            return LapTrace(
+                time_s=float(tracker["race_time_ms"]) / 1000.0,
+                actions=actions[: len(states)],
+                states=torch.stack(states),
+                zones=torch.tensor(zones, dtype=torch.int32),
+                progress_m=np.maximum.accumulate(progress),
+            )
+    return None
+
+
+def author_lap(track: Track) -> LapTrace:
+    """The lap behind a track's author medal; raises ``ValueError`` for a track without one."""
+    actions = author_actions(track.name)
+    lap = None if actions is None else trace_lap(track, actions)
+    if lap is None:
+        raise ValueError(f"starts: laps='author': track {track.name!r} has no author lap; use laps='own'")
+    return lap
