@@ -23,7 +23,8 @@ from tm_torchrl.world.actions import FORWARD
 from tm_torchrl.world.input_scripts import read_script
 
 TINY = ["objective.network.hidden_sizes=[8,8]", "objective.network.head_size=8", "env.track=oval", "device=cpu"]
-TRACK = blocks("SSSLSSRSS", name="short")
+TRACK = blocks("SSSSS", name="short")
+SLOW = np.tile(np.array([FORWARD, 3], np.int8), 200)  # gas half of the time
 LEFT = 1
 
 
@@ -32,8 +33,8 @@ def agent_of(*settings: str) -> Agent:
     return make_agent(compose_settings([*TINY, *settings]))
 
 
-class Gas:
-    """Guidance that prefers nothing, of a policy that holds the gas."""
+class Indifferent:
+    """Guidance that prefers nothing, of a policy that gives gas half of the time."""
 
     def __init__(self) -> None:
         self.agent = agent_of()
@@ -45,7 +46,7 @@ class Gas:
         return logits, torch.zeros(len(observation))
 
     def lap(self, track: object) -> object:
-        return replay_lap(TRACK, np.full(400, FORWARD, np.int8))
+        return replay_lap(TRACK, SLOW)
 
 
 def test_values_over_the_temperature_are_logits_and_the_best_is_the_value_of_the_place() -> None:
@@ -79,7 +80,7 @@ def test_the_score_is_in_metres() -> None:
 
 def test_values_are_compared_with_those_of_the_best_lap_at_the_same_place() -> None:
     guidance = Guidance(agent_of())
-    lap = replay_lap(TRACK, np.full(400, FORWARD, np.int8))
+    lap = replay_lap(TRACK, SLOW)
     assert lap is not None
     search = GuidedSearch(TRACK, guidance, num_cars=80)
     search._baseline = ValueAlong(TRACK, guidance, lap)
@@ -116,8 +117,8 @@ def test_copies_of_one_car_get_different_proposals() -> None:
 
 
 def test_a_guided_pass_finds_a_lap_that_replays_and_depends_on_the_seed_alone() -> None:
-    guidance: Any = Gas()
-    lap, again = (GuidedSearch(TRACK, guidance, num_cars=512, seed=1).run_pass(None) for _ in range(2))
+    guidance: Any = Indifferent()
+    lap, again = (GuidedSearch(TRACK, guidance, num_cars=160, seed=1).run_pass(None) for _ in range(2))
     assert lap is not None and again is not None
     assert np.array_equal(lap.actions, again.actions)
     replayed = replay_lap(TRACK, lap.actions)
@@ -150,10 +151,10 @@ def test_policy_alone_and_policy_with_search_are_told_apart(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     TRACK.save(tmp_path / "short.npz")
-    words = ["short.npz", "--minutes", 1e-6, "--cars", 512]
-    with patch.object(optimize, "guidance_of", lambda run, which, trust: Gas()):
+    words = ["short.npz", "--minutes", 1e-6, "--cars", 160]
+    with patch.object(optimize, "guidance_of", lambda run, which, trust: Indifferent()):
         run_command(*words, "--policy", "RUN")
-        alone_s = Gas().lap(TRACK).time_s  # type: ignore[attr-defined]
+        alone_s = Indifferent().lap(TRACK).time_s  # type: ignore[attr-defined]
         shown = capsys.readouterr().out
         assert f"short: policy alone {alone_s:.2f} s" in shown
         saved = json.loads(Path("runs/laps/short-with-policy.json").read_text())
