@@ -161,7 +161,6 @@ def test_policy_alone_and_policy_with_search_are_told_apart(
         assert saved["found_by"] == "policy with search"
         assert saved["policies"][0].startswith("RUN (best, ")
         assert saved["policies"][0].endswith(f"alone {alone_s:.2f} s)")
-        assert saved["gains"][0] == [0.0, alone_s]  # it begins with the policy's own lap
         assert f"short: {saved['time_s']:.2f} s by policy with search" in shown
         script = Path("runs/laps/short-with-policy.inputs")
         assert script.read_text().startswith(f"# {saved['time_s']:.2f} s on short by policy with search, RUN (")
@@ -174,3 +173,18 @@ def test_policy_alone_and_policy_with_search_are_told_apart(
             run_command(*words, "--policy", "RUN", "--out", "runs/laps/short.json")
         with pytest.raises(SystemExit, match="holds a lap of policy with search: give its --policy, or choose"):
             run_command(*words, "--out", "runs/laps/short-with-policy.json")
+
+
+def test_a_lap_that_the_policy_drives_alone_is_said_to_be_that(tmp_path: Path) -> None:
+    laps = [optimize.Lap(time_s, SLOW[:40]) for time_s in (30.0, 31.0, 29.0, 28.5)]
+    journal = optimize.Journal(tmp_path / "lap.json", "short", policy="RUN\nof mine")
+    told = []
+    for lap, act in zip(
+        laps, (journal.offer, journal.offer, journal.offer, lambda lap: journal.add(lap, 1.0)), strict=True
+    ):
+        act(lap)
+        saved = json.loads(journal.path.read_text())
+        told.append((saved["time_s"], saved["found_by"]))
+    assert told == [*[(30.0, "policy alone")] * 2, (29.0, "policy alone"), (28.5, "policy with search")]
+    assert journal.script.read_text().splitlines()[0] == "# 28.50 s on short by policy with search, RUN of mine"
+    assert len(read_script(journal.script)) == 39  # the last step has no key

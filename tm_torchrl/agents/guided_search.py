@@ -53,8 +53,8 @@ class Guidance:
         if isinstance(self.actor, QuantileActor):
             module = self.actor.quantile_module
             if module.takes_fractions and not isinstance(module.network.source, FractionProposal):
-                fewer = {"num_fractions": NUM_FRACTIONS, "distortion": self.actor.distortion}
-                self.actor = QuantileActor(module, spec=self.actor.spec, **fewer)
+                spec, distortion = self.actor.spec, self.actor.distortion
+                self.actor = QuantileActor(module, spec=spec, num_fractions=NUM_FRACTIONS, distortion=distortion)
         terms = default_reward() if self.task.reward is None else self.task.reward.terms()
         frames = int(agent.facts.get("frames", 0))
         self.reward_per_m = sum(weight_at(term.per_m, frames) for term in terms if isinstance(term, Progress))
@@ -98,7 +98,7 @@ class ValueAlong:
         tracker.reset(world.reset(), torch.ones(1, dtype=torch.bool))
         sensors = Sensors(world, tracker)
         seen, progress = [], []
-        for action in torch.from_numpy(lap.actions.astype(np.int64)).split(1):
+        for action in torch.from_numpy(lap.actions.astype(np.int64)).view(-1, 1):
             seen.append(sensors.write().clone())
             progress.append(tracker["progress_m"].item())
             world.step(action)

@@ -6,7 +6,7 @@
 
 Can be stopped at any time and goes on where it was: each pass that ends is saved, with the best lap as a script of
 inputs beside it. Ends by itself when 30 CPU minutes brought less than 0.2 %. Without a policy a built-in track begins
-with the lap that the package brings along; with one, with the policy's own lap.
+with the lap that the package brings along; with a policy, with none.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Journal:
         self.path = path
         self.track = track_name
         self.policies: list[str] = []
+        self.is_own = False  # whether the lap is one that the policy drives alone
         self.lap: Lap | None = None
         self.cpu_minutes = 0.0
         self.passes = 0
@@ -69,8 +70,11 @@ class Journal:
                 )
             self.policies = list(saved.get("policies", []))
             if bool(self.policies) != (policy is not None):
-                hint = "give its --policy" if self.policies else "leave --policy out"
-                raise SystemExit(f"{path} holds a lap of {self.found_by}: {hint}, or choose another --out")
+                holds, hint = "policy with search", "give its --policy"
+                if not self.policies:
+                    holds, hint = "search alone", "leave --policy out"
+                raise SystemExit(f"{path} holds a lap of {holds}: {hint}, or choose another --out")
+            self.is_own = saved.get("found_by") == "policy alone"
             self.cpu_minutes, self.passes = saved["cpu_minutes"], saved["passes"]
             self.gains = [(minutes, best) for minutes, best in saved["gains"]]
             if saved["actions"]:
@@ -81,6 +85,8 @@ class Journal:
     @property
     def found_by(self) -> str:
         """Who has found the lap."""
+        if self.is_own:
+            return "policy alone"
         return "policy with search" if self.policies else "search alone"
 
     def begin_anew(self) -> None:
@@ -95,18 +101,24 @@ class Journal:
         return bool(before) and self.lap is not None and before[-1] - self.lap.time_s < SETTLED_GAIN * before[-1]
 
     def offer(self, lap: Lap | None) -> None:
-        """Begin with the policy's own lap, if it is the fastest so far."""
+        """Keep the lap that the policy drives alone, if it is the fastest so far."""
         if lap is not None and (self.lap is None or lap.time_s < self.lap.time_s):
-            self.lap = lap
-            self.gains.append((self.cpu_minutes, lap.time_s))
+            self._keep(lap, is_own=True)
+            self._save()
 
     def add(self, lap: Lap | None, cpu_minutes: float) -> None:
         """Book a pass and write the file at once."""
         self.passes += 1
         self.cpu_minutes += cpu_minutes
         if lap is not None:
-            self.lap = lap
-            self.gains.append((self.cpu_minutes, lap.time_s))
+            self._keep(lap, is_own=False)
+        self._save()
+
+    def _keep(self, lap: Lap, *, is_own: bool) -> None:
+        self.lap, self.is_own = lap, is_own
+        self.gains.append((self.cpu_minutes, lap.time_s))
+
+    def _save(self) -> None:
         saved = {
             "track": self.track,
             "found_by": self.found_by,
@@ -200,7 +212,6 @@ def main() -> None:
                     f"{out}: its lap no longer takes {journal.lap.time_s:.2f} s: track or physics changed; delete it"
                 )
             journal.begin_anew()
-    journal.offer(own)
     try:
         search = make_search(track, guidance, num_cars=args.cars, seed=journal.passes)
     except ValueError as error:
@@ -209,13 +220,15 @@ def main() -> None:
     spent = 0.0  # CPU minutes
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
     with Progress(*columns) as progress:
-        task = progress.add_task(f"{track.name}, {journal.found_by}", total=SETTLED_CPU_MINUTES, state="first pass")
+        title = track.name if policy is None else f"{track.name}, with policy"
+        task = progress.add_task(title, total=SETTLED_CPU_MINUTES, state="first pass")
         while not journal.is_settled and spent < args.minutes:
             started = time.process_time()
             lap = search.run_pass(journal.lap, hold=search.holds[journal.passes % len(search.holds)])
             minutes = (time.process_time() - started) / 60.0
             spent += minutes
             journal.add(lap, minutes)
+            journal.offer(own)  # after the first pass, which a slow lap would hold back
             last_gain = journal.gains[-1][0] if journal.gains else 0.0
             best = "no lap yet" if journal.lap is None else f"best {journal.lap.time_s:.2f} s"
             since = journal.cpu_minutes - last_gain
