@@ -3,10 +3,10 @@
     python benchmarks/studies/guided_search.py --work runs/guided --write
     python benchmarks/studies/guided_search.py --tracks hillside --minutes 1 --work runs/guided
 
-A policy is trained briefly, on the track or on another one, and drives a lap alone. Then both searches begin without a lap of the
-package: the search alone for ``--minutes``, the guided one until it is as fast, and no longer than that. CPU minutes
-are those of the passes; training and the search alone are not part of the guided search's. Steps that are in the
-folder of --work already are not done again.
+A policy is trained briefly, on the track or on another one, and drives a lap alone. Then both searches begin without a
+lap of the package: the search alone for ``--minutes``, the guided one until it is as fast, and no longer than that. CPU
+minutes are those of the passes; training and the search alone are not part of the guided search's. Steps that are in
+the folder of --work already are not done again.
 """
 
 from __future__ import annotations
