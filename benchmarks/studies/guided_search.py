@@ -68,6 +68,12 @@ def minutes_until(found: dict[str, Any], time_s: float) -> float | None:
     return next((minutes for minutes, lap_s in found["gains"] if lap_s <= time_s), None)
 
 
+def best_after(found: dict[str, Any], minutes: float) -> str:
+    """The best time that a search had after some CPU minutes; a dash if it had none yet, or ended before."""
+    times_s = [lap_s for at, lap_s in found["gains"] if at <= minutes]
+    return f"{times_s[-1]:.2f}" if times_s and minutes <= found["cpu_minutes"] else "-"
+
+
 def main() -> None:
     """Run what is missing, print, and keep if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -81,7 +87,11 @@ def main() -> None:
     arguments.work.mkdir(parents=True, exist_ok=True)
     steps_path = arguments.work / "steps.json"
     steps: dict[str, Any] = json.loads(steps_path.read_text()) if steps_path.exists() else {}
-    table = Table("track", "policy alone", "search alone", "policy with search", "share of the CPU minutes")
+    minutes = (0.25, 0.5, 1.0)
+    shown = ", ".join(f"{each:g}" for each in minutes)
+    table = Table(
+        "track", "policy alone", f"search alone after {shown} min", "policy with search", "to the last time alone"
+    )
     for track in arguments.tracks:
         found = steps.setdefault(track, {})
         folder, seed = arguments.work / POLICIES[track], arguments.seed
@@ -99,14 +109,12 @@ def main() -> None:
             search = GuidedSearch(load_track(track), guidance, seed=seed)
             found["guided"] = search_for(search, minutes=arguments.minutes, target_s=alone_s)
             steps_path.write_text(json.dumps(steps))
-        guided_min, guided_s = found["guided"]["gains"][-1]
         until = minutes_until(found["guided"], alone_s)
         table.add_row(
             track,
-            f"{found['policy']['alone_s']} s",
-            f"{alone_s:.2f} s, {alone_min:.2f} min",
-            f"{guided_s:.2f} s, {guided_min:.2f} min",
-            "not reached" if until is None else f"{until / alone_min:.0%}",
+            "-" if found["policy"]["alone_s"] is None else f"{found['policy']['alone_s']:.2f}",
+            *(" ".join(best_after(found[name], each) for each in minutes) for name in ("search", "guided")),
+            f"{alone_s:.2f} s: {alone_min:.2f} min alone, " + ("not reached" if until is None else f"{until:.2f} min"),
         )
     if arguments.write:
         write_results("guided_search", {**describe_run(device="cpu"), "seed": arguments.seed, "tracks": steps})
