@@ -21,6 +21,7 @@ from tm_torchrl.agents.agent import Agent
 from tm_torchrl.envs.rewards import Progress, default_reward, weight_at
 from tm_torchrl.evaluation import drive_laps, evaluation_env
 from tm_torchrl.modules import QuantileActor
+from tm_torchrl.modules.carried import carried_keys
 from tm_torchrl.modules.policy_value import PolicyActor
 from tm_torchrl.modules.quantiles.fractions import FractionProposal
 from tm_torchrl.sim import Simulator, Starts
@@ -193,7 +194,7 @@ def _supported(agent: Agent) -> TrackManiaTask:
             f"policy: decides blocks of {task.action_block} actions, and the search holds each for 50 ms; use a run "
             "of env.action_block=1"
         )
-    if isinstance(actor, QuantileActor) and actor.quantile_module.network.core is not None:
+    if carried_keys(actor):
         raise ValueError("policy: its network has memory, which the search does not carry; use a run without a core")
     if not isinstance(actor, (QuantileActor, PolicyActor)):
         raise ValueError(f"policy: {type(actor).__name__} has no probabilities; must be a quantile or policy network")
