@@ -43,6 +43,7 @@ def test_the_authors_inputs_give_the_authors_time(block: int) -> None:
     assert laps.times_s.tolist() == [medals.author_s] * 2
     assert (laps.medal, laps.medal_of_median, laps.finish_rate) == ("author", "author", 1.0)
     assert sum(laps.splits_s) == pytest.approx(medals.author_s)
+    assert laps.lost_to_author_s == laps.summary()["lost_to_author_s"] == [0.0] * len(laps.splits_s)
     assert len(laps.rows) == len(laps.actions) + 1 == len(laps.observations) + 1
     assert json.loads(json.dumps(laps.summary()))["best_lap_s"] == medals.author_s
 
@@ -52,6 +53,7 @@ def test_cars_that_stand_do_not_finish() -> None:
     laps = drive_laps(env, lambda seen: torch.full((len(seen),), 3), num_laps=3)
     assert laps.finish_rate == 0.0
     assert (laps.best_lap_s, laps.median_lap_s, laps.medal, laps.splits_s) == (None, None, None, [])
+    assert laps.lost_to_author_s is None
     assert laps.summary()["end_causes"] == ["no_progress"] * 3
     assert (laps.progress_m < 20).all()
 

@@ -104,7 +104,7 @@ def main() -> None:
     from tm_torchrl.data.saving.checkpoint import CheckpointError
     from tm_torchrl.game.errors import GameError
     from tm_torchrl.record.run_folder import best_laps, load_time
-    from tm_torchrl.trainers.hooks.display import describe
+    from tm_torchrl.trainers.hooks.display import describe, sector_text
 
     torch.set_num_threads(1)
     try:
@@ -119,6 +119,9 @@ def main() -> None:
         return
     table = lap_table(rows) if "track" in rows[0] else return_table(rows)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
+    for row in rows:
+        if sectors := sector_text([row]):
+            print(f"best lap on {row['track']}, {sectors}")
     driven = rows[0].get("num_laps", args.laps)
     if driven < args.laps:
         print(f"{driven} of {args.laps} laps: in the game all begin alike; env.evaluation_laps is the limit")

@@ -19,6 +19,7 @@ from torchrl.envs import ExplorationType, TransformedEnv, set_exploration_type
 
 from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.evaluation.diagnostics import action_swaps
+from tm_torchrl.evaluation.sectors import lost_to_author, sector_times
 from tm_torchrl.modules.carried import carried_keys, carried_values
 from tm_torchrl.sim import Starts
 from tm_torchrl.tracks import Track
@@ -100,7 +101,12 @@ class Laps:
         if not self.is_finished.any():
             return []
         times = self.checkpoint_times_s[int(np.nanargmin(self.times_s))]
-        return [float(split) for split in np.diff(times[~np.isnan(times)], prepend=0.0)]
+        return sector_times(times[~np.isnan(times)].tolist())
+
+    @property
+    def lost_to_author_s(self) -> list[float] | None:
+        """Seconds that the best lap loses on the author's in each sector; ``None`` without a lap or an author."""
+        return lost_to_author(self.track.name, self.splits_s)
 
     def summary(self) -> dict[str, Any]:
         """The results as JSON values."""
@@ -114,6 +120,7 @@ class Laps:
             "return_mean": float(self.returns.mean()),
             "action_swaps": float(self.action_swaps.mean()),
             "splits_s": self.splits_s,
+            "lost_to_author_s": self.lost_to_author_s,
             "lap_times_s": [None if np.isnan(time) else float(time) for time in self.times_s],
             "progress_m": [float(metres) for metres in self.progress_m],
             "end_causes": [EndCause(int(cause)).name.lower() for cause in self.end_causes],

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from tm_torchrl.data.saving.checkpoint import CheckpointError
-from tm_torchrl.live.lap_data import author_rows, ghost_rows, kept_inputs, kept_rows, kept_values, lap_data
+from tm_torchrl.evaluation.sectors import author_rows
+from tm_torchrl.live.lap_data import ghost_rows, kept_inputs, kept_rows, kept_values, lap_data
 from tm_torchrl.live.race import Race
 from tm_torchrl.live.runs import Run, Runs
 from tm_torchrl.live.server import Answer, Request, RequestError, Route

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tm_torchrl.evaluation.replays import replay
-from tm_torchrl.live.track_data import track_named
+from tm_torchrl.evaluation.sectors import gate_times
 from tm_torchrl.record.ghosts import Ghost
 from tm_torchrl.sim import Simulator
 from tm_torchrl.tracks import Track
 from tm_torchrl.tracks.files.array_files import read_arrays
-from tm_torchrl.tracks.medals import author_actions
 from tm_torchrl.tracks.zones import NUM_BEFORE
 from tm_torchrl.world.car_row import CAR_ROW
 
@@ -46,15 +44,6 @@ def kept_inputs(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if start is None or start.dtype != np.float32:
         raise ValueError(f"{path} begins in the real game, where it cannot be driven again")
     return actions, start
-
-
-@lru_cache(maxsize=16)
-def author_rows(name: str) -> np.ndarray | None:
-    """Car rows of the author's lap on a built-in track, driven again; ``None`` for other tracks."""
-    actions = author_actions(name)
-    if actions is None:
-        return None
-    return replay(Simulator(track_named(name), num_cars=1), actions.astype(np.int64)).rows
 
 
 def ghost_rows(track: Track, ghost: Ghost) -> np.ndarray:
@@ -108,12 +97,6 @@ def kept_values(path: Path) -> list[list[float]] | None:
     return [_flat(row, 3) for row in np.quantile(values, LEVELS, axis=1)]
 
 
-def gate_times(rows: np.ndarray) -> list[float]:
-    """Race times in seconds at the gates that a lap has passed, the finish last."""
-    passed = np.flatnonzero(np.diff(rows[:, CAR_ROW.start("checkpoint_count")]) > 0) + 1
-    return _flat(rows[passed, CAR_ROW.start("last_checkpoint_time_ms")] / 1000.0, 3)
-
-
 class Progress:
     """How far a car has come along the race, from one position to the next.
 
@@ -121,7 +104,8 @@ class Progress:
         track: The track.
 
     Examples:
-        >>> track = track_named("oval")
+        >>> from tm_torchrl.tracks import load_track
+        >>> track = load_track("oval")
         >>> progress = Progress(track)
         >>> [round(progress.at(track.centreline[track.start + metres])) for metres in (0, 10)]
         [0, 10]

@@ -84,16 +84,26 @@ class LapSearch:
         num_cars: How many cars are simulated at once.
         copies: How many copies of each surviving car go on, each with its own next actions.
         seed: Seeds the random choices.
+        num_previous_actions: How many past actions the tracker remembers.
+
+    Attributes:
+        holds: 50 ms steps between two selections, pass by pass.
     """
 
-    def __init__(self, track: Track, *, num_cars: int = 8192, copies: int = 5, seed: int = 0) -> None:
+    holds = (3, 4, 3, 2)
+
+    def __init__(
+        self, track: Track, *, num_cars: int = 8192, copies: int = 5, seed: int = 0, num_previous_actions: int = 1
+    ) -> None:
         if num_cars < 16 * copies:
             raise ValueError(f"num_cars={num_cars}: must be at least {16 * copies} with copies={copies}")
         self.track = track
         self.copies = copies
         self.num_cars = num_cars
         self.world = Simulator(track, num_cars=num_cars)
-        self.tracker = Tracker(self.world, num_previous_actions=1, limits=Limits(no_progress_s=3.0, overturned_s=0.5))
+        self.tracker = Tracker(
+            self.world, num_previous_actions=num_previous_actions, limits=Limits(no_progress_s=3.0, overturned_s=0.5)
+        )
         self._generator = torch.Generator().manual_seed(seed)
         centres = torch.tensor(track.zones.centers)
         ahead = torch.roll(centres, -4, 0) - torch.roll(centres, 4, 0)
@@ -121,7 +131,7 @@ class LapSearch:
             copies = max(self.copies, self.num_cars // len(alive))  # more while the beam is still small
             parents = alive.repeat_interleave(copies)[: self.num_cars]
             parents = torch.cat([parents, alive[:1].expand(self.num_cars - len(parents))])
-            plan = self._draw_plans(last_action[parents], hold)
+            plan = self._draw_plans(parents, last_action[parents], hold)
             if guide is not None:
                 shift = torch.randint(-1, 3, (self.num_cars,), generator=self._generator)
                 follows = torch.rand(self.num_cars, 1, generator=self._generator) < guided
@@ -147,12 +157,16 @@ class LapSearch:
                 return None
         return None
 
-    def _draw_plans(self, last_action: Tensor, hold: int) -> Tensor:
+    def _draw_plans(self, parents: Tensor, last_action: Tensor, hold: int) -> Tensor:
         """Each car's last action up to a random step, then a random action, ``[B, hold]``."""
         num = len(last_action)
-        drawn = torch.multinomial(self._weights, num, replacement=True, generator=self._generator)
+        drawn = self._draw_actions(parents)
         change = torch.randint(hold + 1, (num, 1), generator=self._generator)
         return torch.where(torch.arange(hold) < change, last_action.unsqueeze(1), drawn.unsqueeze(1))
+
+    def _draw_actions(self, parents: Tensor) -> Tensor:
+        """A random action for each car, ``[B]``, given the cars that they are copies of."""
+        return torch.multinomial(self._weights, len(parents), replacement=True, generator=self._generator)
 
     def _select(self, *, keep_first: bool) -> Tensor:
         """Indices of the cars that go on: the furthest of each kind."""
@@ -164,13 +178,17 @@ class LapSearch:
         order = order[torch.argsort(kind[order], stable=True)]
         is_first = torch.ones(len(order), dtype=torch.bool)
         is_first[1:] = kind[order][1:] != kind[order][:-1]
-        kept = order[is_first]
-        room = self.num_cars // self.copies
-        if len(kept) > room:
-            kept = kept[torch.argsort(progress[kept], descending=True)[:room]]
+        kept = self._limited(order[is_first])
         if keep_first:
             kept = torch.cat([torch.zeros(1, dtype=torch.int64), kept[kept != 0]])
         return kept
+
+    def _limited(self, cars: Tensor) -> Tensor:
+        """As many of the cars as there is room for: the furthest."""
+        room = self.num_cars // self.copies
+        if len(cars) > room:
+            cars = cars[torch.argsort(self.tracker["progress_m"][cars], descending=True)[:room]]
+        return cars
 
     def _draw_kinds(self) -> Tensor:
         """A number for each car, equal for those that drive alike, ``[B]``."""

@@ -155,6 +155,8 @@ class Display(Hook):
         parts: list[Any] = [bar, numbers, Text()]
         if self.rows:
             parts.append(self._results())
+            if sectors := sector_text(self.rows):
+                parts.append(Text(sectors, style="dim"))
         else:
             parts.append(Text("no evaluation yet", style="dim"))
         footer = "Ctrl-C stops and saves"
@@ -277,6 +279,18 @@ def next_goal(row: Row, best_s: float | None) -> str:
     times = {"bronze": medals.bronze_s, "silver": medals.silver_s, "gold": medals.gold_s, "author": medals.author_s}
     ahead = [(best_s - time_s, name) for name, time_s in times.items() if time_s < best_s]
     return "{:.2f} s to {}".format(*min(ahead)) if ahead else ""
+
+
+def sector_text(rows: Sequence[Row]) -> str:
+    """What the best lap of an evaluation on one track loses on the author's in each sector, in one line.
+
+    >>> sector_text([{"track": "oval", "lost_to_author_s": [0.314, -0.02]}])
+    'lost to the author by sector: +0.31 -0.02 s'
+    >>> sector_text([{"track": "oval", "lost_to_author_s": None}]), sector_text([{"task": "CartPole-v1"}])
+    ('', '')
+    """
+    lost_s = rows[0].get("lost_to_author_s") if len(rows) == 1 else None
+    return f"lost to the author by sector: {' '.join(f'{each:+.2f}' for each in lost_s)} s" if lost_s else ""
 
 
 def sparkline(values: Sequence[float], *, width: int = 12) -> str:

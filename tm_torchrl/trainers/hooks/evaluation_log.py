@@ -67,15 +67,19 @@ class EvaluationLog:
 
 
 def evaluation_values(row: Row) -> dict[str, float]:
-    """The numbers of a row by tag; medals are 0 (none) and 1 (bronze) to 4 (author).
+    """The numbers of a row by tag; medals are 0 (none) and 1 (bronze) to 4 (author), sectors count from 1.
 
     >>> evaluation_values({"track": "oval", "median_lap_s": 22.5, "medal_of_median": "silver", "frames": 10})
     {'evaluation/oval/median_lap_s': 22.5, 'evaluation/oval/medal_of_median': 2.0}
+    >>> evaluation_values({"track": "oval", "lost_to_author_s": [0.3, -0.02]})
+    {'evaluation/oval/lost_in_sector_1_s': 0.3, 'evaluation/oval/lost_in_sector_2_s': -0.02}
     """
     found = {}
     for name, value in row.items():
         if name in ("medal", "medal_of_median"):
             found[name] = float(MEDALS.index(value))
+        elif name == "lost_to_author_s":
+            found |= {f"lost_in_sector_{number}_s": lost_s for number, lost_s in enumerate(value or (), start=1)}
         elif isinstance(value, (int, float)) and name not in ("frames", "seconds", "cpu_s", "updates", "is_blind"):
             found[name] = float(value)
     return {f"evaluation/{row.get('track', row.get('task'))}/{name}": value for name, value in found.items()}

@@ -1,0 +1,190 @@
+"""A policy guides the search: its probabilities propose actions, and its values say which cars go on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tm_torchrl.agents import make_agent
+from tm_torchrl.agents.agent import Agent
+from tm_torchrl.agents.guided_search import Guidance, GuidedSearch, ValueAlong
+from tm_torchrl.commands import optimize
+from tm_torchrl.settings import compose_settings
+from tm_torchrl.sim.search import replay_lap
+from tm_torchrl.tracks import blocks
+from tm_torchrl.world.actions import FORWARD
+from tm_torchrl.world.input_scripts import read_script
+
+TINY = ["objective.network.hidden_sizes=[8,8]", "objective.network.head_size=8", "env.track=oval", "device=cpu"]
+TRACK = blocks("SSSSS", name="short")
+SLOW = np.tile(np.array([FORWARD, 3], np.int8), 200)  # gas half of the time
+LEFT = 1
+
+
+def agent_of(*settings: str) -> Agent:
+    torch.manual_seed(0)
+    return make_agent(compose_settings([*TINY, *settings]))
+
+
+class Indifferent:
+    """Guidance that prefers nothing, of a policy that gives gas half of the time."""
+
+    def __init__(self) -> None:
+        self.agent = agent_of()
+        self.task = self.agent.task
+        self.reward_per_m = 0.01
+
+    def __call__(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        logits = torch.zeros(len(observation), 12)
+        return logits, torch.zeros(len(observation))
+
+    def lap(self, track: object) -> object:
+        return replay_lap(TRACK, SLOW)
+
+
+def test_values_over_the_temperature_are_logits_and_the_best_is_the_value_of_the_place() -> None:
+    guidance = Guidance(agent_of("objective=qrdqn"), temperature=0.5)
+    observation = torch.randn(3, 184)
+    values = guidance.agent.quantiles(observation).mean(1)
+    logits, value = guidance(observation)
+    assert torch.allclose(logits, values / 0.5)
+    assert torch.equal(value, values.max(-1).values)
+
+
+def test_a_policy_network_gives_its_own_logits_and_value() -> None:
+    guidance = Guidance(agent_of("algorithm=ppo"))
+    observation = torch.randn(3, 184)
+    logits, value = guidance.agent.actor.network(observation)
+    found = guidance(observation)
+    assert torch.equal(found[0], logits) and torch.equal(found[1], value[:, 0])
+
+
+def test_the_score_is_in_metres() -> None:
+    """A metre pays 0.02 here: a value that is 0.3 higher is worth 15 m, so the car 10 m behind leads by 5 m."""
+    guidance = Guidance(agent_of("env.reward.progress_per_m=0.02"))
+    search = GuidedSearch(TRACK, guidance, num_cars=80)
+    search.tracker.reset(search.world.reset(), torch.ones(80, dtype=torch.bool))
+    search.tracker["progress_m"][3:5] = torch.tensor([100.0, 90.0])
+    cars = torch.tensor([3, 4])
+    with patch.object(Guidance, "__call__", lambda self, observation: (torch.ones(2, 12), torch.tensor([0.0, 0.3]))):
+        assert search._judge(cars).tolist() == pytest.approx([100.0, 105.0])
+    assert search._logits.sum(1)[2:6].tolist() == [0.0, 12.0, 12.0, 0.0]
+
+
+def test_values_are_compared_with_those_of_the_best_lap_at_the_same_place() -> None:
+    guidance = Guidance(agent_of())
+    lap = replay_lap(TRACK, SLOW)
+    assert lap is not None
+    search = GuidedSearch(TRACK, guidance, num_cars=80)
+    search._baseline = ValueAlong(TRACK, guidance, lap)
+    search.tracker.reset(search.world.reset(), torch.ones(80, dtype=torch.bool))
+    for action in torch.from_numpy(lap.actions[:60].astype(np.int64)).split(1):
+        search.world.step(action.expand(80))
+        search.tracker.update(action.expand(80))
+    metres = search.tracker["progress_m"][:1]
+    assert search._judge(torch.tensor([0])).tolist() == pytest.approx(metres.tolist(), abs=1e-3)
+    between = (search._baseline._progress[40:42].mean(), search._baseline._values[40:42].mean())
+    assert search._baseline(between[0].view(1)).item() == pytest.approx(between[1].item(), abs=1e-5)
+
+
+def test_a_reward_without_metres_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^policy: its reward pays no metres"):
+        Guidance(agent_of("env.reward.progress_per_m=0"))
+
+
+@pytest.mark.parametrize(("proposed", "share"), [(1.0, 1.0), (0.25, 0.25 + 0.75 * 3 / 18)])
+def test_a_share_of_the_actions_is_drawn_from_the_policy(proposed: float, share: float) -> None:
+    """The policy always steers left; 3 of 18 is the weight of that among random actions."""
+    guidance = Guidance(agent_of())
+    search = GuidedSearch(TRACK, guidance, num_cars=4000, proposed=proposed)
+    search._logits = torch.full((4000, 12), -1e9).index_fill(1, torch.tensor([LEFT]), 0.0)
+    drawn = search._draw_actions(torch.zeros(4000, dtype=torch.int64))
+    assert (drawn == LEFT).float().mean().item() == pytest.approx(share, abs=0.03)
+
+
+def test_copies_of_one_car_get_different_proposals() -> None:
+    search = GuidedSearch(TRACK, Guidance(agent_of()), num_cars=1200, proposed=1.0)
+    search._logits = torch.zeros(1200, 12)
+    drawn = search._draw_actions(torch.zeros(1200, dtype=torch.int64))
+    assert torch.bincount(drawn, minlength=12).min() > 50  # 100 each on average
+
+
+def test_a_guided_pass_finds_a_lap_that_replays_and_depends_on_the_seed_alone() -> None:
+    guidance: Any = Indifferent()
+    lap, again = (GuidedSearch(TRACK, guidance, num_cars=160, seed=1).run_pass(None) for _ in range(2))
+    assert lap is not None and again is not None
+    assert np.array_equal(lap.actions, again.actions)
+    replayed = replay_lap(TRACK, lap.actions)
+    assert replayed is not None and replayed.time_s == lap.time_s
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["env=gym", "env.name=CartPole-v1"], "must be one of env=trackmania"),
+        (["env.pixels=true", "network=classic"], "no camera; use a run of floats"),
+        (["env.action_block=5", "env.num_previous_actions=25"], "decides blocks of 5 actions"),
+        (["objective.network.core=gru", "replay=sequences"], "has memory"),
+        (["transforms=stack_frames", "env.pixels=true", "network=classic"], "no camera"),
+    ],
+)
+def test_runs_that_cannot_guide_are_refused_by_name(settings: list[str], message: str) -> None:
+    tiny = [each for each in TINY if settings[0] != "env=gym" or not each.startswith("env.")]
+    with pytest.raises(ValueError, match=f"^policy: .*{message}"):
+        Guidance(make_agent(compose_settings([*tiny, *settings])))
+
+
+def run_command(*words: object) -> None:
+    with patch("sys.argv", ["optimize", *map(str, words)]):
+        optimize.main()
+
+
+def test_policy_alone_and_policy_with_search_are_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    TRACK.save(tmp_path / "short.npz")
+    words = ["short.npz", "--minutes", 1e-6, "--cars", 160]
+    with patch.object(optimize, "guidance_of", lambda run, which, trust: Indifferent()):
+        run_command(*words, "--policy", "RUN")
+        alone_s = Indifferent().lap(TRACK).time_s  # type: ignore[attr-defined]
+        shown = capsys.readouterr().out
+        assert f"short: policy alone {alone_s:.2f} s" in shown
+        saved = json.loads(Path("runs/laps/short-with-policy.json").read_text())
+        assert saved["found_by"] == "policy with search"
+        assert saved["policies"][0].startswith("RUN (best, ")
+        assert saved["policies"][0].endswith(f"alone {alone_s:.2f} s)")
+        assert f"short: {saved['time_s']:.2f} s by policy with search" in shown
+        script = Path("runs/laps/short-with-policy.inputs")
+        assert script.read_text().startswith(f"# {saved['time_s']:.2f} s on short by policy with search, RUN (")
+        lap = replay_lap(TRACK, read_script(script))
+        assert lap is not None and lap.time_s == saved["time_s"] < alone_s
+        run_command(*words)
+        assert "s by search alone" in capsys.readouterr().out
+        assert json.loads(Path("runs/laps/short.json").read_text())["policies"] == []
+        with pytest.raises(SystemExit, match="holds a lap of search alone: leave --policy out, or choose another"):
+            run_command(*words, "--policy", "RUN", "--out", "runs/laps/short.json")
+        with pytest.raises(SystemExit, match="holds a lap of policy with search: give its --policy, or choose"):
+            run_command(*words, "--out", "runs/laps/short-with-policy.json")
+
+
+def test_a_lap_that_the_policy_drives_alone_is_said_to_be_that(tmp_path: Path) -> None:
+    laps = [optimize.Lap(time_s, SLOW[:40]) for time_s in (30.0, 31.0, 29.0, 28.5)]
+    journal = optimize.Journal(tmp_path / "lap.json", "short", policy="RUN\nof mine")
+    told = []
+    for lap, act in zip(
+        laps, (journal.offer, journal.offer, journal.offer, lambda lap: journal.add(lap, 1.0)), strict=True
+    ):
+        act(lap)
+        saved = json.loads(journal.path.read_text())
+        told.append((saved["time_s"], saved["found_by"]))
+    assert told == [*[(30.0, "policy alone")] * 2, (29.0, "policy alone"), (28.5, "policy with search")]
+    assert journal.script.read_text().splitlines()[0] == "# 28.50 s on short by policy with search, RUN of mine"
+    assert len(read_script(journal.script)) == 39  # the last step has no key
