@@ -24,8 +24,8 @@ from benchmarks.results_file import RESULTS, ROOT, command_of, measured_on, read
 from tm_torchrl.settings.choices import choices_table
 
 README = ROOT / "README.md"
-ALGORITHMS, GAME, RESULTS_PAGE, SETTINGS, TRACKS = (
-    ROOT / "docs" / f"{name}.md" for name in ("algorithms", "game", "results", "settings", "tracks")
+ALGORITHMS, GAME, QUICKSTART, RESULTS_PAGE, SETTINGS, TRACKS = (
+    ROOT / "docs" / f"{name}.md" for name in ("algorithms", "game", "quickstart", "results", "settings", "tracks")
 )
 MEDALS = ROOT / "tm_torchrl" / "tracks" / "data"
 FAMILY = ("dqn", "qrdqn", "m_qrdqn", "iqn", "iqn_double", "m_iqn", "fqf", "nq", "nq_sampled", "btr_floats")
@@ -268,6 +268,27 @@ def numbers_table() -> str:
     return "\n".join(table(["", "what"], rows, align="rl"))
 
 
+def install_table() -> str:
+    """What each extra takes on the disk, and what an import takes."""
+    found = committed("install_cpu")
+    names = {"core": "`.`", **{extra: f'`".[{extra}]"`' for extra in found["extras"] if extra != "core"}}
+    sizes = [(names[extra], str(row["packages"]), f"{row['mb']:,.0f}") for extra, row in found["extras"].items()]
+    times = [(f"`{code}`" if "Python" not in code else code, f"{spent:.1f}") for code, spent in found["cpu_s"].items()]
+    return "\n".join(
+        [
+            *table(["`pip install`", "packages", "MB"], sizes, align="lrr"),
+            "",
+            f"The package itself has {found['package_mb']:.1f} MB; of the others torch, for CPUs on Linux, has "
+            f"{found['torch_mb']:,.0f} MB.",
+            "",
+            *table(["import", "CPU seconds"], times, align="lr"),
+            "",
+            f"Measured on {measured_on(found, 'torch')}, Python {found['python']}, beside other programs: "
+            f"{shown_command(found)}.",
+        ]
+    )
+
+
 def medal_table() -> str:
     """Medal times of the built-in tracks."""
     rows = []
@@ -301,6 +322,7 @@ def game_rates() -> str:
 TABLES = {
     README: {"numbers-table": numbers_table},
     ALGORITHMS: {"algorithms-table": algorithms_table},
+    QUICKSTART: {"install-table": install_table},
     RESULTS_PAGE: {"learning-table": learning_table, "loss-table": loss_table, "speed-table": speed_table},
     SETTINGS: {"choices-table": choices_table},
     TRACKS: {"medal-table": medal_table},

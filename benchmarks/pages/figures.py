@@ -110,7 +110,7 @@ def _draw_panel(
             axes.xaxis.set_major_formatter(lambda frames, _: f"{frames / 1_000:g}")
         axes.spines[["top", "right"]].set_visible(False)
     column[0].set_title(panel.title, loc="left", fontsize=10)
-    _legend_below(column[-1])
+    legend_below(column[-1])
 
 
 def profiles_figure(
@@ -127,13 +127,13 @@ def profiles_figure(
                 axes.plot(thresholds, profile(scores[name], thresholds), dashes, color=colour, lw=1.6, label=label)
         axes.set_title(panel.title, loc="left", fontsize=10)
         axes.set_xlabel("score")
-        _legend_below(axes)
+        legend_below(axes)
         axes.spines[["top", "right"]].set_visible(False)
     columns[0].set_ylabel("share of runs above it")
     return figure
 
 
-def _legend_below(axes: Axes) -> None:
+def legend_below(axes: Axes) -> None:
     """Put the legend below the axes, where it hides no curve."""
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(-0.02, -0.26), borderaxespad=0.0)
 

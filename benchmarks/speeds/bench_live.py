@@ -1,6 +1,7 @@
 """What the page of ``tm-torchrl live`` costs, and how soon the car feels a key. On Linux.
 
     python benchmarks/speeds/bench_live.py --write
+    python benchmarks/speeds/bench_live.py --start --write    # what live=true adds to the start of a training
 
 CPU time of the server as a share of one core: with a page that looks at a run of 1,500 rows which rests, with one which
 grows between any two looks, and while somebody drives. The delay is that between sending a change of the keys and
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import multiprocessing
 import random
 import statistics
 import subprocess
@@ -24,6 +26,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.results_file import ROOT, add_results_argument, describe_run, write_results
+from tm_torchrl.live.page_process import PageProcess
 from tm_torchrl.record.run_folder import append_line
 
 LOOK_S = 2.0  # as the page looks at a run
@@ -53,8 +56,7 @@ class Server:
 
     def cpu_s(self) -> float:
         """CPU seconds of the process so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / 100.0
+        return cpu_s_of(self.process.pid)
 
 
 def make_run(folder: Path) -> None:
@@ -119,17 +121,44 @@ def driving(server: Server, *, changes: int) -> tuple[list[float], float]:
     return sorted(delays), (server.cpu_s() - cpu_s) / (time.perf_counter() - begin)
 
 
+def cpu_s_of(pid: int) -> float:
+    """CPU seconds of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100.0
+
+
+def starting(run: Path, *, rounds: int) -> list[float]:
+    """CPU seconds until the page of ``live=true`` serves; without the first, which also starts the fork server."""
+    multiprocessing.set_start_method("forkserver", force=True)  # as in tm-torchrl train with worker processes
+    found = []
+    for _ in range(rounds + 1):
+        page = PageProcess(run)
+        while page.address() is None:
+            time.sleep(0.01)
+        found.append(cpu_s_of(page._process.pid))
+        page.close()
+    return sorted(found[1:])
+
+
 def main() -> None:
     """Measure, print, and keep if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--looks", type=int, default=15, help="for each kind of run")
     parser.add_argument("--changes", type=int, default=200, help="of the keys")
+    parser.add_argument("--start", action="store_true", help="measure only the start of the page of live=true")
     parser.add_argument("--write", action="store_true", help="keep the results")
     add_results_argument(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         make_run(run)
+        if arguments.start:
+            spent = starting(run, rounds=5)
+            print(f"CPU seconds until the page serves: {spent}")
+            if arguments.write:
+                facts = {**describe_run(device="cpu"), "start_cpu_s": spent}
+                print("wrote", write_results("live_start_cpu", facts, folder=arguments.results))
+            return
         server = Server(run)
         try:
             shares = {

@@ -10,7 +10,7 @@ PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for path in (
         *ROOT.glob("*.md"),
-        *sorted((ROOT / "docs").glob("*.md")),
+        *sorted((ROOT / "docs").rglob("*.md")),
         ROOT / "examples" / "README.md",
         *sorted((ROOT / "benchmarks").glob("*.md")),
     )

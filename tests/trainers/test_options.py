@@ -16,6 +16,7 @@ SETTINGS = compose_settings()
 def test_options_come_from_the_top_of_the_settings() -> None:
     options = RunOptions.of({**SETTINGS, "total_frames": 2e3, "seed": 7, "name": "mine"})
     assert (options.total_frames, options.seed, options.name, options.resume) == (2_000, 7, "mine", None)
+    assert options.live is False
 
 
 @pytest.mark.parametrize(("given", "resume"), [(Path("runs") / "a", str(Path("runs") / "a")), (3, "3"), (None, None)])
@@ -27,7 +28,7 @@ def test_a_run_folder_may_be_a_path_or_a_number(given: Any, resume: str | None) 
 @pytest.mark.parametrize(
     ("name", "value"),
     [("total_frames", 0), ("max_minutes", 0), ("seed", 2**31), ("num_threads", 1_025), ("schedule_speed", 0.0),
-     ("resume", ""), ("resume", True), ("seed", "one")],
+     ("resume", ""), ("resume", True), ("seed", "one"), ("live", 0), ("live", 65_536), ("live", "yes")],
 )  # fmt: skip
 def test_a_wrong_option_is_named(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"^{name}="):

@@ -66,7 +66,7 @@ def ignore_ending_signals() -> None:
 
 
 @contextmanager
-def main_module_left_out(policy: nn.Module) -> Iterator[None]:
+def main_module_left_out(policy: nn.Module | None = None) -> Iterator[None]:
     """Let processes that start meanwhile not import the main module again.
 
     ``multiprocessing`` imports it in each process, so a script that trains without ``if __name__ == "__main__"`` would
@@ -74,10 +74,10 @@ def main_module_left_out(policy: nn.Module) -> Iterator[None]:
     usual guard.
 
     Args:
-        policy: Is sent to the processes.
+        policy: Is sent to the processes; ``None`` if none is.
     """
     global _num_starting
-    if any(type(module).__module__ == "__main__" for module in policy.modules()):
+    if policy is not None and any(type(module).__module__ == "__main__" for module in policy.modules()):
         yield
         return
     main = sys.modules["__main__"].__dict__

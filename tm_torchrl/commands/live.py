@@ -16,11 +16,9 @@ from pathlib import Path
 import torch
 
 from tm_torchrl.commands.parser import parser_for
-from tm_torchrl.live.api import Api
+from tm_torchrl.live.api import DRIVES, Api
 from tm_torchrl.live.runs import Runs
 from tm_torchrl.live.server import PageServer
-
-DRIVES = Path("drives/keyboard")
 
 
 def _has_display() -> bool:

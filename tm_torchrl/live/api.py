@@ -25,6 +25,7 @@ from tm_torchrl.record.run_folder import best_laps, load_time
 from tm_torchrl.tracks import BUILTIN_TRACKS, Track
 from tm_torchrl.tracks.medals import author_actions
 
+DRIVES = Path("drives/keyboard")  # laps that are driven in the page
 MOST_RACES = 4
 
 

@@ -11,6 +11,7 @@ from tm_torchrl.settings.construct import construct_as
 
 LARGEST_SEED = 2**31 - 1
 MOST_THREADS = 1024
+LARGEST_PORT = 65535
 SCHEDULE_SPEEDS = (1e-6, 1e6)  # beyond them frames cannot be counted
 
 
@@ -27,6 +28,7 @@ class RunOptions:
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         name: Name of the run; ``None`` for that of the track or the task.
         resume: A run folder to continue; ``None`` for a new one.
+        live: Whether a page shows the run while it trains; or the port of that page.
     """
 
     total_frames: int
@@ -37,6 +39,7 @@ class RunOptions:
     device: str
     name: str | None
     resume: str | None
+    live: bool | int = False  # absent from older runs
 
     def __post_init__(self) -> None:
         if self.total_frames < 1:
@@ -52,6 +55,8 @@ class RunOptions:
             raise ValueError(f"schedule_speed={self.schedule_speed}: must be between {low:g} and {high:g}")
         if self.resume == "":
             raise ValueError("resume='': must be a run folder, or null")
+        if not isinstance(self.live, bool) and not 1 <= self.live <= LARGEST_PORT:
+            raise ValueError(f"live={self.live}: must be true, false, or a port between 1 and {LARGEST_PORT}")
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> RunOptions:

@@ -33,6 +33,7 @@ from tm_torchrl.trainers.hooks.display import Display
 from tm_torchrl.trainers.hooks.evaluate import Evaluate
 from tm_torchrl.trainers.hooks.evaluation_log import EvaluationLog
 from tm_torchrl.trainers.hooks.keep_results import keep_results
+from tm_torchrl.trainers.hooks.live_page import LivePage
 from tm_torchrl.trainers.hooks.metrics import LogMetrics
 from tm_torchrl.trainers.hooks.requests import Requests
 from tm_torchrl.trainers.hooks.save import Save
@@ -182,6 +183,9 @@ def _prepare(composed: Settings, options: RunOptions, task: Task, display: Displ
     training.hooks = [hooks.metrics, hooks.evaluate, hooks.save, hooks.display, requests]
     if soft_reset is not None:
         training.hooks.insert(0, soft_reset)
+    if options.live:
+        port = 0 if options.live is True else options.live
+        training.hooks.append(LivePage(port=port, show=display.show, log=log))
     return training, hooks
 
 

@@ -70,12 +70,13 @@ class Display(Hook):
 
     def say(self, message: str) -> None:
         """Show a message above the panel, and keep it in ``messages.jsonl`` of the run folder."""
-        self._show(message)
+        self.show(message)
         if self.folder is not None and self._training is not None:
             with contextlib.suppress(OSError):  # a full disk is told by the message itself
                 append_line(self.folder / MESSAGES, {"seconds": round(self._training.seconds, 1), "message": message})
 
-    def _show(self, message: str) -> None:
+    def show(self, message: str) -> None:
+        """Show a message above the panel, and keep it nowhere."""
         if not self.is_quiet:
             self.console.print(Text(message), soft_wrap=True)
 
@@ -83,7 +84,7 @@ class Display(Hook):
         """Show the run folder from the start."""
         self.folder, self._training = run.path, training
         if self._live is None:
-            self._show(f"run folder: {run.path}")
+            self.show(f"run folder: {run.path}")
 
     def write(self, *, frames: int, seconds: float, values: Mapping[str, float]) -> None:
         """Receive a row of metrics."""
@@ -100,7 +101,7 @@ class Display(Hook):
                 self.medians.setdefault(track, []).append(row["median_lap_s"])
         if self._live is None:
             for row in rows:
-                self._show(f"{clock(row['seconds'])}  {row['frames']:>9,} frames  {describe(row)}")
+                self.show(f"{clock(row['seconds'])}  {row['frames']:>9,} frames  {describe(row)}")
 
     def after_batch(self, training: Training) -> None:
         """Redraw when it is time."""
@@ -113,7 +114,7 @@ class Display(Hook):
                 self._live.update(self.panel(training))
         elif now - self._last >= self.every_s:
             self._last = now
-            self._show(self.line(training))
+            self.show(self.line(training))
 
     def state_dict(self) -> dict[str, Any]:
         """The results that the panel shows."""
