@@ -5,7 +5,7 @@ Shapes: B batch, T steps, D features, S slots of an action block, A actions; of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torchrl.envs import ExplorationType
 from torchrl.envs.utils import exploration_type
 
 from tm_torchrl.modules.carried import memory_before
+from tm_torchrl.modules.cores.core import Core
 from tm_torchrl.modules.encoders.floats import Normalize
 from tm_torchrl.modules.freezing import NetworkOfParts
 from tm_torchrl.modules.layers.activations import Activation, leaky_relu
@@ -79,7 +80,7 @@ class PolicyValueNetwork(NetworkOfParts):
         image: ModuleMaker | None = None,
         image_shape: Sequence[int] | None = None,
         trunk: ModuleMaker | None = None,
-        core: ModuleMaker | str | None = None,
+        core: Callable[..., Core] | str | None = None,
         fusion: FusionMaker | str | None = None,
         normalize: Normalize | None = None,
         layer_norm: bool = False,

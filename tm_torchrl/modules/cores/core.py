@@ -54,6 +54,6 @@ class Core(nn.Module):
             x_TD: Inputs.
         """
         states = [x_TD.new_zeros(1, self.state_size, dtype=torch.float32)]
-        for x_1D in x_TD[:-1].split(1):
+        for x_1D in x_TD.unsqueeze(1).unbind()[:-1]:
             states.append(self.step(x_1D, states[-1])[1])
         return torch.cat(states)
