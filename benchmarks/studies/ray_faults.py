@@ -50,7 +50,7 @@ PAUSE_S = 5.0
 RECOVERY_S = 400.0  # more than a collector gives a worker for its start
 SETTINGS = [
     *("experiment=cartpole_iqn", "collector=ray", "collector.frames_per_batch=64", "precision=float32"),
-    *("replay.learning_starts=200", "replay.uses_per_transition=1", "env.num_envs=2", "total_frames=1_000_000_000"),
+    *("replay.learning_starts=200", "replay.uses_per_transition=1", "total_frames=1_000_000_000"),
     f"collector.hang_timeout_s={HANG_TIMEOUT_S}",
 ]
 HOST_IP, NODE_IP, PORT, SPACE, LINK = "10.77.9.1", "10.77.9.2", 6399, "tm_torchrl_faults", "tmfaults"
@@ -239,7 +239,8 @@ def partitionable() -> Iterator[str]:
 
 def measure(address: str, *, workers: int, faults: Callable[[Training, dict[str, Any]], None]) -> dict[str, Any]:
     """Train while faults happen in a thread; what came of it."""
-    settings = compose_settings([*SETTINGS, f"collector.address={address}", f"collector.num_workers={workers}"])
+    sizes = [f"collector.num_workers={workers}", f"env.num_envs={2 * workers}"]
+    settings = compose_settings([*SETTINGS, *sizes, f"collector.address={address}"])
     messages: list[str] = []
     found: dict[str, Any] = {"faults": []}
 
