@@ -4,7 +4,7 @@
     python benchmarks/studies/ray_faults.py --partition 10   # as root: the link of a node is down for 10 s
     python benchmarks/studies/ray_faults.py --write          # and keep benchmarks/results/ray_faults.json
 
-Each worker has a node of its own. The next fault comes when the victim of the last one delivers batches again:
+Two nodes hold the workers. The next fault of a worker comes when it delivers batches again after its last one:
 
 - kill: SIGKILL of the worker's process.
 - stop: SIGSTOP; the learner ends the process after ``hang_timeout_s``.
@@ -29,6 +29,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ from tm_torchrl.trainers.training import Hook, Training
 KINDS = ("kill", "stop", "kill", "pause", "kill", "node", "kill", "pause", "kill", "stop")
 HANG_TIMEOUT_S = 20.0
 PAUSE_S = 5.0
-RECOVERY_S = 400.0  # more than a collector gives a worker for its start
+RECOVERY_S = 600.0  # more than a collector gives a worker for its start
+NUM_NODES = 2
+PACE_S = 0.05  # the learner's pause after a batch, which leaves a busy machine to those that start
 SETTINGS = [
     *("experiment=cartpole_iqn", "collector=ray", "collector.frames_per_batch=64", "precision=float32"),
     *("replay.learning_starts=200", "replay.uses_per_transition=1", "total_frames=1_000_000_000"),
@@ -65,6 +68,7 @@ class Gaps(Hook):
 
     def after_batch(self, training: Training) -> None:
         """Look at the clock."""
+        time.sleep(PACE_S)
         now = time.monotonic()
         self.longest_s = max(self.longest_s, 0.0 if self.last is None else now - self.last)
         self.last = now
@@ -91,13 +95,14 @@ class Requests:
 
 
 class Cluster:
-    """A head without CPUs, and nodes of one CPU each; all of them on this machine."""
+    """A head without CPUs, and nodes; all of them on this machine."""
 
-    def __init__(self, *, num_nodes: int) -> None:
+    def __init__(self, *, num_nodes: int, num_cpus: int) -> None:
         from ray.cluster_utils import Cluster as RayCluster
 
         small = {"num_gpus": 0, "object_store_memory": 100 * 2**20}
-        self.node = {**small, "num_cpus": 1}
+        self.node = {**small, "num_cpus": num_cpus}
+        self.lock = threading.Lock()
         self.cluster = RayCluster(
             initialize_head=True, head_node_args={**small, "num_cpus": 0, "include_dashboard": False}
         )
@@ -106,11 +111,16 @@ class Cluster:
 
     def replace_node_of(self, pid: int) -> None:
         """End the node that a process belongs to at once, and add another."""
-        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        (node,) = (node for node in self.nodes if node.all_processes["raylet"][0].process.pid == parent)
-        self.nodes.remove(node)
-        self.cluster.remove_node(node, allow_graceful=False)
-        self.nodes.append(self.cluster.add_node(**self.node))
+        with self.lock:
+            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+            (node,) = (node for node in self.nodes if node.all_processes["raylet"][0].process.pid == parent)
+            self.nodes.remove(node)
+            self.cluster.remove_node(node, allow_graceful=False)
+            for _ in range(5):  # a node of a busy machine may start too late for Ray
+                with contextlib.suppress(Exception):
+                    self.nodes.append(self.cluster.add_node(**self.node))
+                    return
+        raise RuntimeError("no new node has started")
 
 
 def process_of(worker: Any) -> int:
@@ -130,46 +140,49 @@ def await_batches(worker: Any, num: int, training: Training) -> float:
     return time.monotonic() - begin
 
 
-def inject(kind: str, worker: Any, cluster: Cluster) -> None:
-    """Let a fault happen to a worker."""
-    pid = process_of(worker)
-    if kind == "node":
-        cluster.replace_node_of(pid)
-    elif kind == "kill":
-        os.kill(pid, signal.SIGKILL)
-    else:
-        os.kill(pid, signal.SIGSTOP)
+def injected(kind: str, worker: Any, cluster: Cluster) -> bool:
+    """Let a fault happen to a worker; returns whether it was there."""
+    import ray
+
+    try:
+        pid = process_of(worker)
+        if kind == "node":
+            cluster.replace_node_of(pid)
+        elif kind == "kill":
+            os.kill(pid, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGSTOP)
         if kind == "pause":
             time.sleep(PAUSE_S)
             os.kill(pid, signal.SIGCONT)
+    except (AttributeError, OSError, ray.exceptions.RayError):
+        return False
+    return True
 
 
 def run_faults(training: Training, cluster: Cluster, *, num: int, minutes: float, found: dict[str, Any]) -> None:
-    """Let faults happen one after the other, and say how long each worker was away."""
+    """Let faults happen to all workers, and say how long each one was away."""
     source: Any = training.source
     while not source._groups:
         time.sleep(0.1)
     for worker in source._groups:
         await_batches(worker, 2, training)
-    begin = time.monotonic()
+    begin, numbers = time.monotonic(), iter(range(num))
     found["memory_mb"] = [memory()]
-    for number in range(num):
-        if time.monotonic() - begin > 60 * minutes or training.is_stopped:
-            break
-        kind, worker = KINDS[number % len(KINDS)], source._groups[number % len(source._groups)]
-        restarts, frames = source.num_restarts, training.frames
-        inject(kind, worker, cluster)
-        away_s = await_batches(worker, 2, training)  # one may have been on its way
-        found["faults"].append(
-            {
-                "kind": kind,
-                "away_s": round(away_s, 1),
-                "restarts": source.num_restarts - restarts,
-                "frames_meanwhile": training.frames - frames,
-            }
-        )
-        found["memory_mb"].append(memory())
-        print(f"{number + 1:3d} {json.dumps(found['faults'][-1])}", flush=True)
+
+    def haunt(worker: Any) -> None:
+        while time.monotonic() - begin < 60 * minutes and (number := next(numbers, None)) is not None:
+            kind, frames = KINDS[number % len(KINDS)], training.frames
+            while not injected(kind, worker, cluster):
+                await_batches(worker, 1, training)  # it was away because of another's fault
+            away_s = await_batches(worker, 2, training)  # one may have been on its way
+            fault = {"kind": kind, "away_s": round(away_s, 1), "frames_meanwhile": training.frames - frames}
+            found["faults"].append(fault)
+            found["memory_mb"].append(memory())
+            print(f"{len(found['faults']):3d} {json.dumps(fault)}", flush=True)
+
+    with ThreadPoolExecutor(len(source._groups)) as threads:
+        list(threads.map(haunt, source._groups))
     found["minutes"] = round((time.monotonic() - begin) / 60, 1)
 
 
@@ -288,7 +301,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", type=int, default=50, help="(50)")
     parser.add_argument("--minutes", type=float, default=60.0, help="after which no other fault begins (60)")
-    parser.add_argument("--workers", type=int, default=3, help="with a node each (3)")
+    parser.add_argument("--workers", type=int, default=6, help="(6)")
     parser.add_argument("--partition", type=float, metavar="SECONDS", help="instead of the faults")
     parser.add_argument("--write", action="store_true", help="keep the results")
     add_results_argument(parser)
@@ -309,7 +322,7 @@ def main() -> None:
         Config.initialize("")  # TorchRL has imported Ray before
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         if args.partition is None:
-            name, cluster = "ray_faults", Cluster(num_nodes=args.workers)
+            name, cluster = "ray_faults", Cluster(num_nodes=NUM_NODES, num_cpus=-(-args.workers // NUM_NODES))
             ray.init(address=cluster.address, **quiet)
             results = measure(
                 cluster.address,

@@ -13,6 +13,7 @@ import pytest
 
 from tests.collectors.test_supervised import needs_ray, posix
 from tests.trainers.hooks.test_evaluate import Fake, Weights
+from tm_torchrl.settings import ConfigError
 from tm_torchrl.trainers.hooks import evaluation_actor
 from tm_torchrl.trainers.hooks.evaluate import Evaluate
 
@@ -94,5 +95,5 @@ def test_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="in_background='rya'"):
         Evaluate(every_frames=10, num=2, in_background="rya")
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ModuleNotFoundError, match=re.escape('pip install "tm_torchrl[ray]"')):
+    with pytest.raises(ConfigError, match=r'in_background=ray: ray is not installed: pip install "tm_torchrl\[ray\]"'):
         Fake(Evaluate(every_frames=10, num=2, in_background="ray"))

@@ -49,6 +49,10 @@ def connect(address: str, *, num_cpus: int = 1) -> bool:
             f"address={address!r}: no Ray cluster answers ({str(error).splitlines()[0]}); start one with "
             "`ray start --head` (docs/scaling.md), or use the address local"
         ) from error
+    except Exception as error:
+        if type(error) is not Exception:  # Ray's own, of a start that took too long, has no class
+            raise
+        raise TimeoutError(f"Ray did not start in time on this machine, which may be too busy: {error}") from error
     finally:
         if is_main:
             signal.signal(signal.SIGTERM, before)  # Ray sets its own

@@ -14,6 +14,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
 from tm_torchrl.record.run_folder import RunFolder
+from tm_torchrl.settings.construct import ConfigError
 from tm_torchrl.tasks.task import Row
 from tm_torchrl.trainers.hooks.evaluation_actor import EvaluationActor
 from tm_torchrl.trainers.hooks.evaluation_process import EvaluationProcess
@@ -100,8 +101,11 @@ class Evaluate(Hook):
         """Decide where to evaluate."""
         if not training.task.can_be_copied:
             self.in_background = False
-        if self.in_background == RAY:  # says now where there is no cluster
-            self._start_process(training)
+        if self.in_background == RAY:
+            try:
+                self._start_process(training)
+            except (ValueError, ImportError) as error:  # no cluster, no Ray
+                raise ConfigError(f"evaluation.in_background={RAY}: {error}") from error
 
     def after_batch(self, training: Training) -> None:
         """Pass on what has been evaluated, and evaluate if it is due."""
