@@ -55,7 +55,9 @@ class RayRun:
         (self.folder / MARK).write_text(text, encoding="utf-8")
         self._is_working = False
         self._actor = _remote_class(self.resources).remote()
-        self._answer = self._actor.reaches.remote(self.folder / MARK, text)
+        self._answer = self._actor.reaches.remote(
+            str(self.folder / MARK), text
+        )  # a Path cannot cross to another system
 
     def poll(self) -> int | None:
         """The exit status; ``None`` while it waits for a place or runs."""
@@ -79,7 +81,7 @@ class RayRun:
         (self.folder / MARK).unlink(missing_ok=True)
         self._is_working = True
         files = b"" if answer else pack(self.folder)
-        self._answer = self._actor.work.remote(self.folder, files, self.arguments, self.judge)
+        self._answer = self._actor.work.remote(str(self.folder), files, self.arguments, self.judge)
 
     def _begin_again(self, why: str) -> None:
         self.num_losses += 1

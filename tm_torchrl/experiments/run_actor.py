@@ -29,7 +29,7 @@ class RunActor:
         self._is_stopped = False
         self._lock = threading.Lock()
 
-    def reaches(self, mark: Path, text: str) -> bool:
+    def reaches(self, mark: str, text: str) -> bool:
         """Whether this node can read a file of the starter's.
 
         Args:
@@ -37,10 +37,10 @@ class RunActor:
             text: What the file says; another machine may have its own file of this name.
         """
         with contextlib.suppress(OSError):
-            return mark.read_text(encoding="utf-8") == text
+            return Path(mark).read_text(encoding="utf-8") == text
         return False
 
-    def work(self, folder: Path, files: bytes, arguments: Sequence[str] | None, judge: Judge | None) -> Any:
+    def work(self, folder: str, files: bytes, arguments: Sequence[str] | None, judge: Judge | None) -> Any:
         """Run to the end; the exit status, and the files of a folder that the starter does not reach.
 
         Args:
@@ -50,7 +50,7 @@ class RunActor:
             judge: Called with the folder of a finished run.
         """
         if not files:
-            return self._run(folder, arguments, judge), b""
+            return self._run(Path(folder), arguments, judge), b""
         with tempfile.TemporaryDirectory(prefix="tm_torchrl_", dir=session_folder()) as name:
             unpack(files, Path(name))
             status = self._run(Path(name), arguments, judge)
