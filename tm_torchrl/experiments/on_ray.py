@@ -57,7 +57,7 @@ class RayRun:
         self._actor = _remote_class(self.resources).remote()
         self._answer = self._actor.reaches.remote(
             str(self.folder / MARK), text
-        )  # a Path cannot cross to another system
+        )
 
     def poll(self) -> int | None:
         """The exit status; ``None`` while it waits for a place or runs."""
