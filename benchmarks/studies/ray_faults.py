@@ -36,7 +36,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.results_file import ROOT, add_results_argument, describe_run, write_results
-from benchmarks.speeds.bench_ray import descendants, resident_mb_of
+from benchmarks.speeds.bench_ray import descendants, resident_mb_of, stat_of
 from tm_torchrl.collectors.on_ray.worker import RayWorker
 from tm_torchrl.settings import compose_settings
 from tm_torchrl.tasks.task import make_task
@@ -56,6 +56,8 @@ SETTINGS = [
     *("replay.learning_starts=200", "replay.uses_per_transition=1", "total_frames=1_000_000_000"),
     f"collector.hang_timeout_s={HANG_TIMEOUT_S}",
 ]
+RAY_START = [str(Path(sys.executable).with_name("ray")), "start", "--num-gpus=0", "--block"]
+RAY_START += ["--object-store-memory=100000000"]
 HOST_IP, NODE_IP, PORT, SPACE, LINK = "10.77.9.1", "10.77.9.2", 6399, "tm_torchrl_faults", "tmfaults"
 
 
@@ -102,7 +104,7 @@ class Cluster:
 
         small = {"num_gpus": 0, "object_store_memory": 100 * 2**20}
         self.node = {**small, "num_cpus": num_cpus}
-        self.lock = threading.Lock()
+        self.started: list[subprocess.Popen[bytes]] = []
         self.cluster = RayCluster(
             initialize_head=True, head_node_args={**small, "num_cpus": 0, "include_dashboard": False}
         )
@@ -110,17 +112,30 @@ class Cluster:
         self.address = self.cluster.address
 
     def replace_node_of(self, pid: int) -> None:
-        """End the node that a process belongs to at once, and add another."""
-        with self.lock:
-            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-            (node,) = (node for node in self.nodes if node.all_processes["raylet"][0].process.pid == parent)
-            self.nodes.remove(node)
-            self.cluster.remove_node(node, allow_graceful=False)
-            for _ in range(5):  # a node of a busy machine may start too late for Ray
-                with contextlib.suppress(Exception):
-                    self.nodes.append(self.cluster.add_node(**self.node))
-                    return
-        raise RuntimeError("no new node has started")
+        """End the node that a process belongs to at once, and start another."""
+        raylet = parent_of(pid)
+        with contextlib.suppress(ProcessLookupError):
+            for each in [
+                raylet,
+                *(int(p.name) for p in Path("/proc").glob("[0-9]*") if parent_of(int(p.name)) == raylet),
+            ]:
+                os.kill(each, signal.SIGKILL)
+        words = [*RAY_START, f"--num-cpus={self.node['num_cpus']}", f"--address={self.address}"]
+        self.started.append(subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+
+    def shutdown(self) -> None:
+        """End all nodes."""
+        for process in self.started:
+            process.terminate()
+            process.wait(60)
+        with contextlib.suppress(Exception):  # of nodes that have been killed
+            self.cluster.shutdown()
+
+
+def parent_of(pid: int) -> int:
+    """The number of a process's parent; 0 for a process that has ended."""
+    fields = stat_of(pid)
+    return int(fields[1]) if fields else 0
 
 
 def process_of(worker: Any) -> int:
@@ -222,8 +237,7 @@ def is_in_namespace(worker: Any) -> bool:
 @contextlib.contextmanager
 def partitionable() -> Iterator[str]:
     """A head here, a node in a network namespace, one CPU each; the address of the head."""
-    ray = [str(Path(sys.executable).with_name("ray")), "start", "--num-cpus=1", "--num-gpus=0", "--block"]
-    ray += ["--object-store-memory=100000000"]
+    ray = [*RAY_START, "--num-cpus=1"]
     inside = ["ip", "netns", "exec", SPACE]
     for words in (
         ["ip", "netns", "add", SPACE],
@@ -323,16 +337,18 @@ def main() -> None:
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         if args.partition is None:
             name, cluster = "ray_faults", Cluster(num_nodes=NUM_NODES, num_cpus=-(-args.workers // NUM_NODES))
-            ray.init(address=cluster.address, **quiet)
-            results = measure(
-                cluster.address,
-                workers=args.workers,
-                faults=lambda training, found: run_faults(
-                    training, cluster, num=args.faults, minutes=args.minutes, found=found
-                ),
-            )
-            ray.shutdown()
-            cluster.cluster.shutdown()
+            try:
+                ray.init(address=cluster.address, **quiet)
+                results = measure(
+                    cluster.address,
+                    workers=args.workers,
+                    faults=lambda training, found: run_faults(
+                        training, cluster, num=args.faults, minutes=args.minutes, found=found
+                    ),
+                )
+            finally:
+                ray.shutdown()
+                cluster.shutdown()
         else:
             name = "ray_partition"
             with partitionable() as address:

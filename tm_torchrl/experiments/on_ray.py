@@ -55,9 +55,7 @@ class RayRun:
         (self.folder / MARK).write_text(text, encoding="utf-8")
         self._is_working = False
         self._actor = _remote_class(self.resources).remote()
-        self._answer = self._actor.reaches.remote(
-            str(self.folder / MARK), text
-        )
+        self._answer = self._actor.reaches.remote(str(self.folder / MARK), text)
 
     def poll(self) -> int | None:
         """The exit status; ``None`` while it waits for a place or runs."""
