@@ -268,7 +268,6 @@ def measure(address: str, *, workers: int, faults: Callable[[Training, dict[str,
     """Train while faults happen in a thread; what came of it."""
     sizes = [f"collector.num_workers={workers}", f"env.num_envs={2 * workers}"]
     settings = compose_settings([*SETTINGS, *sizes, f"collector.address={address}"])
-    messages: list[str] = []
     found: dict[str, Any] = {"faults": []}
 
     def work() -> None:
@@ -280,7 +279,7 @@ def measure(address: str, *, workers: int, faults: Callable[[Training, dict[str,
 
     task, gaps = make_task(settings), Gaps()
     with Requests() as requests:
-        training = make_training(settings, task, log=messages.append)
+        training = make_training(settings, task)
         training.hooks = [gaps]
         source: Any = training.source
         try:
@@ -306,7 +305,6 @@ def measure(address: str, *, workers: int, faults: Callable[[Training, dict[str,
         "restarts": restarts,
         "longest_gap_s": round(gaps.longest_s, 1),
         "weights_age_max": gaps.oldest,
-        "messages": messages[-3:],
     }
 
 
