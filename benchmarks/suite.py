@@ -25,8 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.grids.cells import Suite
 from benchmarks.grids.results import Results
-from benchmarks.grids.runner import Runner, others_of
+from benchmarks.grids.runner import Runner, others_of, starter
 from benchmarks.results_file import RESULTS, describe_run
+from tm_torchrl.commands.parser import add_ray
 from tm_torchrl.settings import ConfigError
 
 
@@ -55,11 +56,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", nargs="?", default="quick", help="quick | standard | extended | gpu (quick)")
     parser.add_argument("--cells", nargs="+", default=[], help="only these: ALGORITHM[/ENVIRONMENT[/SEED]]")
-    parser.add_argument("--workers", type=int, help="processes at a time (one for each core; 1 for the grid gpu)")
+    parser.add_argument("--workers", type=int, help="runs at a time (one per core; 1 for the grid gpu; on Ray all)")
     parser.add_argument("--out", type=Path, help="folder of the run folders (runs/suite; runs/suite_quick)")
     parser.add_argument("--results", type=Path, help="folder of the tables (benchmarks/results/suite; OUT/tables)")
     parser.add_argument("--list", action="store_true", help="say what is done and what is not")
     add_flags_for_others(parser)
+    add_ray(parser)
     args = parser.parse_args()
     with errors_to_status():
         suite, grid = Suite(), args.grid.removeprefix("grid=")
@@ -75,8 +77,10 @@ def main() -> None:
             for state, own in runner.plan().items():
                 print(f"{state} ({len(own)}): {' '.join(cell.name for cell in own)}")
             return
+        runner.start = starter(args)
         cores = 1 if grid.endswith("gpu") else os.cpu_count() or 1  # all would share a GPU
-        workers = cores if args.workers is None else args.workers
+        most = cores if args.on == "here" else len(cells)
+        workers = most if args.workers is None else args.workers
         failed = runner.run(workers=workers)
     for name, why in failed.items():
         print(f"failed: {name}: {why}", file=sys.stderr)

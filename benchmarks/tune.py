@@ -26,10 +26,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.grids.cells import TUNED, Cell, Suite, known
 from benchmarks.grids.results import DONE, Results, write_table
-from benchmarks.grids.runner import Runner, others_of
+from benchmarks.grids.runner import Runner, others_of, starter
 from benchmarks.grids.scores import areas, finals
 from benchmarks.results_file import RESULTS, describe_run
 from benchmarks.suite import add_flags_for_others, errors_to_status
+from tm_torchrl.commands.parser import add_ray
 from tm_torchrl.settings import ConfigError
 
 FIRST_SEED, SEEDS_APART = 1_000, 10  # seeds of trial t: 1000 + 10 t and on; grids begin with 0
@@ -141,10 +142,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("environment", help="one that suite.yaml has a tuning space for")
     parser.add_argument("--algorithms", nargs="+", help="only these (all of the space)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes at a time")
+    parser.add_argument("--workers", type=int, help="runs at a time (one per core; on Ray all)")
     parser.add_argument("--out", type=Path, default=Path("runs/tuning"), help="folder of the run folders")
     parser.add_argument("--results", type=Path, default=RESULTS / "tuning", help="folder of the tables")
     add_flags_for_others(parser)
+    add_ray(parser)
     parser.add_argument("--write", action="store_true", help="put the best into benchmarks/tuned.yaml")
     args = parser.parse_args()
     results = Results(args.results)
@@ -155,7 +157,9 @@ def main() -> None:
         facts, cells = describe_run(device="cpu"), search.cells(algorithms)
         others = others_of(mixed=args.mixed, fresh=args.fresh)
         runner = Runner(suite, cells, results=results, out=args.out, facts=facts, others=others)
-        failed = runner.run(workers=args.workers)
+        runner.start = starter(args)
+        most = len(cells) if args.on == "ray" else os.cpu_count() or 1
+        failed = runner.run(workers=most if args.workers is None else args.workers)
     trials = search.trials(results, [*dict.fromkeys([*search.about["algorithms"], *algorithms])])
     write_table(args.results / f"{args.environment}_trials.csv", COLUMNS, trials)
     found = {name: best for name in algorithms if (best := best_of(trials, name)) is not None}

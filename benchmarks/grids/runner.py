@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import sys
@@ -22,7 +23,7 @@ from tm_torchrl.settings import ConfigError
 POLL_S = 0.2
 TELL_EVERY_S = 60.0  # how far the running cells are
 BEGUN = "begun.json"  # in a cell's folder: versions, settings and place with which its run began
-PEER_COMMAND = [sys.executable, "-m", "benchmarks.peers.run"]
+PEER_ARGUMENTS = ["-m", "benchmarks.peers.run"]
 PEER_PACKAGES = {"sb3_contrib": "sb3-contrib", "tianshou": "tianshou"}
 LISTED = 5  # differing results that a message names
 Others = Literal["refuse", "take", "redo"]
@@ -30,7 +31,20 @@ Others = Literal["refuse", "take", "redo"]
 
 def start(folder: Path, *, peer: str | None) -> Process:
     """The process of a cell."""
-    return RunProcess(folder, command=None if peer is None else PEER_COMMAND)
+    return RunProcess(folder, command=None if peer is None else [sys.executable, *PEER_ARGUMENTS])
+
+
+def starter(args: argparse.Namespace) -> Callable[..., Process]:
+    """What starts the process of a cell here or, with ``--on ray``, in a cluster."""
+    if args.on == "here":
+        return start
+    from tm_torchrl.experiments.on_ray import ray_runs  # imports torch
+
+    try:
+        start_run = ray_runs(args.resources, log=print)
+    except (ValueError, ModuleNotFoundError) as error:
+        raise ConfigError(str(error)) from error
+    return lambda folder, *, peer: start_run(folder, arguments=None if peer is None else PEER_ARGUMENTS)
 
 
 class Runner:

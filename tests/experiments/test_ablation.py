@@ -134,6 +134,27 @@ def test_one_at_a_time_each_is_added_to_the_baseline(tmp_path: Path, monkeypatch
     assert last["objective"]["network"]["layer_norm"] is False
 
 
+def test_without_accumulation_runs_of_all_experiments_go_on_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No run ends before all four have started: two seeds of the baseline, two of an experiment."""
+    fake_results(monkeypatch, {"cartpole_iqn": 1.0, NORM: 2.0})
+    started: list[Path] = []
+
+    class Waits(Ended):
+        def poll(self) -> Any:
+            return 0 if len(started) == 4 else None
+
+    def start(folder: Path) -> Waits:
+        started.append(folder)
+        return Waits(done(folder))
+
+    entries = ablation(tmp_path, names=[NORM], workers=4).run(start=start)
+    assert [entry.measures for entry in entries] == [
+        {seed: {"return_mean": score} for seed in (0, 1)} for score in (1, 2)
+    ]
+
+
 def test_what_fails_is_recorded_and_the_rest_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def start(folder: Path) -> int:
         if NORM in folder.parent.name and folder.name == "seed_1":

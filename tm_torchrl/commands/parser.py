@@ -60,6 +60,24 @@ def add_track(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--track", metavar="NAME", help=text)
 
 
+def add_ray(parser: argparse.ArgumentParser) -> None:
+    """Add where runs go on, and what each needs there."""
+    parser.add_argument(
+        "--on",
+        choices=("here", "ray"),
+        default="here",
+        help="ray: in this machine's cluster, or RAY_ADDRESS (here)",
+    )
+    parser.add_argument(
+        "--resources",
+        type=_resource,
+        nargs="+",
+        default=[],
+        metavar="NAME=AMOUNT",
+        help="what each run needs of a node, on Ray (CPU=1, and no GPU)",
+    )
+
+
 def run_folder(text: str) -> Path:
     """The run that a word of the command line means; says which one if the word does not."""
     if text.startswith("track="):
@@ -68,6 +86,14 @@ def run_folder(text: str) -> Path:
     if run != Path(text):
         sys.stderr.write(f"run: {run}\n")
     return run
+
+
+def _resource(text: str) -> tuple[str, float]:
+    name, _, amount = text.partition("=")
+    try:
+        return name, float(amount)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: must be NAME=AMOUNT, such as CPU=2") from None
 
 
 def _track(text: str) -> str:

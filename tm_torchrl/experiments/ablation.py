@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -148,36 +147,44 @@ class Ablation:
         self._log, self._start, self._judge = log, start, judge
         plain = compose_experiment(self.baseline, baseline=self.baseline, overrides=self.overrides)
         best = Entry(self.baseline, plain)
-        self._run_entry(best)
+        if not self.accumulate:  # nothing of an experiment depends on another, so that all may run at a time
+            self._run_entries([best, *(self._entry(name, plain, base=best) for name in self.names)])
+            return self.entries
+        self._run_entries([best])
         for name in self.names:
-            entry = Entry(name, base=best.name)
-            try:
-                settings = compose_experiment(name, baseline=self.baseline, overrides=self.overrides)
-                changed = [change for change in changes(settings, plain) if change[0] != ("seed",)]
-                assert best.settings is not None
-                entry.settings = apply_changes(best.settings, changed)
-                if entry.settings == best.settings:
-                    raise ConfigError(f"{name}: changes nothing of {best.name} with these settings")
-            except ConfigError as error:
-                entry.failures = dict.fromkeys(self.seeds, str(error))
-                self._log(f"{name}: FAILED: {error}")
-            self._run_entry(entry)
-            if self.accumulate and not entry.failures and better(entry.measures, best.measures):
+            entry = self._entry(name, plain, base=best)
+            self._run_entries([entry])
+            if not entry.failures and better(entry.measures, best.measures):
                 entry.is_kept, best = True, entry
                 self._write()
         return self.entries
 
-    def _run_entry(self, entry: Entry) -> None:
-        self.entries.append(entry)
-        seeds = [seed for seed in self.seeds if seed not in entry.failures]
-        start, ended = functools.partial(self._started, entry), functools.partial(self._ended, entry)
-        run_grid(seeds, start=start, ended=ended, workers=self.workers)
+    def _entry(self, name: str, plain: Settings, *, base: Entry) -> Entry:
+        """An experiment that changes the settings of ``base``, or why it cannot."""
+        entry = Entry(name, base=base.name)
+        try:
+            settings = compose_experiment(name, baseline=self.baseline, overrides=self.overrides)
+            changed = [change for change in changes(settings, plain) if change[0] != ("seed",)]
+            assert base.settings is not None
+            entry.settings = apply_changes(base.settings, changed)
+            if entry.settings == base.settings:
+                raise ConfigError(f"{name}: changes nothing of {base.name} with these settings")
+        except ConfigError as error:
+            entry.failures = dict.fromkeys(self.seeds, str(error))
+            self._log(f"{name}: FAILED: {error}")
+        return entry
+
+    def _run_entries(self, entries: Sequence[Entry]) -> None:
+        self.entries += entries
+        cells = [(entry, seed) for entry in entries for seed in self.seeds if seed not in entry.failures]
+        run_grid(cells, start=self._started, ended=self._ended, workers=self.workers)
         self._write()
 
     def _folder(self, entry: Entry, seed: int) -> Path:
         return self.out / folder_name(entry.name) / f"seed_{seed}"
 
-    def _started(self, entry: Entry, seed: int) -> Process | None:
+    def _started(self, cell: tuple[Entry, int]) -> Process | None:
+        entry, seed = cell
         assert entry.settings is not None
         folder = self._folder(entry, seed)
         refused = prepare(folder, {**entry.settings, "seed": seed})
@@ -190,7 +197,8 @@ class Ablation:
             return self._start(folder)
         return None
 
-    def _ended(self, entry: Entry, seed: int, status: int) -> bool:
+    def _ended(self, cell: tuple[Entry, int], status: int) -> bool:
+        entry, seed = cell
         if status == STOPPED:
             raise KeyboardInterrupt
         failed = failure(self._folder(entry, seed), status)
@@ -198,6 +206,8 @@ class Ablation:
             self._fail(entry, seed, failed)
         else:
             self._measure(entry, seed)
+        if len(entry.measures) + len(entry.failures) == len(self.seeds):
+            self._write()
         return False
 
     def _measure(self, entry: Entry, seed: int) -> None:

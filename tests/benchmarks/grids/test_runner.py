@@ -11,7 +11,7 @@ import yaml
 
 from benchmarks.grids.cells import SUITE, Suite
 from benchmarks.grids.results import Results
-from benchmarks.grids.runner import PEER_COMMAND, Runner, start
+from benchmarks.grids.runner import PEER_ARGUMENTS, Runner, start
 from tests.conftest import Script
 from tm_torchrl.experiments.run_process import STOPPED
 from tm_torchrl.settings import ConfigError
@@ -258,7 +258,7 @@ def test_peers_run_with_their_own_program(suite: Suite, tmp_path: Path, monkeypa
     world = World()
     runner(suite, tmp_path, world, grid="peers").run(workers=2)
     assert world.peers == ["benchmarks.peers.sb3:qrdqn"]
-    assert PEER_COMMAND[-1] == "benchmarks.peers.run"
+    assert PEER_ARGUMENTS[-1] == "benchmarks.peers.run"
     settings = yaml.safe_load((tmp_path / "runs/cartpole/sb3_qrdqn/seed_0/settings.yaml").read_text())
     assert (settings["peer"], settings["environment"]) == ("benchmarks.peers.sb3:qrdqn", "cartpole")
 

@@ -96,7 +96,8 @@ class RayCollector(SupervisedCollector):
         self._version, self._pushed_at = 0, 0
         self._weights_lock = threading.Lock()
         try:
-            connect(address, num_cpus=math.ceil(len(self.make_env) * self.resources["CPU"]))
+            cpus = math.ceil(len(self.make_env) * self.resources["CPU"])
+            connect(address, num_cpus=cpus + 1)  # one for evaluations
         except Exception:
             super().shutdown()
             raise

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from tm_torchrl.collectors.processes import ending_signals_blocked
@@ -17,8 +18,8 @@ LOCAL = "local"
 _is_ours = False  # whether ``connect`` has connected this process
 
 
-def connect(address: str, *, num_cpus: int = 1) -> None:
-    """Connect to Ray, unless this process has done so already.
+def connect(address: str, *, num_cpus: int = 1) -> bool:
+    """Connect to Ray, unless this process has done so already; returns whether it had not.
 
     Args:
         address: ``"local"`` starts a Ray on this machine that ends with this process; ``"auto"`` finds the cluster
@@ -33,7 +34,7 @@ def connect(address: str, *, num_cpus: int = 1) -> None:
     with extras_named():
         import ray
     if ray.is_initialized():
-        return
+        return False
     logging.getLogger("ray").setLevel(logging.ERROR)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if is_local:
@@ -46,13 +47,18 @@ def connect(address: str, *, num_cpus: int = 1) -> None:
     except (ConnectionError, ValueError) as error:
         raise ValueError(
             f"address={address!r}: no Ray cluster answers ({str(error).splitlines()[0]}); start one with "
-            "`ray start --head` (docs/scaling.md), or use collector.address=local"
+            "`ray start --head` (docs/scaling.md), or use the address local"
         ) from error
+    except Exception as error:
+        if type(error) is not Exception:  # Ray's own, of a start that took too long, has no class
+            raise
+        raise TimeoutError(f"Ray did not start in time on this machine, which may be too busy: {error}") from error
     finally:
         if is_main:
             signal.signal(signal.SIGTERM, before)  # Ray sets its own
     _is_ours = True
     _leave_out_worker_errors()
+    return True
 
 
 def disconnect() -> None:
@@ -90,3 +96,15 @@ def room(resources: dict[str, float]) -> str:
 
     total, free = ray.cluster_resources(), ray.available_resources()
     return ", ".join(f"{free.get(name, 0.0):g} of {total.get(name, 0.0):g} {name} free" for name in resources)
+
+
+def fitting_nodes(resources: Mapping[str, float]) -> int:
+    """Nodes that have some resources, free or in use.
+
+    Args:
+        resources: Amounts by name.
+    """
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return sum(all(node.get(name, 0.0) >= amount for name, amount in resources.items()) for node in nodes)

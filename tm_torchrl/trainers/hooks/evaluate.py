@@ -14,10 +14,13 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
 from tm_torchrl.record.run_folder import RunFolder
+from tm_torchrl.settings.construct import ConfigError
 from tm_torchrl.tasks.task import Row
+from tm_torchrl.trainers.hooks.evaluation_actor import EvaluationActor
 from tm_torchrl.trainers.hooks.evaluation_process import EvaluationProcess
 from tm_torchrl.trainers.training import Hook, Training
 
+RAY = "ray"
 Listener = Callable[[Training, list[Row], bool], None]
 
 
@@ -55,7 +58,8 @@ class Evaluate(Hook):
         seed: Seeds the perturbed starts, the same ones every time.
         target_score: Training stops when the task's score (its first number) reaches it; ``None`` for no target. With
             a target, training waits for each evaluation, so that it always stops at the same frame.
-        in_background: Whether to evaluate in a process of its own, unless the task is a game.
+        in_background: Whether to evaluate in a process of its own, unless the task is a game; ``"ray"`` for a process
+            of a Ray cluster.
         listeners: Called with the training, the rows, and whether they are the best so far.
         log: Takes messages.
     """
@@ -67,7 +71,7 @@ class Evaluate(Hook):
         num: int,
         seed: int = 0,
         target_score: float | None = None,
-        in_background: bool = False,
+        in_background: bool | str = False,
         listeners: Sequence[Listener] = (),
         log: Callable[[str], None] = lambda message: None,
     ) -> None:
@@ -76,6 +80,8 @@ class Evaluate(Hook):
                 raise ValueError(f"{name}={value}: must be at least 1")
         if not 0 <= seed < 2**31:
             raise ValueError(f"seed={seed}: must be between 0 and 2^31 - 1")
+        if in_background not in (False, True, RAY):
+            raise ValueError(f"in_background={in_background!r}: must be true, false or {RAY}")
         self.num = num
         self.every_frames = every_frames
         self.seed = seed
@@ -89,12 +95,17 @@ class Evaluate(Hook):
         self.pending: Snapshot | None = None  # in evaluation, or to be evaluated next
         self._is_requested = self._is_asked = False
         self._next = every_frames
-        self._process: EvaluationProcess | None = None
+        self._process: EvaluationProcess | EvaluationActor | None = None
 
     def open(self, training: Training, run: RunFolder) -> None:
         """Decide where to evaluate."""
         if not training.task.can_be_copied:
             self.in_background = False
+        if self.in_background == RAY:
+            try:
+                self._start_process(training)
+            except (ValueError, ImportError) as error:  # no cluster, no Ray
+                raise ConfigError(f"evaluation.in_background={RAY}: {error}") from error
 
     def after_batch(self, training: Training) -> None:
         """Pass on what has been evaluated, and evaluate if it is due."""
@@ -133,12 +144,19 @@ class Evaluate(Hook):
     def _request(self, training: Training) -> None:
         assert self.pending is not None
         try:
-            if self._process is None:
-                self._process = EvaluationProcess(training.task, training.algorithm.actor, num=self.num, seed=self.seed)
-            self._process.request(self.pending.weights)
+            process = self._process or self._start_process(training)
+            process.request(self.pending.weights)
             self._is_requested = True
         except (OSError, EOFError) as error:
             self._give_up(error)
+
+    def _start_process(self, training: Training) -> EvaluationProcess | EvaluationActor:
+        parts = training.task, training.algorithm.actor
+        if self.in_background == RAY:
+            self._process = EvaluationActor(*parts, num=self.num, seed=self.seed, log=self.log)
+        else:
+            self._process = EvaluationProcess(*parts, num=self.num, seed=self.seed)
+        return self._process
 
     def _receive(self, training: Training, *, wait: bool) -> None:
         """Take the rows of the pending evaluation, if there is one, and pass them on."""
