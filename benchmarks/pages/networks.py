@@ -130,9 +130,9 @@ STACKS = {
     "Presets": [
         ("the baseline from pixels", "experiment=iqn_pixels"),
         ("what the Linesight agent was trained with", "experiment=linesight"),
-        ("BTR, fitted to this project", "experiment=btr"),
+        ("BTR of a CPU's size", "experiment=btr"),
         ("BTR with its paper's numbers", "experiment=btr_paper"),
-        ("BTR for two cores", "experiment=btr_cpu"),
+        ("BTR without noise, some floats hidden", "experiment=btr_cpu"),
         ("a gated recurrent unit behind images and floats", "experiment=exp_gru_latent_v1"),
         ("CartPole without velocities, with memory", "experiment=r2d2_iqn"),
     ],
