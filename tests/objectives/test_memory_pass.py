@@ -123,7 +123,8 @@ def test_a_sequence_costs_what_its_steps_cost(kind: str, estimator: str, core: s
     expected = loss(steps)
     for name in loss.out_keys:
         assert found[name].shape == (11,)  # 3 rows of 4, without the last observation of an episode
-        torch.testing.assert_close(found[name], expected[name])
+        # Mamba scans and steps in another order: 4e-6 apart on an Intel processor, less than 1.3e-6 on an AMD one.
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(batch["td_error"][batch["learning_mask"]], steps["td_error"])
     assert not batch["td_error"][~batch["learning_mask"]].any()
 
