@@ -10,6 +10,7 @@ import contextlib
 import faulthandler
 import io
 import multiprocessing
+import multiprocessing.util
 import os
 import shutil
 import signal
@@ -223,18 +224,26 @@ def _become_worker(channel: Channel) -> None:
 
     parent = multiprocessing.parent_process()
 
-    def watch_parent() -> None:
+    def clean_up(seconds: float | None = None) -> None:
+        """Remove the files if the trainer has ended, or ends within so many seconds."""
         assert parent is not None
-        parent.join()
+        parent.join(seconds)
+        if parent.is_alive():
+            return
         for _ in range(20):  # other workers may still write into it
             shutil.rmtree(channel.folder, ignore_errors=True)
             if not channel.folder.exists():
                 break
             time.sleep(0.05)
+
+    def watch_parent() -> None:
+        clean_up()
         os._exit(1)
 
     if parent is not None:
         threading.Thread(target=watch_parent, daemon=True).start()
+        # Where the worker sees its pipe close and ends before that thread runs.
+        multiprocessing.util.Finalize(None, clean_up, args=(0.1,), exitpriority=0)
 
 
 @contextlib.contextmanager
