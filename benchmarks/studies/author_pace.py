@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from benchmarks.results_file import RESULTS, describe_run, write_results
-from benchmarks.studies.short_drives import COMMON, DEFAULT, measure
+from benchmarks.results_file import RESULTS
+from benchmarks.studies.short_drives import COMMON, DEFAULT, measured
 
 FRAMES = 122_880
 SHORT = [*COMMON, f"total_frames={FRAMES}"]
@@ -54,14 +54,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     path = RESULTS / "author_pace.json"
-    old: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else {}
-    runs: dict[str, dict[str, Any]] = {arm: old.get(arm, {}) for arm in ARMS}
-    for seed in range(arguments.seeds):
-        for arm in arguments.arms:
-            if str(seed) not in runs[arm]:
-                runs[arm][str(seed)] = measure(ARMS[arm], seed=seed)
-                if arguments.write:
-                    write_results(path.stem, {**describe_run(device="cpu"), "runs": runs})
+    runs = measured(path, ARMS, arms=arguments.arms, seeds=arguments.seeds, is_kept=arguments.write)
     table = Table("settings", "finished, last quarter", "median lap", "best lap")
     short = json.loads((RESULTS / "short_drives.json").read_text(encoding="utf-8"))["runs"]
     for arm, found in {DEFAULT: short[DEFAULT], **runs}.items():

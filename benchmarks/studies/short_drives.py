@@ -54,6 +54,29 @@ def measure(settings: list[str], *, seed: int) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in ("frames", "finish_rate", "median_lap_s", "best_lap_s")}
 
 
+def measured(
+    path: Path, settings: dict[str, list[str]], *, arms: list[str], seeds: int, is_kept: bool
+) -> dict[str, dict[str, Any]]:
+    """The runs of all arms by seed: those of the results file, and those that were missing.
+
+    Args:
+        path: The results file.
+        settings: Settings of each arm.
+        arms: The arms to complete.
+        seeds: How many seeds each of them is to have.
+        is_kept: Whether the file is written after each run.
+    """
+    old: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else {}
+    runs: dict[str, dict[str, Any]] = {arm: old.get(arm, {}) for arm in settings}
+    for seed in range(seeds):
+        for arm in arms:
+            if str(seed) not in runs[arm]:
+                runs[arm][str(seed)] = measure(settings[arm], seed=seed)
+                if is_kept:
+                    write_results(path.stem, {**describe_run(device="cpu"), "runs": runs})
+    return runs
+
+
 def last_quarter(run: dict[str, list[Any]]) -> float:
     """The mean share of finished laps in the evaluations of the last quarter."""
     rates = [rate for frames, rate in zip(run["frames"], run["finish_rate"], strict=True) if frames > 0.75 * FRAMES]
@@ -75,14 +98,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     path = RESULTS / "short_drives.json"
-    old: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else {}
-    runs: dict[str, dict[str, Any]] = {arm: old.get(arm, {}) for arm in ARMS}
-    for seed in range(arguments.seeds):
-        for arm in arguments.arms:
-            if str(seed) not in runs[arm]:
-                runs[arm][str(seed)] = measure(ARMS[arm], seed=seed)
-                if arguments.write:
-                    write_results(path.stem, {**describe_run(device="cpu"), "runs": runs})
+    runs = measured(path, ARMS, arms=arguments.arms, seeds=arguments.seeds, is_kept=arguments.write)
     table = Table("settings", "finished, last quarter", "half finish after", "last median lap")
     for arm, found in runs.items():
         if not found:
