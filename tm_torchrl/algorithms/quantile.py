@@ -169,14 +169,10 @@ class QuantileAlgorithm:
 
     def look_inside(self) -> Diagnostics | None:
         """Diagnostics of the network; ``None`` while the replay has too few states."""
-        if self.diagnostics is None and isinstance(self.memory, Sequences):
+        if self.diagnostics is None:
             states = self.memory.first_states(NUM_STATES)
             if states is not None:
                 self.diagnostics = self._diagnostics_on([states[key] for key in self.actor.in_keys])
-        elif self.diagnostics is None and len(self.memory) >= NUM_STATES:
-            rows = torch.linspace(0, len(self.memory) - 1, NUM_STATES).long()
-            states = self.memory.buffer[rows].select(*self.task.in_keys)
-            self.diagnostics = self._diagnostics_on([states[key] for key in self.task.in_keys])
         return self.diagnostics
 
     def explain(self, observations: Tensor, actions: Tensor) -> dict[str, Tensor]:

@@ -95,10 +95,11 @@ def _explained() -> Iterator[None]:
     except RuntimeError as error:
         from tm_torchrl.algorithms.learner import NonFiniteLossError
         from tm_torchrl.collectors.supervised import WorkerError
+        from tm_torchrl.data.sharded.shards import ReplayLostError
         from tm_torchrl.game.errors import GameError
         from tm_torchrl.record.folder_claim import FolderLinksError, FolderTakenError
 
-        known = (FolderLinksError, FolderTakenError, GameError, NonFiniteLossError, WorkerError)
+        known = (FolderLinksError, FolderTakenError, GameError, NonFiniteLossError, ReplayLostError, WorkerError)
         if not isinstance(error, known):
             raise
         fail(str(error))

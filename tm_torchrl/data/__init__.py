@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tm_torchrl.data.saving.atomic_files import DamagedFileError, SavingError
     from tm_torchrl.data.saving.replay_log import Appended, ReplayLog, Restored
     from tm_torchrl.data.sequences import Sequences
+    from tm_torchrl.data.sharded.replay import ShardedReplay
     from tm_torchrl.data.steps.held_out import HeldOut
     from tm_torchrl.data.steps.mini_race import MiniRace
     from tm_torchrl.data.steps.n_step import NStep

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from tensordict import TensorDictBase
 from torchrl.data import ReplayBuffer
 
+from tm_torchrl.data.sharded.saving import SavedShard
+
 
 class Memory(Protocol):
     """Keeps what was collected and hands out the batches that are due."""
@@ -28,7 +30,7 @@ class Memory(Protocol):
         """Called with the number of frames played, for what grows with it."""
         ...
 
-    def contents(self) -> Mapping[str, ReplayBuffer]:
+    def contents(self) -> Mapping[str, ReplayBuffer | SavedShard]:
         """The buffers whose contents are saved apart from the checkpoint, by name; may be empty."""
         ...
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from tensordict import NestedKey, TensorDictBase
 from torchrl.data import TensorDictReplayBuffer
 from torchrl.envs.transforms import Transform
@@ -197,6 +198,13 @@ class Replay:
             return None
         batch: TensorDictBase = self.test_buffer.sample()
         return batch
+
+    def first_states(self, num: int) -> TensorDictBase | None:
+        """Transitions ``[num]`` from all over the buffer; ``None`` if there are too few."""
+        if len(self.buffer) < num:
+            return None
+        rows: TensorDictBase = self.buffer[torch.linspace(0, len(self.buffer) - 1, num).long()]
+        return rows
 
     def seen(self, batch: TensorDictBase) -> None:
         """Give a prioritised buffer the priorities that the loss wrote into the batch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 import time
@@ -20,6 +21,8 @@ from tm_torchrl.algorithms.learner import NonFiniteLossError
 from tm_torchrl.algorithms.make import make_algorithm
 from tm_torchrl.collectors.supervised import WorkerError
 from tm_torchrl.data.saving.atomic_files import explained_disk_errors
+from tm_torchrl.data.sharded.replay import ShardedReplay
+from tm_torchrl.data.sharded.shards import ReplayLostError
 from tm_torchrl.game.errors import GameError
 from tm_torchrl.invocation import command
 from tm_torchrl.live.report import write_report
@@ -133,7 +136,12 @@ def make_training(
     algorithm = make_algorithm(settings, task, device=device, log=log)
     collector = construct_later(settings.get("collector"), name="collector")
     maker = getattr(algorithm, "env_maker", task)
-    source = collector(maker, algorithm.policy, device=device, seed=settings["seed"], log=log)
+    given: dict[str, Any] = {}
+    if isinstance(algorithm.memory, ShardedReplay):  # which its workers fill
+        given["replay"] = algorithm.memory
+        if "replay" not in inspect.signature(collector.func).parameters:
+            raise ConfigError("replay=sharded: its shards are Ray actors; use collector=ray, or replay=uniform")
+    source = collector(maker, algorithm.policy, device=device, seed=settings["seed"], log=log, **given)
     return Training(
         task=task,
         algorithm=algorithm,
@@ -216,7 +224,7 @@ def _run(training: Training, hooks: _Hooks, run: RunFolder, composed: Settings, 
                 if hooks.evaluate.finish(training):
                     hooks.display.refresh(training)
                     save.save(training)
-            except (WorkerError, GameError) as error:
+            except (WorkerError, ReplayLostError, GameError) as error:
                 save.finish(training)  # only collection failed, the networks are fine
                 raise type(error)(f"{error}\n{what_is_left(run)}") from error
             except NonFiniteLossError as error:

@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import EnvBase
 
 from tm_torchrl.collectors.on_ray.packing import Packed, packed_batch, unpacked
 from tm_torchrl.collectors.worker_env import Channel
 from tm_torchrl.collectors.worker_group import WorkerGroup
+from tm_torchrl.data.steps.n_step import NStep, number_streams_from
 
 
 class CollectingActor:
@@ -32,6 +34,7 @@ class CollectingActor:
         num_lanes: Copies in the environment.
         num_steps: Steps in a batch.
         seed: Seeds this process's random generators.
+        writer: Writes transitions, where the replay is not the learner's; with the number of its first stream.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class CollectingActor:
         num_lanes: int,
         num_steps: int,
         seed: int,
+        writer: tuple[NStep, int] | None = None,
     ) -> None:
         import ray
 
@@ -53,6 +57,10 @@ class CollectingActor:
         session = Path(context.get_temp_dir(), context.get_session_name())
         folder = tempfile.mkdtemp(prefix="tm_torchrl_", dir=session if session.is_dir() else None)
         self.policy, self.thread = policy, 0
+        self.writer: NStep | None = None
+        if writer is not None:
+            self.writer, first_stream = writer
+            number_streams_from(first_stream)
         self.channel = Channel(Path(folder), worker)
         self.group = WorkerGroup(
             [make_env],
@@ -86,12 +94,38 @@ class CollectingActor:
             weights: The policy's state.
             num_frames: Frames of the training, for rewards on schedules.
         """
+        try:
+            return packed_batch(self._collect(weights, num_frames)), ""
+        except Exception:
+            return {}, self._trace()
+
+    def collect_and_write(
+        self, weights: Packed[str], num_frames: int, gamma: float
+    ) -> tuple[tuple[Packed[tuple[str, ...]], int, str], Packed[tuple[str, ...]]]:
+        """A batch without its observations, the number of transitions, and a traceback; apart from it the transitions.
+
+        Args:
+            weights: The policy's state.
+            num_frames: Frames of the training, for rewards on schedules.
+            gamma: Discount of one step.
+        """
+        assert self.writer is not None
+        try:
+            steps = self._collect(weights, num_frames)
+            self.writer.gamma = gamma
+            rows = self.writer.transitions(steps)
+            small = steps.select(*(("next", key) for key in ("reward", "done", "terminated")))
+            return (packed_batch(small), len(rows), ""), packed_batch(rows)
+        except Exception:
+            return ({}, 0, self._trace()), {}
+
+    def _collect(self, weights: Packed[str], num_frames: int) -> TensorDictBase:
         self.thread = threading.get_ident()
         self.policy.load_state_dict(unpacked(weights))
-        try:
-            return packed_batch(self.group.collect(num_frames=num_frames)), ""
-        except Exception:
-            return {}, self.channel.traceback() or traceback.format_exc()
+        return self.group.collect(num_frames=num_frames)
+
+    def _trace(self) -> str:
+        return self.channel.traceback() or traceback.format_exc()
 
     def num_steps(self) -> int:
         """The number of steps so far; the heartbeat."""

@@ -16,11 +16,13 @@ from tm_torchrl.collectors.collector import EnvMaker
 from tm_torchrl.collectors.make import most_equal_shares, share_equally
 from tm_torchrl.collectors.on_ray.packing import packed
 from tm_torchrl.collectors.on_ray.session import LOCAL, connect, disconnect, total_cpus
+from tm_torchrl.collectors.on_ray.shard import RayShard
 from tm_torchrl.collectors.on_ray.worker import START_TIMEOUT_S, Lost, NotStarted, RayWorker, Weights
 from tm_torchrl.collectors.supervised import SupervisedCollector, WorkerError
 from tm_torchrl.collectors.watchdog import WorkerFailed
 from tm_torchrl.collectors.worker_env import Channel
 from tm_torchrl.collectors.worker_group import Outcome, WorkerGroup
+from tm_torchrl.data.sharded.replay import ShardedReplay
 
 TELL_AGAIN_S = 60.0  # between messages about one slow worker
 
@@ -47,6 +49,8 @@ class RayCollector(SupervisedCollector):
         max_restarts: Failures of all workers within ten minutes after which collection ends.
         device: Device of the policy and the batches.
         seed: Seeds the workers' random generators.
+        replay: A replay whose shards are Ray actors, which take the transitions that workers write; ``None`` where the
+            learner has the replay.
         log: Takes messages.
     """
 
@@ -65,6 +69,7 @@ class RayCollector(SupervisedCollector):
         max_restarts: int = 100,
         device: torch.device | str = "cpu",
         seed: int = 0,
+        replay: ShardedReplay | None = None,
         log: Callable[[str], None] = lambda message: None,
     ) -> None:
         if not max_weights_age > 0:
@@ -85,6 +90,7 @@ class RayCollector(SupervisedCollector):
             max_restarts=max_restarts,
             log=log,
         )
+        self.replay = replay
         self.is_synchronous = is_synchronous
         self.max_weights_age = max_weights_age
         self._goes_on = not is_synchronous
@@ -97,7 +103,10 @@ class RayCollector(SupervisedCollector):
         self._weights_lock = threading.Lock()
         try:
             cpus = math.ceil(len(self.make_env) * self.resources["CPU"])
-            connect(address, num_cpus=cpus + 1)  # one for evaluations
+            shards = 0 if replay is None else math.ceil(replay.num_shards * replay.resources.get("CPU", 0.0))
+            connect(address, num_cpus=cpus + shards + 1)  # one for evaluations
+            if replay is not None:
+                replay.open(partial(RayShard, replay.make_shard, replay.resources, replay.hang_timeout_s), log=log)
         except Exception:
             super().shutdown()
             raise
@@ -121,6 +130,8 @@ class RayCollector(SupervisedCollector):
     def shutdown(self) -> None:
         """End all actors, and a Ray of our own; never raises."""
         super().shutdown()
+        if self.replay is not None:
+            self.replay.close()
         disconnect()
 
     # ------------------------------------------------------------------ workers
@@ -140,6 +151,7 @@ class RayCollector(SupervisedCollector):
             finished=self._finished,
             weights=self._newest_weights,
             resources=self.resources,
+            writer=None if self.replay is None else self.replay.n_step,
         )
 
     def _newest_weights(self) -> Weights:
@@ -219,6 +231,7 @@ def make_ray_collector(
     max_restarts: int = 100,
     device: torch.device | str = "cpu",
     seed: int = 0,
+    replay: ShardedReplay | None = None,
     log: Callable[[str], None] = lambda message: None,
 ) -> RayCollector:
     """Actors that share the environments equally; the parameters that are not below are those of ``RayCollector``.
@@ -231,6 +244,7 @@ def make_ray_collector(
             but the learner's, in a cluster all.
         hang_timeout_s: How long a worker may take for a step; a game that restarts may take longer.
         seed: Seeds the environments and the workers' random generators.
+        replay: Its shards become actors.
     """
     if num_workers == "auto" and env_maker.num_workers is not None:
         num_workers = env_maker.num_workers
@@ -253,5 +267,6 @@ def make_ray_collector(
         max_restarts=max_restarts,
         device=device,
         seed=seed,
+        replay=replay,
         log=log,
     )

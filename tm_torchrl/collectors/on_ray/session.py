@@ -86,7 +86,7 @@ def total_cpus() -> float:
     return float(ray.cluster_resources().get("CPU", 0.0))
 
 
-def room(resources: dict[str, float]) -> str:
+def room(resources: Mapping[str, float]) -> str:
     """Text that says how much of some resources the cluster has, and has free.
 
     Args:
@@ -96,6 +96,33 @@ def room(resources: dict[str, float]) -> str:
 
     total, free = ray.cluster_resources(), ray.available_resources()
     return ", ".join(f"{free.get(name, 0.0):g} of {total.get(name, 0.0):g} {name} free" for name in resources)
+
+
+def missing(resources: Mapping[str, float]) -> str:
+    """Text that says what an actor needs, and what the cluster has of it.
+
+    Args:
+        resources: What it needs.
+    """
+    wanted = ", ".join(f"{amount:g} {name}" for name, amount in resources.items())
+    return f"it needs {wanted} on one node; the cluster has {room(resources)}"
+
+
+def actor_options(resources: Mapping[str, float]) -> dict[str, Any]:
+    """Options of an actor that never gets a GPU, and that whoever started it starts again.
+
+    Args:
+        resources: What it needs: ``CPU``, ``memory`` in bytes, and others as nodes offer them.
+    """
+    others = {name: amount for name, amount in resources.items() if name not in ("CPU", "memory")}
+    options: dict[str, Any] = {
+        "num_cpus": resources.get("CPU", 0.0),
+        "num_gpus": 0,
+        "resources": others,
+        "scheduling_strategy": "SPREAD",
+        "max_restarts": 0,
+    }
+    return options | ({"memory": resources["memory"]} if "memory" in resources else {})
 
 
 def fitting_nodes(resources: Mapping[str, float]) -> int:

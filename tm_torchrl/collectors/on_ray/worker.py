@@ -20,14 +20,17 @@ from torchrl.envs import EnvBase
 
 from tm_torchrl.collectors.on_ray.actor import CollectingActor
 from tm_torchrl.collectors.on_ray.packing import unpacked_batch
-from tm_torchrl.collectors.on_ray.session import room
+from tm_torchrl.collectors.on_ray.session import actor_options, missing
 from tm_torchrl.collectors.watchdog import WorkerFailed
 from tm_torchrl.collectors.worker_env import Channel
 from tm_torchrl.collectors.worker_group import Outcome, WorkerGroup
+from tm_torchrl.data.sharded.replay import ROWS, Rows
+from tm_torchrl.data.steps.n_step import NStep
 
 START_TIMEOUT_S = 300.0  # a process starts somewhere, and the simulator's kernels are built on their first use
 BEAT_S = 1.0  # between questions for the heartbeat
 MOST_CHARACTERS = 300  # of an error that Ray describes at length
+MOST_LANES = 2**20
 ANSWER_S = 2.0  # for an actor to say where it hangs, or to close its environment
 
 
@@ -69,6 +72,7 @@ class RayWorker(WorkerGroup):
         finished: Receives batches and failures.
         weights: Returns the newest weights.
         resources: What the actor needs: CPUs, and other resources by name.
+        writer: Writes transitions in the actor, where the replay is not the learner's.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class RayWorker(WorkerGroup):
         finished: SimpleQueue[tuple[WorkerGroup, Outcome]],
         weights: Callable[[], Weights],
         resources: dict[str, float],
+        writer: NStep | None = None,
     ) -> None:
         self.beats = ActorChannel(channel)
         channels: list[Any] = [self.beats]
@@ -102,6 +107,7 @@ class RayWorker(WorkerGroup):
         )
         self.weights = weights
         self.resources = resources
+        self.writer = writer
         self.used: Weights | None = None  # for the last batch
         self.is_restarting = False  # or starting for the first time
         self._num_frames = 0
@@ -148,6 +154,7 @@ class RayWorker(WorkerGroup):
                 num_lanes=len(self.lanes),
                 num_steps=self.num_steps,
                 seed=self._seed_of(self.number),
+                writer=None if self.writer is None else (copy.deepcopy(self.writer), self._first_stream()),
             )
             started = self.collector.start.remote()
             if not ray.wait([started], timeout=START_TIMEOUT_S)[0]:
@@ -161,29 +168,36 @@ class RayWorker(WorkerGroup):
     def _remote_class(self) -> Any:
         import ray
 
-        options = {
-            "num_cpus": self.resources.get("CPU", 0.0),
-            "num_gpus": 0,
-            "resources": {name: amount for name, amount in self.resources.items() if name != "CPU"},
-            "scheduling_strategy": "SPREAD",
-            "concurrency_groups": {"watch": 1},  # answers while a batch is collected
-            "max_restarts": 0,  # the supervision restarts it
-        }
-        return ray.remote(**options)(CollectingActor)
+        watch = {"concurrency_groups": {"watch": 1}}  # answers while a batch is collected
+        return ray.remote(**actor_options(self.resources), **watch)(CollectingActor)
+
+    def _first_stream(self) -> int:
+        """The number of the first lane's frames, another one after each restart."""
+        return self.lanes.start + MOST_LANES * (self.num_restarts % 2048)
 
     def _late_start(self) -> str:
-        wanted = ", ".join(f"{amount:g} {name}" for name, amount in self.resources.items())
-        return (
-            f"worker {self.number} has not started within {START_TIMEOUT_S:g} s: it needs {wanted} on one node; the "
-            f"cluster has {room(self.resources)}"
-        )
+        return f"worker {self.number} has not started within {START_TIMEOUT_S:g} s: {missing(self.resources)}"
 
     def _next_of_workers(self) -> TensorDictBase:
         self.used = self.weights()
         self.beats.rest()
+        if self.writer is not None:
+            return self._next_and_rows(self.used.data)
         arrays, trace = self._get(self.collector.collect.remote(self.used.data, self._num_frames))
         self._refuse(trace)
         return unpacked_batch(arrays, num_lanes=len(self.lanes), num_steps=self.num_steps).to(self.device)
+
+    def _next_and_rows(self, weights: Any) -> TensorDictBase:
+        """A batch without observations; its transitions stay in the memory of the actor's machine."""
+        assert self.writer is not None
+        answer, rows = self.collector.collect_and_write.options(num_returns=2).remote(
+            weights, self._num_frames, self.writer.gamma
+        )
+        arrays, num, trace = self._get(answer)
+        self._refuse(trace)
+        batch = unpacked_batch(arrays, num_lanes=len(self.lanes), num_steps=self.num_steps).to(self.device)
+        batch.set_non_tensor(ROWS, Rows(rows, num))
+        return batch
 
     def _refuse(self, trace: str) -> None:
         """Raise ``WorkerFailed`` for the traceback of an error in the actor."""

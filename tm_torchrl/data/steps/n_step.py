@@ -35,6 +35,13 @@ def _allocate_streams(num: int) -> Tensor:
     return torch.arange(first, first + num) * FRAMES_PER_STREAM
 
 
+def number_streams_from(first: int) -> None:
+    """Let the frame ids of this process begin with those of a lane, so that writers in several processes share none."""
+    global _num_streams
+    with _stream_lock:
+        _num_streams = first
+
+
 class NStep(Transform):
     """Turn batches of steps into n-step transitions, on their way into a replay buffer.
 

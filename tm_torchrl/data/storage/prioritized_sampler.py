@@ -117,16 +117,24 @@ class PrioritizedSampler(_TorchRLPrioritizedSampler):
         num = len(storage)
         if not num:
             raise RuntimeError("the buffer is empty: extend it before sampling")
-        total, least = self._sum_tree.query(0, num), self._min_tree.query(0, num)
+        total, least = self.masses(num)
         if not total > 0:
             raise RuntimeError(f"none of the {num} items in the storage has a priority: write them through the buffer")
-        mass = torch.rand(batch_size, dtype=torch.float64, generator=self._rng) * total
+        index, weight = self.find(torch.rand(batch_size, dtype=torch.float64, generator=self._rng) * total, num)
+        return index, {"priority_weight": ((weight / least) ** -self._beta).float()}
+
+    def masses(self, num: int) -> tuple[float, float]:
+        """The sum and the least of ``(priority + eps)^alpha`` of the first ``num`` items."""
+        return float(self._sum_tree.query(0, num)), float(self._min_tree.query(0, num))
+
+    def find(self, mass: Tensor, num: int) -> tuple[Tensor, Tensor]:
+        """Items among the first ``num`` at which the running sum passes some values, and what each adds to the sum."""
         index = torch.as_tensor(self._sum_tree.scan_lower_bound(mass)).clamp_(max=num - 1)
         weight = torch.as_tensor(self._sum_tree[index])
         while bool((weight == 0).any()):  # compiled trees may round a mass beyond the last item above 0
             index = torch.where(weight == 0, index - 1, index)
             weight = torch.as_tensor(self._sum_tree[index])
-        return index, {"priority_weight": ((weight / least) ** -self._beta).float()}
+        return index, weight
 
     def update_priority(
         self, index: int | Tensor, priority: float | Tensor, *, storage: TensorStorage | None = None

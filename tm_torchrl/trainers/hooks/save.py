@@ -6,9 +6,9 @@ import contextlib
 import shutil
 from collections.abc import Callable
 
-from tm_torchrl.data import ReplayLog
 from tm_torchrl.data.saving.atomic_files import explained_disk_errors
 from tm_torchrl.data.saving.checkpoint import CheckpointError, Checkpoints
+from tm_torchrl.data.sharded.saving import make_log
 from tm_torchrl.record.run_folder import RunFolder
 from tm_torchrl.tasks.task import Row
 from tm_torchrl.trainers.training import Hook, Training
@@ -62,7 +62,9 @@ class Save(Hook):
         """Open the checkpoints and the replay logs of the run folder."""
         self.checkpoints = Checkpoints(run.checkpoints, keep=self.keep)
         self.run, self.folder = run, run.replay
-        self.replay_logs = {name: ReplayLog(run.replay / name) for name in training.algorithm.memory.contents()}
+        self.replay_logs = {
+            name: make_log(run.replay / name, part) for name, part in training.algorithm.memory.contents().items()
+        }
 
     @property
     def problem(self) -> str:
