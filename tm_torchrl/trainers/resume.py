@@ -8,6 +8,7 @@ from typing import Any
 from tm_torchrl.data import ReplayLog
 from tm_torchrl.data.saving.checkpoint import CheckpointError, Checkpoints
 from tm_torchrl.data.saving.weights import MODEL
+from tm_torchrl.data.sharded.saving import ShardLog
 from tm_torchrl.record.run_folder import RunFolder
 from tm_torchrl.settings.construct import ConfigError
 from tm_torchrl.settings.stored import run_settings
@@ -66,7 +67,7 @@ def continue_from(
     training: Training,
     state: dict[str, Any],
     *,
-    replay_logs: Mapping[str, ReplayLog],
+    replay_logs: Mapping[str, ReplayLog | ShardLog],
     run: RunFolder,
     log: Callable[[str], None],
 ) -> None:
@@ -96,7 +97,7 @@ def continue_from(
     try:
         rows = [replay_log.restore(contents[name]).rows for name, replay_log in replay_logs.items()]
         if rows:
-            log(f"replay restored: {rows[0]:,} transitions")
+            log(f"replay restored: {sum(rows):,} transitions")
     except (OSError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
         for buffer in contents.values():
             buffer.empty()  # a damaged one may be filled in part

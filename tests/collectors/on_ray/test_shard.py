@@ -16,7 +16,7 @@ from tests.collectors.failing_env import CountingBatch, make_policy
 from tests.collectors.test_supervised import needs_ray, posix
 from tm_torchrl.collectors import RayCollector
 from tm_torchrl.collectors.on_ray.shard import RayShard
-from tm_torchrl.data import NStep, Priorities, ShardedReplay
+from tm_torchrl.data import Priorities, ShardedReplay
 from tm_torchrl.settings import ConfigError, compose_settings
 from tm_torchrl.tasks.task import make_task
 from tm_torchrl.trainers.run import make_training, train
@@ -93,7 +93,7 @@ def process_of(handle: RayShard) -> int:
 @needs_ray
 @pytest.mark.slow
 def test_a_training_saves_its_shards_and_continues(ray_cluster: Any, tmp_path: Path) -> None:
-    overrides = ["experiment=cartpole_iqn", "collector=ray", "replay=sharded", "collector.num_workers=2"]
+    overrides = ["experiment=cartpole_iqn", "collector=ray", "replay=sharded", "collector.num_workers=1"]
     overrides += [
         "precision=float32",
         "collector.address=auto",
@@ -101,8 +101,8 @@ def test_a_training_saves_its_shards_and_continues(ray_cluster: Any, tmp_path: P
         "checkpoint.keep_replay=true",
     ]
     prioritized = "replay.prioritized={_target_: tm_torchrl.data.Priorities, alpha: 0.6, beta: 0.4}"
-    summary = train([*overrides, prioritized, "total_frames=2048"], folder=tmp_path / "run", is_quiet=True)
+    summary = train([*overrides, prioritized, "total_frames=1024"], folder=tmp_path / "run", is_quiet=True)
     assert {path.name for path in (tmp_path / "run" / "replay").iterdir()} == {"shard_0", "shard_1"}
-    continued = train([f"resume={summary.folder}", "total_frames=3072"], is_quiet=True)
-    assert continued.frames >= 3072
+    continued = train([f"resume={summary.folder}", "total_frames=1536"], is_quiet=True)
+    assert continued.frames >= 1536
     assert "replay restored" in (tmp_path / "run" / "messages.jsonl").read_text()

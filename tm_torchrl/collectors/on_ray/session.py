@@ -122,7 +122,7 @@ def actor_options(resources: Mapping[str, float]) -> dict[str, Any]:
         "scheduling_strategy": "SPREAD",
         "max_restarts": 0,
     }
-    return options | ({"memory": resources["memory"]} if "memory" in resources else {})
+    return options | ({"memory": int(resources["memory"])} if "memory" in resources else {})
 
 
 def fitting_nodes(resources: Mapping[str, float]) -> int:

@@ -120,7 +120,7 @@ class ShardedReplay:
             gamma=gamma,
             cut_at_exploration=cut_at_exploration,
             frame_ids=storage == "frames",
-            extra_keys=stored_keys,  # type: ignore[arg-type]
+            extra_keys=stored_keys,
         )
         self.budget = ReuseBudget(uses_per_transition=uses_per_transition)
         self.mini_race, self.augmentation, self.prioritized = mini_race, augmentation, prioritized

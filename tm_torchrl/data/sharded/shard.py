@@ -61,7 +61,7 @@ class ReplayShard:
             capacity=capacity,
             batch_size=1,
             sampler=self.sampler or "uniform",
-            storage=storage,  # type: ignore[arg-type]
+            storage=storage,
         )
         self._log: ReplayLog | None = None
 

@@ -111,7 +111,7 @@ class Shards:
 
     def settled(self, shards: Sequence[Shard] | None = None) -> list[Shard]:
         """Those, by default of all, that have done what they were told, so that their states are the present ones."""
-        shards = list(self.all) if shards is None else shards
+        shards = [shard for shard in self.all if shards is None or shard in shards]  # without those replaced before
         pending = {shard: shard.pending for shard in shards if shard.pending is not None}
         for shard, state in self.answers(pending).items():
             shard.known, shard.pending = state, None
@@ -144,11 +144,12 @@ class Shards:
 
         Args:
             number: Of the shard.
-            method: Of ``ReplayShard``; ``restore`` and ``empty`` change its state.
+            method: Of ``ReplayShard``; for ``restore`` a shard that starts is waited for.
             arguments: Of the method.
             timeout_s: For the answer.
         """
-        self.started(number)
+        if method == "restore":
+            self.started(number)
         for shard in self.settled([self.all[number]]):
             found = self.answers({shard: shard.handle.call(method, *arguments)}, timeout_s=timeout_s)
             if shard in found:
