@@ -273,6 +273,7 @@ def test_each_shard_saves_its_part_and_reads_it_again(opened: Any, tmp_path: Pat
 
 def test_a_shard_that_does_not_see_the_folder_says_so(opened: Any, tmp_path: Path) -> None:
     here = opened(num_shards=1)
+    here.replay.shards.started(0)
     part = here.replay.contents()["shard_0"]
     log = make_log(tmp_path / "shard_0", part)
     log.append(part)

@@ -128,7 +128,7 @@ class ShardedReplay:
             mini_race.generator.manual_seed(seed)
         self.hang_timeout_s = hang_timeout_s
         self.beta = 0.0 if prioritized is None else make_schedule(prioritized.beta, name="beta")(0)
-        self.highest = 0.0  # priority so far
+        self.highest = 1.0  # priority so far; that of the first transitions
         self.make_shard = partial(
             ReplayShard,
             -(-capacity // num_shards),
@@ -186,7 +186,7 @@ class ShardedReplay:
             shard = started[self._turn % len(started)]
             if self.shards.settled([shard]):
                 break
-        shard.pending = shard.handle.call("write", rows.data, self.highest or 1.0)
+        shard.pending = shard.handle.call("write", rows.data, self.highest)
         self.budget.earn(rows.num)
         return int(rows.num)
 

@@ -150,6 +150,7 @@ class Shards:
         """
         if method == "restore":
             self.started(number)
+        self.look_at_starts()
         for shard in self.settled([self.all[number]]):
             found = self.answers({shard: shard.handle.call(method, *arguments)}, timeout_s=timeout_s)
             if shard in found:
