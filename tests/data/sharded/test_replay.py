@@ -174,15 +174,16 @@ def test_images_of_two_workers_stay_apart(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(n_step, "_num_streams", 0)
     shard = ReplayShard(100, storage="frames")
     lanes = make_lanes(3, num_lanes=4, num_steps=12)
-    for first in (0, 2):
-        n_step.number_streams_from(first)
-        writer = NStep(3, gamma=0.5, frame_ids=True)
-        for start in (0, 6):
+    writers = {first: NStep(3, gamma=0.5, frame_ids=True) for first in (0, 2)}
+    for start in (0, 6):
+        for first, writer in writers.items():
+            n_step.number_streams_from(first)
             steps = to_batch([lane[start : start + 6] for lane in lanes[first : first + 2]], image_size=4)
             shard.write(writer.transitions(steps), priority=1.0)
     rows = shard.draw(torch.arange(float(len(shard.buffer))))
-    for part in (rows, rows["next"]):
-        assert torch.equal(part["pixels"], image_of(part["observation"][:, 0].long(), 4))
+    before, after = (part["observation"][:, 0].long() for part in (rows, rows["next"]))
+    assert torch.equal(before % 12, rows["action"]) and torch.equal(rows["pixels"], image_of(before, 4))
+    assert ((after > before) & (after < before + 10)).all(), "numbers of the other worker's lanes are further away"
 
 
 @pytest.mark.parametrize("way", ["dies", "hangs"])
