@@ -78,6 +78,7 @@ def take(browser: Any, address: str, window: dict[str, int], share: float) -> by
         if page.is_visible("#values button"):
             page.click("#values button")
             page.wait_for_selector("#values svg")
+        page.evaluate("scrollTo(0, 0)")  # a click scrolls to what is clicked
         page.wait_for_timeout(1_000)  # until all is drawn
         taken: bytes = page.screenshot()
     finally:
@@ -93,6 +94,16 @@ def small(png: bytes) -> bytes:
     return found.getvalue()
 
 
+def take_all(browser: Any, run: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and PNG of each picture, one after the other."""
+    with tempfile.TemporaryDirectory() as folder, served(run) as address:
+        report = Path(folder) / "report.html"
+        shutil.copy(write_report(run), report)
+        addresses = {"live": address, "report": report.as_uri()}
+        for name, (what, window, share) in SHOTS.items():
+            yield name, small(take(browser, addresses[what], window, share))
+
+
 def main() -> None:
     """Take and write all pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -105,18 +116,12 @@ def main() -> None:
     if chromium is None:
         raise SystemExit("error: there is no chromium: install it, for example with apt-get install chromium")
     try:
-        sync_playwright = import_module(
-            "playwright.sync_api"
-        ).sync_playwright  # in no extra: only this and a test use it
+        playwright = import_module("playwright.sync_api")  # in no extra: only this and a test use it
     except ModuleNotFoundError:
         raise SystemExit("error: playwright is not installed: pip install playwright") from None
-    with tempfile.TemporaryDirectory() as folder, served(args.run) as address, sync_playwright() as started:
-        report = Path(folder) / "report.html"
-        shutil.copy(write_report(args.run), report)
-        addresses = {"live": address, "report": report.as_uri()}
+    with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=chromium, args=[*DRAWS_WITHOUT_A_CARD, "--no-sandbox"])
-        for name, (what, window, share) in SHOTS.items():
-            picture = small(take(browser, addresses[what], window, share))
+        for name, picture in take_all(browser, args.run):
             if len(picture) > MOST_BYTES:
                 raise SystemExit(f"error: {name} would have {len(picture):,} bytes, more than {MOST_BYTES:,}")
             (args.out / name).write_bytes(picture)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from benchmarks.pages.screenshots import DRAWS_WITHOUT_A_CARD, MOST_BYTES, PICTURES, SHOTS, take_all
 from tests.live.conftest import Site
 from tests.live.run_folders import RULER, make_run
 from tm_torchrl.live.report import write_report
@@ -21,12 +22,11 @@ from tm_torchrl.record.requests import asked_for
 from tm_torchrl.record.run_folder import append_line, best_laps, load_time
 
 playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
-DRAWS_WITHOUT_A_CARD = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 PLACES = (("sky", 0.25, 0.22), ("road", 0.36, 0.97), ("grass", 0.05, 0.4))
 WAIT_MS = 60_000  # the machine may be busy
-PICTURES = os.environ.get("LIVE_PICTURES")  # a folder to look at
+KEPT = os.environ.get("LIVE_PICTURES")  # a folder to look at
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +85,8 @@ def test_what_is_seen_first(open_page: Any, width: int, height: int, scheme: str
     assert page.is_visible("#chart-laps svg") and page.is_visible("#sectors table")
     assert "#" not in text_of(page, "#sectors")
     assert page.evaluate("document.documentElement.scrollWidth") <= width, "nothing leaves the window sideways"
-    if PICTURES:
-        page.screenshot(path=Path(PICTURES) / f"live_{width}_{scheme}.png", full_page=True)
+    if KEPT:
+        page.screenshot(path=Path(KEPT) / f"live_{width}_{scheme}.png", full_page=True)
 
 
 def test_the_view_shows_sky_road_and_grass(open_page: Any) -> None:
@@ -173,8 +173,8 @@ def test_driving(open_page: Any, site: Site) -> None:
     page.keyboard.up("ArrowUp")
     page.keyboard.press("r")
     until(page, "document.querySelector('#time').textContent === '0.00'")
-    if PICTURES:
-        page.screenshot(path=Path(PICTURES) / "live_drive.png")
+    if KEPT:
+        page.screenshot(path=Path(KEPT) / "live_drive.png")
     page.keyboard.press("Escape")
     assert text_of(page, "#drive") == "Drive"
 
@@ -260,7 +260,18 @@ def test_the_report_opens_from_a_file(browser: Any, tmp_path: Path, width: int, 
     assert page.evaluate("document.querySelector('#printed').src.length") > 10_000
     assert complaints == []
     assert [url for url in asked if not url.startswith("data:")] == [page.url]
-    if PICTURES:
+    if KEPT:
         page.emulate_media(media="screen")
-        page.screenshot(path=Path(PICTURES) / f"report_{width}_{scheme}.png", full_page=True)
+        page.screenshot(path=Path(KEPT) / f"report_{width}_{scheme}.png", full_page=True)
     context.close()
+
+
+def test_the_pictures_of_the_documentation(browser: Any, tmp_path: Path) -> None:
+    """The program that takes them still can; those in the documentation are of the sizes that it takes."""
+    for name, png in take_all(browser, make_run(tmp_path / "oval" / "first")):
+        window = SHOTS[name][1]
+        picture = Image.open(io.BytesIO(png)).convert("RGB")
+        assert picture.size == Image.open(PICTURES / name).size == (window["width"], window["height"]), name
+        assert len(png) <= MOST_BYTES and len(picture.getcolors(256) or ()) > 100, f"{name} is not blank"
+        if KEPT:
+            (Path(KEPT) / name).write_bytes(png)

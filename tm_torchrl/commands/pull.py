@@ -9,9 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tm_torchrl.agents.sharing import HUB, pull
 from tm_torchrl.commands.parser import parser_for
-from tm_torchrl.data.saving.checkpoint import CheckpointError
 from tm_torchrl.invocation import command, quoted
 
 
@@ -24,6 +22,9 @@ def main() -> None:
         "--trust", action="append", default=[], metavar="PACKAGE", help="a package whose classes the agent may name"
     )
     args = parser.parse_args()
+    from tm_torchrl.agents.sharing import HUB, pull  # takes seconds, which a misspelt command need not
+    from tm_torchrl.data.saving.checkpoint import CheckpointError
+
     name = Path(args.source.removeprefix(HUB).partition("@")[0]).name
     folder = args.folder or Path("agents") / name
     try:

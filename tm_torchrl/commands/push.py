@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from tm_torchrl.agents.sharing import push
 from tm_torchrl.commands.parser import parser_for, run_folder
-from tm_torchrl.data.saving.checkpoint import CheckpointError
 
 
 def main() -> None:
@@ -22,6 +20,9 @@ def main() -> None:
         "--trust", action="append", default=[], metavar="PACKAGE", help="a package whose classes the run may name"
     )
     args = parser.parse_args()
+    from tm_torchrl.agents.sharing import push  # takes seconds, which a misspelt command need not
+    from tm_torchrl.data.saving.checkpoint import CheckpointError
+
     try:
         place = push(args.run, args.target, trust=args.trust)
     except (ValueError, OSError, CheckpointError, ModuleNotFoundError) as error:

@@ -6,7 +6,6 @@ tm-torchrl report RUN
 from __future__ import annotations
 
 from tm_torchrl.commands.parser import add_run, parser_for
-from tm_torchrl.live.report import write_report
 
 
 def main() -> None:
@@ -14,6 +13,8 @@ def main() -> None:
     parser = parser_for("report", __doc__)
     add_run(parser)
     args = parser.parse_args()
+    from tm_torchrl.live.report import write_report  # takes seconds, which a misspelt command need not
+
     try:
         print(f"wrote {write_report(args.run).resolve()}")
     except (ValueError, OSError) as error:

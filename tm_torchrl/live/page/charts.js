@@ -59,11 +59,12 @@ export class Chart {
     const places = ticks(x0, x1, Math.max(2, Math.floor(width / 75))).filter((tick) => toX(tick) < width - 105);
     for (const tick of places) parts.push(make("text", { x: toX(tick), y: HEIGHT - 6, "text-anchor": "middle" }, xForm(tick)));
     parts.push(make("text", { x: width - RIGHT, y: HEIGHT - 6, "text-anchor": "end" }, `${xForm(x1)} ${this.data.xUnit}`));
+    const names = []; // above the curves
     let above = HEIGHT;
     for (const mark of marks.filter((one) => one.at > y0 && one.at < y1).sort((a, b) => a.at - b.at)) {
       above = Math.min(above - 11, toY(mark.at) - 3);
       parts.push(make("line", { class: "mark", x1: LEFT, x2: width - RIGHT, y1: toY(mark.at), y2: toY(mark.at), stroke: mark.colour }));
-      parts.push(make("text", { x: width - RIGHT, y: above, "text-anchor": "end", fill: mark.colour }, mark.label));
+      names.push(make("text", { class: "name", x: width - RIGHT, y: above, "text-anchor": "end", fill: mark.colour }, mark.label));
     }
     for (const one of series) {
       if (one.isPoints || one.x.length < 40) for (const k of one.x.keys()) parts.push(make("circle", { cx: toX(one.x[k]), cy: toY(one.y[k]), r: one.isPoints ? 3.5 : 2.4, fill: one.colour }));
@@ -76,7 +77,7 @@ export class Chart {
     this.cursor = make("line", { class: "cursor", y1: TOP, y2: HEIGHT - BOTTOM, visibility: "hidden" });
     this.svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     this.svg.setAttribute("aria-label", `${this.title}. ${this._told(null)}`);
-    fill(this.svg, ...parts, this.cursor);
+    fill(this.svg, ...parts, ...names, this.cursor);
     this._point(null);
   }
 
