@@ -154,6 +154,14 @@ def test_the_preset_is_a_policy_for_cartpole() -> None:
     )
 
 
+def test_the_schedules_of_fast_laps_end_with_the_run() -> None:
+    settings = compose_settings(["experiment=fast_laps", "total_frames=2_000", "env.track=oval", "env.num_envs=2"])
+    algorithm = make_algorithm(settings, make_task(settings))
+    assert {name: schedule(1_000) for name, (schedule, _) in algorithm.schedules().items()} == pytest.approx(
+        {"learning_rate": 5.05e-4, "clip": 0.2, "entropy_coefficient": 5.15e-3}
+    )
+
+
 def test_values_and_probabilities_explain_a_lap() -> None:
     settings = compose_settings(["algorithm=ppo", "env.track=oval", "env.num_envs=2"])
     algorithm = make_algorithm(settings, make_task(settings))

@@ -73,10 +73,11 @@ LAYERS = {  # how many of them
     "exp_gru_latent_v1": {GRU: 1},
 }
 SLOW = ("btr_paper", "exp_impala_encoder_v1")  # IMPALA at width 2
+POLICIES = ("cartpole_ppo", "cartpole_grpo", "cartpole_dpo", "fast_laps")  # which tests/algorithms trains
 BUILDABLE = [
     pytest.param(path.stem, marks=pytest.mark.slow) if path.stem in SLOW else path.stem
     for path in FILES
-    if not path.stem.endswith("po")  # PPO, GRPO and DPO, which tests/algorithms trains
+    if path.stem not in POLICIES
 ]
 SMALL = ["env.num_envs=4", "replay.batch_size=8", "replay.capacity=64", "replay.learning_starts=8"]
 
