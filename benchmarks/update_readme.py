@@ -24,8 +24,9 @@ from benchmarks.results_file import RESULTS, ROOT, command_of, measured_on, read
 from tm_torchrl.settings.choices import choices_table
 
 README = ROOT / "README.md"
-ALGORITHMS, GAME, QUICKSTART, RESULTS_PAGE, SETTINGS, TRACKS = (
-    ROOT / "docs" / f"{name}.md" for name in ("algorithms", "game", "quickstart", "results", "settings", "tracks")
+ALGORITHMS, FAST_LAPS, GAME, QUICKSTART, RESULTS_PAGE, SETTINGS, TRACKS = (
+    ROOT / "docs" / f"{name}.md"
+    for name in ("algorithms", "fast_laps", "game", "quickstart", "results", "settings", "tracks")
 )
 MEDALS = ROOT / "tm_torchrl" / "tracks" / "data"
 FAMILY = ("dqn", "qrdqn", "m_qrdqn", "iqn", "iqn_double", "m_iqn", "fqf", "nq", "nq_sampled", "btr_floats")
@@ -51,6 +52,7 @@ LOSSES = (
     "sampling included. Shared fractions, one set for a batch, need more steps on CartPole (`"
     "benchmarks/studies/shared_fractions.py`, 10 seeds). Compare within a row: rows were measured one after the other."
 )
+FAST = ("fast_laps_cpu", "fast_laps_tracks_cpu")
 SUITE_PAGE = "[suite](../benchmarks/README.md)"
 Rows = list[tuple[str, str, str]]
 
@@ -138,6 +140,38 @@ def learning_table() -> str:
             *table(["speed, and other tasks", "", "measured by"], besides, align="l"),
         ]
     )
+
+
+def fast_laps_table() -> str:
+    """When policies alone were as fast as the author, and how their last networks drive."""
+    titles = ["", "seed", "frames", "CPU min", "first finish", "as fast as the author", "finished", "median", "best"]
+    lines = []
+    for name in FAST:
+        found = committed(name)
+        rows = []
+        for run in sorted(found["runs"], key=lambda run: (run["track"], run["seed"])):
+            minutes = (run["first_finish_cpu_min"], run["author_cpu_min"])
+            times = ("no" if each is None else f"{each:.1f} min" for each in minutes)
+            laps = (f"{run[f'rest_{kind}_lap_s']:.2f} s" for kind in ("median", "best"))
+            frames, spent = f"{run['frames'] / 1e6:.0f} million", f"{run['cpu_minutes']:.1f}"
+            finished = f"{run['rest_finish_rate']:.0%}"
+            rows.append(
+                (run["track"], str(run["seed"]), frames, spent, *times, finished, *laps, f"{run['author_s']:.2f} s")
+            )
+        where = f"{found['machine']}, torch {found['versions']['torch']}"
+        lines += [
+            *table([*titles, "author"], rows, align="lr"),
+            "",
+            f"Measured on {found['date']}, {where}. {found['note']}",
+            "",
+        ]
+    return "\n".join(lines[:-1])
+
+
+def first_seeds() -> list[dict[str, Any]]:
+    """The run with the least seed on each track."""
+    runs = [run for name in FAST for run in committed(name)["runs"]]
+    return list({run["track"]: run for run in sorted(runs, key=lambda run: -run["seed"])}.values())
 
 
 def _sourced(rows: list[tuple[str, str]], source: str) -> Rows:
@@ -239,8 +273,9 @@ def _minutes(value: float | None, limit: float) -> str:
 
 def numbers_table() -> str:
     """The numbers that matter most, for the README."""
-    runs, env = committed("learning_cpu")["runs"], committed("env_cpu")["steps_per_s"]
+    runs, fast = committed("learning_cpu")["runs"], first_seeds()
     first, gold = (sorted(run[f"{name}_min"] for run in runs) for name in ("first_finish", "gold"))
+    author = sorted(run["author_cpu_min"] for run in fast if run["author_cpu_min"] is not None)
     solved = {
         name: statistics.median(run["cpu_s"] for run in found)
         for name, found in committed("cartpole_cpu")["rows"].items()
@@ -255,9 +290,9 @@ def numbers_table() -> str:
             f"of {len(runs)} seeds on two cores, at most {first[-1]:.1f} and {gold[-1]:.1f} min",
         ),
         (
-            f"{env['TrackManiaEnv.step floats 256']:,.0f}",
-            f"environment steps per CPU second, one thread, 256 cars, resets included; gymnasium's CarRacing-v3: "
-            f"{env['CarRacing-v3']:,.0f}",
+            f"{statistics.median(author):.1f} CPU min",
+            "until a policy alone has the author medal (`experiment=fast_laps`), median of the "
+            f"{len(author)} of {len(fast)} tracks tried where it got it; at most {author[-1]:.1f}",
         ),
         (f"{solved['ours']:.0f} CPU s", f"until CartPole-v1 reaches a mean of 475, median of 5 seeds; {others}"),
         (
@@ -321,6 +356,7 @@ def game_rates() -> str:
 
 TABLES = {
     README: {"numbers-table": numbers_table},
+    FAST_LAPS: {"fast-laps-table": fast_laps_table},
     ALGORITHMS: {"algorithms-table": algorithms_table},
     QUICKSTART: {"install-table": install_table},
     RESULTS_PAGE: {"learning-table": learning_table, "loss-table": loss_table, "speed-table": speed_table},
