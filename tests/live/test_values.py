@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.live.run_folders import make_run
 from tm_torchrl.agents import load_agent
 from tm_torchrl.agents.agent import make_agent
 from tm_torchrl.envs import TrackManiaEnv
+from tm_torchrl.live.runs import Run
 from tm_torchrl.live.values import LEVELS, NoValues, lap_values, seen_along
 from tm_torchrl.settings import compose_settings
 from tm_torchrl.sim import Simulator, Starts
@@ -58,3 +60,12 @@ def test_other_networks_are_refused(run: Path, overrides: list[str], monkeypatch
     monkeypatch.setattr("tm_torchrl.live.values.load_agent", lambda folder: agent)
     with pytest.raises(NoValues):
         lap_values(run, load_track("oval"), actions=np.zeros(1), start=None)
+
+
+def test_the_page_offers_them_for_quantile_networks_only(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "oval")
+    (folder / "checkpoints").mkdir()
+    assert Run(folder, name="oval").page()["has_values"]
+    settings = "objective: {network: {_target_: tm_torchrl.modules.PolicyValueNetwork}}\n"
+    (folder / "config.yaml").write_text(settings, encoding="utf-8")
+    assert not Run(folder, name="oval").page()["has_values"]

@@ -90,7 +90,7 @@ class Run:
 
     def track_names(self) -> dict[str, str]:
         """Every track of the run: its name in the results, and what ``load_track`` takes."""
-        given = self._env()
+        given = self._setting("env")
         chosen = [given.get("track"), *_list(given.get("tracks")), *_list(given.get("blind_tracks"))]
         named = {Path(str(name)).stem: str(name) for name in chosen if name is not None}
         found = {str(row["track"]): named.get(str(row["track"]), str(row["track"])) for row in self._driven()}
@@ -105,14 +105,21 @@ class Run:
         except OSError:
             return ""
 
-    def _env(self) -> dict[str, Any]:
-        """The settings of the environment; read once, since YAML takes long, unless the file is replaced."""
+    def _setting(self, *names: str) -> dict[str, Any]:
+        """A group of settings; the file is read once, since YAML takes long, unless it is replaced."""
         path = self.folder / "config.yaml"
         written = path.lstat().st_mtime_ns if path.exists() else 0
         if written != self._config[0]:
-            env = _mapping(path, read_yaml).get("env")
-            self._config = (written, env if isinstance(env, dict) else {})
-        return self._config[1]
+            self._config = (written, _mapping(path, read_yaml))
+        found: Any = self._config[1]
+        for name in names:
+            found = found.get(name) if isinstance(found, dict) else None
+        return found if isinstance(found, dict) else {}
+
+    def _has_values(self) -> bool:
+        """Whether there may be a quantile network, which has values of every action."""
+        network = str(self._setting("objective", "network").get("_target_"))
+        return (self.folder / "checkpoints").is_dir() and not network.endswith(".PolicyValueNetwork")
 
     def _driven(self) -> list[Row]:
         return [row for row in self.evaluations.rows if "track" in row]
@@ -148,7 +155,7 @@ class Run:
         return {
             **self.summary(),
             "is_going_on": self.is_going_on,
-            "has_values": (self.folder / "checkpoints").is_dir() and bool(self.ghosts.rows or laps),
+            "has_values": self._has_values() and bool(self.ghosts.rows or laps),
             "facts": {key: facts[key] for key in ("started", "platform", "device", "precision") if key in facts},
             "about": about(facts),
             "settings": self.settings(),
