@@ -292,7 +292,8 @@ def numbers_table() -> str:
         (
             f"{statistics.median(author):.1f} CPU min",
             "until a policy alone has the author medal (`experiment=fast_laps`), median of the "
-            f"{len(author)} of the {len(fast)} built-in tracks where it got it (one seed each); at most {author[-1]:.1f}",
+            f"{len(author)} of the {len(fast)} built-in tracks where it got it (one seed each); "
+            f"at most {author[-1]:.1f}",
         ),
         (f"{solved['ours']:.0f} CPU s", f"until CartPole-v1 reaches a mean of 475, median of 5 seeds; {others}"),
         (
