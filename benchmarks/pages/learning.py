@@ -22,6 +22,7 @@ from tm_torchrl.evaluation import bootstrap_interval, drive_laps, evaluation_env
 from tm_torchrl.record.curves import compare_runs
 from tm_torchrl.record.run_folder import read_evaluations
 from tm_torchrl.sim import Starts
+from tm_torchrl.tracks import DEFAULT_TRACK
 from tm_torchrl.tracks.medals import medals_of
 
 NUM_LAPS = 100
@@ -67,7 +68,7 @@ def summarise(run: Path) -> dict[str, Any]:
 def from_rest(run: Path) -> dict[str, Any]:
     """Laps of a run's last network that begin at rest, as the author's, and up to 5 cm aside; evaluated ones roll."""
     agent = load_agent(run, which="latest")
-    env = evaluation_env(agent.settings["env"]["track"] or "hillside", num_cars=NUM_LAPS, starts=Starts(jitter_m=0.05))
+    env = evaluation_env(agent.settings["env"]["track"] or DEFAULT_TRACK, num_cars=NUM_LAPS, starts=Starts(jitter_m=0.05))
     laps = drive_laps(env, agent.actor.eval(), num_laps=NUM_LAPS).summary()
     return {f"rest_{name}": laps[name] for name in ("num_laps", "finish_rate", "median_lap_s", "best_lap_s")}
 
