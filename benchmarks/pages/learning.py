@@ -68,7 +68,9 @@ def summarise(run: Path) -> dict[str, Any]:
 def from_rest(run: Path) -> dict[str, Any]:
     """Laps of a run's last network that begin at rest, as the author's, and up to 5 cm aside; evaluated ones roll."""
     agent = load_agent(run, which="latest")
-    env = evaluation_env(agent.settings["env"]["track"] or DEFAULT_TRACK, num_cars=NUM_LAPS, starts=Starts(jitter_m=0.05))
+    env = evaluation_env(
+        agent.settings["env"]["track"] or DEFAULT_TRACK, num_cars=NUM_LAPS, starts=Starts(jitter_m=0.05)
+    )
     laps = drive_laps(env, agent.actor.eval(), num_laps=NUM_LAPS).summary()
     return {f"rest_{name}": laps[name] for name in ("num_laps", "finish_rate", "median_lap_s", "best_lap_s")}
 
