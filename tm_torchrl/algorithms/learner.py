@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+AUTO = "auto"
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
@@ -52,6 +53,7 @@ class Learner:
             learning rate (0.02 in Linesight, 0.1 in rulka).
         precision: ``"float32"`` or ``"bfloat16"`` (autocast; parameters stay float32).
         compile: Whether to compile the loss, or a mode of ``torch.compile``; ``"reduce-overhead"`` records CUDA graphs.
+            ``"auto"`` lets the trainer compile in the background (``CompileUpdates``); alone it changes nothing.
         max_skipped: Updates in a row that may be skipped because the loss is not finite.
 
     Examples:
@@ -84,8 +86,8 @@ class Learner:
                 raise ValueError(f"{name}={limit}: must be positive, or null for no limit")
         if precision not in PRECISIONS:
             raise ValueError(f"precision={precision!r}: must be {' or '.join(PRECISIONS)}")
-        if not isinstance(compile, bool) and compile not in COMPILE_MODES:
-            raise ValueError(f"compile={compile!r}: must be true, false or one of {', '.join(COMPILE_MODES)}")
+        if not isinstance(compile, bool) and compile not in (AUTO, *COMPILE_MODES):
+            raise ValueError(f"compile={compile!r}: must be true, false, auto or one of {', '.join(COMPILE_MODES)}")
         if not decay_per_learning_rate >= 0:
             raise ValueError(f"decay_per_learning_rate={decay_per_learning_rate}: must not be negative")
         if max_skipped < 0:
@@ -106,7 +108,9 @@ class Learner:
         self.num_samples = 0  # of this session
         self.num_skipped = 0
         self._skipped_in_a_row = 0
-        self._compute = torch.compile(loss, mode=None if compile is True else compile) if compile else loss
+        mode = None if isinstance(compile, bool) else compile
+        self._compute = loss if compile in (False, AUTO) else torch.compile(loss, mode=mode)
+        self.compute_gradients: Callable[[TensorDictBase], dict[str, Tensor]] = self.eager_gradients
         self.learning_rate = learning_rate
 
     @property
@@ -127,15 +131,10 @@ class Learner:
 
         If the loss or a gradient is not finite, the update is skipped and counted.
         """
-        with self.autocast():
-            losses = self._compute(batch)
-        total = self._total(losses)
-        for parameter in self.parameters:
-            parameter.grad = None
-        torch.autograd.backward(total)
+        losses = self.compute_gradients(batch)
         norm = self._clip()
-        found = {key: losses[key].detach() for key in self.loss.out_keys} | {"gradient_norm": norm}
-        if not math.isfinite((norm + total.detach()).item()):
+        found = losses | {"gradient_norm": norm}
+        if not math.isfinite((norm + self._total(losses)).item()):
             self._skip()
             return found
         self._skipped_in_a_row = 0
@@ -147,6 +146,15 @@ class Learner:
         self.num_samples += batch.numel()
         return found
 
+    def eager_gradients(self, batch: TensorDictBase) -> dict[str, Tensor]:
+        """The losses of a batch, detached; writes the parameters' gradients, and priorities into the batch."""
+        with self.autocast():
+            losses = self._compute(batch)
+        for parameter in self.parameters:
+            parameter.grad = None
+        torch.autograd.backward(self._total(losses))
+        return {key: losses[key].detach() for key in self.loss.out_keys}
+
     @torch.no_grad()
     def test(self, batch: TensorDictBase) -> Tensor:
         """The loss of a batch, without learning from it."""
@@ -154,7 +162,7 @@ class Learner:
             losses = self._compute(batch)
         return self._total(losses)
 
-    def _total(self, losses: TensorDictBase) -> Tensor:
+    def _total(self, losses: Mapping[str, Tensor] | TensorDictBase) -> Tensor:
         return functools.reduce(torch.add, [losses[key] for key in self.loss.out_keys])
 
     @contextlib.contextmanager

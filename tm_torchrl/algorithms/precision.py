@@ -11,7 +11,7 @@ from tensordict import TensorDictBase
 
 from tm_torchrl.algorithms.learner import Learner
 
-FASTER_BY = 1.1  # bfloat16 must be worth its rounding errors
+FASTER_BY = 1.1  # what rounds differently must be worth it
 MIN_PAIRS = 9
 
 
@@ -31,21 +31,50 @@ def probe_precision(
         ``"bfloat16"`` if it is more than 1.1 times as fast in the median of pairs of updates, else ``"float32"``; and
         the updates per second of both.
     """
-    is_cuda = batch.device is not None and batch.device.type == "cuda"
-    clock = time.perf_counter if is_cuda else time.process_time
     with torch.random.fork_rng():
         learners = {name: make_learner(name) for name in ("float32", "bfloat16")}
-        times: dict[str, list[float]] = {name: [] for name in learners}
-        for learner in learners.values():
-            learner.update(batch.clone())
-        end = clock() + seconds
-        while clock() < end or len(times["bfloat16"]) < MIN_PAIRS:
-            for name, learner in learners.items():
-                start = clock()
-                learner.update(batch.clone())
-                if is_cuda:
-                    torch.cuda.synchronize(batch.device)
-                times[name].append(clock() - start)
-    gain = statistics.median(x / y for x, y in zip(times["float32"], times["bfloat16"], strict=True))
-    rates = {name: 1.0 / statistics.median(found) for name, found in times.items()}
-    return ("bfloat16" if gain > FASTER_BY else "float32"), rates
+        gain, *rates = measure_gain(
+            lambda: learners["float32"].update(batch.clone()),
+            lambda: learners["bfloat16"].update(batch.clone()),
+            seconds=seconds,
+            device=batch.device,
+        )
+    return ("bfloat16" if gain > FASTER_BY else "float32"), dict(zip(learners, rates, strict=True))
+
+
+def measure_gain(
+    first: Callable[[], object],
+    second: Callable[[], object],
+    *,
+    seconds: float,
+    device: torch.device | None = None,
+) -> tuple[float, float, float]:
+    """Call two functions alternately; on a CPU the time is that of the processor.
+
+    Args:
+        first: One way to do something.
+        second: Another way.
+        seconds: Duration of the measurement.
+        device: Where they compute; ``None`` for a CPU.
+
+    Returns:
+        How many times as fast the second is, in the median of pairs of calls; and the calls per second of both.
+    """
+    is_cuda = device is not None and device.type == "cuda"
+    clock = time.perf_counter if is_cuda else time.process_time
+    times: list[tuple[float, float]] = []
+
+    def timed(function: Callable[[], object]) -> float:
+        start = clock()
+        function()
+        if is_cuda:
+            torch.cuda.synchronize(device)
+        return clock() - start
+
+    for function in (first, second):
+        function()
+    end = clock() + seconds
+    while clock() < end or len(times) < MIN_PAIRS:
+        times.append((timed(first), timed(second)))
+    gain = statistics.median(x / y for x, y in times)
+    return gain, *(1.0 / statistics.median(each) for each in zip(*times, strict=True))

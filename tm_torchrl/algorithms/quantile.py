@@ -12,7 +12,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from tm_torchrl.algorithms.algorithm import Schedules
-from tm_torchrl.algorithms.learner import PRECISIONS, Learner
+from tm_torchrl.algorithms.learner import AUTO, PRECISIONS, Learner
 from tm_torchrl.algorithms.precision import probe_precision
 from tm_torchrl.algorithms.recorded_laps import recorded_steps
 from tm_torchrl.algorithms.transitions import blank_transitions, random_transitions
@@ -221,7 +221,7 @@ class QuantileAlgorithm:
             raise ConfigError(
                 "replay=Sequences: is for networks with memory; use objective.network.core=gru, or replay=uniform"
             )
-        if states and self.learner.compile:
+        if states and self.learner.compile not in (False, AUTO):
             raise ConfigError(
                 f"learner.compile={self.learner.compile}: batches of sequences have no fixed number of steps to learn "
                 "from, so that each would be compiled anew; use false"

@@ -6,11 +6,14 @@ import multiprocessing
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
+
     from torch import nn
 
 ENDING_SIGNALS = frozenset(  # sent to a whole process group by Ctrl-C, a supervisor, or a terminal that closes
@@ -38,6 +41,27 @@ def start_server() -> None:
     multiprocessing.set_forkserver_preload(list(IMPORTED))
     with ending_signals_blocked():
         ensure_running()
+
+
+def background_process(
+    target: Callable[..., None], *arguments: Any, policy: nn.Module | None = None
+) -> tuple[BaseProcess, Connection]:
+    """Start a process that ends with this one; returns it and the connection, which is its first argument.
+
+    Args:
+        target: Runs in the process.
+        arguments: Are sent to it.
+        policy: Is among the arguments; ``None`` if none is.
+    """
+    start_server()
+    ours, theirs = multiprocessing.Pipe()
+    method = multiprocessing.get_start_method(allow_none=True)
+    context: Any = multiprocessing.get_context("spawn" if method in (None, "fork") else method)
+    process = context.Process(target=target, args=(theirs, *arguments), daemon=True)
+    with ending_signals_blocked(), main_module_left_out(policy):
+        process.start()
+    theirs.close()
+    return process, ours
 
 
 @contextmanager

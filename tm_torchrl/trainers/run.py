@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from tm_torchrl.agents.agent import Agent
-from tm_torchrl.algorithms.learner import NonFiniteLossError
+from tm_torchrl.algorithms.learner import AUTO, NonFiniteLossError
 from tm_torchrl.algorithms.make import make_algorithm
 from tm_torchrl.collectors.supervised import WorkerError
 from tm_torchrl.data.saving.atomic_files import explained_disk_errors
@@ -32,6 +32,7 @@ from tm_torchrl.settings.construct import ConfigError, construct, construct_as, 
 from tm_torchrl.settings.device import choose_device
 from tm_torchrl.settings.tree import complete_settings, run_name
 from tm_torchrl.tasks.task import Task, make_task
+from tm_torchrl.trainers.hooks.compile_updates import CompileUpdates
 from tm_torchrl.trainers.hooks.display import Display
 from tm_torchrl.trainers.hooks.evaluate import Evaluate
 from tm_torchrl.trainers.hooks.evaluation_log import EvaluationLog
@@ -191,6 +192,8 @@ def _prepare(composed: Settings, options: RunOptions, task: Task, display: Displ
     training.hooks = [hooks.metrics, hooks.evaluate, hooks.save, hooks.display, requests]
     if soft_reset is not None:
         training.hooks.insert(0, soft_reset)
+    if getattr(training.algorithm.learner, "compile", False) == AUTO:
+        training.hooks.append(CompileUpdates(log=log))
     if options.live:
         port = 0 if options.live is True else options.live
         training.hooks.append(LivePage(port=port, show=display.show, log=log))

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import copy
 import io
-import multiprocessing
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
-from typing import Any
 
 import torch
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
-from tm_torchrl.collectors.processes import (
-    ending_signals_blocked,
-    ignore_ending_signals,
-    main_module_left_out,
-    start_server,
-)
+from tm_torchrl.collectors.processes import background_process, ignore_ending_signals
 from tm_torchrl.tasks.task import Row, Task
 
 POLL_S = 0.1
@@ -36,15 +29,8 @@ class EvaluationProcess:
     """
 
     def __init__(self, task: Task, actor: TensorDictModuleBase, *, num: int, seed: int) -> None:
-        start_server()
-        self._connection, theirs = multiprocessing.Pipe()
-        method = multiprocessing.get_start_method(allow_none=True)
-        context: Any = multiprocessing.get_context("spawn" if method in (None, "fork") else method)
-        arguments = (theirs, task, copy.deepcopy(actor), num, seed)
-        self._process = context.Process(target=_serve, args=arguments, daemon=True)
-        with ending_signals_blocked(), main_module_left_out(actor):
-            self._process.start()
-        theirs.close()
+        arguments = task, copy.deepcopy(actor), num, seed
+        self._process, self._connection = background_process(_serve, *arguments, policy=actor)
 
     def request(self, weights: Mapping[str, Tensor]) -> None:
         """Begin an evaluation with these weights; raises ``OSError`` if the process has ended."""
