@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import math
+import os
 import platform
 import signal
 import sys
@@ -282,18 +282,21 @@ class Compiler:
         """What was compiled; ``None`` if it is not there yet."""
         if self._process is not None:
             if not self._connection.poll(0):
-                if not self._process.is_alive() and not self._connection.poll(0):
-                    raise OSError(f"the process that compiles ended with exit code {self._process.exitcode}")
                 if time.monotonic() - self._started_at > TIMEOUT_S:
                     raise OSError(f"compiling took longer than {TIMEOUT_S / 60:.0f} minutes")
                 return None
             try:
                 problem = self._connection.recv()
-            except EOFError as error:
-                raise OSError("the process that compiles has ended") from error
+            except (EOFError, OSError) as error:
+                self._process.join(5.0)
+                raise OSError(f"the process that compiles ended with exit code {self._process.exitcode}") from error
             if problem:
                 raise OSError(problem)
-        return CompiledUpdate(_load(self._path), self._update)
+        try:
+            return CompiledUpdate(_load(self._path), self._update)
+        except Exception:
+            self._path.unlink(missing_ok=True)  # a damaged file; the next run compiles again
+            raise
 
     def close(self) -> None:
         """End the process and what it has started."""
