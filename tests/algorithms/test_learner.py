@@ -124,7 +124,7 @@ def test_state_goes_on_exactly(options: dict[str, object]) -> None:
         ({"precision": "float8"}, "precision='float8': must be float32 or bfloat16"),
         ({"decay_per_learning_rate": -1.0}, "must not be negative"),
         ({"learning_rate": float("nan")}, "learning_rate=nan"),
-        ({"compile": "fastest"}, "compile='fastest': must be true, false or one of default, reduce-overhead"),
+        ({"compile": "fastest"}, "compile='fastest': must be true, false, auto or one of default, reduce-overhead"),
     ],
 )
 def test_messages(options: dict[str, object], message: str) -> None:

@@ -20,16 +20,11 @@ from torchrl.objectives import SoftUpdate
 
 from tests.algorithms.test_learner import make_batch
 from tm_torchrl.algorithms.learner import Learner
+from tm_torchrl.algorithms.update_graph import CompiledUpdate, UpdateGraph, trace_update
 from tm_torchrl.modules import MLPFQFNetwork, MLPIQNetwork, MLPQRNetwork
 from tm_torchrl.objectives import FQFLoss, IQNLoss, QRDQNLoss, SelfLossNormalizer
 from tm_torchrl.trainers.hooks import compile_updates as module
-from tm_torchrl.trainers.hooks.compile_updates import (
-    CompiledUpdate,
-    Compiler,
-    CompileUpdates,
-    UpdateGraph,
-    trace_update,
-)
+from tm_torchrl.trainers.hooks.compile_updates import Compiler, CompileUpdates
 
 SIZES: dict[str, Any] = {"hidden_sizes": (8,), "head_size": 8}
 

@@ -11,17 +11,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from tensordict import NestedKey, TensorDict, TensorDictBase
+from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from tm_torchrl.algorithms.learner import Learner
 from tm_torchrl.algorithms.precision import FASTER_BY, measure_gain
+from tm_torchrl.algorithms.update_graph import CompiledUpdate, UpdateGraph, signature_of, trace_update
 from tm_torchrl.collectors.processes import background_process, ignore_ending_signals
 from tm_torchrl.objectives.memory_pass import MemoryPass
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
@@ -36,7 +36,6 @@ OPTIONS = {
     "aot_inductor.compile_wrapper_opt_level": "O0",
     "aot_inductor.enable_line_tables": False,
 }
-Signature = tuple[Any, ...]
 
 
 class CompileUpdates(Hook):
@@ -77,7 +76,7 @@ class CompileUpdates(Hook):
 
     def __call__(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """The losses of a batch; writes the gradients."""
-        if self._compiled is not None and self._compiled.signature == _signature(batch, self._learner.loss):
+        if self._compiled is not None and self._compiled.signature == signature_of(batch, self._learner.loss):
             try:
                 return self._compiled(batch)
             except RuntimeError as error:
@@ -106,7 +105,7 @@ class CompileUpdates(Hook):
                 return
             compiler.close()
             self._compiler = None
-            if compiled.signature != _signature(batch, self._learner.loss):
+            if compiled.signature != signature_of(batch, self._learner.loss):
                 raise ValueError("batches differ in shape")
             is_faster, rates = self._probe(compiled, batch)
         except Exception as error:
@@ -156,110 +155,6 @@ class CompileUpdates(Hook):
         if self._compiler is not None:
             self._compiler.close()
             self._compiler = None
-
-
-@dataclass
-class UpdateGraph:
-    """Losses and gradients as a graph of operations without side effects on gradients or batch.
-
-    Args:
-        graph: Takes the entries of the batch, then ``state``; gives losses, entries that the loss writes, gradients.
-        state: Parameters and buffers, which are read as they are at each call.
-        signature: Of the batches that it fits.
-        keys: Entries of the batch that it reads.
-        written: Entries of the batch that it writes.
-        parameters: Have gradients.
-        out_keys: Names of the losses.
-    """
-
-    graph: torch.fx.GraphModule
-    state: list[Tensor]
-    signature: Signature
-    keys: list[NestedKey]
-    written: list[NestedKey]
-    parameters: list[nn.Parameter]
-    out_keys: list[str]
-
-    @property
-    def shapes(self) -> list[tuple[torch.dtype, tuple[int, ...], tuple[int, ...]]]:
-        """Type, shape and strides of the inputs."""
-        of_batch = [entry[1:] for entry in self.signature[1:]]
-        return [*of_batch, *((each.dtype, tuple(each.shape), each.stride()) for each in self.state)]
-
-
-def trace_update(learner: Learner, batch: TensorDictBase) -> UpdateGraph:
-    """Record the operations of an update's losses and gradients; changes nothing.
-
-    Numbers of Python become constants of the graph: those of ``QuantileLoss`` and its networks do not change in a
-    training. Values that are looked at, and tensors that are neither parameters nor buffers, are refused.
-
-    Args:
-        learner: Its loss has seen a batch before.
-        batch: Has what batches of the memory have.
-    """
-    from torch.fx.experimental.proxy_tensor import make_fx
-
-    loss = learner.loss
-    keys = list(batch.keys(True, True))
-    state = list({id(each): each for each in (*loss.parameters(), *loss.buffers())}.values())
-    written: list[NestedKey] = []
-    with_gradient: list[nn.Parameter] = []
-
-    def update(*inputs: Tensor) -> list[Tensor]:
-        given = dict(zip(keys, inputs, strict=False))
-        own = TensorDict({}, batch.batch_size)
-        for key, value in given.items():
-            own.set(key, value)
-        with learner.autocast():
-            losses = loss(own)
-        total = sum(losses[key] for key in loss.out_keys)
-        gradients = torch.autograd.grad(total, learner.parameters, allow_unused=True)
-        written.extend(key for key in own.keys(True, True) if own.get(key) is not given.get(key))
-        with_gradient.extend(
-            parameter for parameter, gradient in zip(learner.parameters, gradients, strict=True) if gradient is not None
-        )
-        return [
-            *(losses[key].detach() for key in loss.out_keys),
-            *(own.get(key) for key in written),
-            *(gradient.contiguous() for gradient in gradients if gradient is not None),
-        ]
-
-    buffers = [(buffer, buffer.clone()) for buffer in loss.buffers()]
-    with torch.random.fork_rng(devices=[]):
-        try:
-            graph = make_fx(update)(*(batch.get(key) for key in keys), *state)
-        finally:
-            for buffer, value in buffers:
-                buffer.copy_(value)
-    if any(node.op == "get_attr" for node in graph.graph.nodes):
-        raise ValueError("the loss reads a tensor that is neither a parameter nor a buffer")
-    return UpdateGraph(graph, state, _signature(batch, loss), keys, written, with_gradient, list(loss.out_keys))
-
-
-class CompiledUpdate:
-    """Computes losses and gradients of the batches that fit ``signature``.
-
-    Args:
-        run: The compiled graph.
-        update: What was compiled.
-    """
-
-    def __init__(self, run: Callable[..., Sequence[Tensor]], update: UpdateGraph) -> None:
-        self._run = run
-        self._update = update
-        self.signature = update.signature
-
-    @torch.no_grad()
-    def __call__(self, batch: TensorDictBase) -> dict[str, Tensor]:
-        """The losses; writes gradients, and into the batch what the loss writes."""
-        update = self._update
-        found = iter(self._run(*(batch.get(key) for key in update.keys), *update.state))
-        losses = {key: next(found) for key in update.out_keys}
-        for key in update.written:
-            batch.set(key, next(found))
-        for parameter in update.parameters:
-            parameter.grad = next(found)
-        return losses
 
 
 class Compiler:
@@ -391,12 +286,6 @@ def _why_not(learner: Learner) -> str | None:
     if isinstance(loss.evaluate, MemoryPass):
         return "batches of sequences have no fixed number of steps to learn from"
     return None
-
-
-def _signature(batch: TensorDictBase, loss: nn.Module) -> Signature:
-    """What must be the same for a graph to fit a batch."""
-    entries = ((key, each.dtype, tuple(each.shape), each.stride()) for key, each in batch.items(True, True))
-    return (loss.training, *entries)
 
 
 def _flat_gradients(learner: Learner) -> Tensor:
