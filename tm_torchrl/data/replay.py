@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from tensordict import NestedKey, TensorDictBase
+from torch import Tensor
 from torchrl.data import TensorDictReplayBuffer
 from torchrl.envs.transforms import Transform
 
@@ -18,11 +19,14 @@ from tm_torchrl.data.steps.held_out import HeldOut
 from tm_torchrl.data.steps.mini_race import MiniRace
 from tm_torchrl.data.steps.n_step import TRAJECTORY, NStep
 from tm_torchrl.data.storage.capacity import CapacitySchedule, move_contents
+from tm_torchrl.data.storage.frame_store import FrameStorage
 from tm_torchrl.data.storage.prioritized_sampler import PrioritizedSampler
 from tm_torchrl.data.storage.replay_buffer import make_replay_buffer
 from tm_torchrl.settings.schedules import make_schedule
 
 STORAGES = ("auto", "frames", "memmap", "memory")
+EMBEDDINGS = "embeddings"
+NO_EMBEDDINGS = "embeddings are stored by replay=uniform and replay=prioritized alone"
 
 
 @dataclass(frozen=True)
@@ -56,13 +60,15 @@ class Replay:
         num_steps: Steps that a return sums before it bootstraps.
         cut_at_exploration: Whether a return ends before the first action that was not greedy.
         gamma: Discount of one step; may be set again at any time.
-        storage: ``"memory"``, ``"memmap"`` (files), ``"frames"`` (each image once), or ``"auto"``: frames for images.
+        storage: ``"memory"``, ``"memmap"`` (files), ``"frames"`` (each image once), ``"embeddings"`` (what the
+            network's frozen vision part makes of each image, once), or ``"auto"``: frames for images.
         held_out_share: Share of the trajectories that only test the loss.
         mini_race: Draws a horizon for each sample.
         augmentation: Changes sampled images.
         prioritized: ``None`` samples uniformly.
         demonstrations: Recorded laps of which a share of each batch is; ``None`` for none.
         stored_keys: Keys that the network reads, stored at both ends of a transition.
+        embed: The network's frozen vision part, for ``storage="embeddings"``; ``None`` if it is not frozen.
         seed: Seeds the sampler.
     """
 
@@ -83,6 +89,7 @@ class Replay:
         prioritized: Priorities | None = None,
         demonstrations: DemonstrationShare | None = None,
         stored_keys: Sequence[NestedKey] = (),
+        embed: Callable[[Tensor], Tensor] | None = None,
         seed: int = 0,
     ) -> None:
         _check(capacity, learning_starts=learning_starts, batch_size=batch_size, storage=storage)
@@ -94,6 +101,8 @@ class Replay:
         if augmentation is not None and not has_images:
             kind = type(augmentation).__name__
             raise ValueError(f"augmentation={kind}: needs images; use env.pixels=true, or leave it at null")
+        if storage == EMBEDDINGS:
+            _check_embeddings(embed, augmentation=augmentation, demonstrations=demonstrations, has_images=has_images)
         if storage == "auto":
             storage = "frames" if has_images else "memory"
         stages = [(0, capacity, learning_starts)] if isinstance(capacity, int) else [tuple(s) for s in capacity]
@@ -102,7 +111,7 @@ class Replay:
             num_steps,
             gamma=gamma,
             cut_at_exploration=cut_at_exploration,
-            frame_ids=storage == "frames",
+            frame_ids=storage in ("frames", EMBEDDINGS),
             extra_keys=[*stored_keys, *([TRAJECTORY] if held_out_share else [])],
         )
         self.writers: dict[range, NStep] = {}  # by the lanes that they write
@@ -110,6 +119,7 @@ class Replay:
         self.batch_size = batch_size
         self.prioritized = prioritized
         self.demonstrations = demonstrations
+        self.embed = embed if storage == EMBEDDINGS else None
         self.mini_race = mini_race
         if mini_race is not None and mini_race.seed is None:
             mini_race.generator.manual_seed(seed)
@@ -118,6 +128,7 @@ class Replay:
             batch_size=batch_size,
             prioritized=prioritized,
             storage=storage,
+            embed=self.embed,
             mini_race=mini_race,
             augmentation=augmentation,
             seed=seed,
@@ -263,8 +274,8 @@ def _check(capacity: Any, *, learning_starts: int, batch_size: int, storage: str
         raise ValueError(f"batch_size={batch_size}: must be at least 1")
     if learning_starts < 0:
         raise ValueError(f"learning_starts={learning_starts}: must not be negative")
-    if storage not in STORAGES:
-        raise ValueError(f"storage={storage!r}: must be one of {', '.join(STORAGES)}")
+    if storage not in (*STORAGES, EMBEDDINGS):
+        raise ValueError(f"storage={storage!r}: must be one of {', '.join(STORAGES)} or {EMBEDDINGS}")
     if isinstance(capacity, int) and not isinstance(capacity, bool):
         if capacity < 1:
             raise ValueError(f"capacity={capacity}: must be at least 1")
@@ -280,8 +291,38 @@ def _check(capacity: Any, *, learning_starts: int, batch_size: int, storage: str
         )
 
 
+def _check_embeddings(
+    embed: Callable[[Tensor], Tensor] | None,
+    *,
+    augmentation: Transform | None,
+    demonstrations: DemonstrationShare | None,
+    has_images: bool,
+) -> None:
+    if not has_images:
+        raise ValueError("storage='embeddings': needs images; use env.pixels=true, or storage='auto'")
+    if embed is None:
+        raise ValueError(
+            "storage='embeddings': needs an ImageEncoder that is frozen, since what one that learns makes of an image "
+            "changes; use objective.network.frozen=[vision], or storage='frames'"
+        )
+    if augmentation is not None:
+        kind = type(augmentation).__name__
+        raise ValueError(f"augmentation={kind}: changes images, and storage='embeddings' has none; use 'frames'")
+    if demonstrations is not None:
+        raise ValueError(
+            "demonstrations: are stored before warm_start loads the vision part that storage='embeddings' needs; use "
+            "storage='frames'"
+        )
+
+
 def _buffer_maker(
-    *, prioritized: Priorities | None, mini_race: Transform | None, augmentation: Transform | None, **options: Any
+    *,
+    prioritized: Priorities | None,
+    storage: str,
+    embed: Callable[[Tensor], Tensor] | None,
+    mini_race: Transform | None,
+    augmentation: Transform | None,
+    **options: Any,
 ) -> Callable[[int], TensorDictReplayBuffer]:
     def sampler(capacity: int) -> PrioritizedSampler | str:
         if prioritized is None:
@@ -292,6 +333,7 @@ def _buffer_maker(
         return make_replay_buffer(
             capacity=capacity,
             sampler=sampler(capacity),
+            storage=storage if embed is None else FrameStorage(capacity, embed={"pixels": embed}),
             transforms=[
                 *([] if mini_race is None else [mini_race]),  # one for all buffers: its generator goes on
                 *([] if augmentation is None else [copy.deepcopy(augmentation)]),

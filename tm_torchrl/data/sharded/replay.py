@@ -15,7 +15,7 @@ from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 from torchrl.envs.transforms import Transform
 
-from tm_torchrl.data.replay import STORAGES, Priorities
+from tm_torchrl.data.replay import EMBEDDINGS, NO_EMBEDDINGS, STORAGES, Priorities
 from tm_torchrl.data.reuse_budget import ReuseBudget
 from tm_torchrl.data.sharded.saving import SavedShard
 from tm_torchrl.data.sharded.shard import ReplayShard
@@ -101,7 +101,8 @@ class ShardedReplay:
         if not 0 <= learning_starts <= capacity:
             raise ValueError(f"learning_starts={learning_starts}: must be between 0 and capacity={capacity}")
         if storage not in STORAGES:
-            raise ValueError(f"storage={storage!r}: must be one of {', '.join(STORAGES)}")
+            why = f"; {NO_EMBEDDINGS}" if storage == EMBEDDINGS else ""
+            raise ValueError(f"storage={storage!r}: must be one of {', '.join(STORAGES)}{why}")
         if not hang_timeout_s > 0:
             raise ValueError(f"hang_timeout_s={hang_timeout_s}: must be positive")
         has_images = "pixels" in stored_keys
