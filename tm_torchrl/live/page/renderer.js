@@ -47,6 +47,7 @@ void main() {
 
 export const FLOATS = 9; // of a vertex: position, normal, colour
 const WHITE = [1, 1, 1];
+const COARSE = 0.5; // pixels of a coarse picture along each edge, over those of a fine one
 
 export class Renderer {
   /** Raises an error if the browser has no WebGL 2. */
@@ -103,9 +104,9 @@ export class Renderer {
     for (const buffer of mesh.buffers) this.gl.deleteBuffer(buffer);
   }
 
-  /** Fit the picture to its place on the page; returns its width over its height. */
-  fit() {
-    const ratio = Math.min(devicePixelRatio || 1, 2);
+  /** Fit the picture to its place on the page, a coarse one with fewer pixels; returns its width over its height. */
+  fit(isCoarse) {
+    const ratio = Math.min(devicePixelRatio || 1, 2) * (isCoarse ? COARSE : 1);
     const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight].map((size) => Math.round(size * ratio));
     if (this.canvas.width !== width || this.canvas.height !== height) [this.canvas.width, this.canvas.height] = [width, height];
     this.gl.viewport(0, 0, width, height);

@@ -69,11 +69,12 @@ export class Scene {
   }
 
   /**
-   * Draw cars: {state, colour, label, isFollowed}; passedS: seconds since the last picture, by which the camera follows.
+   * Draw cars: {state, colour, label, isFollowed}; passedS: seconds since the last picture, by which the camera follows;
+   * isDriven: somebody drives, who needs the picture soon, so that a slow renderer draws a coarse one.
    */
-  draw(cars, passedS) {
+  draw(cars, passedS, isDriven) {
     this.cars = cars;
-    const aspect = this.renderer.fit();
+    const aspect = this.renderer.fit(isDriven && this.renderer.isSlow);
     const light = PALETTES[this.isDark ? "dark" : "light"];
     const camera = this._camera(aspect, passedS);
     this.renderer.begin(camera, light);
