@@ -34,7 +34,7 @@ from tm_torchrl.tracks import BUILTIN_TRACKS, load_track
 from tm_torchrl.trainers import train
 
 FRAMES = 5_000_000
-MINUTES = (0.25, 1.0, 3.0)  # of the table
+MINUTES = (0.1, 0.5, 2.0)  # of the table
 
 
 def search_for(search: LapSearch, *, minutes: float, own: Lap | None = None) -> dict[str, Any]:
@@ -78,8 +78,8 @@ def main() -> None:
     """Run what is missing, print, and keep if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tracks", nargs="+", choices=BUILTIN_TRACKS, default=BUILTIN_TRACKS, help="all by default")
-    parser.add_argument("--minutes", type=float, default=3.0, help="CPU minutes of the search alone")
-    parser.add_argument("--guided-minutes", type=float, default=1.0, help="CPU minutes of the guided search")
+    parser.add_argument("--minutes", type=float, default=2.0, help="CPU minutes of the search alone")
+    parser.add_argument("--guided-minutes", type=float, default=0.5, help="CPU minutes of the guided search")
     parser.add_argument("--seed", type=int, default=0, help="of the searches")
     parser.add_argument("--work", type=Path, required=True, help="the folder of runs and steps")
     parser.add_argument("--write", action="store_true", help="keep results")
