@@ -92,19 +92,13 @@ class Replay:
         embed: Callable[[Tensor], Tensor] | None = None,
         seed: int = 0,
     ) -> None:
-        _check(capacity, learning_starts=learning_starts, batch_size=batch_size, storage=storage)
-        has_images = "pixels" in stored_keys
+        check_sizes(capacity, learning_starts=learning_starts, batch_size=batch_size)
+        if storage == EMBEDDINGS:
+            _check_embeddings(embed, stored_keys=stored_keys, augmentation=augmentation, demonstrations=demonstrations)
+        else:
+            storage = chosen_storage(storage, stored_keys=stored_keys, augmentation=augmentation)
         if demonstrations is not None and prioritized is not None:
             raise ValueError("demonstrations: have no priorities; use replay=uniform, or leave them at null")
-        if augmentation is not None and not isinstance(augmentation, Transform):
-            raise ValueError(f"augmentation={augmentation!r}: must be a transform, or null")
-        if augmentation is not None and not has_images:
-            kind = type(augmentation).__name__
-            raise ValueError(f"augmentation={kind}: needs images; use env.pixels=true, or leave it at null")
-        if storage == EMBEDDINGS:
-            _check_embeddings(embed, augmentation=augmentation, demonstrations=demonstrations, has_images=has_images)
-        if storage == "auto":
-            storage = "frames" if has_images else "memory"
         stages = [(0, capacity, learning_starts)] if isinstance(capacity, int) else [tuple(s) for s in capacity]
         self.capacity = CapacitySchedule(stages)  # type: ignore[arg-type]
         self.n_step = NStep(
@@ -269,13 +263,27 @@ def lanes_of(steps: TensorDictBase) -> range:
     return range(first, first + steps.shape[0])
 
 
-def _check(capacity: Any, *, learning_starts: int, batch_size: int, storage: str) -> None:
+def chosen_storage(storage: str, *, stored_keys: Sequence[NestedKey], augmentation: Transform | None) -> str:
+    """The kind of storage, which ``"auto"`` leaves to the keys; checks that an augmentation finds images in them."""
+    has_images = "pixels" in stored_keys
+    if storage not in STORAGES:
+        raise ValueError(f"storage={storage!r}: must be one of {', '.join(STORAGES)}; {NO_EMBEDDINGS}")
+    if augmentation is not None and not isinstance(augmentation, Transform):
+        raise ValueError(f"augmentation={augmentation!r}: must be a transform, or null")
+    if augmentation is not None and not has_images:
+        kind = type(augmentation).__name__
+        raise ValueError(f"augmentation={kind}: needs images; use env.pixels=true, or leave it at null")
+    if storage == "auto":
+        return "frames" if has_images else "memory"
+    return storage
+
+
+def check_sizes(capacity: Any, *, learning_starts: int, batch_size: int) -> None:
+    """Check the sizes of a replay; a capacity may also be a list of stages."""
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: must be at least 1")
     if learning_starts < 0:
         raise ValueError(f"learning_starts={learning_starts}: must not be negative")
-    if storage not in (*STORAGES, EMBEDDINGS):
-        raise ValueError(f"storage={storage!r}: must be one of {', '.join(STORAGES)} or {EMBEDDINGS}")
     if isinstance(capacity, int) and not isinstance(capacity, bool):
         if capacity < 1:
             raise ValueError(f"capacity={capacity}: must be at least 1")
@@ -294,11 +302,11 @@ def _check(capacity: Any, *, learning_starts: int, batch_size: int, storage: str
 def _check_embeddings(
     embed: Callable[[Tensor], Tensor] | None,
     *,
+    stored_keys: Sequence[NestedKey],
     augmentation: Transform | None,
     demonstrations: DemonstrationShare | None,
-    has_images: bool,
 ) -> None:
-    if not has_images:
+    if "pixels" not in stored_keys:
         raise ValueError("storage='embeddings': needs images; use env.pixels=true, or storage='auto'")
     if embed is None:
         raise ValueError(
