@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -146,13 +147,13 @@ choices in these slots. Each line names a choice and the settings that build it.
 freely; what cannot be is refused when the network is built, with the reason. Features are those behind the encoder.
 Parameters are those of the whole network; a noisy layer has two for each weight.
 
-This page is written by `python benchmarks/pages/networks.py`, which builds every line; a test compares.
+This page is written by `python benchmarks/pages/networks.py`. Tests build, train and export every line.
 
 Try one: `tm-torchrl train SETTINGS`. The parts can be used without configuration: `tm_torchrl.modules`.
 """
 
 
-PARTS_AND_BACKBONES = """\
+PARTS = """\
 ## Parts that are loaded or frozen
 
 A network's parts are `vision`, `floats`, `fusion`, `trunk`, `core`, `fractions`, `advantage` and `value`; they have the
@@ -163,7 +164,15 @@ same names in networks with a policy.
   was loaded and what not is printed; tensors of other shapes are refused.
 - `objective.network.frozen=[vision]` leaves parts as they are: no gradients, no optimiser state, no weight decay, no
   soft reset; always in evaluation mode; shared with the target network.
+- `replay.storage=embeddings` stores what the frozen vision part makes of an image, computed once, instead of the image,
+  and learns the same from it. Actors still see images. It needs `frozen` to name `vision`, and `replay=uniform` or
+  `prioritized` without augmentation or demonstrations.
 
+It is worth it where the features are few and the vision part is expensive. `unified` reads tokens, which are larger
+than the image.
+"""
+
+BACKBONES = """\
 ## Backbones of timm
 
 `TimmEncoder` makes a vision backbone of [timm](https://github.com/huggingface/pytorch-image-models) for the task's own
@@ -174,8 +183,7 @@ file `image: {_target_: tm_torchrl.modules.TimmEncoder, _partial_: true, model: 
 
 ## Not there yet
 
-- backbones of the library transformers
-- a replay that stores the features of a frozen backbone instead of images"""
+- backbones of the library transformers"""
 
 
 def overrides_of(settings: str) -> list[str]:
@@ -187,13 +195,17 @@ def overrides_of(settings: str) -> list[str]:
     return shlex.split(settings)
 
 
-def describe(settings: str) -> tuple[int, int]:
-    """Features behind the encoder, and parameters of the network."""
+def line(name: str, settings: str, network: Any) -> tuple[str, ...]:
+    """A line of a table: with the features behind the encoder, and the parameters of the network."""
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return name, f"`{settings}`", f"{network.encoder.num_features:,}", f"{parameters:,}"
+
+
+def built_line(name: str, settings: str) -> tuple[str, ...]:
+    """A line of a table; builds the network."""
     composed = compose_settings(overrides_of(settings))
     arguments = make_task(composed).network_arguments()
-    network = construct(composed["objective"]["network"], name="objective.network", **arguments)()
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    return int(network.encoder.num_features), parameters
+    return line(name, settings, construct(composed["objective"]["network"], name="objective.network", **arguments)())
 
 
 def cost_of_update() -> list[str]:
@@ -223,6 +235,27 @@ def cost_of_update() -> list[str]:
     ]
 
 
+def cost_of_embeddings() -> list[str]:
+    """Memory and updates per second with frames and with embeddings, from ``embeddings_cpu.json``."""
+    found = read_results("embeddings_cpu")
+    assert found is not None
+    rows = []
+    for network, row in found["networks"].items():
+        ways = row["frames"], row["embeddings"]
+        sizes = (f"{way['bytes_per_transition']:,}" for way in ways)
+        rates = (f"{way['updates_per_cpu_s']:.1f}" for way in ways)
+        rows.append((f"`{network}`", *sizes, *rates, f"{row['times_as_fast']:.2f}"))
+    titles = ["network", "bytes per transition: frames", "embeddings"]
+    titles += ["updates per CPU second: frames", "embeddings", "times as fast"]
+    return [
+        *table(titles, rows),
+        "",
+        f"Measured on {measured_on(found, 'torch')}:",
+        f"`{command_of(found)}`, beside other programs.",
+        "",
+    ]
+
+
 WITHOUT = {
     "spectral norm": "spectral norm of the residual blocks",
     "noisy layers": "noisy layers in the head",
@@ -239,17 +272,18 @@ def _cuda_cell(found: dict[str, Any] | None, size: str, way: str) -> str:
     return f"{row['ms']:,.1f}; {row['peak_mb']:,.0f} MB"
 
 
-def page() -> str:
-    """The whole text."""
+def page(line_of: Callable[[str, str], tuple[str, ...]] = built_line) -> str:
+    """The whole text.
+
+    Args:
+        line_of: Makes the line of a name and settings.
+    """
     lines = [INTRODUCTION]
     for title, stacks in STACKS.items():
-        rows = []
-        for name, settings in stacks:
-            features, parameters = describe(settings)
-            rows.append((name, f"`{settings}`", f"{features:,}", f"{parameters:,}"))
+        rows = [line_of(name, settings) for name, settings in stacks]
         lines += [f"## {title}", "", *table(["network", "settings", "features", "parameters"], rows, align="llr"), ""]
     lines += cost_of_update()
-    lines += [PARTS_AND_BACKBONES]
+    lines += [PARTS, *cost_of_embeddings(), BACKBONES]
     return "\n".join(lines) + "\n"
 
 

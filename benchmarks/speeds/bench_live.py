@@ -2,10 +2,12 @@
 
     python benchmarks/speeds/bench_live.py --write
     python benchmarks/speeds/bench_live.py --start --write    # what live=true adds to the start of a training
+    python benchmarks/speeds/bench_live.py --browser RUN --write    # from a key to the picture; needs Playwright
 
 CPU time of the server as a share of one core: with a page that looks at a run of 1,500 rows which rests, with one which
 grows between any two looks, and while somebody drives. The delay is that between sending a change of the keys and
 receiving the first state of the car that has felt it; what a browser needs until its next picture comes on top.
+``--browser`` measures from the key to the picture in Chromium, which draws on the CPU, beside the ghosts of a run.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import http.client
 import json
 import multiprocessing
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -25,12 +28,14 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from benchmarks.pages.screenshots import DRAWS_WITHOUT_A_CARD
 from benchmarks.results_file import ROOT, add_results_argument, describe_run, write_results
 from tm_torchrl.live.page_process import PageProcess
 from tm_torchrl.record.run_folder import append_line
 
 LOOK_S = 2.0  # as the page looks at a run
 NUM_ROWS, NUM_EVALUATIONS, NUM_VALUES = 1500, 300, 30
+WINDOWS = ((390, 780), (1000, 760), (1400, 900))
 
 
 class Server:
@@ -121,6 +126,34 @@ def driving(server: Server, *, changes: int) -> tuple[list[float], float]:
     return sorted(delays), (server.cpu_s() - cpu_s) / (time.perf_counter() - begin)
 
 
+def seen(address: str, window: tuple[int, int], *, changes: int) -> list[float]:
+    """Milliseconds from changes of the keys to the pictures that show the car after them, in a window."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=[*DRAWS_WITHOUT_A_CARD, "--no-sandbox"])
+        page = browser.new_page(viewport={"width": window[0], "height": window[1]})
+        page.set_default_timeout(60_000)
+        page.goto(address)
+        page.wait_for_selector("#ghosts .chip:has-text('author')")
+        page.focus("#view")
+        page.keyboard.press("d")
+        page.wait_for_selector("#banner:has-text('Press an arrow key')")
+        page.keyboard.down("ArrowUp")
+        for change in range(changes // 2):
+            key = ("ArrowRight", "ArrowLeft")[change % 2]
+            page.keyboard.down(key)
+            page.wait_for_timeout(230)
+            page.keyboard.up(key)
+            page.wait_for_timeout(130)
+        page.keyboard.up("ArrowUp")
+        page.wait_for_timeout(1500)
+        delays = [float(value) for value in (page.get_attribute("#view", "data-latency") or "").split()]
+        browser.close()
+    return sorted(delays)
+
+
 def cpu_s_of(pid: int) -> float:
     """CPU seconds of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -146,9 +179,24 @@ def main() -> None:
     parser.add_argument("--looks", type=int, default=15, help="for each kind of run")
     parser.add_argument("--changes", type=int, default=200, help="of the keys")
     parser.add_argument("--start", action="store_true", help="measure only the start of the page of live=true")
+    parser.add_argument("--browser", type=Path, metavar="RUN", help="measure only from key to picture, beside this run")
     parser.add_argument("--write", action="store_true", help="keep the results")
     add_results_argument(parser)
     arguments = parser.parse_args()
+    if arguments.browser is not None:
+        server = Server(arguments.browser)
+        medians = {}
+        try:
+            for window in WINDOWS:
+                delays = seen(f"http://{server.host}/{server.token}/", window, changes=50)
+                medians["x".join(map(str, window))] = round(statistics.median(delays), 1)
+        finally:
+            server.process.terminate()
+        print(f"median ms from key to picture: {medians}")
+        if arguments.write:
+            facts = {**describe_run(device="cpu"), "median_ms": medians}
+            print("wrote", write_results("live_browser_cpu", facts, folder=arguments.results))
+        return
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         make_run(run)

@@ -5,7 +5,8 @@
 
 Two trainings of the default drive with equal settings take turns, one with each collector; workers whose training does
 not have its turn stand still after one batch. CPU seconds are those of all processes: learner, workers, and Ray's own.
-The costs are those of one request and one answer of a given size, without an environment.
+The costs are those of one request and one answer of a given size, without an environment, and of drawing a batch from
+one buffer and from two shards.
 """
 
 from __future__ import annotations
@@ -213,6 +214,37 @@ def costs(*, rounds: int) -> dict[str, Any]:
     return found
 
 
+DRAWN_FROM = {
+    "one_buffer": ["collector=single"],
+    "two_shards": ["collector=ray", "collector.num_workers=1", "replay=sharded", "replay.num_shards=2"],
+}
+PRIORITIES = "replay.prioritized={_target_: tm_torchrl.data.Priorities, alpha: 0.6, beta: 0.4}"
+
+
+def draw_costs(*, rounds: int) -> dict[str, Any]:
+    """Milliseconds of the clock and of the learner's CPU for a batch of 128 with floats; priorities are given back."""
+    found: dict[str, Any] = {}
+    for place, words in DRAWN_FROM.items():
+        for kind, more in {"uniform": [], "prioritised": [PRIORITIES]}.items():
+            settings = compose_settings([*words, *more, "precision=float32", "replay.learning_starts=5_000"])
+            t = make_training(settings, make_task(settings), log=lambda message: print("   ", message))
+            t.set_schedules()
+            memory, source = t.algorithm.memory, iter(t.source)
+            while len(memory) < 6_000:
+                store(t, next(source))
+            taken = []
+            for _ in range(rounds):
+                begin, own = time.perf_counter(), time.process_time()
+                batch = memory.sample()
+                batch["td_error"] = torch.rand(len(batch), 1)
+                memory.seen(batch)
+                taken.append((time.perf_counter() - begin, time.process_time() - own))
+            clock_s, cpu_s = (statistics.median(column) for column in zip(*taken, strict=True))
+            found[f"{place}_{kind}"] = {"ms": round(1000 * clock_s, 2), "cpu_ms": round(1000 * cpu_s, 2)}
+            t.source.shutdown()
+    return found
+
+
 def main() -> None:
     """Measure, print, and keep if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -227,7 +259,7 @@ def main() -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
     logging.getLogger("torchrl").setLevel(logging.WARNING)
-    found: dict[str, Any] = {"costs": costs(rounds=arguments.rounds)}
+    found: dict[str, Any] = {"draw": draw_costs(rounds=arguments.rounds), "costs": costs(rounds=arguments.rounds)}
     print(json.dumps(found), flush=True)
     for workers in arguments.workers:
         options = {"turns": arguments.turns, "batches": arguments.batches}

@@ -1,4 +1,4 @@
-"""Networks chosen in the configuration: they train from pixels, and what cannot be is refused in a line."""
+"""Networks chosen in the configuration: runs from pixels, and what cannot be is refused in a line."""
 
 from __future__ import annotations
 
@@ -12,15 +12,7 @@ from tm_torchrl.agents import load_agent
 from tm_torchrl.agents.agent import make_agent
 from tm_torchrl.agents.export import GreedyPolicy, disagreements, export_policy, visited_states
 from tm_torchrl.data.saving.checkpoint import CheckpointError
-from tm_torchrl.modules import (
-    ImpalaEncoder,
-    NoisyLinear,
-    PixelEncoder,
-    PixelFloatEncoder,
-    PostConcat,
-    Unified,
-    ViTEncoder,
-)
+from tm_torchrl.modules import ImpalaEncoder, NoisyLinear, PixelFloatEncoder, Unified
 from tm_torchrl.settings import ConfigError, compose_settings
 
 FEW_UPDATES = [
@@ -40,8 +32,6 @@ FEW_UPDATES = [
 ]
 SIGHTS = {
     "classic": (["network=classic", "env.pixels=true"], PixelFloatEncoder),
-    "classic-image-only": (["network=classic", "env.pixels=true", "env.floats=false"], PixelEncoder),
-    "impala": (["network=impala", "env.pixels=true", "objective=qrdqn"], PixelFloatEncoder),
     "btr-image-only": (
         [
             "network=btr",
@@ -53,8 +43,6 @@ SIGHTS = {
         ],
         ImpalaEncoder,
     ),
-    "vit-image-only": (["network=vit", "env.pixels=true", "env.floats=false", "objective=qrdqn"], ViTEncoder),
-    "post_concat": (["network=post_concat", "env.pixels=true"], PostConcat),
     "unified": (["network=unified", "env.pixels=true"], Unified),
 }
 

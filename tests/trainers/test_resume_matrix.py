@@ -22,6 +22,7 @@ NAMED = {  # settings that exclude each other share a line
     "rows": [],
     "memmap": ["replay.storage=memmap"],
     "frames": ["env.pixels=true", "network=classic", "objective.network.image.pooling=global_average", *SMALL],
+    "embeddings": ["replay.storage=embeddings", "objective.network.frozen=[vision]"],  # beside those of "frames"
     "plain": [],
     "mini_race": ["replay.mini_race={num_actions: 40, oversample_long_term_steps: 10}"],
     "held_out": ["replay.held_out_share=0.3"],
@@ -59,7 +60,7 @@ CASES = [
     ("prioritized", "frames", "held_out", "one", "epsilon", "kept"),
     ("uniform", "memmap", "mini_race", "blocks", "boltzmann", "stages"),
     ("prioritized", "memmap", "held_out", "blocks", "noisy", "soft_reset"),
-    ("uniform", "frames", "plain", "one", "boltzmann", "soft_reset"),
+    ("uniform", "frames", "embeddings", "plain", "one", "boltzmann", "soft_reset"),
     ("uniform", "rows", "mini_race", "one", "epsilon", "laps", "overlap"),
 ]
 ALL = [case for case in itertools.product(*GROUPS) if case not in CASES]

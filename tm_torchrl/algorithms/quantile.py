@@ -22,6 +22,7 @@ from tm_torchrl.data.steps.mini_race import MiniRace
 from tm_torchrl.envs.rewards import Potential
 from tm_torchrl.evaluation import Diagnostics
 from tm_torchrl.modules import QuantileActor
+from tm_torchrl.modules.freezing import frozen_vision
 from tm_torchrl.modules.quantiles.fractions import FractionProposal, midpoints
 from tm_torchrl.objectives.quantile_loss import QuantileLoss
 from tm_torchrl.settings.construct import ConfigError, Later, named, refuse_given
@@ -227,7 +228,10 @@ class QuantileAlgorithm:
                 "from, so that each would be compiled anew; use false"
             )
         keys = [key for key in self.actor.in_keys if key not in states]
-        return replay(gamma=self.gamma(0), stored_keys=keys, seed=seed, **({"state_keys": states} if states else {}))
+        further: dict[str, Any] = {"state_keys": states} if states else {}
+        if isinstance(kind, type) and issubclass(kind, Replay):
+            further["embed"] = frozen_vision(self.actor.quantile_module.network)
+        return replay(gamma=self.gamma(0), stored_keys=keys, seed=seed, **further)
 
     def _set_gamma(self, value: float) -> None:
         self.learner.loss.value_estimator.gamma.fill_(value)
@@ -240,6 +244,10 @@ class QuantileAlgorithm:
             actor = self.make_actor(self.task, objective=self._parts["objective"], device=device)
             size = self.memory.batch_size * (self.memory.length if isinstance(self.memory, Sequences) else 1)
             batch = random_transitions(self.task, size=size, device=device)
+            embed = self.memory.embed if isinstance(self.memory, Replay) else None
+            if embed is not None:
+                for each in (batch, batch["next"]):
+                    each["pixels"] = embed(each["pixels"])
             chosen, rates = probe_precision(lambda precision: self._make_learner(actor, precision=precision), batch)
         listed = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
         log(f"precision: {chosen} (updates per CPU second: {listed})")

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from tensordict import NestedKey, TensorDictBase
+from torch import Tensor
 from torchrl.data import TensorDictReplayBuffer
 from torchrl.envs.transforms import Transform
 
@@ -18,11 +19,14 @@ from tm_torchrl.data.steps.held_out import HeldOut
 from tm_torchrl.data.steps.mini_race import MiniRace
 from tm_torchrl.data.steps.n_step import TRAJECTORY, NStep
 from tm_torchrl.data.storage.capacity import CapacitySchedule, move_contents
+from tm_torchrl.data.storage.frame_store import FrameStorage
 from tm_torchrl.data.storage.prioritized_sampler import PrioritizedSampler
 from tm_torchrl.data.storage.replay_buffer import make_replay_buffer
 from tm_torchrl.settings.schedules import make_schedule
 
 STORAGES = ("auto", "frames", "memmap", "memory")
+EMBEDDINGS = "embeddings"
+NO_EMBEDDINGS = "embeddings are stored by replay=uniform and replay=prioritized alone"
 
 
 @dataclass(frozen=True)
@@ -56,13 +60,15 @@ class Replay:
         num_steps: Steps that a return sums before it bootstraps.
         cut_at_exploration: Whether a return ends before the first action that was not greedy.
         gamma: Discount of one step; may be set again at any time.
-        storage: ``"memory"``, ``"memmap"`` (files), ``"frames"`` (each image once), or ``"auto"``: frames for images.
+        storage: ``"memory"``, ``"memmap"`` (files), ``"frames"`` (each image once), ``"embeddings"`` (what the
+            network's frozen vision part makes of each image, once), or ``"auto"``: frames for images.
         held_out_share: Share of the trajectories that only test the loss.
         mini_race: Draws a horizon for each sample.
         augmentation: Changes sampled images.
         prioritized: ``None`` samples uniformly.
         demonstrations: Recorded laps of which a share of each batch is; ``None`` for none.
         stored_keys: Keys that the network reads, stored at both ends of a transition.
+        embed: The network's frozen vision part, for ``storage="embeddings"``; ``None`` if it is not frozen.
         seed: Seeds the sampler.
     """
 
@@ -83,26 +89,23 @@ class Replay:
         prioritized: Priorities | None = None,
         demonstrations: DemonstrationShare | None = None,
         stored_keys: Sequence[NestedKey] = (),
+        embed: Callable[[Tensor], Tensor] | None = None,
         seed: int = 0,
     ) -> None:
-        _check(capacity, learning_starts=learning_starts, batch_size=batch_size, storage=storage)
-        has_images = "pixels" in stored_keys
+        check_sizes(capacity, learning_starts=learning_starts, batch_size=batch_size)
+        if storage == EMBEDDINGS:
+            _check_embeddings(embed, stored_keys=stored_keys, augmentation=augmentation, demonstrations=demonstrations)
+        else:
+            storage = chosen_storage(storage, stored_keys=stored_keys, augmentation=augmentation)
         if demonstrations is not None and prioritized is not None:
             raise ValueError("demonstrations: have no priorities; use replay=uniform, or leave them at null")
-        if augmentation is not None and not isinstance(augmentation, Transform):
-            raise ValueError(f"augmentation={augmentation!r}: must be a transform, or null")
-        if augmentation is not None and not has_images:
-            kind = type(augmentation).__name__
-            raise ValueError(f"augmentation={kind}: needs images; use env.pixels=true, or leave it at null")
-        if storage == "auto":
-            storage = "frames" if has_images else "memory"
         stages = [(0, capacity, learning_starts)] if isinstance(capacity, int) else [tuple(s) for s in capacity]
         self.capacity = CapacitySchedule(stages)  # type: ignore[arg-type]
         self.n_step = NStep(
             num_steps,
             gamma=gamma,
             cut_at_exploration=cut_at_exploration,
-            frame_ids=storage == "frames",
+            frame_ids=storage in ("frames", EMBEDDINGS),
             extra_keys=[*stored_keys, *([TRAJECTORY] if held_out_share else [])],
         )
         self.writers: dict[range, NStep] = {}  # by the lanes that they write
@@ -110,6 +113,7 @@ class Replay:
         self.batch_size = batch_size
         self.prioritized = prioritized
         self.demonstrations = demonstrations
+        self.embed = embed if storage == EMBEDDINGS else None
         self.mini_race = mini_race
         if mini_race is not None and mini_race.seed is None:
             mini_race.generator.manual_seed(seed)
@@ -118,6 +122,7 @@ class Replay:
             batch_size=batch_size,
             prioritized=prioritized,
             storage=storage,
+            embed=self.embed,
             mini_race=mini_race,
             augmentation=augmentation,
             seed=seed,
@@ -258,13 +263,27 @@ def lanes_of(steps: TensorDictBase) -> range:
     return range(first, first + steps.shape[0])
 
 
-def _check(capacity: Any, *, learning_starts: int, batch_size: int, storage: str) -> None:
+def chosen_storage(storage: str, *, stored_keys: Sequence[NestedKey], augmentation: Transform | None) -> str:
+    """The kind of storage, which ``"auto"`` leaves to the keys; checks that an augmentation finds images in them."""
+    has_images = "pixels" in stored_keys
+    if storage not in STORAGES:
+        raise ValueError(f"storage={storage!r}: must be one of {', '.join(STORAGES)}; {NO_EMBEDDINGS}")
+    if augmentation is not None and not isinstance(augmentation, Transform):
+        raise ValueError(f"augmentation={augmentation!r}: must be a transform, or null")
+    if augmentation is not None and not has_images:
+        kind = type(augmentation).__name__
+        raise ValueError(f"augmentation={kind}: needs images; use env.pixels=true, or leave it at null")
+    if storage == "auto":
+        return "frames" if has_images else "memory"
+    return storage
+
+
+def check_sizes(capacity: Any, *, learning_starts: int, batch_size: int) -> None:
+    """Check the sizes of a replay; a capacity may also be a list of stages."""
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: must be at least 1")
     if learning_starts < 0:
         raise ValueError(f"learning_starts={learning_starts}: must not be negative")
-    if storage not in STORAGES:
-        raise ValueError(f"storage={storage!r}: must be one of {', '.join(STORAGES)}")
     if isinstance(capacity, int) and not isinstance(capacity, bool):
         if capacity < 1:
             raise ValueError(f"capacity={capacity}: must be at least 1")
@@ -280,8 +299,38 @@ def _check(capacity: Any, *, learning_starts: int, batch_size: int, storage: str
         )
 
 
+def _check_embeddings(
+    embed: Callable[[Tensor], Tensor] | None,
+    *,
+    stored_keys: Sequence[NestedKey],
+    augmentation: Transform | None,
+    demonstrations: DemonstrationShare | None,
+) -> None:
+    if "pixels" not in stored_keys:
+        raise ValueError("storage='embeddings': needs images; use env.pixels=true, or storage='auto'")
+    if embed is None:
+        raise ValueError(
+            "storage='embeddings': needs an ImageEncoder that is frozen, since what one that learns makes of an image "
+            "changes; use objective.network.frozen=[vision], or storage='frames'"
+        )
+    if augmentation is not None:
+        kind = type(augmentation).__name__
+        raise ValueError(f"augmentation={kind}: changes images, and storage='embeddings' has none; use 'frames'")
+    if demonstrations is not None:
+        raise ValueError(
+            "demonstrations: are stored before warm_start loads the vision part that storage='embeddings' needs; use "
+            "storage='frames'"
+        )
+
+
 def _buffer_maker(
-    *, prioritized: Priorities | None, mini_race: Transform | None, augmentation: Transform | None, **options: Any
+    *,
+    prioritized: Priorities | None,
+    storage: str,
+    embed: Callable[[Tensor], Tensor] | None,
+    mini_race: Transform | None,
+    augmentation: Transform | None,
+    **options: Any,
 ) -> Callable[[int], TensorDictReplayBuffer]:
     def sampler(capacity: int) -> PrioritizedSampler | str:
         if prioritized is None:
@@ -292,6 +341,7 @@ def _buffer_maker(
         return make_replay_buffer(
             capacity=capacity,
             sampler=sampler(capacity),
+            storage=storage if embed is None else FrameStorage(capacity, embed={"pixels": embed}),
             transforms=[
                 *([] if mini_race is None else [mini_race]),  # one for all buffers: its generator goes on
                 *([] if augmentation is None else [copy.deepcopy(augmentation)]),

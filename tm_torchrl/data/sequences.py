@@ -14,7 +14,7 @@ from tensordict import NestedKey, TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import TensorDictReplayBuffer
 
-from tm_torchrl.data.replay import Priorities, lanes_of
+from tm_torchrl.data.replay import EMBEDDINGS, NO_EMBEDDINGS, Priorities, lanes_of
 from tm_torchrl.data.reuse_budget import ReuseBudget
 from tm_torchrl.data.steps.sequence_writer import SequenceWriter
 from tm_torchrl.data.steps.windows import sum_windows
@@ -90,7 +90,8 @@ class Sequences:
         if learning_starts > capacity:
             raise ValueError(f"learning_starts={learning_starts}: must be at most capacity={capacity}")
         if storage not in STORAGES:
-            raise ValueError(f"storage={storage!r}: must be one of {', '.join(STORAGES)}")
+            why = f"; {NO_EMBEDDINGS}" if storage == EMBEDDINGS else ""
+            raise ValueError(f"storage={storage!r}: must be one of {', '.join(STORAGES)}{why}")
         if not 0 <= max_share <= 1:
             raise ValueError(f"max_share={max_share}: must be between 0 and 1")
         self.length, self.burn_in, self.num_steps = length, burn_in, num_steps

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from tm_torchrl.modules.encoders.floats import FloatEncoder
 from tm_torchrl.modules.encoders.images import ImageEncoder
 from tm_torchrl.settings.nearest import nearest_name
 
 Self = TypeVar("Self", bound="NetworkOfParts")
+
+EMBEDDED_AT_ONCE = 32  # images: batches of one size, on which the last bits of results depend
 
 PARTS: dict[str, tuple[str, ...]] = {  # names of submodules, in quantile networks and in networks with a policy
     "vision": ("encoder.pixels",),
@@ -94,6 +97,33 @@ def modules_of_part(network: nn.Module, name: str, *, argument: str = "part") ->
         return found[name]
     what = "this network has no such part" if name in PARTS else f"unknown{nearest_name(str(name), PARTS)}"
     raise ValueError(f"{argument}={name!r}: {what}; its parts are {', '.join(found)}")
+
+
+def frozen_vision(network: NetworkOfParts) -> Callable[[Tensor], Tensor] | None:
+    """What a network's frozen vision part makes of images ``[M, C, H, W]``, which the network takes in their place.
+
+    ``None`` if the part is not frozen, or its encoder does not take embeddings instead of images.
+
+    Args:
+        network: The network, whose device computes; results are on the images' device.
+    """
+    if "vision" not in network.frozen:
+        return None
+    encoder: Any = network.encoder
+    part = encoder if isinstance(encoder, ImageEncoder) else encoder.pixels
+    if not isinstance(part, ImageEncoder):
+        return None
+    of_images: Callable[[Tensor], Tensor] = getattr(encoder, "embed", part)
+
+    @torch.no_grad()
+    def embed(images: Tensor) -> Tensor:
+        device = next(part.parameters()).device
+        missing = -len(images) % EMBEDDED_AT_ONCE
+        full = torch.cat([images, images[:1].expand(missing, *images.shape[1:])])
+        found = [of_images(some.to(device)).to(images.device) for some in torch.split(full, EMBEDDED_AT_ONCE)]
+        return torch.cat(found)[: len(images)]
+
+    return embed
 
 
 def _parameters(module: nn.Module | None) -> Iterable[nn.Parameter]:

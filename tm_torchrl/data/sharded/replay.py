@@ -15,7 +15,7 @@ from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 from torchrl.envs.transforms import Transform
 
-from tm_torchrl.data.replay import STORAGES, Priorities
+from tm_torchrl.data.replay import Priorities, check_sizes, chosen_storage
 from tm_torchrl.data.reuse_budget import ReuseBudget
 from tm_torchrl.data.sharded.saving import SavedShard
 from tm_torchrl.data.sharded.shard import ReplayShard
@@ -98,18 +98,10 @@ class ShardedReplay:
                 raise ValueError(f"{name}={count}: must be a whole number of at least 1")
         if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < num_shards:
             raise ValueError(f"capacity={capacity}: must be a whole number of at least num_shards={num_shards}")
-        if not 0 <= learning_starts <= capacity:
-            raise ValueError(f"learning_starts={learning_starts}: must be between 0 and capacity={capacity}")
-        if storage not in STORAGES:
-            raise ValueError(f"storage={storage!r}: must be one of {', '.join(STORAGES)}")
+        check_sizes(capacity, learning_starts=learning_starts, batch_size=batch_size)
         if not hang_timeout_s > 0:
             raise ValueError(f"hang_timeout_s={hang_timeout_s}: must be positive")
-        has_images = "pixels" in stored_keys
-        if augmentation is not None and not has_images:
-            kind = type(augmentation).__name__
-            raise ValueError(f"augmentation={kind}: needs images; use env.pixels=true, or leave it at null")
-        if storage == "auto":
-            storage = "frames" if has_images else "memory"
+        storage = chosen_storage(storage, stored_keys=stored_keys, augmentation=augmentation)
         self.resources = dict(resources or {})
         for name, amount in self.resources.items():
             if not amount >= 0:

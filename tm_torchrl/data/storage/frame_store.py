@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,8 @@ class FrameStorage(RowStorage):
             64x64 pixels and 264 floats.
         scratch_dir: Folder for frames in memory-mapped files, for buffers larger than memory.
         device: Device of frames and records.
+        embed: By name of an entry, a function of frames ``[M, ...]`` whose result ``[M, ...]`` is kept instead of them.
+            It must not change, as that of a frozen encoder does not. Samples have the results.
 
     Examples:
         >>> from torchrl.data import TensorDictReplayBuffer
@@ -76,6 +78,7 @@ class FrameStorage(RowStorage):
         frame_keys: Sequence[str] | None = None,
         scratch_dir: str | Path | None = None,
         device: torch.device | str = "cpu",
+        embed: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     ) -> None:
         if max_size < 1:
             raise ValueError(f"max_size={max_size}: must be at least 1")
@@ -84,6 +87,9 @@ class FrameStorage(RowStorage):
         super().__init__(max_size, device=device)
         self.frame_keys = None if frame_keys is None else tuple(frame_keys)
         self.scratch_dir = None if scratch_dir is None else Path(scratch_dir)
+        self.embed = dict(embed or {})
+        if self.embed:
+            self.saved_as = f"FrameStorage with embeddings of {', '.join(sorted(self.embed))}"
         self._slots = FrameSlots(2 * max_size)
         self._frames: dict[str, Tensor] = {}
 
@@ -112,7 +118,7 @@ class FrameStorage(RowStorage):
         apart = (*keys, FRAME_ID)
         record = data.exclude(INDEX, *apart, *(("next", key) for key in apart))
         if not self.initialized:
-            self._reserve(record, starts)
+            self._reserve(record, {key: self._kept(key, frames[:1]) for key, frames in starts.items()})
         released = self._storage[SLOTS][index].flatten().cpu()
         slot, filled, row = self._slots.place(ids, released=released[released >= 0])
         num = len(index)
@@ -120,7 +126,9 @@ class FrameStorage(RowStorage):
             stored = as_words(frames_of_key)
             for part, source in ((row < num, starts[key]), (row >= num, ends[key])):
                 rows = (row[part] % num).to(source.device)
-                chosen = source.index_select(0, rows).to(frames_of_key.device)
+                if not len(rows):
+                    continue
+                chosen = self._kept(key, source.index_select(0, rows)).to(frames_of_key.device)
                 stored.index_copy_(0, filled[part].to(stored.device), as_words(chosen))
         record[SLOTS] = slot.view(2, num).T
         super().set(index, record, set_cursor=set_cursor)
@@ -167,6 +175,10 @@ class FrameStorage(RowStorage):
         self._storage[: len(records)] = records
         self._len = len(records)
         self._bump_mutation_revision()
+
+    def _kept(self, key: str, frames: Tensor) -> Tensor:
+        """What is kept of new frames ``[M, ...]``."""
+        return self.embed[key](frames) if key in self.embed else frames
 
     def _state(self) -> dict[str, Any]:
         num = self._slots.num_touched
@@ -219,7 +231,10 @@ class FrameStorage(RowStorage):
         if new != old:
             raise ValueError(f"data: differ from the stored transitions in the keys {sorted(new ^ old, key=str)}")
         for key in ends:
-            kept, given = self._frames[key if isinstance(key, str) else key[1]], data[key]
+            name = key if isinstance(key, str) else key[1]
+            if name in self.embed:
+                continue
+            kept, given = self._frames[name], data[key]
             if given.shape[1:] != kept.shape[1:] or given.dtype != kept.dtype:
                 raise ValueError(
                     f"data: {key} is {tuple(given.shape[1:])} {given.dtype}; must be {tuple(kept.shape[1:])} "

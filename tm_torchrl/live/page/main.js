@@ -212,7 +212,7 @@ function picture(now) {
     state: ghost.lap.at(time), colour: ghost.colour, label: ghost.label, isFollowed: !own && ghost.key === ghosts.followed,
   }));
   if (own) cars.push({ state: own, colour: [0.93, 0.3, 0.62], label: "you", isFollowed: true });
-  scene?.draw(cars, passedS);
+  scene?.draw(cars, passedS, Boolean(own));
   minimap.draw(cars.map((car) => ({ ...car, colour: css(car.colour) })));
   if (own) {
     const rival = ghosts.all.get("best") ?? ghosts.all.get("author");

@@ -48,7 +48,7 @@ export class Scene {
   setTrack(track) {
     this.track = track;
     this.renderer.free(this.ground);
-    this.ground = this.renderer.upload(trackMesh(track, PALETTES[this.isDark ? "dark" : "light"]));
+    this.ground = this.renderer.upload(trackMesh(track, PALETTES[this.isDark ? "dark" : "light"]), true);
     const [xs, zs] = [0, 2].map((axis) => track.centre.filter((_, k) => k % 3 === axis));
     this.middle = [(Math.min(...xs) + Math.max(...xs)) / 2, 0, (Math.min(...zs) + Math.max(...zs)) / 2];
     this.half = [(Math.max(...xs) - Math.min(...xs)) / 2 + 30, (Math.max(...zs) - Math.min(...zs)) / 2 + 30];
@@ -64,16 +64,17 @@ export class Scene {
   /** Show the line of a lap in colours by step, or with null no more. */
   setLine(key, lap, colourAt) {
     this.renderer.free(this.lines.get(key)?.mesh);
-    if (lap) this.lines.set(key, { lap, colourAt, mesh: this.renderer.upload(lineMesh(lap, colourAt)) });
+    if (lap) this.lines.set(key, { lap, colourAt, mesh: this.renderer.upload(lineMesh(lap, colourAt), true) });
     else this.lines.delete(key);
   }
 
   /**
-   * Draw cars: {state, colour, label, isFollowed}; passedS: seconds since the last picture, by which the camera follows.
+   * Draw cars: {state, colour, label, isFollowed}; passedS: seconds since the last picture, by which the camera follows;
+   * isDriven: somebody drives, who needs the picture soon, so that a slow renderer draws a coarse one.
    */
-  draw(cars, passedS) {
+  draw(cars, passedS, isDriven) {
     this.cars = cars;
-    const aspect = this.renderer.fit();
+    const aspect = this.renderer.fit(isDriven && this.renderer.isSlow);
     const light = PALETTES[this.isDark ? "dark" : "light"];
     const camera = this._camera(aspect, passedS);
     this.renderer.begin(camera, light);

@@ -5,6 +5,7 @@ import { cross, sub, unit } from "./vectors.js";
 const WALL_M = 1.8;
 const LINE_M = 0.5;
 const PIECE_M = 2; // of the road; its points are a metre apart
+const TILE = 16; // squares of the ground along each edge of a tile
 const SKIRT_M = 9; // ground that is drawn with the wall, which the coarse ground need not meet
 const SURFACES = { 2: "grass", 6: "dirt", 7: "turbo", 16: "asphalt", 26: "turbo2", 29: "freewheeling" };
 
@@ -168,12 +169,17 @@ function ground(built, track, palette) {
     const k = j * width + i;
     return [origin[0] + i * cell, height[k] / 10 - (beyond[k] < 6 ? 2.5 : 0), origin[1] + j * cell];
   };
-  for (let j = 0; j < depth - 1; j++) {
-    for (let i = 0; i < width - 1; i++) {
-      const k = j * width + i;
-      const colour = shade(palette.hill, 0.95 + 0.1 * chance(k));
-      built.quad(at(i, j), at(i, j + 1), at(i + 1, j + 1), at(i + 1, j), colour);
-      if (beyond[k] > 5 && chance(k + 0.5) < 0.055) tree(built, at(i, j), 4 + 4 * chance(k + 0.25), palette);
+  const square = (i, j) => {
+    const k = j * width + i;
+    const colour = shade(palette.hill, 0.95 + 0.1 * chance(k));
+    built.quad(at(i, j), at(i, j + 1), at(i + 1, j + 1), at(i + 1, j), colour);
+    if (beyond[k] > 5 && chance(k + 0.5) < 0.055) tree(built, at(i, j), 4 + 4 * chance(k + 0.25), palette);
+  };
+  for (let top = 0; top < depth - 1; top += TILE) { // tile by tile, so that neighbours are drawn together
+    for (let side = 0; side < width - 1; side += TILE) {
+      for (let j = top; j < Math.min(top + TILE, depth - 1); j++) {
+        for (let i = side; i < Math.min(side + TILE, width - 1); i++) square(i, j);
+      }
     }
   }
   const [low, high] = [origin, [origin[0] + (width - 1) * cell, origin[1] + (depth - 1) * cell]];

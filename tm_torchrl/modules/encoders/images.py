@@ -12,6 +12,9 @@ from torch import Tensor, nn
 class ImageEncoder(nn.Module):
     """Features ``[*B, D]`` from pixels ``[*B, C, H, W]``; subclasses define ``features`` for a batch of images.
 
+    What the encoder made of images earlier is taken in their place and returned as it is: a replay may store the
+    embeddings of a frozen encoder. They are told from images by their dimensions.
+
     Attributes:
         num_features: D.
         num_tokens: T, of a convolutional encoder the number of places of its last map.
@@ -35,11 +38,15 @@ class ImageEncoder(nn.Module):
         return torch.unflatten(self.features(images_BCHW), -1, (-1, self.num_tokens)).transpose(1, 2)
 
     def tokens(self, pixels_BCHW: Tensor) -> Tensor:
-        """``[B, T, M]`` from uint8 pixels ``[B, C, H, W]``, for a fusion that reads tokens."""
+        """``[B, T, M]`` from uint8 pixels ``[B, C, H, W]``, or from such tokens, for a fusion that reads tokens."""
+        if pixels_BCHW.ndim == 3:
+            return pixels_BCHW
         return self.token_features(scaled_images(pixels_BCHW))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """``[*B, D]`` from uint8 pixels ``[*B, C, H, W]``."""
+        """``[*B, D]`` from uint8 pixels ``[*B, C, H, W]``, or ``[B, D]`` from such features."""
+        if pixels.ndim == 2:
+            return pixels
         if pixels.ndim == 4:
             return self.features(scaled_images(pixels))
         features_BD = self.features(scaled_images(pixels.reshape(-1, *pixels.shape[-3:])))

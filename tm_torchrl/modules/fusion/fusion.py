@@ -53,6 +53,11 @@ class Fusion(nn.Module):
         self.num_dims = [3, 1]
         self.pixels = pixels
 
+    def embed(self, pixels: Tensor) -> Tensor:
+        """What the fusion reads of images ``[B, C, H, W]``: their features, or tokens."""
+        features_BD: Tensor = self.pixels(pixels)
+        return features_BD
+
 
 class PostConcat(Fusion):
     """Image and floats are encoded apart; a trunk reads the features of both.
@@ -114,9 +119,9 @@ class PostConcat(Fusion):
         """``[B, D]`` from pixels ``[B, C, H, W]`` and floats ``[B, F]``."""
         features_BD: Tensor
         if isinstance(self.fusion, _TokenFusion):
-            features_BD = self.fusion(self.pixels(pixels), self.floats(floats))
+            features_BD = self.fusion(self.embed(pixels), self.floats(floats))
         else:
-            features_BD = self.fusion(torch.cat([self.pixels(pixels), self.floats(floats)], -1))
+            features_BD = self.fusion(torch.cat([self.embed(pixels), self.floats(floats)], -1))
         return features_BD
 
 
@@ -155,10 +160,15 @@ class Unified(Fusion):
             ReadoutTransformer(size, num_layers=num_layers, num_heads=num_heads, style=style),
         )
 
+    def embed(self, pixels: Tensor) -> Tensor:
+        """The tokens of images ``[B, C, H, W]``."""
+        encoder: Any = self.pixels
+        tokens_BTM: Tensor = encoder.tokens(pixels)
+        return tokens_BTM
+
     def forward(self, pixels: Tensor, floats: Tensor) -> Tensor:
         """``[B, D]`` from pixels ``[B, C, H, W]`` and floats ``[B, F]``."""
-        encoder: Any = self.pixels
-        features_BD: Tensor = self.fusion(encoder.tokens(pixels), self.floats(floats))
+        features_BD: Tensor = self.fusion(self.embed(pixels), self.floats(floats))
         return features_BD
 
 

@@ -141,7 +141,7 @@ class QuantileNetwork(NetworkOfParts):
         first = observations[0]
         num_leading = len(batch_size)
         if self._num_dims is not None or num_leading == 0:
-            num_leading = first.ndim - (self._num_dims or 1)
+            num_leading = max(first.ndim - (self._num_dims or 1), len(batch_size))  # embeddings have fewer than images
         shape = first.shape[:num_leading]
         if num_leading == 1:
             return shape, observations
