@@ -104,29 +104,36 @@ def take_all(browser: Any, run: Path) -> Iterator[tuple[str, bytes]]:
             yield name, small(take(browser, addresses[what], window, share))
 
 
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """The system's Chromium, drawing on the CPU, through Playwright."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        raise SystemExit("error: there is no chromium: install it, for example with apt-get install chromium")
+    try:
+        playwright = import_module("playwright.sync_api")  # in no extra: only scripts like this and a test use it
+    except ModuleNotFoundError:
+        raise SystemExit("error: playwright is not installed: pip install playwright") from None
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=program, args=[*DRAWS_WITHOUT_A_CARD, "--no-sandbox"])
+        yield browser
+        browser.close()
+
+
 def main() -> None:
     """Take and write all pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="the run folder that is shown")
     parser.add_argument("--out", type=Path, default=PICTURES, help="folder of the pictures (docs/images)")
     args = parser.parse_args()
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if not (args.run / "config.yaml").is_file():
         raise SystemExit(f"error: {args.run}: must be a run folder")
-    if chromium is None:
-        raise SystemExit("error: there is no chromium: install it, for example with apt-get install chromium")
-    try:
-        playwright = import_module("playwright.sync_api")  # in no extra: only this and a test use it
-    except ModuleNotFoundError:
-        raise SystemExit("error: playwright is not installed: pip install playwright") from None
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=[*DRAWS_WITHOUT_A_CARD, "--no-sandbox"])
+    with chromium() as browser:
         for name, picture in take_all(browser, args.run):
             if len(picture) > MOST_BYTES:
                 raise SystemExit(f"error: {name} would have {len(picture):,} bytes, more than {MOST_BYTES:,}")
             (args.out / name).write_bytes(picture)
             print(f"wrote {args.out / name} ({len(picture):,} bytes)")
-        browser.close()
 
 
 if __name__ == "__main__":

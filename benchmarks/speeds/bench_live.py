@@ -17,7 +17,6 @@ import http.client
 import json
 import multiprocessing
 import random
-import shutil
 import statistics
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from benchmarks.pages.screenshots import DRAWS_WITHOUT_A_CARD
+from benchmarks.pages.screenshots import chromium
 from benchmarks.results_file import ROOT, add_results_argument, describe_run, write_results
 from tm_torchrl.live.page_process import PageProcess
 from tm_torchrl.record.run_folder import append_line
@@ -128,11 +127,7 @@ def driving(server: Server, *, changes: int) -> tuple[list[float], float]:
 
 def seen(address: str, window: tuple[int, int], *, changes: int) -> list[float]:
     """Milliseconds from changes of the keys to the pictures that show the car after them, in a window."""
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    with sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=[*DRAWS_WITHOUT_A_CARD, "--no-sandbox"])
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": window[0], "height": window[1]})
         page.set_default_timeout(60_000)
         page.goto(address)
@@ -150,7 +145,6 @@ def seen(address: str, window: tuple[int, int], *, changes: int) -> list[float]:
         page.keyboard.up("ArrowUp")
         page.wait_for_timeout(1500)
         delays = [float(value) for value in (page.get_attribute("#view", "data-latency") or "").split()]
-        browser.close()
     return sorted(delays)
 
 
