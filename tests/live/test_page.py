@@ -170,6 +170,9 @@ def test_driving(open_page: Any, site: Site) -> None:
     page.keyboard.up("ArrowLeft")
     until(page, "Number(document.querySelector('#speed').textContent) > 20")
     until(page, "document.querySelector('#view').dataset.latency")
+    picture = Image.open(io.BytesIO(page.locator("#picture").screenshot())).convert("RGB").resize((100, 100))
+    colours = [picture.getpixel((x, y)) for x in range(100) for y in range(100)]
+    assert sum(red > 1.5 * green and blue > 1.2 * green for red, green, blue in colours) > 50, "the own car is pink"
     page.keyboard.up("ArrowUp")
     page.keyboard.press("r")
     until(page, "document.querySelector('#time').textContent === '0.00'")
