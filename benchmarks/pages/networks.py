@@ -5,6 +5,7 @@ python benchmarks/pages/networks.py
 
 from __future__ import annotations
 
+import functools
 import shlex
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from tm_torchrl.settings.construct import construct
 from tm_torchrl.settings.tree import compose_settings
 from tm_torchrl.tasks.task import make_task
 
+CATALOGUE_SPEEDS = "catalogue_cpu"
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "networks.md"
 PIXELS = "env.pixels=true"
 IMPALA = f"network=impala {PIXELS}"
@@ -145,7 +147,8 @@ INTRODUCTION = """\
 Every network is an encoder, an optional trunk, an optional memory, and a head of one quantile family; BTR is a set of
 choices in these slots. Each line names a choice and the settings that build it. Settings of different parts combine
 freely; what cannot be is refused when the network is built, with the reason. Features are those behind the encoder.
-Parameters are those of the whole network; a noisy layer has two for each weight.
+Parameters are those of the whole network; a noisy layer has two for each weight. Updates/s are those of one CPU core in
+float32, each from 128 transitions, or with memory from 16 sequences of 20 steps.
 
 This page is written by `python benchmarks/pages/networks.py`. Tests build, train and export every line.
 
@@ -186,6 +189,9 @@ file `image: {_target_: tm_torchrl.modules.TimmEncoder, _partial_: true, model: 
 - backbones of the library transformers"""
 
 
+TITLES = ["network", "settings", "features", "parameters", "updates/s"]
+
+
 def overrides_of(settings: str) -> list[str]:
     """The words of a command line, as a shell reads them.
 
@@ -195,10 +201,19 @@ def overrides_of(settings: str) -> list[str]:
     return shlex.split(settings)
 
 
+@functools.cache
+def catalogue_speeds() -> dict[str, Any]:
+    """Updates per CPU second of each line's settings, from ``catalogue_cpu.json``."""
+    found = read_results(CATALOGUE_SPEEDS)
+    assert found is not None
+    return found
+
+
 def line(name: str, settings: str, network: Any) -> tuple[str, ...]:
-    """A line of a table: with the features behind the encoder, and the parameters of the network."""
+    """A line of a table: features behind the encoder, parameters of the network, updates per CPU second."""
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return name, f"`{settings}`", f"{network.encoder.num_features:,}", f"{parameters:,}"
+    rate = catalogue_speeds()["updates_per_cpu_s"][settings]
+    return name, f"`{settings}`", f"{network.encoder.num_features:,}", f"{parameters:,}", f"{rate:,g}"
 
 
 def built_line(name: str, settings: str) -> tuple[str, ...]:
@@ -281,7 +296,9 @@ def page(line_of: Callable[[str, str], tuple[str, ...]] = built_line) -> str:
     lines = [INTRODUCTION]
     for title, stacks in STACKS.items():
         rows = [line_of(name, settings) for name, settings in stacks]
-        lines += [f"## {title}", "", *table(["network", "settings", "features", "parameters"], rows, align="llr"), ""]
+        lines += [f"## {title}", "", *table(TITLES, rows, align="llr"), ""]
+    speeds = catalogue_speeds()
+    lines += [f"Updates per CPU second: measured on {measured_on(speeds, 'torch')}:", f"`{command_of(speeds)}`.", ""]
     lines += cost_of_update()
     lines += [PARTS, *cost_of_embeddings(), BACKBONES]
     return "\n".join(lines) + "\n"

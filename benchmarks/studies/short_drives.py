@@ -27,9 +27,11 @@ from tm_torchrl.trainers import train
 
 FRAMES = 240_000
 COMMON = ["experiment=short_drive", f"total_frames={FRAMES}", "evaluation.every_frames=20_480", "device=cpu"]
+COMMON += ["env.reward.failure=0.0"]  # as it was in the first of these runs
 NOISE = [*COMMON, "exploration=noisy", "objective.network.linear=noisy"]
 BLOCKS = [*COMMON, "env.action_block=5", "env.num_previous_actions=25"]
 DEFAULT = "default"
+LONG_BLOCKS = "blocks, mixer=embedding, 480,000 frames"
 SMALL_NOISE = "objective.network.linear={_target_: tm_torchrl.modules.NoisyLinear, _partial_: true, sigma_init: 0.02}"
 NOISES = {
     "noise": NOISE,
@@ -43,9 +45,11 @@ MIXERS = ("embedding", "mlp", "conv", "gru", "attention")
 BLOCKS_OF_FIVE = {
     "blocks, one linear layer": BLOCKS,
     **{f"blocks, mixer={kind}": [*BLOCKS, f"objective.network.mixer={kind}"] for kind in MIXERS},
-    "blocks, mixer=embedding, 480,000 frames": [*BLOCKS, "objective.network.mixer=embedding", "total_frames=480_000"],
+    LONG_BLOCKS: [*BLOCKS, "objective.network.mixer=embedding", "total_frames=480_000"],
 }
+FAILURE = "a failure costs 2"
 ARMS = {DEFAULT: COMMON, **NOISES, **BLOCKS_OF_FIVE}
+ARMS |= {f"{arm}, {FAILURE}": [*ARMS[arm], "env.reward.failure=-2.0"] for arm in (DEFAULT, LONG_BLOCKS)}
 
 
 def measure(settings: list[str], *, seed: int) -> dict[str, list[Any]]:

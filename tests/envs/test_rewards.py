@@ -7,6 +7,7 @@ import torch
 
 from tm_torchrl.envs.rewards import (
     CloseToLine,
+    Failure,
     FinalSpeed,
     Finish,
     Neoslide,
@@ -23,7 +24,7 @@ from tm_torchrl.world.observation import observation_layout
 LAYOUT = observation_layout(5)
 
 
-def step(*, num_frames: int = 0, finished: bool = False, before: dict | None = None, **after: object) -> Step:
+def step(*, num_frames: int = 0, finished: bool = False, failed: bool = False, before: dict | None = None, **after: object) -> Step:
     """A step of one car whose observations are 0 but for the named fields."""
     numbers = {key: after.pop(key) for key in ("progress_m", "elapsed_ms", "speed", "speed_before") if key in after}
 
@@ -44,6 +45,7 @@ def step(*, num_frames: int = 0, finished: bool = False, before: dict | None = N
         speed_before=number("speed_before"),
         speed=number("speed"),
         is_finished=torch.tensor([finished]),
+        is_failed=torch.tensor([failed]),
         action=torch.zeros(1, dtype=torch.int64),
         layout=LAYOUT,
         num_frames=num_frames,
@@ -66,6 +68,11 @@ def test_time_and_progress():
 def test_finish():
     assert value(Finish(bonus=3.0), step(finished=True)) == 3.0
     assert value(Finish(bonus=3.0), step()) == 0.0
+
+
+def test_failure():
+    assert value(Failure(reward=-3.0), step(failed=True)) == -3.0
+    assert value(Failure(reward=-3.0), step(finished=True)) == 0.0
 
 
 def test_final_speed_pays_gained_speed_only_forwards():

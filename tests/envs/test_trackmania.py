@@ -10,6 +10,7 @@ from torchrl.envs import SerialEnv
 from torchrl.envs.utils import check_env_specs
 
 from tm_torchrl.envs import TrackManiaEnv
+from tm_torchrl.envs.rewards import Failure
 from tm_torchrl.sim import Simulator, Starts
 from tm_torchrl.tracks import generate_track, load_track
 from tm_torchrl.world.tracker import EndCause, Limits
@@ -87,14 +88,17 @@ def test_reward_is_time_and_metres():
     assert total == pytest.approx((-0.06 * 20 + 0.01 * metres).numpy(), abs=1e-4)
 
 
-def test_standing_still_truncates_by_no_progress():
-    env = TrackManiaEnv(1, track="oval")
+def test_standing_still_truncates_by_no_progress_and_pays_for_it_once():
+    env = TrackManiaEnv(1, track="oval", reward=[Failure(reward=-3.0)])
     td = env.reset()
+    total = 0.0
     steps = 0
     while not td["done"].any() and steps < 60:
         td = env.step(td.set("action", torch.tensor([3])))["next"]
+        total += td["reward"].item()
         steps += 1
     assert steps == 40
+    assert total == -3.0
     assert td["truncated"].all() and not td["terminated"].any()
     assert td["info", "end_cause"].item() == EndCause.NO_PROGRESS
 

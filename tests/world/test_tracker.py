@@ -99,11 +99,18 @@ def test_no_progress():
     assert car.cause == EndCause.NO_PROGRESS
 
 
-def test_a_new_furthest_zone_restarts_the_wait():
+def test_getting_five_metres_further_restarts_the_wait():
     car = Followed(no_progress_s=0.5)
     for step in range(30):
-        car.move(10.0 + 0.5 * (step // 8))
+        car.move(10.0 + 5.0 * (step // 8))
         assert car.cause == EndCause.NONE
+
+
+def test_creeping_is_no_progress():
+    car = Followed(no_progress_s=0.5)
+    for step in range(10):
+        car.move(10.0 + 0.4 * step)
+    assert car.cause == EndCause.NO_PROGRESS
 
 
 def test_time_limit():

@@ -126,6 +126,7 @@ class Race:
             speed_before=speed,
             speed=self._speed,
             is_finished=is_finished,
+            is_failed=(cause >= EndCause.NO_PROGRESS) & (cause < EndCause.INVALID),
             action=actions,
             layout=self.sensors.layout,
             num_frames=self.num_frames,

@@ -33,6 +33,7 @@ class Step:
     speed_before: Tensor  # [B] m/s
     speed: Tensor  # [B] m/s
     is_finished: Tensor  # bool [B]
+    is_failed: Tensor  # bool [B]: stuck, overturned, too long in the air, or out of the world
     action: Tensor  # int64 [B] or [B, S]
     layout: Layout  # of the observations
     num_frames: int  # played so far
@@ -81,6 +82,21 @@ class Finish:
     def __call__(self, step: Step) -> Tensor:
         """``bonus`` where the car has finished."""
         return weight_at(self.bonus, step.num_frames) * step.is_finished.to(torch.float32)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A reward, usually negative, where the episode is cut short because the car failed, and not by the time limit.
+
+    It makes getting away from a wall worth more than waiting there: one step of waiting costs only what a step of time
+    does, less than a network's errors.
+    """
+
+    reward: Weight = -3.0
+
+    def __call__(self, step: Step) -> Tensor:
+        """``reward`` where the car is stuck, overturned, too long in the air, or out of the world."""
+        return weight_at(self.reward, step.num_frames) * step.is_failed.to(torch.float32)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from tm_torchrl.envs.rewards import (
     CloseToLine,
+    Failure,
     FinalSpeed,
     Finish,
     Neoslide,
@@ -23,6 +24,7 @@ TERMS: dict[str, Callable[[Weight], RewardTerm]] = {
     "time_per_ms": Time,
     "progress_per_m": Progress,
     "finish": Finish,
+    "failure": Failure,
     "final_speed_s": FinalSpeed,
     "speedslide": Speedslide,
     "neoslide": Neoslide,
@@ -39,6 +41,7 @@ class Reward:
         time_per_ms: Reward per millisecond of race time.
         progress_per_m: Reward per metre along the reference line.
         finish: Reward for crossing the finish line.
+        failure: Reward where the car is stuck, overturned, too long in the air, or out of the world.
         final_speed_s: Time for which gained speed is rewarded as if it were held.
         speedslide: Reward for sliding at the fastest sideways speed.
         neoslide: Reward for sliding at any sideways speed.
@@ -55,6 +58,7 @@ class Reward:
     time_per_ms: float | Sequence[Any] = -6.0 / 5000.0
     progress_per_m: float | Sequence[Any] = 5.0 / 500.0
     finish: float | Sequence[Any] = 0.0
+    failure: float | Sequence[Any] = 0.0
     final_speed_s: float | Sequence[Any] = 0.0
     speedslide: float | Sequence[Any] = 0.0
     neoslide: float | Sequence[Any] = 0.0
