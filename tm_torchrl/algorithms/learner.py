@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
@@ -97,6 +98,8 @@ class Learner:
         groups = [group for group in groups if group["params"]]
         self.parameters: list[nn.Parameter] = [parameter for group in groups for parameter in group["params"]]
         self.optimizer = optimizer([{"lr": learning_rate, **group} for group in groups])
+        # Without torch's wrappers for profilers and hooks, a third of the time of a step of a small network.
+        self._step = torch.no_grad()(inspect.unwrap(type(self.optimizer).step))
         self.target = target
         self.clip_norm = clip_norm
         self.clip_value = clip_value
@@ -138,7 +141,7 @@ class Learner:
             self._skip()
             return found
         self._skipped_in_a_row = 0
-        self.optimizer.step()
+        self._step(self.optimizer)
         self._decay()
         if self.target is not None:
             self.target.step()
@@ -175,12 +178,16 @@ class Learner:
         with torch.autocast(self.parameters[0].device.type, dtype):
             yield
 
+    @torch.no_grad()
     def _clip(self) -> Tensor:
         if self.clip_value is not None:
             nn.utils.clip_grad_value_(self.parameters, self.clip_value)
-        if self.clip_norm is None:
-            return nn.utils.get_total_norm([weights.grad for weights in self.parameters if weights.grad is not None])
-        return nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        # The numbers of torch's clip_grad_norm_, which spends half its time on sorting gradients by their devices.
+        gradients = [weights.grad for weights in self.parameters if weights.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        if self.clip_norm is not None:
+            torch._foreach_mul_(gradients, (self.clip_norm / (norm + 1e-6)).clamp(max=1.0))
+        return norm
 
     @torch.no_grad()
     def _decay(self) -> None:
