@@ -134,6 +134,7 @@ class WorkerEnv(EnvBase):
         np.zeros(1, np.int64).tofile(self.channel.beat)
         self.beat = np.memmap(self.channel.beat, np.int64, mode="r+", shape=(1,))
         self.frames = np.memmap(self.channel.frames, np.int64, mode="r", shape=(1,))
+        self._follows_frames = isinstance(env, FollowsFrames)
         self._continued = None if function.state is None else load_bytes(function.state)
         self._carried = TensorDict()  # what the policy hands to its next step
         if function.carried_keys:
@@ -141,10 +142,11 @@ class WorkerEnv(EnvBase):
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         with _reported(self.channel):
-            if isinstance(self.env, FollowsFrames):
+            if self._follows_frames:
                 self.env.set_frames(int(self.frames[0]))
             after = self.env._step(tensordict)
-        self._carried = carried_values(tensordict, self.function.carried_keys)
+        if self.function.carried_keys:
+            self._carried = carried_values(tensordict, self.function.carried_keys)
         self.beat[0] += 1
         self._write_state()
         return after
@@ -162,9 +164,10 @@ class WorkerEnv(EnvBase):
                     restore_random_state(saved["random"])
                 return self.env.present().update(from_plain(saved["held"]))
             after = self.env._reset(tensordict, **options)
-            # TorchRL clears what the policy carries where some environments are reset, and keeps it where all are.
-            self._carried = cleared(self._carried, None if tensordict is None else tensordict.get("_reset", None))
-            after.update(self._carried)
+            if self.function.carried_keys:
+                # TorchRL clears what the policy carries where some environments are reset, and keeps it where all are.
+                self._carried = cleared(self._carried, None if tensordict is None else tensordict.get("_reset", None))
+                after.update(self._carried)
         if self.beat[0]:
             self._write_state()
         return after

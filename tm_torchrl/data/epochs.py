@@ -56,6 +56,7 @@ class Epochs:
         self._generator = torch.Generator().manual_seed(seed)
         self._rollout: TensorDictBase | None = None  # [F], in which learning goes on
         self._order = torch.zeros(0, dtype=torch.int64)  # of the present epoch
+        self._minibatches: list[TensorDictBase] = []  # of the present epoch; shuffled once, as views
         self._epoch, self._position = 0, 0  # the present epoch, and the next minibatch in it
         self._sums = torch.zeros(len(self.diagnostics))  # of the diagnostics
         self._num_seen = 0
@@ -82,16 +83,21 @@ class Epochs:
         while self._epoch < self.num_epochs:
             if self._position == 0:
                 self._order = torch.randperm(len(self._rollout), generator=self._generator)
-            rows = self._order.tensor_split(num)[self._position]
+                self._minibatches = []
+            if not self._minibatches:
+                shuffled = self._rollout[self._order.to(self._rollout.device)]
+                sizes = [len(shuffled) // num + (i < len(shuffled) % num) for i in range(num)]
+                self._minibatches = list(shuffled.split(sizes)) if num > 1 else [shuffled]
+            batch = self._minibatches[self._position]
             self._position += 1
             if self._position == num:
                 self._epoch, self._position = self._epoch + 1, 0
-            yield self._rollout[rows.to(self._rollout.device)]
-        self._rollout = None
+            yield batch
+        self._rollout, self._minibatches = None, []
 
     def seen(self, batch: TensorDictBase) -> None:
         """Add what the loss wrote into the minibatch; end the epochs where the policy has moved too far."""
-        found = batch.get("diagnostics").reshape(-1, len(self.diagnostics))[0]
+        found = batch.get("diagnostics")[(0,) * batch.ndim]
         self._sums = self._sums.to(found.device) + found
         self._num_seen += 1
         if self.target_kl is not None and float(found[0]) > STOP_FACTOR * self.target_kl:
@@ -125,7 +131,7 @@ class Epochs:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a saved state."""
-        self._rollout, self._order = state["rollout"], state["order"]
+        self._rollout, self._order, self._minibatches = state["rollout"], state["order"], []
         self._epoch, self._position = state["epoch"], state["position"]
         self._generator.set_state(state["generator"])
         self._sums, self._num_seen = state["sums"], state["num_seen"]

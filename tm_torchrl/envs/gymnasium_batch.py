@@ -66,11 +66,11 @@ class GymnasiumBatch(EnvBase):
         device = self.device
         self.has_images = shown.dtype == np.uint8 and len(shown.shape) >= 2
         self._key = "pixels" if self.has_images else "observation"
-        shape = self._present(np.zeros(shown.shape, shown.dtype)).shape
+        self._blank = np.stack([self._present(np.zeros(shown.shape, shown.dtype))] * num)
         spec = (
-            Bounded(0, 255, shape=(num, *shape), dtype=torch.uint8, device=device)
+            Bounded(0, 255, shape=self._blank.shape, dtype=torch.uint8, device=device)
             if self.has_images
-            else Unbounded((num, *shape), device=device)
+            else Unbounded(self._blank.shape, device=device)
         )
         self.observation_spec = Composite({self._key: spec}, shape=(num,))
         self.action_spec = Categorical(int(actions.n), shape=(num,), dtype=torch.int64, device=device)
@@ -90,42 +90,31 @@ class GymnasiumBatch(EnvBase):
         num = self.batch_size[0]
         mask = None if tensordict is None else tensordict.get("_reset", None)
         chosen = [True] * num if mask is None else mask.view(-1).tolist()
-        shown = torch.zeros(
-            self.observation_spec[self._key].shape, dtype=self.observation_spec[self._key].dtype, device=self.device
-        )
-        if tensordict is not None and self._key in tensordict:
-            shown.copy_(tensordict[self._key])
+        before = None if tensordict is None else tensordict.get(self._key, None)
+        shown = (self._blank if before is None else before.numpy(force=True)).copy()
         for i, (copy, is_reset) in enumerate(zip(self.copies, chosen, strict=True)):
             if is_reset:
                 seen, _ = copy.reset(seed=self._seeds[i])
                 self._seeds[i] = None
-                shown[i] = torch.from_numpy(self._present(seen))
-        nobody = torch.zeros(num, 1, dtype=torch.bool, device=self.device)
-        flags = {"done": nobody, "terminated": nobody.clone(), "truncated": nobody.clone()}
-        return TensorDict({self._key: shown, **flags}, batch_size=self.batch_size, device=self.device)
+                shown[i] = self._present(seen)
+        return self._tensors(shown, np.zeros((num, 1), bool), np.zeros((num, 1), bool))
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        actions = tensordict["action"].tolist()
-        seen, rewards, ends, cuts = [], [], [], []
-        for copy, action in zip(self.copies, actions, strict=True):
-            observation, reward, is_end, is_cut, _ = copy.step(action)
-            seen.append(self._present(observation))
-            rewards.append(float(reward))
-            ends.append(bool(is_end))
-            cuts.append(bool(is_cut))
-        terminated = torch.tensor(ends, device=self.device).unsqueeze(-1)
-        truncated = torch.tensor(cuts, device=self.device).unsqueeze(-1)
-        return TensorDict(
-            {
-                self._key: torch.from_numpy(np.stack(seen)).to(self.device),
-                "reward": torch.tensor(rewards, dtype=torch.float32, device=self.device).unsqueeze(-1),
-                "done": terminated | truncated,
-                "terminated": terminated,
-                "truncated": truncated,
-            },
-            batch_size=self.batch_size,
-            device=self.device,
-        )
+        shown = np.empty_like(self._blank)
+        rewards = np.empty((len(shown), 1), np.float32)
+        terminated, truncated = np.empty((2, len(shown), 1), bool)
+        for i, (copy, action) in enumerate(zip(self.copies, tensordict["action"].tolist(), strict=True)):
+            seen, rewards[i], terminated[i], truncated[i], _ = copy.step(action)
+            shown[i] = self._present(seen)
+        return self._tensors(shown, terminated, truncated, reward=rewards)
+
+    def _tensors(
+        self, shown: np.ndarray, terminated: np.ndarray, truncated: np.ndarray, **others: np.ndarray
+    ) -> TensorDictBase:
+        flags = {"done": terminated | truncated, "terminated": terminated, "truncated": truncated}
+        arrays = {self._key: shown, **others, **flags}
+        tensors = {key: torch.from_numpy(array) for key, array in arrays.items()}
+        return TensorDict(tensors, batch_size=self.batch_size, device=self.device)
 
     def _set_seed(self, seed: int | None) -> None:
         first = int(torch.randint(2**31 - 1, ())) if seed is None else seed

@@ -42,6 +42,8 @@ class Dense(nn.Sequential):
 
         Near -4 bfloat16 has steps of 1/64, which is more than the differences between the values of actions.
         """
+        if not torch.is_autocast_enabled(inputs.device.type):
+            return self.forward(inputs)
         hidden = _folded(inputs)
         *before, last = self
         for layer in before:
