@@ -24,7 +24,9 @@ from tm_torchrl.world.observation import observation_layout
 LAYOUT = observation_layout(5)
 
 
-def step(*, num_frames: int = 0, finished: bool = False, failed: bool = False, before: dict | None = None, **after: object) -> Step:
+def step(
+    *, num_frames: int = 0, finished: bool = False, failed: bool = False, before: dict | None = None, **after: object
+) -> Step:
     """A step of one car whose observations are 0 but for the named fields."""
     numbers = {key: after.pop(key) for key in ("progress_m", "elapsed_ms", "speed", "speed_before") if key in after}
 
