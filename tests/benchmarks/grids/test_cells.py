@@ -17,7 +17,7 @@ from tm_torchrl.settings.tree import differences
 from tm_torchrl.tasks.task import make_task
 
 SUITE = Suite()
-POLICIES = ["ppo", "ppo_untuned", "grpo", "dpo"]
+POLICIES = ["ppo", "ppo_untuned", "ppo_64_cars", "grpo", "dpo"]
 OURS = [name for name, about in SUITE.algorithms.items() if "peer" not in about and name not in POLICIES]
 PAIRS = sorted({(cell.algorithm, cell.environment) for grid in SUITE.grids for cell in SUITE.cells(grid)})
 
@@ -52,7 +52,7 @@ def test_every_algorithm_can_be_built(algorithm: str, environment: str) -> None:
     assert built.schedules().keys() <= {"epsilon", "perturbed", "learning_rate", "gamma", "beta"}
 
 
-@pytest.mark.parametrize("algorithm", [name for name in POLICIES if name != "ppo_untuned"])
+@pytest.mark.parametrize("algorithm", ["ppo", "grpo", "dpo"])
 def test_policies_have_their_own_settings_and_more_frames(algorithm: str) -> None:
     """Nothing is left of what an environment says for the quantile family; its own settings remain."""
     for environment, frames in (("cartpole", 150_000), ("hillside", 1_228_800)):
