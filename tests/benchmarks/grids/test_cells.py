@@ -17,7 +17,7 @@ from tm_torchrl.settings.tree import differences
 from tm_torchrl.tasks.task import make_task
 
 SUITE = Suite()
-POLICIES = ["ppo", "ppo_untuned", "ppo_64_cars", "grpo", "dpo"]
+POLICIES = ["ppo", "ppo_untuned", "grpo", "dpo"]
 OURS = [name for name, about in SUITE.algorithms.items() if "peer" not in about and name not in POLICIES]
 PAIRS = sorted({(cell.algorithm, cell.environment) for grid in SUITE.grids for cell in SUITE.cells(grid)})
 
