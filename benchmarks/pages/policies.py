@@ -34,8 +34,10 @@ def at(runs: Mapping[int, Sequence[Mapping[str, Any]]], cpu_s: float) -> tuple[f
     >>> at({0: rows}, 5.0), at({0: rows}, 10.0), at({0: rows}, 20.0)
     ((0.0, inf), (0.0, inf), (0.5, 40.0))
     """
-    none = {"finish_rate": 0.0, "median_lap_s": None}
-    last = [next((row for row in reversed(rows) if row["cpu_s"] <= cpu_s), none) for rows in runs.values()]
+    none: dict[str, Any] = {"finish_rate": 0.0, "median_lap_s": None}
+    last: list[Mapping[str, Any]] = [
+        next((row for row in reversed(rows) if row["cpu_s"] <= cpu_s), none) for rows in runs.values()
+    ]
     laps = [math.inf if row["median_lap_s"] is None else row["median_lap_s"] for row in last]
     return statistics.median(row["finish_rate"] for row in last), statistics.median(laps)
 
