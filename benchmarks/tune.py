@@ -58,11 +58,12 @@ def drawn(space: Sequence[Any], *, name: str) -> Any:
 
 
 class Search:
-    """Trials of one environment."""
+    """Trials of one environment, whose name the search has unless it says otherwise."""
 
-    def __init__(self, suite: Suite, environment: str) -> None:
-        self.suite, self.environment = suite, environment
-        self.about: dict[str, Any] = known(environment, suite.tuning, kind="environment")
+    def __init__(self, suite: Suite, name: str) -> None:
+        self.suite = suite
+        self.about: dict[str, Any] = known(name, suite.tuning, kind="environment")
+        self.environment: str = self.about.get("environment", name)
         if self.about["seeds"] > SEEDS_APART:
             raise ConfigError(f"tuning: seeds={self.about['seeds']}: must be at most {SEEDS_APART}")
 
@@ -140,7 +141,7 @@ def write_tuned(path: Path, environment: str, best: Mapping[str, Mapping[str, An
 def main() -> None:
     """Search, write the table, say what was best."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("environment", help="one that suite.yaml has a tuning space for")
+    parser.add_argument("environment", help="a search of suite.yaml's tuning section")
     parser.add_argument("--algorithms", nargs="+", help="only these (all of the space)")
     parser.add_argument("--workers", type=int, help="runs at a time (one per core; on Ray all)")
     parser.add_argument("--out", type=Path, default=Path("runs/tuning"), help="folder of the run folders")
@@ -167,7 +168,7 @@ def main() -> None:
         spent = sum(trial["cpu_s"] for trial in trials if trial["algorithm"] == name) / 60
         print(f"{name}: trial {best['trial']}, area {best['area']:.3f}, of {spent:.0f} CPU minutes: {best['settings']}")
     if args.write and not failed:
-        write_tuned(TUNED, args.environment, found)
+        write_tuned(TUNED, search.environment, found)
         print("wrote", TUNED)
     raise SystemExit(bool(failed))
 

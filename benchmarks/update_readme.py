@@ -19,17 +19,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.grids.cells import Suite
 from benchmarks.grids.results import HELD_OUT, SEEN, Results
 from benchmarks.grids.scores import ENOUGH_RUNS, estimate, finals
+from benchmarks.pages.policies import policies_table
 from benchmarks.pages.tables import table
 from benchmarks.results_file import RESULTS, ROOT, command_of, measured_on, read_results
 from tm_torchrl.settings.choices import choices_table
 
 README = ROOT / "README.md"
-ALGORITHMS, FAST_LAPS, GAME, QUICKSTART, RESULTS_PAGE, SETTINGS, TRACKS = (
+ALGORITHMS, FAST_LAPS, GAME, POLICIES, QUICKSTART, RESULTS_PAGE, SETTINGS, TRACKS = (
     ROOT / "docs" / f"{name}.md"
-    for name in ("algorithms", "fast_laps", "game", "quickstart", "results", "settings", "tracks")
+    for name in ("algorithms", "fast_laps", "game", "policy_gradients", "quickstart", "results", "settings", "tracks")
 )
 MEDALS = ROOT / "tm_torchrl" / "tracks" / "data"
-FAMILY = ("dqn", "qrdqn", "m_qrdqn", "iqn", "iqn_double", "m_iqn", "fqf", "nq", "nq_sampled", "btr_floats")
+SCORED = (
+    *("dqn", "qrdqn", "m_qrdqn", "iqn", "iqn_double", "m_iqn", "fqf", "nq", "nq_sampled", "btr_floats"),
+    *("ppo", "grpo", "dpo"),
+)
 HEADLINE, ENOUGH_ABROAD = ("m_iqn", "m_qrdqn", "iqn", "qrdqn"), 3
 SIMULATOR = {
     "physics": "physics only",
@@ -228,7 +232,7 @@ def _suite_rows(results: Results) -> Rows:
     scores = {name: finals(results.curves("hillside"), name) for name in HEADLINE}
     if min(map(len, scores.values())) < ENOUGH_RUNS:
         return []
-    frames = round(max(row["frames"] for row in results.cells("hillside")), -4)
+    frames = round(max(row["frames"] for row in results.cells("hillside") if row["algorithm"] in HEADLINE), -4)
     what = f"author's time / lap time, after {frames:,} frames"
     rows = [(f"{what}: {titles[name]}", f"{estimate(own).text()} ({len(own)} seeds)") for name, own in scores.items()]
     return _sourced(rows, SUITE_PAGE)
@@ -249,11 +253,11 @@ def _held_out_rows(results: Results) -> Rows:
 
 
 def algorithms_table() -> str:
-    """How the quantile family ended on two tasks, and what an update costs."""
+    """How algorithms ended on two tasks, and what an update costs."""
     results, suite = Results(RESULTS / "suite"), Suite()
     curves = {task: results.curves(task) for task in ("hillside", "cartpole")}
     rows = []
-    for name in FAMILY:
+    for name in SCORED:
         scores = (finals(curves[task], name) for task in curves)
         shown = [f"{estimate(own).text()} ({len(own)})" for own in scores]
         speeds = [row["updates"] / row["cpu_s"] for row in results.cells("hillside") if row["algorithm"] == name]
@@ -358,6 +362,7 @@ def game_rates() -> str:
 TABLES = {
     README: {"numbers-table": numbers_table},
     FAST_LAPS: {"fast-laps-table": fast_laps_table},
+    POLICIES: {"policies-table": policies_table},
     ALGORITHMS: {"algorithms-table": algorithms_table},
     QUICKSTART: {"install-table": install_table},
     RESULTS_PAGE: {"learning-table": learning_table, "loss-table": loss_table, "speed-table": speed_table},

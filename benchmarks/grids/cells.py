@@ -163,15 +163,18 @@ def known(name: str, names: Mapping[str, Any], *, kind: str) -> Any:
 
 
 def merged(overrides: Sequence[str]) -> list[str]:
-    """Overrides of which each setting occurs once, with its last value; ``~name`` forgets one.
+    """Overrides of which each setting occurs once, with its last value; ``~name`` forgets one and those below it.
 
     >>> merged(["objective=iqn", "seed=1", "gamma=0.9", "objective=nq", "~gamma"])
     ['objective=nq', 'seed=1']
+    >>> merged(["replay=uniform", "replay.batch_size=64", "replay_ratio=2", "~replay"])
+    ['replay_ratio=2']
     """
     found: dict[str, str] = {}
     for override in overrides:
         if override.startswith("~"):
-            found.pop(override[1:], None)
+            name = override[1:]
+            found = {key: each for key, each in found.items() if key != name and not key.startswith(f"{name}.")}
         else:
             found[override.partition("=")[0].lstrip("+")] = override
     return list(found.values())

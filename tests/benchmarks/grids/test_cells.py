@@ -17,7 +17,8 @@ from tm_torchrl.settings.tree import differences
 from tm_torchrl.tasks.task import make_task
 
 SUITE = Suite()
-OURS = [name for name, about in SUITE.algorithms.items() if "peer" not in about]
+POLICIES = ["ppo", "ppo_untuned", "grpo", "dpo"]
+OURS = [name for name, about in SUITE.algorithms.items() if "peer" not in about and name not in POLICIES]
 PAIRS = sorted({(cell.algorithm, cell.environment) for grid in SUITE.grids for cell in SUITE.cells(grid)})
 
 
@@ -49,6 +50,18 @@ def test_every_algorithm_can_be_built(algorithm: str, environment: str) -> None:
     )
     assert estimator is None or algorithm == "dqn" or type(learner.loss.value_estimator) is estimator
     assert built.schedules().keys() <= {"epsilon", "perturbed", "learning_rate", "gamma", "beta"}
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "grpo", "dpo"])
+def test_policies_have_their_own_settings_and_more_frames(algorithm: str) -> None:
+    """Nothing is left of what an environment says for the quantile family; its own settings remain."""
+    for environment, frames in (("cartpole", 150_000), ("hillside", 1_228_800)):
+        settings = SUITE.settings(Cell(algorithm, environment, 0))
+        assert settings["total_frames"] == frames and settings["collector"]["kind"] == "single"
+        assert settings["algorithm"]["_target_"].endswith(f".{algorithm.upper()}Algorithm")
+        assert not {"replay", "estimator", "exploration", "target_update"} & settings.keys()
+        assert settings["learner"]["clip_norm"] == 0.5, "the preset's"
+        make_algorithm(settings, make_task(settings))
 
 
 @pytest.mark.parametrize("environment", ["cartpole", "hillside", "lunarlander"])
@@ -88,9 +101,11 @@ def test_plain_ones_are_as_others_and_have_what_was_found_for_the_whole_ones(alg
 
 @pytest.mark.parametrize("environment", sorted(SUITE.tuned))
 def test_what_the_search_found_lies_in_its_space(environment: str) -> None:
-    about = SUITE.tuning[environment]
+    searches = [about for name, about in SUITE.tuning.items() if about.get("environment", name) == environment]
     for algorithm, found in SUITE.tuned[environment].items():
-        spaces = [about["space"], *(about["parts"].get(part, {}) for part in SUITE.algorithms[algorithm]["parts"])]
+        about = next(about for about in searches if algorithm in about["algorithms"])
+        parts = about.get("parts", {})
+        spaces = [about["space"], *(parts.get(part, {}) for part in SUITE.algorithms[algorithm]["parts"])]
         values = {key: value for space in spaces for key, value in space.items()}
         for line in found:
             key, value = line.split("=")
@@ -133,7 +148,7 @@ def test_settings_have_names_and_grids_change_them() -> None:
     assert SUITE.settings(Cell("iqn", "cartpole", 0, ("total_frames=7",)))["total_frames"] == 7
 
 
-@pytest.mark.parametrize("name", ["grids.cells", "grids.results", "grids.scores", "report", "tune"])
+@pytest.mark.parametrize("name", ["grids.cells", "grids.results", "grids.scores", "pages.policies", "report", "tune"])
 def test_examples(name: str) -> None:
     module = importlib.import_module(f"benchmarks.{name}")
     found = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
