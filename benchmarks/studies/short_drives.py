@@ -27,7 +27,6 @@ from tm_torchrl.trainers import train
 
 FRAMES = 240_000
 COMMON = ["experiment=short_drive", f"total_frames={FRAMES}", "evaluation.every_frames=20_480", "device=cpu"]
-COMMON += ["env.reward.failure=0.0"]  # as it was in the first of these runs
 NOISE = [*COMMON, "exploration=noisy", "objective.network.linear=noisy"]
 BLOCKS = [*COMMON, "env.action_block=5", "env.num_previous_actions=25"]
 DEFAULT = "default"

@@ -19,7 +19,6 @@ from torch import nn
 from tests.game.emulator.faults import FaultyServer
 from tests.game.ways import served
 from tm_torchrl.envs import TrackManiaEnv
-from tm_torchrl.envs.rewards import Failure, default_reward
 from tm_torchrl.game import GameGone
 from tm_torchrl.game.emulator.protocol2 import Protocol2Server
 from tm_torchrl.settings import compose_settings
@@ -239,8 +238,7 @@ def collected_through_faults(seed: int, *, num_batches: int) -> None:
         server.stop()
         thread.join(10.0)
     assert sum(server.num_faults.values()) >= num_batches and len(server.num_faults) >= 3
-    limits, terms = Limits(race_s=90.0, no_progress_s=1.0), [*default_reward(), Failure(-2.0)]
-    yardstick = TrackManiaEnv(1, track="oval", limits=limits, reward=terms)
+    yardstick = TrackManiaEnv(1, track="oval", limits=Limits(race_s=90.0, no_progress_s=1.0))
     now = yardstick.reset()
     for i in range(len(steps)):
         assert torch.equal(steps["observation"][i], now["observation"][0]), f"step {i}"

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.trainers.test_training import DRIVE, quiet
-from tm_torchrl.envs.rewards import Failure, Potential, Progress, Time, default_reward
+from tm_torchrl.envs.rewards import Potential, Progress, Time, default_reward
 from tm_torchrl.settings import compose_settings
 from tm_torchrl.settings.construct import ConfigError
 from tm_torchrl.settings.schedules import Linear
@@ -23,7 +23,7 @@ FADING = "env.reward.time_per_ms=[linear, [0, -0.001], [256, -0.003]]"
 
 def test_the_default_is_the_environments_own() -> None:
     assert Reward().terms() == default_reward()
-    assert make_task(compose_settings()).reward.terms() == (*default_reward(), Failure(-2.0))  # type: ignore[attr-defined]
+    assert make_task(compose_settings()).reward.terms() == default_reward()  # type: ignore[attr-defined]
 
 
 def test_weights_of_zero_are_left_out_and_further_terms_come_last() -> None:
