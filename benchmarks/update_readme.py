@@ -30,10 +30,8 @@ ALGORITHMS, FAST_LAPS, GAME, POLICIES, QUICKSTART, RESULTS_PAGE, SETTINGS, TRACK
     for name in ("algorithms", "fast_laps", "game", "policy_gradients", "quickstart", "results", "settings", "tracks")
 )
 MEDALS = ROOT / "tm_torchrl" / "tracks" / "data"
-SCORED = (
-    *("dqn", "qrdqn", "m_qrdqn", "iqn", "iqn_double", "m_iqn", "fqf", "nq", "nq_sampled", "btr_floats"),
-    *("ppo", "grpo", "dpo"),
-)
+FAMILY = ("dqn", "qrdqn", "m_qrdqn", "iqn", "iqn_double", "m_iqn", "fqf", "nq", "nq_sampled", "btr_floats")
+SCORED = (*FAMILY, "ppo", "grpo", "dpo")
 HEADLINE, ENOUGH_ABROAD = ("m_iqn", "m_qrdqn", "iqn", "qrdqn"), 3
 SIMULATOR = {
     "physics": "physics only",

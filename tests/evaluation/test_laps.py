@@ -80,8 +80,8 @@ def test_a_module_acts_greedily_and_sees_pixels() -> None:
 
 
 def test_slow_laps_count_as_much_as_quick_ones() -> None:
-    """Car 0 stands and is cut after a second and a half, car 1 drives for three: each is one lap of the two."""
-    env = evaluation_env("oval", num_cars=2, limits=Limits(race_s=3.0, no_progress_s=1.5))
+    """Car 0 stands and is cut after half a second, car 1 drives for two: each is one lap of the two."""
+    env = evaluation_env("oval", num_cars=2, limits=Limits(race_s=2.0, no_progress_s=0.5))
     laps = drive_laps(env, lambda seen: torch.tensor([3, 0]), num_laps=2)
     assert laps.summary()["end_causes"] == ["no_progress", "time_limit"]
     assert np.argmax(laps.progress_m) == 1

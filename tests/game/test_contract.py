@@ -15,7 +15,7 @@ from tests.game.ways import WAYS
 from tm_torchrl.world.car_row import CAR_ROW
 from tm_torchrl.world.tracker import EndCause, Limits
 
-SHORT = Limits(no_progress_s=1.5)
+SHORT = Limits(no_progress_s=0.4)
 OTHERS = [name for name in WAYS if name != "simulator"]
 WITH_FRAMES = [name for name in OTHERS if WAYS[name].has_frames]
 

@@ -23,7 +23,7 @@ class Limits:
 
     Args:
         race_s: longest race; 300 s as in Linesight.
-        no_progress_s: longest time without getting 5 m further; 2 s as in Linesight, where 0.5 m are enough.
+        no_progress_s: longest time at less than 1.25 m/s along the road; 2 s as in Linesight, where any 0.5 m count.
         overturned_s: longest time on side or roof.
         airborne_s: longest time without any wheel on the ground.
     """

@@ -12,7 +12,7 @@ wp.set_module_options({"enable_backward": False, "fuse_fp": False})
 
 FIXED_FIELDS = (
     Field("zone", 1, "index", "zone where the car is"),
-    Field("furthest_zone", 1, "index", "furthest zone of this episode, to within 5 m"),
+    Field("furthest_zone", 1, "index", "zone from which progress is counted"),
     Field("progress_m", 1, "m", "metres along the reference line since the start"),
     Field("race_time_ms", 1, "ms", "at the last update; the finish time once finished"),
     Field("stalled_ms", 1, "ms", "since the furthest zone last moved"),
@@ -51,7 +51,7 @@ IS_AIRBORNE = wp.constant(float(EndCause.AIRBORNE))
 OUT_OF_WORLD = wp.constant(float(EndCause.OUT_OF_WORLD))
 INVALID = wp.constant(float(EndCause.INVALID))
 
-LEAST_GAIN = wp.constant(10.0)  # zones, 5 m: a car that gains less in the time that Limits allow makes no progress
+LEAST_SPEED = wp.constant(0.0025)  # zones per ms, 1.25 m/s: a car that gets on more slowly makes no progress
 MAX_REACH = wp.constant(0.25**2 + 45.0**2)  # squared: within a road of 90 m, as in rulka
 UPRIGHT = wp.constant(0.3)  # vertical share of the car's up axis below which it lies on its side or roof
 WORLD_EDGE_M = wp.constant(200.0)  # from the current zone
@@ -207,7 +207,7 @@ def update_tracker(
     rows[b, PROGRESS] = progress_at(zones, track, zone, position)
     rows[b, TIME] = time
     stalled = rows[b, STALLED] + elapsed
-    if float(zone) >= rows[b, FURTHEST] + LEAST_GAIN:
+    if float(zone) > rows[b, FURTHEST] and float(zone) >= rows[b, FURTHEST] + LEAST_SPEED * limits.no_progress_ms:
         rows[b, FURTHEST] = float(zone)
         stalled = float(0.0)
     rows[b, STALLED] = stalled

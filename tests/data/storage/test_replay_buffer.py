@@ -12,6 +12,7 @@ from torchrl.modules import RandomPolicy
 
 from tm_torchrl.data import MiniRace, NStep, PrioritizedSampler, RowStorage, make_replay_buffer
 from tm_torchrl.envs import TrackManiaEnv
+from tm_torchrl.world.tracker import Limits
 
 
 def rows(num: int) -> TensorDict:
@@ -42,8 +43,8 @@ def test_seeds_decide_what_is_drawn(sampler: str) -> None:
 @pytest.mark.parametrize("sampler", ["uniform", "prioritized"])
 @pytest.mark.parametrize("storage", ["memory", "frames"])
 def test_from_cars_to_priorities(sampler: str, storage: str) -> None:
-    torch.manual_seed(0)  # some drives make no progress and end
-    env = TrackManiaEnv(4, track="oval", pixels=True)
+    torch.manual_seed(0)
+    env = TrackManiaEnv(4, track="oval", pixels=True, limits=Limits(no_progress_s=9.0))
     buffer = make_replay_buffer(
         capacity=500,
         batch_size=16,

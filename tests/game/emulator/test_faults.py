@@ -35,7 +35,7 @@ def faulty(
         client = ReconnectingClient(inner, pauses_s=[0.0] * num_attempts)
         world = GameWorld(client, OVAL, image_size=32 if pixels else None)
         try:
-            yield TrackManiaEnv(1, world=world, pixels=pixels, limits=Limits(no_progress_s=1.5)), server
+            yield TrackManiaEnv(1, world=world, pixels=pixels, limits=Limits(no_progress_s=0.5)), server
         finally:
             world.close()
 
@@ -46,7 +46,7 @@ def test_each_fault_leaves_the_observations_unchanged(fault: Fault) -> None:
     rare = fault in (Fault.NO_FINISH, Fault.NO_CHECKPOINT)
     slow = fault in (Fault.FREEZE, Fault.SHORT_PICTURE)
     actions = author("oval")[: None if rare else 80]
-    options = {"pixels": pixels, "limits": Limits(no_progress_s=1.5), **({"image_size": 32} if pixels else {})}
+    options = {"pixels": pixels, "limits": Limits(no_progress_s=0.5), **({"image_size": 32} if pixels else {})}
     every = 1.0 if rare else 40.0 if slow else 10.0
     with faulty(3, kinds=[fault], every=every, pixels=pixels) as (env, server):
         with WAYS["simulator"].open("oval", **options) as yardstick:
@@ -63,7 +63,7 @@ def test_random_faults(seed: int, num_faults: int) -> None:
     generator = np.random.default_rng(seed)
     laps = author("oval")
     with faulty(seed, every=12.0) as (env, server):
-        limits = Limits(no_progress_s=1.5)
+        limits = Limits(no_progress_s=0.5)
         with WAYS["simulator"].open("oval", limits=limits) as yardstick:
             while sum(server.num_faults.values()) < num_faults:
                 begin = int(generator.integers(1, len(laps)))
