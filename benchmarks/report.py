@@ -51,9 +51,9 @@ took {hours} CPU hours of training. `pip install -e '.[bench]' -c constraints.tx
   side of a half. It is not corrected for the number of comparisons: a few will do so by chance.
 - **Frames and CPU seconds to a score, or to a first finished lap,** are medians over runs: "never" if no run got there,
   "-" if at most half did. CPU seconds are those of training, one thread; a ratio of them is the median over seeds.
-- **Policies** (PPO, GRPO, DPO) need more frames and far less computing for each. They get as many as cost PPO, before
-  its settings were searched, no more CPU seconds than M-IQN's run: compare them with the others by CPU seconds. The
-  frames in the headings are those of the quantile family.
+- **Policies** (PPO, GRPO, DPO) need more frames and far less computing for each. They get as many as PPO's
+  preset plays in the CPU seconds of M-IQN's run: compare them with the others by CPU seconds. The frames in the
+  headings are those of the quantile family.
 - **Killed** runs went on from a checkpoint without all that their replay held.
 - **Names:** M- is Munchausen, NQ non-crossing quantiles, BTR what Beyond The Rainbow adds but its images.
 

@@ -105,7 +105,9 @@ class Suite:
             parts = name.split("/")
             own = [cell for cell in cells if cell.name.split("/")[: len(parts)] == parts]
             if not own:
-                raise ConfigError(f"{name}: no such cell in this grid{nearest_name(name, [c.name for c in cells])}")
+                seeds = [cell.name for cell in cells if cell.name.split("/")[:-1] == parts[:2]]
+                known_names = seeds or {cell.name.rpartition("/")[0] for cell in cells}
+                raise ConfigError(f"{name}: no such cell in this grid{nearest_name(name, known_names)}")
             found += [cell for cell in own if cell not in found]
         return sorted(found, key=lambda cell: cell.seed)
 

@@ -45,7 +45,7 @@ def test_zones_are_half_a_metre():
     assert car["zone"] == 40
     assert car["progress_m"] == pytest.approx(10.25, abs=0.02), "zone 20 begins a quarter of a metre before the start"
     car.move(15.0)
-    assert (car["zone"], car["furthest_zone"]) == (30, 40)
+    assert (car["zone"], car["progress_zone"]) == (30, 40)
     assert car["progress_m"] == pytest.approx(5.25, abs=0.02)
 
 

@@ -88,11 +88,10 @@ class Finish:
 class Failure:
     """A reward, usually negative, where the episode is cut short because the car failed, and not by the time limit.
 
-    It makes getting away from a wall worth more than waiting there: one step of waiting costs only what a step of time
-    does, less than a network's errors.
+    It makes getting away from a wall worth more than waiting there, where each step costs hardly more than any other.
     """
 
-    reward: Weight = -3.0
+    reward: Weight = -2.0
 
     def __call__(self, step: Step) -> Tensor:
         """``reward`` where the car is stuck, overturned, too long in the air, or out of the world."""

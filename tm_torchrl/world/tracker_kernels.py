@@ -12,10 +12,10 @@ wp.set_module_options({"enable_backward": False, "fuse_fp": False})
 
 FIXED_FIELDS = (
     Field("zone", 1, "index", "zone where the car is"),
-    Field("furthest_zone", 1, "index", "zone from which progress is counted"),
+    Field("progress_zone", 1, "index", "zone from which progress is counted"),
     Field("progress_m", 1, "m", "metres along the reference line since the start"),
     Field("race_time_ms", 1, "ms", "at the last update; the finish time once finished"),
-    Field("stalled_ms", 1, "ms", "since the furthest zone last moved"),
+    Field("stalled_ms", 1, "ms", "since progress_zone last moved"),
     Field("overturned_ms", 1, "ms", "on side or roof"),
     Field("airborne_ms", 1, "ms", "no wheel on the ground"),
     Field("gearbox_counter", 1, "actions", "how long gearbox_state has not been 0"),
@@ -23,7 +23,7 @@ FIXED_FIELDS = (
 )
 _fixed = Layout(*FIXED_FIELDS)
 ZONE = wp.constant(_fixed.start("zone"))
-FURTHEST = wp.constant(_fixed.start("furthest_zone"))
+PROGRESS_ZONE = wp.constant(_fixed.start("progress_zone"))
 PROGRESS = wp.constant(_fixed.start("progress_m"))
 TIME = wp.constant(_fixed.start("race_time_ms"))
 STALLED = wp.constant(_fixed.start("stalled_ms"))
@@ -140,7 +140,7 @@ def reset_tracker(
     position = car_position(cars, b)
     zone = follow_zone(zones, track, start_zone[b], int(cars[b, CAR_CHECKPOINTS]), position)
     rows[b, ZONE] = float(zone)
-    rows[b, FURTHEST] = float(zone)
+    rows[b, PROGRESS_ZONE] = float(zone)
     rows[b, PROGRESS] = progress_at(zones, track, zone, position)
     rows[b, TIME] = cars[b, CAR_TIME]
     if cars[b, CAR_GEARBOX] != 0.0:
@@ -207,8 +207,8 @@ def update_tracker(
     rows[b, PROGRESS] = progress_at(zones, track, zone, position)
     rows[b, TIME] = time
     stalled = rows[b, STALLED] + elapsed
-    if float(zone) > rows[b, FURTHEST] and float(zone) >= rows[b, FURTHEST] + LEAST_SPEED * limits.no_progress_ms:
-        rows[b, FURTHEST] = float(zone)
+    if float(zone) >= rows[b, PROGRESS_ZONE] + LEAST_SPEED * limits.no_progress_ms:
+        rows[b, PROGRESS_ZONE] = float(zone)
         stalled = float(0.0)
     rows[b, STALLED] = stalled
     # how it is doing
