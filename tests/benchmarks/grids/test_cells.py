@@ -130,7 +130,7 @@ def test_cells_are_chosen_by_the_beginning_of_their_names() -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(ConfigError, match="iqn/cartpol/0: no such cell in this grid; did you mean iqn/cartpole[?]"):
+    with pytest.raises(ConfigError, match=r"iqn/cartpol/0: no such cell in this grid; did you mean iqn/cartpole[?]"):
         SUITE.chosen(SUITE.cells("quick"), ["iqn/cartpol/0"])
     with pytest.raises(ConfigError, match="environment=cartpol: unknown; did you mean cartpole"):
         SUITE.environment("cartpol")
