@@ -60,6 +60,15 @@ def test_label_smoothing_by_hand() -> None:
     assert float(loss) == pytest.approx(0.95 * math.log(4 / 3) + 0.05 * math.log(4))
 
 
+def test_labels_spread_over_actions_that_cost_little_more() -> None:
+    """Log 3 times the temperature is a third of the weight: labels of 3/4 and 1/4. What was not tried counts nothing."""
+    given = batch([[LOG3, 0.0], [LOG3, 0.0]], [[0], [1]])
+    given["regret"] = torch.tensor([[[0.0, 0.01 * LOG3]], [[1000.0, 0.0]]])
+    loss = CloningLoss(Given(), num_actions=2, label_temperature=0.01)(given)["loss"]
+    assert float(loss) == pytest.approx((0.75 * math.log(4 / 3) + 0.25 * math.log(4) + math.log(4)) / 2)
+    assert given["diagnostics"].tolist() == [[0.5], [0.5]]
+
+
 def test_weights_of_actions_by_hand() -> None:
     loss = CloningLoss(Given(), num_actions=2, class_weights=torch.tensor([0.5, 1.5]))
     found = loss(batch([[LOG3, 0.0], [LOG3, 0.0]], [[0], [1]]))["loss"]

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from tm_torchrl.sim import Simulator, Starts
+from tm_torchrl.sim.escape import UNTRIED
 from tm_torchrl.sim.lap_follower import LapFollower
 from tm_torchrl.sim.search import Lap, replay_lap
 from tm_torchrl.tracks import load_track
 from tm_torchrl.tracks.medals import author_actions
+from tm_torchrl.world.actions import BACKWARD
 from tm_torchrl.world.drivers import Replay, drive
 from tm_torchrl.world.tracker import EndCause, Limits, Tracker
 
@@ -65,6 +67,19 @@ def test_it_comes_back_after_random_actions() -> None:
 
     finished, _ = results(world, disturbed)
     assert finished.mean() >= 0.75
+
+
+def test_cars_that_stand_at_a_wall_reverse_and_drive_on() -> None:
+    world = oval(8, starts=Starts(wall=1.0), seed=1)
+    follower, limits = LapFollower(world, author_lap()), Limits(race_s=6.0, no_progress_s=6.0)
+    begin, first = None, None
+    for tracker in drive(world, follower, limits=limits):
+        if begin is None:
+            begin = tracker["progress_m"].clone()
+            first = follower.costs(world.rows(), tracker)
+    assert set(first.argmin(1).tolist()) & {BACKWARD, BACKWARD + 1, BACKWARD + 2}
+    assert (first[:, BACKWARD + 3 :] == UNTRIED).all()  # gas and brake together
+    assert (tracker["progress_m"] - begin > 30.0).all()
 
 
 def test_a_car_is_driven_the_same_beside_others() -> None:

@@ -50,6 +50,8 @@ class CloningAlgorithm:
         temperature: Divides the values or logits: the difference of two values is this times that of two logits.
             ``None`` for 0.03 with a quantile network, whose differences are then of the size that reinforcement
             learning gives them (Munchausen targets), and 1 with a policy, whose probabilities are then the driver's.
+        label_temperature: Of laps whose driver weighed its actions: labels are spread over actions that cost it little
+            more, one of so many seconds more counting 1 / e as much as the chosen one. Near 0 for the chosen one alone.
         class_balance: Exponent of the weights of actions: 0 for equal weights, 1 for weights by which each action
             counts the same, however rare it is.
         label_smoothing: Share of a label that is spread over all actions.
@@ -74,6 +76,7 @@ class CloningAlgorithm:
         offset_weights: Sequence[float] = (1.0,),
         shuffled_floats: Sequence[str] = (),
         temperature: float | None = None,
+        label_temperature: float = 0.002,
         class_balance: float = 0.0,
         label_smoothing: float = 0.0,
         schedule_speed: float = 1.0,
@@ -116,6 +119,7 @@ class CloningAlgorithm:
             in_keys=task.in_keys,
             offset_weights=offset_weights,
             temperature=temperature,
+            label_temperature=label_temperature,
             class_weights=class_weights_of(counts, class_balance) if class_balance else None,
             label_smoothing=label_smoothing,
         ).to(device)

@@ -105,7 +105,7 @@ class Recorder:
         self._scripted = scripted(driver, track, self.world) if is_scripted else None
 
     def act(self, *, first: int, seed: int) -> Act:
-        """The driver's actions from new starts.
+        """The driver's actions from new starts, or what each action costs it.
 
         Args:
             first: Number of the first car's attempt.
@@ -117,8 +117,14 @@ class Recorder:
             return RaceSteps(self.env, policy).act
         if self._scripted is None:
             return self._acting(self.agent)
-        race, driver = self.env.race, self._scripted
+        race = self.env.race
+        driver = self._scripted.costs if isinstance(self._scripted, LapFollower) else self._scripted
         return lambda: driver(race.world.rows(), race.tracker)
+
+    @property
+    def weighs_actions(self) -> bool:
+        """Whether ``act`` gives what each action costs."""
+        return isinstance(self._scripted, LapFollower)
 
     def student_act(self) -> Act | None:
         """The student's actions from new starts."""
@@ -179,6 +185,7 @@ def record(recorder: Recorder, writer: DemonstrationWriter, args: argparse.Names
                 seed=args.seed,
                 disturbances=disturbances,
                 student=recorder.student_act(),
+                weighs_actions=recorder.weighs_actions,
                 keeps_pixels=args.pixels,
                 num_steps=args.steps,
             )
@@ -244,6 +251,7 @@ def main() -> None:
             action_block=1 if env.action_spec.ndim == 1 else env.action_spec.shape[1],
             num_previous_actions=env.race.tracker.num_previous_actions,
             image_size=recorder.world.image_size if args.pixels else None,
+            weighs_actions=recorder.weighs_actions,
             settings={
                 "starts": args.starts,
                 "disturbed": args.disturbed,

@@ -1,6 +1,6 @@
 """Drives laps to be learnt from: from a choice of starts, with random actions and a student's thrown in.
 
-Shapes: B cars, T steps.
+Shapes: B cars, T steps, A actions.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tm_torchrl.data.demonstrations.writer import DrivenLap
 from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.modules.policy_value import PolicyActor
 from tm_torchrl.sim import Starts
+from tm_torchrl.sim.escape import UNTRIED
 from tm_torchrl.sim.state import STATE
 from tm_torchrl.world.actions import NUM_ACTIONS
 from tm_torchrl.world.tracker import Limits
@@ -27,8 +28,9 @@ STARTS = {
     "line": Starts(),
     "perturbed": Starts(jitter_m=0.5, jitter_speed=2.0),  # 50 cm and 7.2 km/h, ten and two times those of evaluations
     "anywhere": Starts(zone=1.0, jitter_m=0.5, jitter_speed=2.0),
+    "walls": Starts(wall=0.5, askew=0.25, off_road=0.25, jitter_m=0.5, jitter_speed=2.0),
 }
-LIMITS = Limits(race_s=120.0)  # as in evaluations; a lap that stands still for 2 s is none to learn from
+LIMITS = Limits(race_s=120.0, no_progress_s=5.0)  # as in evaluations
 LONGEST_DISTURBANCE = 4  # steps, so up to 0.2 s
 STRETCH = (10, 60)  # steps for which a student drives before the driver takes over again, and the other way round
 SEED_STRIDE = 1_000_003  # between the first attempts of two seeds
@@ -126,6 +128,7 @@ def record_attempts(
     seed: int = 0,
     disturbances: Disturbances,
     student: Callable[[], Tensor] | None = None,
+    weighs_actions: bool = False,
     keeps_pixels: bool = False,
     num_steps: int | None = None,
 ) -> list[DrivenLap | None]:
@@ -143,6 +146,8 @@ def record_attempts(
         seed: Seeds the starts.
         disturbances: Random actions.
         student: Actions of an agent that drives half of the time (DAgger, Ross et al. 2011); ``None`` for nobody.
+        weighs_actions: Whether ``act`` gives instead what each action costs the driver, in seconds ``[B, A]``: then it
+            takes the cheapest, and how much more the others cost is kept.
         keeps_pixels: Whether to keep the camera's images.
         num_steps: Steps after which a lap ends; ``None`` for laps that finish.
     """
@@ -155,34 +160,37 @@ def record_attempts(
     is_student = torch.from_numpy(np.stack([stretches(each, num_steps=longest, seed=seed) for each in attempts]))
     starts, zones = world.save().cpu().numpy(), race.tracker["zone"].int().tolist()
     starts[:, STATE["episode"]] = 0  # how often the car has driven before: equal starts are equal bits
-    seen: list[list[Tensor]] = []
+    seen: list[dict[str, Tensor]] = []
     lengths, times_s = torch.zeros(num, dtype=torch.int64), torch.full((num,), torch.nan, dtype=torch.float64)
     while bool((is_driving := lengths == 0).any()):
-        step = len(seen)
-        observation = race.observation.cpu()
-        pixels = [world.frames().cpu().clone()] if keeps_pixels else []
+        step, frame = len(seen), {"observation": race.observation.cpu()}
+        if keeps_pixels:
+            frame["pixels"] = world.frames().cpu().clone()
         chosen, planned = act(), plans[:, step].to(env.device)
+        if weighs_actions:
+            regret = chosen - chosen.min(1, keepdim=True).values
+            frame["regret"] = regret.clamp_max(UNTRIED).cpu().half()
+            chosen = chosen.argmin(1)
         own = chosen if student is None else torch.where(like(is_student[:, step], chosen), student(), chosen)
         action = torch.where(like(planned >= 0, chosen), like(planned, chosen), own)
         outcome = race.step(action)
-        seen.append([observation, *(each.cpu().to(torch.uint8) for each in (action, chosen)), *pixels])
+        seen.append(frame | {"action": action.cpu().to(torch.uint8), "chosen": chosen.cpu().to(torch.uint8)})
         is_over = is_driving & ((outcome.terminated | outcome.truncated).cpu() | (step + 1 == num_steps))
         lengths[is_over] = step + 1
         finished = is_over & outcome.terminated.cpu()
         times_s[finished] = race.tracker["race_time_ms"].cpu()[finished].double() / 1000.0
-    columns = [torch.stack(column, 1).numpy() for column in zip(*seen, strict=True)]  # [B, T, ...]
+    columns = {name: torch.stack([frame[name] for frame in seen], 1).numpy() for name in seen[0]}  # [B, T, ...]
     return [
         None
         if num_steps is None and np.isnan(time_s)
-        else lap_of([column[car, :length] for column in columns], time_s, starts[car], zones[car])
+        else DrivenLap(
+            **{name: column[car, :length] for name, column in columns.items()},
+            time_s=time_s,
+            start=starts[car],
+            zone=zones[car],
+        )
         for car, (length, time_s) in enumerate(zip(lengths.tolist(), times_s.tolist(), strict=True))
     ]
-
-
-def lap_of(columns: Sequence[np.ndarray], time_s: float, start: np.ndarray, zone: int) -> DrivenLap:
-    """A lap from its columns: observations, actions, choices and, if there are any, images."""
-    observation, action, chosen, *pixels = columns
-    return DrivenLap(observation, action, chosen, time_s, start, zone, pixels[0] if pixels else None)
 
 
 def like(values: Tensor, actions: Tensor) -> Tensor:

@@ -27,9 +27,10 @@ class CloningLoss(nn.Module):
     their mean over fractions, so that advantages learn and values of states, which all actions share, do not. Actions
     at later offsets are foretold from the same features by a layer of the loss's own, which no driver needs.
 
-    Of the batch ``[B]`` it reads observations, ``action`` (``[B, K]``, ``[B, K, S]`` for blocks) and ``is_labelled``
-    (bool ``[B, K]``), and writes ``diagnostics`` ``[B, K]`` into it: the share of actions that are foretold, the same
-    in all rows.
+    Of the batch ``[B]`` it reads observations, ``action`` (``[B, K]``, ``[B, K, S]`` for blocks), ``is_labelled``
+    (bool ``[B, K]``), and ``regret`` (``[B, K, A]``) if there is any: how many seconds more each action costs the
+    driver, over which labels are spread. It writes ``diagnostics`` ``[B, K]`` into it: the share of actions that are
+    foretold, the same in all rows.
 
     Args:
         network: The network that is trained.
@@ -38,6 +39,7 @@ class CloningLoss(nn.Module):
         in_keys: The keys of the observations.
         offset_weights: The weight of each offset; the first one is the present step.
         temperature: Divides the logits.
+        label_temperature: Seconds; an action with this regret counts 1 / e as much as the chosen one.
         class_weights: The weight of each action, ``[A]``; ``None`` for equal ones.
         label_smoothing: Share of a label that is spread over all actions.
 
@@ -62,6 +64,7 @@ class CloningLoss(nn.Module):
         in_keys: Sequence[NestedKey] = ("observation",),
         offset_weights: Sequence[float] = (1.0,),
         temperature: float = 1.0,
+        label_temperature: float = 0.002,
         class_weights: Tensor | None = None,
         label_smoothing: float = 0.0,
     ) -> None:
@@ -70,12 +73,15 @@ class CloningLoss(nn.Module):
             raise ValueError(f"offset_weights={list(offset_weights)}: must be one or more positive numbers")
         if not temperature > 0:
             raise ValueError(f"temperature={temperature}: must be positive")
+        if not label_temperature > 0:
+            raise ValueError(f"label_temperature={label_temperature}: must be positive seconds")
         if not 0.0 <= label_smoothing < 1.0:
             raise ValueError(f"label_smoothing={label_smoothing}: must be at least 0 and below 1")
         self.network = network
         self.in_keys = list(in_keys)
         self.num_fractions = num_fractions
         self.temperature = temperature
+        self.label_temperature = label_temperature
         self.label_smoothing = label_smoothing
         self.register_buffer("offset_weights", torch.tensor(offset_weights, dtype=torch.float32), persistent=False)
         self.register_buffer("class_weights", class_weights, persistent=False)
@@ -92,9 +98,12 @@ class CloningLoss(nn.Module):
         """The loss of a batch ``[B]``; also writes ``diagnostics`` into it."""
         action, is_labelled_BK = batch.get("action"), batch.get("is_labelled")
         logits = self.logits(batch)  # [B, K, A] or [B, K, S, A]
+        labels, regret = action.flatten(), batch.get("regret", None)
+        if regret is not None:
+            labels = (-regret.float() / self.label_temperature).softmax(-1).flatten(0, -2)
         loss = F.cross_entropy(
             logits.flatten(0, -2),
-            action.flatten(),
+            labels,
             weight=self.class_weights,
             label_smoothing=self.label_smoothing,
             reduction="none",

@@ -2,7 +2,7 @@
 
 Recorded inputs alone leave the road within seconds after any other start. This driver looks ahead instead: each car
 tries some plans in a second simulator, and takes the first action of the one that ends nearest to the lap.
-Shapes: B cars, K plans of a car, H steps of a plan, W steps of the lap that a plan may end near.
+Shapes: B cars, K plans of a car, H steps of a plan, W steps of the lap that a plan may end near, A actions.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tm_torchrl.sim.escape import Escape, cheapest
 from tm_torchrl.sim.search import RECORDED_LIMITS, Lap
 from tm_torchrl.sim.simulator import Simulator
 from tm_torchrl.world.actions import FORWARD
 from tm_torchrl.world.car_row import CAR_ROW
 from tm_torchrl.world.drivers import Replay, drive
-from tm_torchrl.world.tracker import Tracker
+from tm_torchrl.world.tracker import EndCause, Tracker
 
 STEP_S = 0.05
 SHIFTS = (-1, 0, 1, 2)  # steps by which a plan is ahead of what the lap's driver did at this place
@@ -31,15 +32,16 @@ METRE_PER_SECOND = 0.002  # squared, of the difference of velocities
 RADIAN = 0.5  # squared
 RADIAN_PER_SECOND = 0.01  # squared
 MIN_SPEED = 5.0  # m/s; below, the time that a distance takes says little
+STUCK_SPEED, LAP_SPEED = 6.0, 20.0  # m/s: a car that is slower along a lap that is faster here has to get away first
 
 
 class LapFollower:
-    """Drives like a recorded lap, also from other places, at other speeds and after disturbances.
+    """Drives like a recorded lap, also from other places, at other speeds, after disturbances and away from walls.
 
     Args:
         world: The simulator that the cars drive in, with one track.
         lap: The lap to follow, from a standing start.
-        num_steps: H, how far the plans look ahead, in steps of 50 ms.
+        num_steps: H, how far the plans look ahead, in steps of 50 ms; those of a car that is stuck look further.
     """
 
     def __init__(self, world: Simulator, lap: Lap, *, num_steps: int = 6) -> None:
@@ -62,20 +64,39 @@ class LapFollower:
         shifts = torch.tensor(list(SHIFTS) + [0] * (len(holds) - len(SHIFTS)))
         self._steps = shifts.unsqueeze(1) + torch.arange(num_steps)  # of the lap, from the present one on
         self._trial = Simulator(track, num_cars=world.num_cars * len(holds))
+        self._escape: Escape | None = None
 
     def __call__(self, rows: Tensor, tracker: Tracker) -> Tensor:
         """The first action of each car's best plan."""
-        num_plans = len(self._steps)
+        return self.costs(rows, tracker).argmin(1)
+
+    def costs(self, rows: Tensor, tracker: Tracker) -> Tensor:
+        """What each action costs by the best plan that begins with it, in seconds ``[B, A]``; only differences count.
+
+        An action that no plan begins with costs ``UNTRIED``.
+        """
         now = torch.searchsorted(self._progress, tracker["progress_m"].contiguous(), right=True) - 1
         now = now.clamp_min(0)
+        found = self._costs_by_lap(now)
+        along = (rows[:, CAR_ROW["velocity"]] * self._ahead[now]).sum(1)
+        is_stuck = (along < STUCK_SPEED) & (self._speed[now] > LAP_SPEED) & (tracker["end_cause"] == EndCause.NONE)
+        if is_stuck.any():
+            if self._escape is None:
+                track = self._world.tracks[0]
+                self._escape = Escape(track, num_previous_actions=tracker.num_previous_actions)
+            found[is_stuck] = self._escape.costs(self._world.save()[is_stuck], tracker.save()[is_stuck])
+        return found
+
+    def _costs_by_lap(self, now: Tensor) -> Tensor:
+        """By plans of 0.3 s that end near the lap, from these steps of it ``[B]`` on."""
+        num_plans = len(self._steps)
         steps = (now.view(-1, 1, 1) + self._steps).clamp(0, len(self._actions) - 1)
         plans = torch.where(self._is_held, self._first, self._actions[steps])  # [B, K, H]
         self._trial.restore(self._world.save().repeat_interleave(num_plans, 0))
         for actions in plans.flatten(0, 1).unbind(1):
             self._trial.step(actions)
         cost = self._cost(self._trial.rows(), now.repeat_interleave(num_plans))
-        best = cost.view(-1, num_plans).argmin(1)
-        return plans[torch.arange(len(plans)), best, 0]
+        return cheapest(plans[:, :, 0], cost.view(-1, num_plans))
 
     def _cost(self, rows: Tensor, now: Tensor) -> Tensor:
         """Seconds behind the lap, and what other errors cost, of cars whose plans began near these steps of the lap."""

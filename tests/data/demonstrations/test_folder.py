@@ -119,6 +119,14 @@ def test_damaged_files_are_named(folder: Path, damage, message: str) -> None:
         DemonstrationFolder(folder)
 
 
+def test_laps_from_before_drivers_weighed_actions_are_read_and_added_to(folder: Path) -> None:
+    rewrite(folder, lambda m: m["description"].pop("weighs_actions"))
+    assert not DemonstrationFolder(folder).description.weighs_actions
+    writer = DemonstrationWriter(folder, made_laps.description())
+    writer.add([made_laps.lap(12, 2)], num_attempts=1)
+    assert len(DemonstrationFolder(folder)) == 14
+
+
 def rewrite(folder: Path, change) -> None:
     """Change a list of parts, with a valid checksum, as somebody else's program might."""
     manifest = json.loads((folder / MANIFEST).read_text())
@@ -136,6 +144,8 @@ def rewrite(folder: Path, change) -> None:
         (lambda m: m["description"]["floats"].pop(), "floats: their layout"),
         (lambda m: m["description"].update(num_previous_actions=0), "num_previous_actions=0"),
         (lambda m: m["description"].update(action_block=3), "action_block=3"),
+        (lambda m: m["description"].update(weighs_actions=1), "weighs_actions=1"),
+        (lambda m: m["description"].update(weighs_actions=True), "lists no regret.npy"),
         (lambda m: m["parts"][0].update(folder="../../elsewhere"), "folder='../../elsewhere'"),
         (lambda m: m["parts"][0].update(laps=-1), "laps='-1'"),
         (lambda m: m["parts"][0].update(laps=10**12), "lap_frames.npy holds"),

@@ -56,6 +56,20 @@ def test_labels_are_choices_and_end_with_the_lap(tmp_path: Path) -> None:
     assert batch["action"][3].tolist() == [8, 9, 10]
 
 
+def test_regret_of_drivers_that_weigh_actions_and_of_those_that_do_not(tmp_path: Path) -> None:
+    """Frames 0 to 11 have regret 0, 1, 2, ...; of the second folder's frame f only the choice, f + 1, is known."""
+    made_laps.write(tmp_path / "weighed", [[12]], weighs_actions=True)
+    made_laps.write(tmp_path / "plain", [[5]])
+    folders = [DemonstrationFolder(tmp_path / name) for name in ("weighed", "plain")]
+    laps = Demonstrations(folders, batch_size=2, held_out_share=0.0, offsets=[0, 1])
+    regret = laps.batch_of(np.array([13, 4]))["regret"]
+    assert regret.shape == (2, 2, 12)
+    assert regret[1].tolist() == [list(range(12))] * 2
+    assert regret[0, 0].tolist() == [1000.0, 1000.0, 0.0, *[1000.0] * 9]
+    assert regret[0, 1].argmin() == 3
+    assert "regret" not in memory(tmp_path / "laps").batch_of(np.array([0]))
+
+
 def test_whole_laps_are_held_out(tmp_path: Path) -> None:
     """Every third lap of 2 frames: of six laps the third and the sixth."""
     laps = memory(tmp_path / "laps", [[2, 2, 2], [2, 2, 2]], held_out_share=1 / 3)

@@ -8,6 +8,8 @@ are complete, with the size and the checksum of each of their files:
                action.npy       uint8 [F] or [F, 5]   what was played, for 50 ms or five times 10 ms
                chosen.npy       uint8 [F] or [F, 5]   what the driver chose, also where something else was played
                pixels.npy       uint8 [F, 1, 64, 64]  the camera's image, if it was recorded
+               regret.npy       float16 [F, 12]       if the driver weighs actions: how many seconds each costs
+                                                      more than the chosen one; 1000 for those that it did not try
                lap_frames.npy   int64 [L]             frames of each lap, one lap after the other
                lap_time_s.npy   float64 [L]           race time at the finish, NaN for a lap without one
                lap_start.npy    float32 [L, S]        the simulator's state at the start: actions can be driven again
@@ -26,7 +28,7 @@ import numpy as np
 from tm_torchrl.data.saving.atomic_files import DamagedFileError, check_kinds, read_manifest
 from tm_torchrl.tracks import Track
 from tm_torchrl.tracks.track_hash import track_hash
-from tm_torchrl.world.actions import TICKS_PER_ACTION
+from tm_torchrl.world.actions import NUM_ACTIONS, TICKS_PER_ACTION
 from tm_torchrl.world.observation import observation_layout
 
 VERSION = 1
@@ -47,6 +49,7 @@ class Description:
         num_previous_actions: Previous actions in the floats.
         state_size: Numbers in the simulator's state.
         image_size: Height and width of the images; ``None`` for none.
+        weighs_actions: Whether the driver says what each action costs.
         settings: How it was recorded: starts, disturbances, seed; plain values.
     """
 
@@ -57,6 +60,7 @@ class Description:
     action_block: int = 1
     num_previous_actions: int = 5
     image_size: int | None = None
+    weighs_actions: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -93,13 +97,17 @@ class Description:
             "action_block": int,
             "num_previous_actions": int,
             "image_size": (int, type(None)),
+            "weighs_actions": bool,
             "settings": dict,
             "floats": list,
         }
+        if isinstance(values, dict):
+            values.setdefault("weighs_actions", False)  # it is younger than the others
         if not isinstance(values, dict) or set(values) != set(kinds):
             raise ValueError(f"its entries must be {', '.join(kinds)}")
         for name, kind in kinds.items():
-            if not isinstance(values[name], kind) or isinstance(values[name], bool):  # type: ignore[arg-type]
+            is_kind = isinstance(values[name], kind)  # type: ignore[arg-type]
+            if not is_kind or (isinstance(values[name], bool) and kind is not bool):
                 raise ValueError(f"{name}={values[name]!r} could not stand there")
         floats = values.pop("floats")
         found = cls(**values)
@@ -111,6 +119,11 @@ class Description:
                 "record the laps again"
             )
         return found
+
+    @property
+    def frame_arrays(self) -> list[str]:
+        """Names of the arrays with a row for each frame."""
+        return [name for name in self.arrays(num_frames=0, num_laps=0) if not name.startswith("lap_")]
 
     def arrays(self, *, num_frames: int, num_laps: int) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
         """The arrays of a part: for each its type and its shape.
@@ -132,6 +145,8 @@ class Description:
         }
         if self.image_size is not None:
             arrays["pixels"] = (np.uint8, (num_frames, 1, self.image_size, self.image_size))
+        if self.weighs_actions:
+            arrays["regret"] = (np.float16, (num_frames, NUM_ACTIONS))
         return {name: (np.dtype(kind).newbyteorder("<"), shape) for name, (kind, shape) in arrays.items()}
 
 

@@ -66,7 +66,7 @@ class DemonstrationFolder:
         """An array's values of these frames.
 
         Args:
-            name: ``"observation"``, ``"action"``, ``"chosen"`` or ``"pixels"``.
+            name: ``"observation"``, ``"action"``, ``"chosen"``, and ``"pixels"`` or ``"regret"`` if there are any.
             frames: Numbers of frames, in any order.
         """
         first = self._parts[0][name]

@@ -1,6 +1,6 @@
 """``Demonstrations``: a memory of recorded laps, whose frames it hands out with the actions to be learnt.
 
-Shapes: B frames of a batch, K offsets, S slots of an action block.
+Shapes: B frames of a batch, K offsets, S slots of an action block, A actions.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.data import ReplayBuffer
 
 from tm_torchrl.data.demonstrations.folder import DemonstrationFolder
+from tm_torchrl.sim.escape import UNTRIED
+from tm_torchrl.world.actions import NUM_ACTIONS
 
 MOST_TESTED = 4096  # frames
 
@@ -22,7 +24,8 @@ class Demonstrations:
     """Shuffled minibatches of recorded frames, with what the driver did then and some steps later.
 
     Each frame that the source counts pays for one frame to learn from. In an epoch each frame comes once, but for a
-    rest that fills no minibatch. Labels are the driver's choices, also where something else was played.
+    rest that fills no minibatch. Labels are the driver's choices, also where something else was played. If the driver
+    of any folder weighed its actions, batches have ``regret`` too.
 
     Args:
         folders: The recorded laps.
@@ -62,6 +65,7 @@ class Demonstrations:
         lap_frames = np.concatenate([folder.lap_frames for folder in self.folders])
         self._lap_ends = np.cumsum(lap_frames).repeat(lap_frames)  # of each frame's lap
         self._chosen = self._all("chosen")
+        self._weighs_actions = any(folder.description.weighs_actions for folder in self.folders)
         share = held_out_share * np.arange(len(lap_frames) + 1)
         is_test = (np.diff(np.floor(share)) > 0).repeat(lap_frames)  # whole laps, evenly spaced
         self.train_frames, self.test_frames = np.flatnonzero(~is_test), np.flatnonzero(is_test)
@@ -112,7 +116,7 @@ class Demonstrations:
         return self.batch_of(self.test_frames[np.linspace(0, num - 1, min(num, MOST_TESTED)).astype(np.int64)])
 
     def batch_of(self, frames: np.ndarray) -> TensorDictBase:
-        """What a loss reads of some frames: keys, ``action`` and ``is_labelled``.
+        """What a loss reads of some frames: keys, ``action``, ``is_labelled``, and maybe ``regret`` ``[B, K, A]``.
 
         Args:
             frames: Numbers of frames, ``[B]``.
@@ -126,6 +130,8 @@ class Demonstrations:
         later = np.where(is_inside, later, frames[:, None])
         labels = torch.from_numpy(self._chosen[later].astype(np.int64))
         batch = TensorDict({**found, "action": labels, "is_labelled": torch.from_numpy(is_inside)}, [len(frames)])
+        if self._weighs_actions:
+            batch["regret"] = torch.from_numpy(self._regret(later.reshape(-1))).view(*later.shape, NUM_ACTIONS)
         return batch.to(self.device)
 
     def seen(self, batch: TensorDictBase) -> None:
@@ -187,12 +193,24 @@ class Demonstrations:
 
     def _rows(self, name: str, frames: np.ndarray) -> np.ndarray:
         """An array's values of frames that are numbered through all folders."""
-        if len(self.folders) == 1:
-            return self.folders[0].rows(name, frames)
-        folder_of = np.searchsorted(self._folder_ends, frames, side="right")
         first = self.folders[0].rows(name, frames[:0])
         found = np.empty((len(frames), *first.shape[1:]), first.dtype)
+        for mine, folder, numbers in self._by_folder(frames):
+            found[mine] = folder.rows(name, numbers)
+        return found
+
+    def _regret(self, frames: np.ndarray) -> np.ndarray:
+        """How much more each action costs than the chosen one ``[F, A]``; a driver that weighs none tried no other."""
+        found = np.full((len(frames), NUM_ACTIONS), UNTRIED, np.float32)
+        found[np.arange(len(frames)), self._chosen[frames]] = 0.0
+        for mine, folder, numbers in self._by_folder(frames):
+            if folder.description.weighs_actions:
+                found[mine] = folder.rows("regret", numbers)
+        return found
+
+    def _by_folder(self, frames: np.ndarray) -> Iterator[tuple[np.ndarray, DemonstrationFolder, np.ndarray]]:
+        """Each folder with frames in it: which of the given ones they are, and their numbers there."""
+        folder_of = np.searchsorted(self._folder_ends, frames, side="right")
         for number in np.unique(folder_of):
             mine, folder = folder_of == number, self.folders[number]
-            found[mine] = folder.rows(name, frames[mine] - (self._folder_ends[number] - len(folder)))
-        return found
+            yield mine, folder, frames[mine] - (self._folder_ends[number] - len(folder))

@@ -33,6 +33,8 @@ class DrivenLap:
         start: The simulator's state at the start, float32 ``[S]``.
         zone: The zone of the track at the start.
         pixels: Uint8 ``[T, 1, H, W]``, or ``None``.
+        regret: How much more each action costs the driver than the one that it chose, in seconds, float16 ``[T, A]``,
+            or ``None``.
     """
 
     observation: np.ndarray
@@ -42,6 +44,7 @@ class DrivenLap:
     start: np.ndarray
     zone: int
     pixels: np.ndarray | None = None
+    regret: np.ndarray | None = None
 
 
 class DemonstrationWriter:
@@ -137,8 +140,9 @@ def _npy(array: np.ndarray) -> list[Any]:
 
 def _refuse_other(folder: Path, there: Any, description: Description) -> None:
     ours = description.to_json()
+    there = {"weighs_actions": False, **there} if isinstance(there, dict) else {}  # younger than the other entries
     for key, value in ours.items():
-        theirs = there.get(key) if isinstance(there, dict) else None
+        theirs = there.get(key)
         if isinstance(value, dict) and isinstance(theirs, dict):
             pairs = [(f"{key}.{name}", value[name], theirs.get(name)) for name in value]
             key, value, theirs = next((pair for pair in pairs if pair[1] != pair[2]), (key, value, theirs))

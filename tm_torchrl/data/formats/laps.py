@@ -40,7 +40,7 @@ def laps_of(folder: DemonstrationFolder) -> Iterator[DrivenLap]:
         folder: The folder.
     """
     ends = np.cumsum(folder.lap_frames)
-    names = ["observation", "action", "chosen", *(["pixels"] if folder.description.image_size is not None else [])]
+    names = folder.description.frame_arrays
     for number, (end, length) in enumerate(zip(ends.tolist(), folder.lap_frames.tolist(), strict=True)):
         frames = np.arange(end - length, end)
         yield DrivenLap(
@@ -91,7 +91,7 @@ def checked_lap(values: dict[str, Any], description: Description, *, source: str
     """
     num_frames = len(values["action"])
     expected = description.arrays(num_frames=num_frames, num_laps=1)
-    for name in ("observation", "action", "chosen", *(["pixels"] if "pixels" in expected else [])):
+    for name in description.frame_arrays:
         array, (kind, shape) = np.asarray(values[name]), expected[name]
         is_kind = array.dtype.kind in ("ui" if kind.kind == "u" else "f")
         if not is_kind or array.shape != shape or not num_frames:

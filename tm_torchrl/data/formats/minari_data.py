@@ -76,6 +76,7 @@ def write_minari(folder: DemonstrationFolder, out: Path) -> None:
 def _episode(make: Any, lap: DrivenLap, *, has_images: bool) -> Any:
     num = len(lap.action)
     names = ["observation", *(["pixels"] if has_images else [])]
+    further = {"chosen": lap.chosen} | ({} if lap.regret is None else {"regret": lap.regret})
     is_last = np.arange(num) == num - 1
     is_finished = not np.isnan(lap.time_s)
     return make(
@@ -84,7 +85,7 @@ def _episode(make: Any, lap: DrivenLap, *, has_images: bool) -> Any:
         rewards=np.full(num, -STEP_S),
         terminations=is_last & is_finished,
         truncations=is_last & (not is_finished),
-        infos={"chosen": np.concatenate([lap.chosen, lap.chosen[-1:]])},
+        infos={name: np.concatenate([array, array[-1:]]) for name, array in further.items()},
     )
 
 
@@ -138,7 +139,10 @@ def _laps(storage: Any, path: Path, description: Description) -> Iterator[Driven
             (episode,), (facts,) = storage.get_episodes([number]), storage.get_episode_metadata([number])
             seen, num = episode["observations"], len(episode["actions"])
             seen = seen if isinstance(seen, dict) else {"observation": seen}
-            chosen = (episode["infos"] or {}).get("chosen")
+            infos = episode["infos"] or {}
+            further = {"chosen": infos.get("chosen", episode["actions"])}
+            if description.weighs_actions:
+                further["regret"] = infos["regret"]
             is_finished = bool(episode["terminations"][-1])
         except Exception as error:  # of any class, from a file of anybody
             raise DamagedFileError(f"{source} is damaged ({type(error).__name__}: {error})") from error
@@ -151,7 +155,7 @@ def _laps(storage: Any, path: Path, description: Description) -> Iterator[Driven
             {
                 **{name: array[:num] for name, array in seen.items()},
                 "action": episode["actions"],
-                "chosen": episode["actions"] if chosen is None else np.asarray(chosen)[:num],
+                **{name: np.asarray(array)[:num] for name, array in further.items()},
                 "time_s": facts.get("lap_time_s", num * STEP_S if is_finished else np.nan),
                 **({"zone": facts["lap_zone"]} if "lap_zone" in facts else {}),
                 **({"start": facts["lap_start"]} if "lap_start" in facts else {}),
@@ -178,5 +182,6 @@ def checksum(lap: DrivenLap) -> int:
         lap.start,
         numbers,
         *([] if lap.pixels is None else [lap.pixels]),
+        *([] if lap.regret is None else [lap.regret]),
     ]
     return reduce(lambda found, array: zlib.crc32(array.tobytes(), found), arrays, 0)

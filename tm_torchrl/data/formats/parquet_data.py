@@ -1,7 +1,7 @@
 """Parquet files for a hub of data sets: a row for each frame, images as PNG, and a card that says what it is.
 
     README.md
-    data/train-00000.parquet     lap, step, observation, action, chosen, and image {bytes, path}
+    data/train-00000.parquet     lap, step, observation, action, chosen, and may have regret and image {bytes, path}
 
 The metadata of each file has the description of the laps, and their times and starts.
 """
@@ -90,10 +90,7 @@ def _write_file(path: Path, laps: Sequence[DrivenLap], description: Description)
     columns: dict[str, Any] = {
         "lap": pa.array(np.repeat(np.arange(len(laps)), [len(lap.action) for lap in laps]), pa.int32()),
         "step": pa.array(np.concatenate([np.arange(len(lap.action)) for lap in laps]), pa.int32()),
-        **{
-            name: _column(np.concatenate([getattr(lap, name) for lap in laps]))
-            for name in ("observation", "action", "chosen")
-        },
+        **{name: _column(np.concatenate([getattr(lap, name) for lap in laps])) for name in _plain_arrays(description)},
     }
     if description.image_size is not None:
         pictures = [{"bytes": _png(image[0]), "path": None} for lap in laps for image in lap.pixels]  # type: ignore[union-attr]
@@ -101,6 +98,10 @@ def _write_file(path: Path, laps: Sequence[DrivenLap], description: Description)
     text = json.dumps({"version": VERSION, "description": description.to_json(), "laps": facts})
     table = pa.table(columns).replace_schema_metadata({OURS: text.encode()})
     parquet.write_table(table, path, compression="zstd", write_page_checksum=True)
+
+
+def _plain_arrays(description: Description) -> list[str]:
+    return [name for name in description.frame_arrays if name != "pixels"]
 
 
 def _column(array: np.ndarray) -> Any:
@@ -150,7 +151,7 @@ def _facts(path: Path) -> dict[str, Any]:
 
 def _laps(files: Sequence[Path], facts: Sequence[dict[str, Any]], description: Description) -> Iterator[DrivenLap]:
     parquet = optional("pyarrow.parquet", extra="parquet")
-    names = ["lap", "step", "observation", "action", "chosen", *(["image"] if description.image_size else [])]
+    names = ["lap", "step", *_plain_arrays(description), *(["image"] if description.image_size else [])]
     for path, found in zip(files, facts, strict=True):
         try:
             table = parquet.read_table(path, columns=names, page_checksum_verification=True)
@@ -164,7 +165,7 @@ def _laps(files: Sequence[Path], facts: Sequence[dict[str, Any]], description: D
                 rows = slice(first, first + int(lap["frames"]))
                 is_whole = np.array_equal(arrays["step"][rows], np.arange(lap["frames"]))
                 is_whole &= bool((arrays["lap"][rows] == number).all())
-                own = {name: arrays[name][rows] for name in ("observation", "action", "chosen")}
+                own = {name: arrays[name][rows] for name in _plain_arrays(description)}
                 own |= (
                     {"pixels": np.stack([_image(each) for each in arrays["image"][rows]])} if "image" in names else {}
                 )
