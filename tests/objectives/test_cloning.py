@@ -61,7 +61,7 @@ def test_label_smoothing_by_hand() -> None:
 
 
 def test_labels_spread_over_actions_that_cost_little_more() -> None:
-    """Log 3 times the temperature is a third of the weight: labels of 3/4 and 1/4. What was not tried counts nothing."""
+    """Log 3 times the temperature more is a third of the weight. What was not tried counts nothing."""
     given = batch([[LOG3, 0.0], [LOG3, 0.0]], [[0], [1]])
     given["regret"] = torch.tensor([[[0.0, 0.01 * LOG3]], [[1000.0, 0.0]]])
     loss = CloningLoss(Given(), num_actions=2, label_temperature=0.01)(given)["loss"]
