@@ -272,10 +272,11 @@ def told(writer: DemonstrationWriter, out: Path) -> None:
     """Say what the folder holds."""
     times_s = DemonstrationFolder(out).lap_time_s
     finished_s = times_s[~np.isnan(times_s)]
-    times = ""
+    what, lost = "laps", writer.num_attempts - len(finished_s)
+    end = "" if not lost else f"; {lost} attempts did not finish"
+    if len(finished_s) < len(times_s):  # --steps ended some
+        what, end = "attempts", f"; {len(finished_s)} of them finished"
     if len(finished_s):
-        times = f"best {min(finished_s):.2f} s, median {np.median(finished_s):.2f} s, slowest {max(finished_s):.2f} s; "
-    print(
-        f"{writer.description.track}: {writer.num_laps} laps of {writer.num_frames:,} frames in {out}; {times}"
-        f"{writer.num_attempts - len(finished_s)} attempts did not finish"
-    )
+        best, median, slowest = min(finished_s), np.median(finished_s), max(finished_s)
+        end = f"; best {best:.2f} s, median {median:.2f} s, slowest {slowest:.2f} s{end}"
+    print(f"{writer.description.track}: {writer.num_laps} {what} of {writer.num_frames:,} frames in {out}{end}")
