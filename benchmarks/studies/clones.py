@@ -4,10 +4,10 @@
 
 All seeds learn from the same 200 laps, and the same 320 attempts of 3 s to get away from walls. Then a run drives half
 of the time of 64 attempts, and the author driver says what it would have done, also in attempts that do not finish. The
-second run goes on from the first one's weights with all laps; after another correction the third begins anew and learns
-for three times as long. The best network of each run is measured on 100 laps from starts that are perturbed as those of
-the recorded laps. CPU seconds are those of recording and of training with its evaluations. Steps that are in the folder
-of --work already are not done again.
+second run goes on from the first one's weights with all laps. After another correction, this time from walls too, the
+third begins anew and learns for three times as long. The best network of each run is measured on 100 laps from starts
+that are perturbed as those of the recorded laps. CPU seconds are those of recording and of training with its evaluations.
+Steps that are in the folder of --work already are not done again.
 """
 
 from __future__ import annotations
@@ -36,6 +36,13 @@ from tm_torchrl.trainers import train
 LAPS = ["hillside", "--laps", "200"]
 WALLS = ["hillside", "--starts", "walls", "--laps", "320", "--steps", "60", "--cars", "64", "--seed", "60"]
 CORRECTED = ["hillside", "--laps", "64", "--steps", "1200", "--cars", "64"]
+CORRECTIONS = [  # after the first and the second run
+    {"corrected1": CORRECTED},
+    {
+        "corrected2": CORRECTED,
+        "corrected_walls": ["hillside", "--starts", "walls", "--laps", "256", "--steps", "80", "--cars", "64"],
+    },
+]
 CLONE = ["algorithm=cloning", "objective=policy", "objective.network.layer_norm=true", "optimizer.eps=1e-8"]
 
 
@@ -47,7 +54,7 @@ def _run(frames: int, *, learning_rate: float) -> list[str]:
 RUNS = [
     _run(1_000_000, learning_rate=1.0e-3),
     _run(1_000_000, learning_rate=5.0e-4),
-    _run(3_000_000, learning_rate=1.0e-3),
+    [*_run(3_000_000, learning_rate=1.0e-3), "evaluation.num=64"],
 ]
 NUM_LAPS, SEED = 100, 77
 
@@ -93,11 +100,11 @@ def run(seed: int, laps: list[Path], work: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     data = laps
     for number, settings in enumerate(RUNS, 1):
-        folder, before, more = work / f"run{number}", work / f"run{number - 1}", work / f"corrected{number - 1}"
-        if number > 1:
-            words = ["--student", before, *CORRECTED, "--seed", 10 * (number - 1) + seed, "--out", more]
-            found[more.name] = done(work, more.name, partial(record, *words), dict)
-            data = [*data, more]
+        folder, before = work / f"run{number}", work / f"run{number - 1}"
+        for name, options in CORRECTIONS[number - 2].items() if number > 1 else ():
+            words = [*options, "--student", before, "--seed", 10 * (number - 1) + seed, "--out", work / name]
+            found[name] = done(work, name, partial(record, *words), dict)
+            data = [*data, work / name]
         start = [f"warm_start={{source: '{before}'}}"] if number == 2 else []
         step = partial(learn, folder, [f"seed={seed}", *settings, *start], data)
         found[folder.name] = done(work, folder.name, step, partial(drives, folder))
@@ -123,7 +130,7 @@ def main() -> None:
         for seed in arguments.seeds:
             runs[str(seed)] = run(seed, [work / name for name in recorded], work / f"seed{seed}")
             if arguments.write:
-                settings = {**recorded, "corrected": CORRECTED, "clone": CLONE, "runs": RUNS}
+                settings = {**recorded, "corrections": CORRECTIONS, "clone": CLONE, "runs": RUNS}
                 facts = {**describe_run(device="cpu"), "settings": settings, "laps_cpu_s": laps_cpu_s, "runs": runs}
                 write_results(path.stem, facts)
 

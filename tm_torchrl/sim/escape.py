@@ -13,7 +13,7 @@ from tm_torchrl.tracks import Track
 from tm_torchrl.world.actions import BACKWARD, NUM_ACTIONS
 from tm_torchrl.world.car_row import CAR_ROW
 from tm_torchrl.world.drivers import Pursuit
-from tm_torchrl.world.tracker import Limits, Tracker
+from tm_torchrl.world.tracker import EndCause, Limits, Tracker
 
 UNTRIED = 1000.0  # seconds that an action costs which no plan begins with
 REVERSING = (4, 10, 18, 28)  # steps of 50 ms
@@ -28,7 +28,8 @@ NO_LIMITS = Limits(race_s=1e6, no_progress_s=1e6, overturned_s=1e6, airborne_s=1
 class Escape:
     """Weighs plans for cars that do not get on: go on at once, or reverse for a while first.
 
-    After reversing the scripted driver drives. The plan that gets furthest along the track is the best.
+    After reversing the scripted driver drives. The best plan gets furthest along the track, and early. What counts are
+    the metres at its end, their mean on the way there, and the last speed.
 
     Args:
         track: The track.
@@ -60,13 +61,15 @@ class Escape:
         world.restore(states[car])
         tracker.restore(tracker_rows[car])
         begin, firsts = tracker["progress_m"].clone(), torch.zeros(0)
+        mean = torch.zeros_like(begin)
         for step in range(LOOK_AHEAD):
             actions = torch.where(step < reversing, backward, driver(world.rows(), tracker))
             firsts = actions if step == 0 else firsts
             world.step(actions)
             tracker.update(actions)
-        speed = world.rows()[:, CAR_ROW["velocity"]].norm(dim=1)
-        gained_s = (tracker["progress_m"] - begin + HELD_S * speed) / SPEED
+            mean += tracker["progress_m"] / LOOK_AHEAD
+        speed = world.rows()[:, CAR_ROW["velocity"]].norm(dim=1) * (tracker["end_cause"] != EndCause.FINISHED)
+        gained_s = (tracker["progress_m"] + mean - 2.0 * begin + HELD_S * speed) / SPEED
         return cheapest(firsts.view(num_cars, -1), -gained_s.view(num_cars, -1))[: len(states)]
 
     def _trial(self, num_cars: int) -> tuple[Simulator, Tracker, Pursuit]:
