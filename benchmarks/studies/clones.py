@@ -6,7 +6,7 @@ All seeds learn from the same 200 laps, and the same 320 attempts of 3 s to get 
 of the time of 64 attempts, and the author driver says what it would have done, also in attempts that do not finish. The
 second run goes on from the first one's weights with all laps. After another correction, this time from walls too, the
 third begins anew and learns for three times as long. The best network of each run is measured on 100 laps from starts
-that are perturbed as those of the recorded laps. CPU seconds are those of recording and of training with its evaluations.
+that are perturbed as those of the recorded laps. CPU seconds are those of recording and of training, with evaluations.
 Steps that are in the folder of --work already are not done again.
 """
 
