@@ -52,6 +52,7 @@ def test_it_trains_and_evaluates(tmp_path: Path, starts: str) -> None:
 @pytest.mark.parametrize("stop", [192, 256])
 def test_it_resumes_bit_for_bit(tmp_path: Path, stop: int) -> None:
     more = ["algorithm.reference_coefficient=0.1", "algorithm.reference_period=5"]
+    more += ["learning_rate=5.0e-4", "algorithm.entropy_coefficient=0.01"]  # the preset's fall until total_frames
     quiet([*OVAL, *more, "total_frames=512"], tmp_path / "whole")
     quiet([*OVAL, *more, f"total_frames={stop}"], tmp_path / "parts")
     quiet(["total_frames=512", f"resume='{tmp_path / 'parts'}'"], tmp_path / "ignored")
