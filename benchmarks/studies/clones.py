@@ -6,7 +6,7 @@ All seeds learn from the same 200 laps, and the same 320 attempts of 3 s to get 
 of the time of 64 attempts, and the author driver says what it would have done, also in attempts that do not finish. The
 second run goes on from the first one's weights with all laps. After another correction, this time from walls too, the
 third begins anew and learns for three times as long. The best network of each run is measured on 100 laps from starts
-that are perturbed as those of the recorded laps. CPU seconds are those of recording and of training, with evaluations.
+perturbed like those of the recorded laps. CPU seconds are those of recording and of training, with evaluations.
 Steps that are in the folder of --work already are not done again.
 """
 
@@ -119,7 +119,6 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="keep results")
     arguments = parser.parse_args()
     path = RESULTS / "clones.json"
-    runs: dict[str, Any] = json.loads(path.read_text())["runs"] if path.exists() else {}
     with tempfile.TemporaryDirectory() as temporary:
         work = arguments.work or Path(temporary)
         recorded = {"laps": LAPS, "walls": WALLS}
@@ -127,10 +126,12 @@ def main() -> None:
             name: done(work, name, partial(record, *words, "--out", work / name), dict)["cpu_s"]
             for name, words in recorded.items()
         }
+        settings = {**recorded, "corrections": CORRECTIONS, "clone": CLONE, "runs": RUNS}
+        before = json.loads(path.read_text()) if path.exists() else {}
+        runs: dict[str, Any] = before["runs"] if before.get("settings") == settings else {}
         for seed in arguments.seeds:
             runs[str(seed)] = run(seed, [work / name for name in recorded], work / f"seed{seed}")
             if arguments.write:
-                settings = {**recorded, "corrections": CORRECTIONS, "clone": CLONE, "runs": RUNS}
                 facts = {**describe_run(device="cpu"), "settings": settings, "laps_cpu_s": laps_cpu_s, "runs": runs}
                 write_results(path.stem, facts)
 

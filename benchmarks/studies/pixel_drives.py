@@ -1,7 +1,7 @@
 """How soon presets that see images finish laps on the default track.
 
     python benchmarks/studies/pixel_drives.py --seeds 3 --minutes 20 --write
-    python benchmarks/studies/pixel_drives.py --preset btr --frames 260_000 --write
+    python benchmarks/studies/pixel_drives.py --preset btr --frames 260_000 --seeds 3 --write
 
 Minutes are of one core. Seeds that are in the results file already are not run again.
 """

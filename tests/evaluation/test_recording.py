@@ -81,12 +81,14 @@ def test_images_are_kept_if_asked_for() -> None:
 def test_a_driver_that_weighs_actions_takes_the_cheapest_and_the_rest_is_kept() -> None:
     env = TrackManiaEnv(2, track=TRACK, starts=STARTS["line"], seed=0)
     costs = torch.linspace(3.0, 0.25, 12).repeat(2, 1)  # the last action is the cheapest; the first costs 2.75 s more
-    costs[1, 5] = -2000.0
+    costs[1, 5], costs[0, 3] = -2000.0, torch.inf
     nothing = Disturbances(0.0)
     one, two = record_attempts(env, lambda: costs, first=0, disturbances=nothing, weighs_actions=True, num_steps=4)
     assert one.chosen.tolist() == one.action.tolist() == [11] * 4 and two.chosen.tolist() == [5] * 4
     assert one.regret.dtype == np.float16
-    np.testing.assert_allclose(one.regret, np.tile(np.linspace(2.75, 0.0, 12), (4, 1)), rtol=1e-3)
+    assert (one.regret[:, 3] == 1000.0).all(), "it was not tried"
+    tried = np.delete(np.arange(12), 3)
+    np.testing.assert_allclose(one.regret[:, tried], np.tile(np.linspace(2.75, 0.0, 12)[tried], (4, 1)), rtol=1e-3)
     assert two.regret[0].max() == 1000.0, "as if it had not been tried"
 
 

@@ -67,6 +67,10 @@ def test_labels_spread_over_actions_that_cost_little_more() -> None:
     loss = CloningLoss(Given(), num_actions=2, label_temperature=0.01)(given)["loss"]
     assert float(loss) == pytest.approx((0.75 * math.log(4 / 3) + 0.25 * math.log(4) + math.log(4)) / 2)
     assert given["diagnostics"].tolist() == [[0.5], [0.5]]
+    weights = torch.tensor([0.5, 1.5])  # of the chosen actions, 0 and 1
+    loss = CloningLoss(Given(), num_actions=2, label_temperature=0.01, class_weights=weights)(given)["loss"]
+    expected = 0.5 * (0.75 * math.log(4 / 3) + 0.25 * math.log(4)) + 1.5 * math.log(4)
+    assert float(loss) == pytest.approx(expected / 2)
 
 
 def test_weights_of_actions_by_hand() -> None:

@@ -50,8 +50,8 @@ class CloningAlgorithm:
         temperature: Divides the values or logits: the difference of two values is this times that of two logits.
             ``None`` for 0.03 with a quantile network, whose differences are then of the size that reinforcement
             learning gives them (Munchausen targets), and 1 with a policy, whose probabilities are then the driver's.
-        label_temperature: Of laps whose driver weighed its actions: labels are spread over actions that cost it little
-            more, one of so many seconds more counting 1 / e as much as the chosen one. Near 0 for the chosen one alone.
+        label_temperature: Seconds, for laps whose driver weighed its actions: one that costs this much more than the
+            chosen one counts 1 / e as much. Near 0 for the chosen one alone.
         class_balance: Exponent of the weights of actions: 0 for equal weights, 1 for weights by which each action
             counts the same, however rare it is.
         label_smoothing: Share of a label that is spread over all actions.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from tensordict import NestedKey, TensorDictBase
 from tm_torchrl.algorithms.author_laps import AUTHOR, author_steps
 from tm_torchrl.data.demonstrations.driven_again import driven_again
 from tm_torchrl.data.demonstrations.folder import DemonstrationFolder
+from tm_torchrl.evaluation.recording import LIMITS
 from tm_torchrl.settings.construct import ConfigError
 from tm_torchrl.tasks.task import Task
 from tm_torchrl.tasks.trackmania import TrackManiaTask
@@ -75,7 +77,8 @@ def recorded_steps(paths: Sequence[str | Path], task: Task) -> list[TensorDictBa
             raise ConfigError(f"data={path}: none of its laps finishes; record laps without --steps")
         for first in range(0, len(finished), CARS):
             laps = finished[first : first + CARS]
-            with contextlib.closing(task.make_env(num_envs=len(laps))) as env:
+            # Laps that stood still for longer than training allows finish again under the limits that they had.
+            with contextlib.closing(replace(task, limits=LIMITS).make_env(num_envs=len(laps))) as env:
                 index = names.index(folder.description.track)
                 found += [lap.select(*kept_keys(task)) for lap in driven_again(env, folder, laps, track_index=index)]
     return found

@@ -7,8 +7,8 @@ tm-torchrl record hillside --driver runs/hillside/TIME --starts line --disturbed
 tm-torchrl record hillside --student CLONE --out more    # corrects the clone, which drives half of the time
 tm-torchrl train algorithm=cloning data=demonstrations/hillside
 
-Laps that do not finish are left out. Can be stopped at any time: the same command goes on where it was, and a larger
---laps adds laps. Each lap depends on --seed and its number alone.
+Laps that do not finish are left out, except with --steps. Can be stopped at any time: the same command goes on where it
+was, and a larger --laps adds laps. Each lap depends on --seed and its number alone.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def main() -> None:
     parser.add_argument("track", nargs="?", default=DEFAULT_TRACK, help="a built-in name or a .npz file")
     text = "author (the package's best lap), scripted, a script (.inputs, .txt) or a run"
     parser.add_argument("--driver", default="author", help=text)
-    parser.add_argument("--laps", type=int, default=100, help="laps that finish")
+    parser.add_argument("--laps", type=int, default=100, help="laps to record")
     parser.add_argument("--starts", choices=STARTS, default="perturbed", help="where laps begin")
     text = "share of the steps with a random action instead of the driver's"
     parser.add_argument("--disturbed", type=float, default=0.05, help=text)
@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--student", metavar="RUN", help=text)
     text = "draw the actions of a policy's run instead of the most probable ones; the number seeds them"
     parser.add_argument("--sampled", type=int, metavar="SEED", help=text)
-    text = "end laps after so many steps of 50 ms, and keep those that do not finish too, for tm-torchrl pairs"
+    text = "end laps after so many steps of 50 ms, and keep those that do not finish too"
     parser.add_argument("--steps", type=int, help=text)
     parser.add_argument("--pixels", action="store_true", help="record the camera's images too: 4 KB a frame")
     parser.add_argument("--seed", type=int, default=0, help="of starts and random actions")

@@ -15,11 +15,11 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
+from tm_torchrl.data.demonstrations.description import UNTRIED
 from tm_torchrl.data.demonstrations.writer import DrivenLap
 from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.modules.policy_value import PolicyActor
 from tm_torchrl.sim import Starts
-from tm_torchrl.sim.escape import UNTRIED
 from tm_torchrl.sim.state import STATE
 from tm_torchrl.world.actions import NUM_ACTIONS
 from tm_torchrl.world.tracker import Limits

@@ -98,16 +98,14 @@ class CloningLoss(nn.Module):
         """The loss of a batch ``[B]``; also writes ``diagnostics`` into it."""
         action, is_labelled_BK = batch.get("action"), batch.get("is_labelled")
         logits = self.logits(batch)  # [B, K, A] or [B, K, S, A]
-        labels, regret = action.flatten(), batch.get("regret", None)
+        labels, weight, regret = action.flatten(), self.class_weights, batch.get("regret", None)
         if regret is not None:
-            labels = (-regret.float() / self.label_temperature).softmax(-1).flatten(0, -2)
+            labels, weight = (-regret.float() / self.label_temperature).softmax(-1).flatten(0, -2), None
         loss = F.cross_entropy(
-            logits.flatten(0, -2),
-            labels,
-            weight=self.class_weights,
-            label_smoothing=self.label_smoothing,
-            reduction="none",
+            logits.flatten(0, -2), labels, weight=weight, label_smoothing=self.label_smoothing, reduction="none"
         ).view(action.shape)
+        if regret is not None and self.class_weights is not None:
+            loss = loss * self.class_weights[action]  # of the chosen action, which stands for the frame
         is_right = (logits.argmax(-1) == action).float()
         if self._block:
             loss, is_right = loss.mean(-1), is_right.mean(-1)

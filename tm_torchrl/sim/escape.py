@@ -15,7 +15,6 @@ from tm_torchrl.world.car_row import CAR_ROW
 from tm_torchrl.world.drivers import Pursuit
 from tm_torchrl.world.tracker import EndCause, Limits, Tracker
 
-UNTRIED = 1000.0  # seconds that an action costs which no plan begins with
 REVERSING = (4, 10, 18, 28)  # steps of 50 ms
 STEERING = (0, 1, 2)  # straight, left, right
 LOOK_AHEAD = 60  # steps of a plan
@@ -68,7 +67,7 @@ class Escape:
             world.step(actions)
             tracker.update(actions)
             mean += tracker["progress_m"] / LOOK_AHEAD
-        speed = world.rows()[:, CAR_ROW["velocity"]].norm(dim=1) * (tracker["end_cause"] != EndCause.FINISHED)
+        speed = world.rows()[:, CAR_ROW["velocity"]].norm(dim=1) * (tracker["end_cause"] == EndCause.NONE)
         gained_s = (tracker["progress_m"] + mean - 2.0 * begin + HELD_S * speed) / SPEED
         return cheapest(firsts.view(num_cars, -1), -gained_s.view(num_cars, -1))[: len(states)]
 
@@ -82,7 +81,7 @@ class Escape:
 
 
 def cheapest(firsts: Tensor, costs: Tensor) -> Tensor:
-    """What each action costs by the cheapest plan that begins with it ``[N, A]``.
+    """What each action costs by the cheapest plan that begins with it ``[N, A]``; infinitely much if none does.
 
     Args:
         firsts: The first action of each plan ``[N, K]``.
@@ -90,7 +89,7 @@ def cheapest(firsts: Tensor, costs: Tensor) -> Tensor:
 
     Examples:
         >>> cheapest(torch.tensor([[0, 3, 0]]), torch.tensor([[0.5, 0.25, 0.125]]))[0, :4]
-        tensor([1.2500e-01, 1.0000e+03, 1.0000e+03, 2.5000e-01])
+        tensor([0.1250,    inf,    inf, 0.2500])
     """
-    found = costs.new_full((len(costs), NUM_ACTIONS), UNTRIED)
-    return found.scatter_reduce(1, firsts, costs, "amin")
+    found = costs.new_full((len(costs), NUM_ACTIONS), torch.inf)
+    return found.scatter_reduce(1, firsts, costs.nan_to_num(nan=torch.inf), "amin")

@@ -73,7 +73,7 @@ class LapFollower:
     def costs(self, rows: Tensor, tracker: Tracker) -> Tensor:
         """What each action costs by the best plan that begins with it, in seconds ``[B, A]``; only differences count.
 
-        An action that no plan begins with costs ``UNTRIED``.
+        An action that no plan begins with costs infinitely much.
         """
         now = torch.searchsorted(self._progress, tracker["progress_m"].contiguous(), right=True) - 1
         now = now.clamp_min(0)
@@ -88,7 +88,7 @@ class LapFollower:
         return found
 
     def _costs_by_lap(self, now: Tensor) -> Tensor:
-        """By plans of 0.3 s that end near the lap, from these steps of it ``[B]`` on."""
+        """By plans that end near the lap, from these steps of it ``[B]`` on."""
         num_plans = len(self._steps)
         steps = (now.view(-1, 1, 1) + self._steps).clamp(0, len(self._actions) - 1)
         plans = torch.where(self._is_held, self._first, self._actions[steps])  # [B, K, H]

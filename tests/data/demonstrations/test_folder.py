@@ -119,6 +119,14 @@ def test_damaged_files_are_named(folder: Path, damage, message: str) -> None:
         DemonstrationFolder(folder)
 
 
+@pytest.mark.parametrize("value", [-1.0, np.nan, 1001.0])
+def test_regret_that_cannot_be_is_refused(tmp_path: Path, value: float) -> None:
+    made = made_laps.replaced(made_laps.lap(0, 3), regret=np.full((3, 12), value))
+    DemonstrationWriter(tmp_path / "laps", made_laps.description(weighs_actions=True)).add([made], num_attempts=1)
+    with pytest.raises(DamagedFileError, match="regret that is not between 0 and 1000"):
+        DemonstrationFolder(tmp_path / "laps")
+
+
 def test_laps_from_before_drivers_weighed_actions_are_read_and_added_to(folder: Path) -> None:
     rewrite(folder, lambda m: m["description"].pop("weighs_actions"))
     assert not DemonstrationFolder(folder).description.weighs_actions
@@ -146,6 +154,7 @@ def rewrite(folder: Path, change) -> None:
         (lambda m: m["description"].update(action_block=3), "action_block=3"),
         (lambda m: m["description"].update(weighs_actions=1), "weighs_actions=1"),
         (lambda m: m["description"].update(weighs_actions=True), "lists no regret.npy"),
+        (lambda m: m["description"].update(weighs_actions=True, action_block=5), "weighs_actions=True: only single"),
         (lambda m: m["parts"][0].update(folder="../../elsewhere"), "folder='../../elsewhere'"),
         (lambda m: m["parts"][0].update(laps=-1), "laps='-1'"),
         (lambda m: m["parts"][0].update(laps=10**12), "lap_frames.npy holds"),

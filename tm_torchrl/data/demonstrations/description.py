@@ -32,6 +32,7 @@ from tm_torchrl.world.actions import NUM_ACTIONS, TICKS_PER_ACTION
 from tm_torchrl.world.observation import observation_layout
 
 VERSION = 1
+UNTRIED = 1000.0  # seconds of regret of an action that the driver did not try
 MANIFEST = "demonstrations.json"
 _KINDS = {"description": dict, "num_attempts": int, "parts": list}
 _PART = {"folder": str, "laps": int, "frames": int, "files": dict}
@@ -113,6 +114,8 @@ class Description:
         found = cls(**values)
         if found.action_block not in (1, TICKS_PER_ACTION):
             raise ValueError(f"action_block={found.action_block}: must be 1 or {TICKS_PER_ACTION}")
+        if found.weighs_actions and found.action_block > 1:
+            raise ValueError("weighs_actions=True: only single actions are weighed, not blocks")
         if floats != found.floats:
             raise ValueError(
                 f"floats: their layout is not that of this version ({sum(size for _, size in found.floats)} floats); "

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tm_torchrl.data.demonstrations.description import MANIFEST, Description, read_list
+from tm_torchrl.data.demonstrations.description import MANIFEST, UNTRIED, Description, read_list
 from tm_torchrl.data.saving.atomic_files import DamagedFileError, check_file
 from tm_torchrl.world.actions import NUM_ACTIONS
 
@@ -98,4 +98,6 @@ class DemonstrationFolder:
             raise DamagedFileError(f"{folder}: the lengths of its laps do not add up to {entry['frames']} frames")
         if max(arrays[name].max() for name in ("action", "chosen")) >= NUM_ACTIONS:
             raise DamagedFileError(f"{folder}: has actions above {NUM_ACTIONS - 1}, which there are not")
+        if "regret" in arrays and not ((arrays["regret"] >= 0) & (arrays["regret"] <= UNTRIED)).all():
+            raise DamagedFileError(f"{folder}: has regret that is not between 0 and {UNTRIED:g} seconds")
         return arrays

@@ -13,8 +13,8 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torchrl.data import ReplayBuffer
 
+from tm_torchrl.data.demonstrations.description import UNTRIED
 from tm_torchrl.data.demonstrations.folder import DemonstrationFolder
-from tm_torchrl.sim.escape import UNTRIED
 from tm_torchrl.world.actions import NUM_ACTIONS
 
 MOST_TESTED = 4096  # frames
@@ -193,6 +193,8 @@ class Demonstrations:
 
     def _rows(self, name: str, frames: np.ndarray) -> np.ndarray:
         """An array's values of frames that are numbered through all folders."""
+        if len(self.folders) == 1:
+            return self.folders[0].rows(name, frames)
         first = self.folders[0].rows(name, frames[:0])
         found = np.empty((len(frames), *first.shape[1:]), first.dtype)
         for mine, folder, numbers in self._by_folder(frames):

@@ -101,9 +101,10 @@ def checked_lap(values: dict[str, Any], description: Description, *, source: str
         most = 255 if name == "pixels" else NUM_ACTIONS - 1
         if kind.kind == "u" and (array.min() < 0 or array.max() > most):
             raise DamagedFileError(f"{source}: {name} goes from {array.min()} to {array.max()}; must be 0 to {most}")
-        if kind.kind == "f" and not np.isfinite(array).all():
+        with np.errstate(over="ignore"):
+            values[name] = array.astype(kind)
+        if kind.kind == "f" and not np.isfinite(values[name]).all():
             raise DamagedFileError(f"{source}: {name} is not finite")
-        values[name] = array.astype(kind)
     start = np.asarray(values.get("start", np.zeros(0)), np.float32)
     if start.shape != (description.state_size,) or not np.isfinite(start).all():
         raise DamagedFileError(f"{source}: its start has shape {list(start.shape)}; must be [{description.state_size}]")

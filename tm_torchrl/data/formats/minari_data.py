@@ -143,6 +143,7 @@ def _laps(storage: Any, path: Path, description: Description) -> Iterator[Driven
             further = {"chosen": infos.get("chosen", episode["actions"])}
             if description.weighs_actions:
                 further["regret"] = infos["regret"]
+            further = {name: np.asarray(array)[:num] for name, array in further.items()}
             is_finished = bool(episode["terminations"][-1])
         except Exception as error:  # of any class, from a file of anybody
             raise DamagedFileError(f"{source} is damaged ({type(error).__name__}: {error})") from error
@@ -155,7 +156,7 @@ def _laps(storage: Any, path: Path, description: Description) -> Iterator[Driven
             {
                 **{name: array[:num] for name, array in seen.items()},
                 "action": episode["actions"],
-                **{name: np.asarray(array)[:num] for name, array in further.items()},
+                **further,
                 "time_s": facts.get("lap_time_s", num * STEP_S if is_finished else np.nan),
                 **({"zone": facts["lap_zone"]} if "lap_zone" in facts else {}),
                 **({"start": facts["lap_start"]} if "lap_start" in facts else {}),

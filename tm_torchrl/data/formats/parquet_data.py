@@ -40,7 +40,8 @@ configs:
 
 {laps} laps of {frames} frames, driven by {driver} in the simulator of tm_torchrl, 50 ms a frame. `observation` has
 {floats} floats in the order of `tm_torchrl.world.observation`, `action` is what was played, `chosen` what the driver
-chose. To learn from them: `tm-torchrl convert FOLDER --out demonstrations/{track}`.
+chose, and `regret`, if it is there, how many seconds more each action would have cost. To learn from them:
+`tm-torchrl convert FOLDER --out demonstrations/{track}`.
 """
 
 
