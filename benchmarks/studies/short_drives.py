@@ -48,7 +48,7 @@ BLOCKS_OF_FIVE = {
 }
 FAILURE = "a failure costs 2"
 ARMS = {DEFAULT: COMMON, **NOISES, **BLOCKS_OF_FIVE}
-ARMS |= {f"{arm}, {FAILURE}": [*ARMS[arm], "env.reward.failure=-2.0"] for arm in (DEFAULT, LONG_BLOCKS)}
+ARMS |= {f"{arm}, {FAILURE}": [*ARMS[arm], "env.reward.failure=-2.0"] for arm in (DEFAULT, "noise", LONG_BLOCKS)}
 
 
 def measure(settings: list[str], *, seed: int) -> dict[str, list[Any]]:
