@@ -108,6 +108,7 @@ def test_blocks_of_actions(tmp_path: Path) -> None:
         ("algorithm.shuffled_floats=[velocities]", "did you mean velocity"),
         ("algorithm.class_balance=2", "class_balance=2"),
         ("algorithm.temperature=0", "temperature=0"),
+        ("algorithm.label_temperature=0", "label_temperature=0"),
         ("algorithm.label_smoothing=1", "label_smoothing=1"),
         ("demonstrations.batch_size=999", "demonstrations.batch_size=999"),
         ("demonstrations.held_out_share=1", "demonstrations.held_out_share=1"),

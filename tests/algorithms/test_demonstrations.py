@@ -62,6 +62,13 @@ def settings(place: Path, *more: str) -> list[str]:
     ]
 
 
+def test_laps_are_driven_again_under_the_limits_that_they_had(place: Path) -> None:
+    short = settings(place, "replay.num_steps=1", "env.limits.race_s=0.2", "env.limits.no_progress_s=0.2")
+    composed = compose_settings(short)
+    algorithm = make_algorithm(composed, make_task(composed))
+    assert len(algorithm.memory.demonstrations) == len(DemonstrationFolder(place / "laps"))
+
+
 def test_half_of_a_batch_is_what_was_driven(place: Path) -> None:
     """A lap's discounted rewards are those of the run: 0.01 for each metre, and -0.0012 for each millisecond."""
     composed = compose_settings(settings(place, "replay.num_steps=1"))

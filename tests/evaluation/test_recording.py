@@ -90,6 +90,9 @@ def test_a_driver_that_weighs_actions_takes_the_cheapest_and_the_rest_is_kept() 
     tried = np.delete(np.arange(12), 3)
     np.testing.assert_allclose(one.regret[:, tried], np.tile(np.linspace(2.75, 0.0, 12)[tried], (4, 1)), rtol=1e-3)
     assert two.regret[0].max() == 1000.0, "as if it had not been tried"
+    costs[:] = torch.inf
+    one, _ = record_attempts(env, lambda: costs, first=0, disturbances=nothing, weighs_actions=True, num_steps=1)
+    assert (one.regret == 0.0).all(), "no plan came to an end, so all actions are equal"
 
 
 def test_laps_from_anywhere_are_shorter() -> None:

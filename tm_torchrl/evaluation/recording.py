@@ -169,7 +169,7 @@ def record_attempts(
         chosen, planned = act(), plans[:, step].to(env.device)
         if weighs_actions:
             regret = chosen - chosen.min(1, keepdim=True).values
-            frame["regret"] = regret.clamp_max(UNTRIED).cpu().half()
+            frame["regret"] = regret.nan_to_num(nan=0.0).clamp_max(UNTRIED).cpu().half()  # nan: nothing was tried
             chosen = chosen.argmin(1)
         own = chosen if student is None else torch.where(like(is_student[:, step], chosen), student(), chosen)
         action = torch.where(like(planned >= 0, chosen), like(planned, chosen), own)

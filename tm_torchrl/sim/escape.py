@@ -25,7 +25,7 @@ NO_LIMITS = Limits(race_s=1e6, no_progress_s=1e6, overturned_s=1e6, airborne_s=1
 
 
 class Escape:
-    """Weighs plans for cars that do not get on: go on at once, or reverse for a while first.
+    """Weighs plans for cars that are stuck: drive on at once, or reverse for a while first.
 
     After reversing the scripted driver drives. The best plan gets furthest along the track, and early. What counts are
     the metres at its end, their mean on the way there, and the last speed.
