@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tm_torchrl.modules.actor import QuantileActor, QuantileModule
     from tm_torchrl.modules.cores.mamba import Mamba
     from tm_torchrl.modules.cores.recurrent import GRU, LSTM
-    from tm_torchrl.modules.encoders.backbones import TimmEncoder
+    from tm_torchrl.modules.encoders.backbones import TimmEncoder, TransformersEncoder
     from tm_torchrl.modules.encoders.floats import FloatEncoder, Normalize
     from tm_torchrl.modules.encoders.impala import ImpalaEncoder
     from tm_torchrl.modules.encoders.multi import MultiEncoder, PixelFloatEncoder

@@ -1,4 +1,4 @@
-"""Backbones of timm: small models, made here, without downloads."""
+"""Backbones of timm and transformers: small models, made here, without downloads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from tests.modules.fusion.test_fusion import KEYS, options
 from tests.modules.test_matrix import make_batch, small
-from tm_torchrl.modules import TimmEncoder
+from tm_torchrl.modules import TimmEncoder, TransformersEncoder
 
 
 @pytest.fixture
@@ -59,3 +59,69 @@ def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ModuleNotFoundError, match="pip install"):
         TimmEncoder(model="resnet18")
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> dict[str, Path]:
+    """Folders with a transformer for images of 32 pixels, with dropout, and with a convolutional network."""
+    library = pytest.importorskip("transformers")
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    configs = {
+        "vit": library.ViTConfig(**size, image_size=32, patch_size=8, hidden_dropout_prob=0.5),
+        "resnet": library.ResNetConfig(embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1]),
+        "bert": library.BertConfig(**size, vocab_size=20),
+    }
+    for name, config in configs.items():
+        library.AutoModel.from_config(config).save_pretrained(tmp_path / name)
+    return {name: tmp_path / name for name in configs}
+
+
+@pytest.mark.parametrize("model", ["vit", "resnet"])
+@pytest.mark.parametrize("fusion", ["none", "unified"])
+def test_saved_models_learn(saved: dict[str, Path], model: str, fusion: str) -> None:
+    image = partial(TransformersEncoder, folder=saved[model])
+    network = small("iqn", **{**options(fusion, image), "image_shape": (1, 64, 64)})
+    batch = make_batch(KEYS, edge=64)
+    encoder: Any = network.encoder.pixels
+    network.train()
+    if model == "vit":  # the other has norms of batches
+        torch.testing.assert_close(encoder(batch["pixels"]), encoder(batch["pixels"]), msg="dropout")
+    assert encoder.num_tokens == {"vit": 65, "resnet": 64}[model], "patches of 8 and the class, or a map of 64 / 8"
+    assert encoder.token_size == encoder.num_features == {"vit": 16, "resnet": 12}[model]
+    network(*(batch[key] for key in KEYS)).sum().backward()
+    used = [value for name, value in encoder.named_parameters() if "pooler" not in name and "mask" not in name]
+    assert used and all(value.grad is not None for value in used)
+
+
+def test_saved_weights_and_colours(saved: dict[str, Path]) -> None:
+    encoder = TransformersEncoder(folder=saved["vit"], channels=1, image_size=32).eval()
+    theirs: Any = pytest.importorskip("transformers").AutoModel.from_pretrained(saved["vit"])
+    grey = torch.rand(2, 1, 32, 32) * 2 - 1
+    with torch.no_grad():
+        wanted = theirs(pixel_values=grey.repeat(1, 3, 1, 1)).last_hidden_state
+        torch.testing.assert_close(encoder.token_features(grey), wanted)
+        torch.testing.assert_close(encoder.features(grey), wanted.mean(1))
+    with pytest.raises(ValueError, match="channels=2"):
+        TransformersEncoder(folder=saved["vit"], channels=2)
+
+
+def test_folders_that_cannot_be(saved: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"folder=.*nowhere: has no config\.json"):
+        TransformersEncoder(folder=tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"folder=.*bert: no model for images"):
+        TransformersEncoder(folder=saved["bert"])
+    (saved["vit"] / "model.safetensors").rename(saved["vit"] / "pytorch_model.bin")  # could hold programs
+    with pytest.raises(ValueError, match=r"folder=.*vit: has no model\.safetensors"):
+        TransformersEncoder(folder=saved["vit"])
+    program = saved["resnet"] / "model.py"
+    program.write_text("raise SystemExit('executed')", encoding="utf-8")
+    text = '{"model_type": "ours", "auto_map": {"AutoConfig": "model.C", "AutoModel": "model.M"}}'
+    (saved["resnet"] / "config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"folder=.*resnet: cannot be read"):
+        TransformersEncoder(folder=saved["resnet"])
+
+
+def test_without_transformers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ModuleNotFoundError, match="pip install"):
+        TransformersEncoder(folder=tmp_path)

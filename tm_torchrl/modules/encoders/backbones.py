@@ -1,4 +1,4 @@
-"""Vision backbones of the timm library, with or without trained weights.
+"""Vision backbones of the libraries timm and transformers; nothing is ever downloaded.
 
 Shapes: B batch, C channels, H and W pixels, T tokens, M the size of a token, D features.
 """
@@ -6,7 +6,9 @@ Shapes: B batch, C channels, H and W pixels, T tokens, M the size of a token, D 
 from __future__ import annotations
 
 import importlib
+import inspect
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -17,8 +19,29 @@ from tm_torchrl.modules.layers.activations import Activation
 from tm_torchrl.modules.layers.style import Initialization
 
 
-class TimmEncoder(ImageEncoder):
-    """A backbone of timm over images of the task's own size and channels; nothing is ever downloaded.
+class _Backbone(ImageEncoder):
+    """A module of another library; subclasses say how images pass through it."""
+
+    def __init__(self, backbone: nn.Module, *, image_size: int | tuple[int, int], channels: int) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.backbone = backbone
+        was_training = backbone.training
+        with torch.no_grad():  # in evaluation mode, since norms of batches learn from what they see
+            example = torch.zeros(1, channels, *_edges(image_size))
+            backbone.eval()
+            self.num_features = int(self.features(example).shape[-1])
+            _, self.num_tokens, self._token_size = self.token_features(example).shape
+        backbone.train(was_training)
+
+    @property
+    def token_size(self) -> int:
+        """M."""
+        return self._token_size
+
+
+class TimmEncoder(_Backbone):
+    """A backbone of timm over images of the task's own size and channels.
 
     Convolutional backbones give the mean of their last map, transformers their own pooled features;
     ``fusion="unified"`` reads the places of the map, or the patches.
@@ -42,25 +65,10 @@ class TimmEncoder(ImageEncoder):
         activation: Activation | None = None,
         initialization: Initialization | None = None,
     ) -> None:
-        super().__init__()
-        self.image_size = image_size
-        size = image_size if isinstance(image_size, tuple) else (image_size, image_size)
-        self.backbone = _make_backbone(model, weights, channels, size)
-        self.num_prefix: int = getattr(self.backbone, "num_prefix_tokens", 0)  # of a transformer: its class token, ...
-        was_training = self.backbone.training
-        with torch.no_grad():  # in evaluation mode, since norms of batches learn from what they see
-            example = torch.zeros(1, channels, *size)
-            self.backbone.eval()
-            self.num_features = int(self.backbone(example).shape[-1])
-            tokens = self._tokens(example)
-        self.backbone.train(was_training)
-        self.num_tokens = int(tokens.shape[1])
-        self._token_size = int(tokens.shape[2])
-
-    @property
-    def token_size(self) -> int:
-        """M."""
-        return self._token_size
+        backbone = _timm_backbone(model, weights, channels, _edges(image_size))
+        num_prefix: Any = getattr(backbone, "num_prefix_tokens", 0)  # of a transformer: its class token, ...
+        self.num_prefix = int(num_prefix)
+        super().__init__(backbone, image_size=image_size, channels=channels)
 
     def features(self, images_BCHW: Tensor) -> Tensor:
         """``[B, D]`` from images in -1..1."""
@@ -69,22 +77,84 @@ class TimmEncoder(ImageEncoder):
 
     def token_features(self, images_BCHW: Tensor) -> Tensor:
         """``[B, T, M]`` from images in -1..1."""
-        return self._tokens(images_BCHW)
-
-    def _tokens(self, images_BCHW: Tensor) -> Tensor:
         backbone: Any = self.backbone
         found: Tensor = backbone.forward_features(images_BCHW)
-        return found.flatten(2).transpose(1, 2) if found.ndim == 4 else found[:, self.num_prefix :]
+        return _places(found) if found.ndim == 4 else found[:, self.num_prefix :]
 
 
-def _make_backbone(model: str, weights: str | Path | None, channels: int, size: tuple[int, int]) -> nn.Module:
-    """The backbone without its classifier, for images of a size if it is made for a fixed one."""
+class TransformersEncoder(_Backbone):
+    """A backbone of transformers that was saved in a folder, for models that timm lacks.
+
+    Features are the mean over the places of the last map, or the tokens of the last layer; ``fusion="unified"`` reads
+    those. Dropout is turned off. A model of images with three channels sees a grey one three times.
+
+    Args:
+        image_size: H = W, or (H, W). Transformers interpolate their positions.
+        channels: The number of channels of the image.
+        folder: Holds ``config.json`` and ``model.safetensors``, as ``hf download NAME --revision COMMIT --local-dir
+            FOLDER`` or ``save_pretrained`` leave them.
+        activation: Not used: a backbone has its own.
+        initialization: Not used: a backbone has its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] = 64,
+        channels: int = 1,
+        folder: str | Path,
+        activation: Activation | None = None,
+        initialization: Initialization | None = None,
+    ) -> None:
+        backbone = _saved_backbone(Path(folder))
+        self.options = {}
+        if "interpolate_pos_encoding" in inspect.signature(backbone.forward).parameters:
+            self.options["interpolate_pos_encoding"] = True
+        self.repeats = 1
+        wanted = getattr(backbone.config, "num_channels", channels)
+        if channels != wanted:
+            if channels != 1:
+                raise ValueError(f"channels={channels}: the model in {folder} wants {wanted}, or 1")
+            self.repeats = wanted
+        try:
+            super().__init__(backbone, image_size=image_size, channels=channels)
+        except (RuntimeError, ValueError, TypeError) as error:
+            height, width = _edges(image_size)
+            raise ValueError(f"folder={folder}: no model for images of {height} x {width} alone: {error}") from error
+
+    def features(self, images_BCHW: Tensor) -> Tensor:
+        """``[B, D]`` from images in -1..1."""
+        return self.token_features(images_BCHW).mean(1)
+
+    def token_features(self, images_BCHW: Tensor) -> Tensor:
+        """``[B, T, M]`` from images in -1..1."""
+        images_BCHW = images_BCHW.repeat(1, self.repeats, 1, 1)
+        found: Tensor = self.backbone(pixel_values=images_BCHW, **self.options).last_hidden_state
+        return _places(found) if found.ndim == 4 else found
+
+
+def _edges(image_size: int | tuple[int, int]) -> tuple[int, int]:
+    """(H, W)."""
+    return image_size if isinstance(image_size, tuple) else (image_size, image_size)
+
+
+def _places(map_BMHW: Tensor) -> Tensor:
+    """``[B, T, M]``, a token for each place."""
+    return map_BMHW.flatten(2).transpose(1, 2)
+
+
+def _library(name: str) -> ModuleType:
     try:
-        timm = importlib.import_module("timm")
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != "timm":
+        if error.name != name:
             raise
-        raise ModuleNotFoundError('timm is not installed: pip install "tm_torchrl[vision]"', name="timm") from None
+        raise ModuleNotFoundError(f'{name} is not installed: pip install "tm_torchrl[vision]"', name=name) from None
+
+
+def _timm_backbone(model: str, weights: str | Path | None, channels: int, size: tuple[int, int]) -> nn.Module:
+    """The backbone without its classifier, for images of a size if it is made for a fixed one."""
+    timm: Any = _library("timm")
     if not timm.is_model(model):
         near = ", ".join(timm.list_models(f"*{model.split('_')[0]}*")[:5]) or "timm.list_models() has them"
         raise ValueError(f"model={model!r}: timm has no such backbone; there are {near}")
@@ -104,3 +174,20 @@ def _make_backbone(model: str, weights: str | Path | None, channels: int, size: 
         shape = f"{channels} x {size[0]} x {size[1]}"
         raise ValueError(f"model={model!r}: cannot be made for images of {shape}: {error}") from error
     return made
+
+
+def _saved_backbone(folder: Path) -> Any:
+    """The model in a folder; its kind is one that the library has, and nothing in the folder is executed."""
+    transformers: Any = _library("transformers")
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise ValueError(f"folder={folder}: has no {name}; save_pretrained() or hf download --local-dir write it")
+    options = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, **options)
+        for name, value in vars(config).items():
+            if "drop" in name and isinstance(value, float):
+                setattr(config, name, 0.0)
+        return transformers.AutoModel.from_pretrained(folder, config=config, use_safetensors=True, **options)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ValueError(f"folder={folder}: cannot be read: {error}") from error
