@@ -176,17 +176,21 @@ than the image.
 """
 
 BACKBONES = """\
-## Backbones of timm
+## Backbones of timm and transformers
 
-`TimmEncoder` makes a vision backbone of [timm](https://github.com/huggingface/pytorch-image-models) for the task's own
-images, after `pip install "tm_torchrl[vision]"`. Nothing is downloaded: `weights` names a file, or the weights are
-random. It is the `image` of a network in Python:
+After `pip install "tm_torchrl[vision]"`, backbones of other libraries see the task's own images. Nothing is downloaded by
+itself.
+
+- `TimmEncoder` makes a backbone of [timm](https://github.com/huggingface/pytorch-image-models). `weights` names a
+  `.safetensors` file, or the weights are random.
+- `TransformersEncoder` reads a folder with `config.json` and `model.safetensors`, for models that timm lacks:
+  `hf download facebook/dinov2-small --revision COMMIT --local-dir dinov2` fetches one. Code in the folder is not
+  executed. Grey images are shown three times to models of colours.
+
+Each is the `image` of a network in Python:
 `MLPIQNetwork(184, 12, image=partial(TimmEncoder, model="resnet18"), image_shape=(1, 64, 64))`, and in an experiment's
-file `image: {_target_: tm_torchrl.modules.TimmEncoder, _partial_: true, model: resnet18}`.
-
-## Not there yet
-
-- backbones of the library transformers"""
+file `image: {_target_: tm_torchrl.modules.TransformersEncoder, _partial_: true, folder: dinov2}`. Such a run needs the
+folder, or the file of weights, whenever it is loaded."""
 
 
 TITLES = ["network", "settings", "features", "parameters", "updates/s"]
