@@ -178,8 +178,8 @@ than the image.
 BACKBONES = """\
 ## Backbones of timm and transformers
 
-After `pip install "tm_torchrl[vision]"`, backbones of other libraries see the task's own images. Nothing is downloaded by
-itself.
+After `pip install "tm_torchrl[vision]"`, backbones of other libraries see the task's own images. Nothing is downloaded
+by itself.
 
 - `TimmEncoder` makes a backbone of [timm](https://github.com/huggingface/pytorch-image-models). `weights` names a
   `.safetensors` file, or the weights are random.
