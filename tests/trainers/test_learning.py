@@ -37,6 +37,19 @@ def test_the_default_track_is_driven_faster_than_by_the_scripted_driver(tmp_path
     assert best["medal"] in ("gold", "author")
 
 
+@pytest.mark.parametrize("algorithm", ["ppo", "grpo", "dpo"])
+def test_policies_solve_cartpole(algorithm: str, tmp_path: Path) -> None:
+    summary = train([f"experiment=cartpole_{algorithm}"], folder=tmp_path / "run", is_quiet=True)
+    assert summary.rows[0]["return_mean"] >= 475
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "grpo", "dpo"])
+def test_policies_finish_the_default_track(algorithm: str, tmp_path: Path) -> None:
+    often = ["total_frames=409_600", "evaluation.every_frames=51_200", "evaluation.target_score=0.95"]
+    summary = train([f"algorithm={algorithm}", *often], folder=tmp_path / "run", is_quiet=True)
+    assert summary.rows[0]["finish_rate"] >= 0.95
+
+
 def test_memory_does_not_grow(tmp_path: Path) -> None:
     """Less than 3 MB a minute (a line) over most of 3 minutes, with a replay soon full and laps that are cut at 20 s.
 
