@@ -18,10 +18,11 @@ import torch
 
 from tests.trainers.test_training import CARTPOLE, DRIVE, quiet
 from tm_torchrl import FQF, IQN, QRDQN
-from tm_torchrl.agents import load_agent
+from tm_torchrl.agents import load_agent, make_agent
 from tm_torchrl.agents.export import GreedyPolicy, disagreements, export_policy, visited_states
 from tm_torchrl.commands import compare, evaluate, watch
 from tm_torchrl.record.run_folder import save_lap
+from tm_torchrl.settings import compose_settings
 from tm_torchrl.settings.stored import find_run
 from tm_torchrl.trainers import train
 from tm_torchrl.trainers.summary import Summary
@@ -91,6 +92,19 @@ def test_predictions_take_batches_mappings_and_say_what_is_missing(run: Path) ->
             agent.quantiles(many[0], fractions=wrong)
     fractions = torch.tensor([0.1, 0.9])
     assert agent.quantiles(many[0], fractions=fractions).shape == (7, 2, 12)
+
+
+def test_actions_of_a_policy_can_be_drawn(run: Path) -> None:
+    settings = ["env=gym", "env.name=CartPole-v1", "algorithm=ppo", "objective.network.hidden_sizes=[8]"]
+    agent = make_agent(compose_settings(settings))
+    greedy, drawn, again, other = (
+        agent.evaluate(laps=4, seed=seed, sampled=sampled)[0]["returns"]
+        for seed, sampled in ((0, False), (0, True), (0, True), (1, True))
+    )
+    assert drawn == again
+    assert len({tuple(each) for each in (greedy, drawn, other)}) == 3
+    with pytest.raises(ValueError, match="sampled=True: QuantileActor"):
+        load_agent(run / "cartpole").evaluate(sampled=True)
 
 
 def test_a_program_replaces_a_file_only(run: Path, tmp_path: Path) -> None:

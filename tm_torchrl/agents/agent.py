@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tensordict import TensorDict
+from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.envs import ExplorationType, set_exploration_type
@@ -17,13 +17,21 @@ from tm_torchrl.algorithms.make import make_actor
 from tm_torchrl.algorithms.quantile import quantiles_of
 from tm_torchrl.data.saving.architecture import refuse_other_architecture
 from tm_torchrl.data.saving.weights import run_weights
-from tm_torchrl.modules import QuantileActor
+from tm_torchrl.modules import PolicyActor, QuantileActor, SamplingPolicy
 from tm_torchrl.modules.carried import carried_keys
 from tm_torchrl.settings.device import choose_device
 from tm_torchrl.settings.stored import run_settings, upgraded
 from tm_torchrl.tasks.task import Row, Settings, Task, make_task
 
 Observation = Tensor | np.ndarray | Mapping[str, Tensor | np.ndarray]
+
+
+class _Sampled(SamplingPolicy):
+    """Draws actions in evaluations too."""
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        with set_exploration_type(ExplorationType.RANDOM):
+            return super().forward(tensordict)
 
 
 class Agent:
@@ -98,19 +106,26 @@ class Agent:
         """
         return quantiles_of(self._quantile_actor(), self._batch(observation), fractions=fractions)
 
-    def evaluate(self, *, laps: int = 16, seed: int = 0) -> list[Row]:
-        """Drive greedy laps on each track, or play episodes; returns a row of results for each track.
+    def evaluate(self, *, laps: int = 16, seed: int = 0, sampled: bool = False) -> list[Row]:
+        """Drive laps on each track, or play episodes; returns a row of results for each track.
 
         Args:
             laps: Laps on each track, or episodes.
-            seed: Seeds the perturbed starts.
+            seed: Seeds the perturbed starts, and what is drawn.
+            sampled: Whether actions are drawn from a policy, as in its training, instead of taken greedily.
         """
         if laps < 1:
             raise ValueError(f"laps={laps}: must be at least 1")
         if seed < 0:
             raise ValueError(f"seed={seed}: must be at least 0")
+        actor = self.actor
+        if sampled:
+            if not isinstance(actor, PolicyActor):
+                raise ValueError(f"sampled=True: {type(actor).__name__} has no policy to draw actions from")
+            actor = _Sampled(actor)
         with torch.random.fork_rng(devices=[]):
-            return self.task.evaluate(self.actor, num=laps, seed=seed)
+            torch.manual_seed(seed)
+            return self.task.evaluate(actor, num=laps, seed=seed)
 
     def _quantile_actor(self) -> QuantileActor:
         if not isinstance(self.actor, QuantileActor):

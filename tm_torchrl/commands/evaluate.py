@@ -1,7 +1,8 @@
-"""Drive greedy laps with a trained agent and tell how good they are.
+"""Drive laps with a trained agent and tell how good they are.
 
 tm-torchrl evaluate                           # the newest run: 50 laps; starts perturbed by 5 cm and 3.6 km/h
 tm-torchrl evaluate RUN track=oval --laps 100
+tm-torchrl evaluate RUN --sampled             # actions drawn from a policy, as in training, instead of the best ones
 tm-torchrl evaluate RUN --json                # numbers for programs, on standard output
 """
 
@@ -32,13 +33,13 @@ def statistics(values: list[float]) -> dict[str, Any]:
 
 
 def evaluate(
-    run: Path, *, track: str | None, laps: int, seed: int, which: str, trust: Sequence[str] = ()
+    run: Path, *, track: str | None, laps: int, seed: int, which: str, trust: Sequence[str] = (), sampled: bool = False
 ) -> list[dict[str, Any]]:
     """A row for each track, or one for a gymnasium task."""
     from tm_torchrl.agents import load_agent
 
     agent = load_agent(run, which=which, trust=trust, env=None if track is None else {"track": track, "tracks": None})
-    rows = agent.evaluate(laps=laps, seed=seed)
+    rows = agent.evaluate(laps=laps, seed=seed, sampled=sampled)
     for row in rows:
         row.pop("laps", None)
         if "r2_mean" in row:
@@ -95,6 +96,7 @@ def main() -> None:
         "--laps", type=int, default=50, help="on each track, or episodes; of a pretraining, recorded laps (50)"
     )
     parser.add_argument("--seed", type=int, default=1, help="of the perturbed starts")
+    parser.add_argument("--sampled", action="store_true", help="draw the actions of a policy (PPO, GRPO, DPO, a clone)")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     args = parser.parse_intermixed_args()
     if args.laps < 1:
@@ -108,7 +110,8 @@ def main() -> None:
 
     torch.set_num_threads(1)
     try:
-        rows = evaluate(args.run, track=args.track, laps=args.laps, seed=args.seed, which=args.which, trust=args.trust)
+        options = {name: getattr(args, name) for name in ("track", "laps", "seed", "which", "trust", "sampled")}
+        rows = evaluate(args.run, **options)
     except (ValueError, OSError, CheckpointError, GameError) as error:
         raise SystemExit(f"error: {error}") from None
     if args.json:
