@@ -188,7 +188,7 @@ class Replay:
         """A batch to learn from; pays for one update."""
         self.budget.spend(self.batch_size)
         if self.demonstrations is not None:
-            return self.demonstrations.mixed(self.buffer, batch_size=self.batch_size)
+            return self.demonstrations.mixed(self.buffer)
         batch: TensorDictBase = self.buffer.sample()
         return batch
 

@@ -42,6 +42,7 @@ def numbers(memory: Replay) -> list[int]:
     return batch["observation"].flatten().int().tolist()
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 4), (0.25, 2), (0.0, 0)])
 def test_a_batch_has_its_share(share: float, expected: int) -> None:
     memory = filled(share=share)

@@ -56,17 +56,17 @@ class DemonstrationShare:
         """Follow the schedule."""
         self._frames = frames
 
-    def mixed(self, buffer: TensorDictReplayBuffer, *, batch_size: int) -> TensorDictBase:
-        """A batch of which a share is demonstrations, and the rest from another buffer.
+    def mixed(self, buffer: TensorDictReplayBuffer) -> TensorDictBase:
+        """A batch of another buffer's size, of which a share is demonstrations.
 
         Args:
             buffer: What the policy itself has done.
-            batch_size: Transitions of both together.
         """
-        num = round(self.share(self._frames) * batch_size)
-        batch: TensorDictBase = buffer.sample(batch_size - num)
+        batch: TensorDictBase = buffer.sample()
+        num = round(self.share(self._frames) * len(batch))
         if not num or self.buffer is None:
             return batch
+        batch = batch[: len(batch) - num]
         rows = torch.randint(len(self.buffer), (num,), generator=self._generator)
         shown = self.buffer[rows]
         keys = [key for key in batch.keys(True, True) if key in shown.keys(True, True)]
