@@ -77,6 +77,9 @@ def test_it_resumes_with_the_same_draws() -> None:
 def test_wrong_options_are_named() -> None:
     with pytest.raises(ValueError, match=r"share=1"):
         DemonstrationShare("laps", share=1.0)
+    for data in ([], None, [5]):
+        with pytest.raises(ValueError, match="data="):
+            DemonstrationShare(data)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="demonstrations: have no priorities"):
         Replay(
             capacity=4,
