@@ -175,6 +175,22 @@ def test_policy_alone_and_policy_with_search_are_told_apart(
             run_command(*words, "--out", "runs/laps/short-with-policy.json")
 
 
+def test_files_that_cannot_be_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lap.json"
+    for text in ("[]", "{}", '{"track": "oval", "cpu_minutes": 0, "passes": 0, "gains": [[1]], "actions": "!"}'):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(SystemExit, match="is no file of this script"):
+            optimize.Journal(path, "oval")
+    with pytest.raises(SystemExit, match=r"error: .*directory|error: .*denied"):
+        optimize.Journal(tmp_path, "oval")
+    journal = optimize.Journal(path / "inside.json", "short")
+    with pytest.raises(SystemExit, match="error: --out"):
+        journal.add(None, 1.0)
+    monkeypatch.setattr("sys.argv", ["optimize", "oval", "--out", "lap.inputs"])
+    with pytest.raises(SystemExit, match=r"--out lap\.inputs: must be a \.json file"):
+        optimize.main()
+
+
 def test_a_lap_that_the_policy_drives_alone_is_said_to_be_that(tmp_path: Path) -> None:
     laps = [optimize.Lap(time_s, SLOW[:40]) for time_s in (30.0, 31.0, 29.0, 28.5)]
     journal = optimize.Journal(tmp_path / "lap.json", "short", policy="RUN\nof mine")

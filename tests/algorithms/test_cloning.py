@@ -99,6 +99,7 @@ def test_blocks_of_actions(tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("data=null", "data=null: .*tm-torchrl record"),
+        ("data=[]", r"data=\[\]: must be"),
         ("data=nowhere", "data=nowhere: does not exist"),
         ("env.track=ring", "holds laps on oval, not on ring"),
         ("env.num_previous_actions=25", "env.num_previous_actions=25: must be 5"),

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import Script
+from tests.data.demonstrations import made_laps
 from tests.trainers.test_training import quiet
-from tm_torchrl.data import DemonstrationFolder
+from tm_torchrl.data import DemonstrationFolder, DemonstrationWriter
 from tm_torchrl.data.demonstrations.driven_again import progress_of
 from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.tracks import blocks, load_track
@@ -80,9 +81,12 @@ def test_finished_laps_and_times_count_first(run: Script, tmp_path: Path) -> Non
         times = {"one": one.lap_time_s, "two": two.lap_time_s}
         assert times[better["folder"]][better["lap"]] < times[worse["folder"]][worse["lap"]]
         assert better["steps"] < worse["steps"]
-    run("pairs", "cut", "one", "--track", "short.npz", "--out", "b.jsonl")
-    pairs = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
-    assert [(pair["preferred"]["folder"], pair["rejected"]["folder"]) for pair in pairs] == [("one", "cut")] * 3
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("far/away")  # ".." leads out of where it points to
+    run("pairs", "cut", "one", "--track", "short.npz", "--out", "link/b.jsonl")
+    pairs = [json.loads(line) for line in (tmp_path / "far/away/b.jsonl").read_text().splitlines()]
+    names = [(pair["preferred"]["folder"], pair["rejected"]["folder"]) for pair in pairs]
+    assert names == [("../../one", "../../cut")] * 3
 
 
 def test_what_makes_no_pairs_is_one_line(run: Script, tmp_path: Path) -> None:
@@ -98,6 +102,10 @@ def test_what_makes_no_pairs_is_one_line(run: Script, tmp_path: Path) -> None:
         assert done.returncode == 1 and message in done.stderr and done.stderr.strip().count("\n") == 0
     done = run("pairs", "one", "one", "--track", "oval", "--out", "pairs.jsonl")
     assert done.returncode == 1 and "one: holds laps on short" in done.stderr
+    foreign = made_laps.replaced(made_laps.lap(0, 5), start=np.zeros(0, np.float32))
+    DemonstrationWriter(tmp_path / "game", made_laps.description(state_size=0)).add([foreign], num_attempts=1)
+    done = run("pairs", "game", "game", "--track", "oval", "--out", "pairs.jsonl")
+    assert done.returncode == 1 and "game: its laps have no states of the simulator" in done.stderr
     assert not (tmp_path / "pairs.jsonl").exists()
     done = run("record", "short.npz", "--driver", "scripted", "--sampled", 1)
     assert done.returncode == 1 and "--sampled 1: only actions of a policy" in done.stderr

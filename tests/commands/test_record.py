@@ -79,6 +79,7 @@ def test_a_driver_corrects_a_student(run: Script, tmp_path: Path) -> None:
         (("short.npz",), "has no author lap"),
         (("oval", "--laps", 0), "--laps 0: must be at least 1"),
         (("oval", "--disturbed", 1), "disturbed=1"),
+        (("oval", "--seed", -1), "--seed -1: must be at least 0"),
         (("oval", "--driver", "nobody"), "nobody"),
         (("oval", "--driver", "idle.inputs"), "do not finish"),
         (("oval", "--driver", "ticks.inputs"), "changes keys within 50 ms"),

@@ -185,6 +185,16 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tmp_path
     assert load_agent(run, which="latest").predict(torch.zeros(184)).shape == ()
 
 
+def test_a_run_that_learnt_nothing_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("tm_torchrl.trainers.hooks.display.Display.say", lambda self, message: said.append(message))
+    quiet([*DRIVE, "total_frames=64", "replay.learning_starts=65"], tmp_path / "run")
+    assert any("nothing was learnt" in message for message in said)
+    said.clear()
+    quiet([*DRIVE, "total_frames=128", "replay.learning_starts=64"], tmp_path / "learns")
+    assert not any("nothing was learnt" in message for message in said)
+
+
 def test_a_full_disk_costs_messages_but_not_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither checkpoints nor metrics nor the replay can be written; the older checkpoint stays."""
     run = tmp_path / "run"

@@ -97,7 +97,7 @@ class CloningAlgorithm:
         if not 0.0 <= class_balance <= 1.0:
             raise ConfigError(f"algorithm.class_balance={class_balance}: must be between 0 and 1")
         self.learning_rate = make_schedule(learning_rate, name="learning_rate", speed=schedule_speed)
-        paths = [data] if data is None or isinstance(data, (str, Path)) else data
+        paths: Sequence[Any] = data if data and isinstance(data, (list, tuple)) else [data]
         folders = [opened(each, task) for each in paths]
         self.memory = demonstrations(
             folders,

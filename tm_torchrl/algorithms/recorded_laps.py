@@ -30,8 +30,9 @@ def opened(path: str | Path | None, task: Task) -> DemonstrationFolder:
         path: The folder.
         task: The task.
     """
-    if path is None:
-        raise ConfigError("data=null: must be a folder of recorded laps; record them with tm-torchrl record TRACK")
+    if not isinstance(path, (str, Path)):
+        given = "null" if path is None else path
+        raise ConfigError(f"data={given}: must be a folder of recorded laps; record them with tm-torchrl record TRACK")
     if not isinstance(task, TrackManiaTask):
         raise ConfigError(f"data={path}: holds laps of a track; use env=trackmania")
     folder = DemonstrationFolder(path)

@@ -24,6 +24,7 @@ from tm_torchrl.data.formats.minari_data import is_minari, read_minari, write_mi
 from tm_torchrl.data.formats.parquet_data import is_parquet, read_parquet, write_parquet
 from tm_torchrl.data.saving.atomic_files import DamagedFileError
 from tm_torchrl.tracks import Track, load_track
+from tm_torchrl.tracks.track_hash import track_hash
 
 WRITERS = {"minari": write_minari, "parquet": write_parquet}
 LAPS_OF_PART = 32
@@ -40,11 +41,18 @@ def convert(source: Path, out: Path, *, to: str, track: Track | None) -> None:
     """
     if out.exists():
         raise ValueError(f"--out {out}: exists; choose another folder")
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a conversion that was broken off
+    partial = out.absolute().with_name(f"{out.name}.partial")  # absolute, since Minari repeats a relative path
+    if partial.exists():
+        raise ValueError(
+            f"{partial}: exists, maybe of a conversion that was broken off; delete it or choose another --out"
+        )
     try:
         if to == "laps":
             description, laps = read_laps(source, track)
+            if track is not None and track_hash(track) != description.track_hash:
+                raise ValueError(
+                    f"--track {track.name}: {source} says that its laps were driven on {description.track}"
+                )
             write_laps(description, laps, partial)
         else:
             if not (source / MANIFEST).is_file():

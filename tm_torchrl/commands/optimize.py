@@ -15,7 +15,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -61,26 +61,30 @@ class Journal:
             self.gains = [(self.cpu_minutes, medals.author_s)]
         if path.exists():
             try:
-                saved = json.loads(path.read_text())
-            except ValueError:
+                self._read(json.loads(path.read_text(encoding="utf-8")), policy)
+            except OSError as error:
+                raise SystemExit(f"error: {error}") from None
+            except (ValueError, LookupError, TypeError, AttributeError):
                 raise SystemExit(f"{path} is no file of this script: delete it or choose another --out") from None
-            if saved["track"] != track_name:
-                raise SystemExit(
-                    f"{path} belongs to track {saved['track']!r}, not {track_name!r}: choose another --out"
-                )
-            self.policies = list(saved.get("policies", []))
-            if bool(self.policies) != (policy is not None):
-                holds, hint = "policy with search", "give its --policy"
-                if not self.policies:
-                    holds, hint = "search alone", "leave --policy out"
-                raise SystemExit(f"{path} holds a lap of {holds}: {hint}, or choose another --out")
-            self.is_own = saved.get("found_by") == "policy alone"
-            self.cpu_minutes, self.passes = saved["cpu_minutes"], saved["passes"]
-            self.gains = [(minutes, best) for minutes, best in saved["gains"]]
-            if saved["actions"]:
-                self.lap = Lap(saved["time_s"], decode_actions(saved["actions"]))
         if policy is not None and policy not in self.policies:
             self.policies.append(policy)
+
+    def _read(self, saved: dict[str, Any], policy: str | None) -> None:
+        if saved["track"] != self.track:
+            raise SystemExit(
+                f"{self.path} belongs to track {saved['track']!r}, not {self.track!r}: choose another --out"
+            )
+        self.policies = list(saved.get("policies", []))
+        if bool(self.policies) != (policy is not None):
+            holds, hint = "policy with search", "give its --policy"
+            if not self.policies:
+                holds, hint = "search alone", "leave --policy out"
+            raise SystemExit(f"{self.path} holds a lap of {holds}: {hint}, or choose another --out")
+        self.is_own = saved.get("found_by") == "policy alone"
+        self.cpu_minutes, self.passes = float(saved["cpu_minutes"]), int(saved["passes"])
+        self.gains = [(float(minutes), float(best)) for minutes, best in saved["gains"]]
+        if saved["actions"]:
+            self.lap = Lap(float(saved["time_s"]), decode_actions(saved["actions"]))
 
     @property
     def found_by(self) -> str:
@@ -130,11 +134,15 @@ class Journal:
             "gains": self.gains,
             "actions": "" if self.lap is None else encode_actions(self.lap.actions),
         }
-        _replace(self.path, json.dumps(saved, indent=1))
-        if self.lap is not None:
-            who = ", ".join([self.found_by, *self.policies])
-            title = f"# {self.lap.time_s:.2f} s on {self.track} by {who}"
-            _replace(self.script, f"{' '.join(title.split())}\n{script_of(self.lap.actions)}")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            _replace(self.path, json.dumps(saved, indent=1))
+            if self.lap is not None:
+                who = ", ".join([self.found_by, *self.policies])
+                title = f"# {self.lap.time_s:.2f} s on {self.track} by {who}"
+                _replace(self.script, f"{' '.join(title.split())}\n{script_of(self.lap.actions)}")
+        except OSError as error:
+            raise SystemExit(f"error: --out {self.path}: {error}") from None
 
     @property
     def script(self) -> Path:
@@ -185,6 +193,8 @@ def main() -> None:
     args = parser.parse_args()
     if not args.minutes > 0:
         raise SystemExit(f"error: --minutes {args.minutes}: must be positive")
+    if args.out is not None and args.out.suffix in (".inputs", ".tmp"):
+        raise SystemExit(f"error: --out {args.out}: must be a .json file; the script of inputs is written beside it")
     torch.set_num_threads(1)
     try:
         track = load_track(args.track)
@@ -216,7 +226,6 @@ def main() -> None:
         search = make_search(track, guidance, num_cars=args.cars, seed=journal.passes)
     except ValueError as error:
         raise SystemExit(f"error: --cars {args.cars}: {error}") from None
-    out.parent.mkdir(parents=True, exist_ok=True)
     spent = 0.0  # CPU minutes
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
     with Progress(*columns) as progress:

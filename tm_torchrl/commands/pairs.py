@@ -48,7 +48,8 @@ def main() -> None:
         for path, folder in both:
             check(path, folder, track)
         scores = [scores_of(folder, track) for folder in folders]
-        names = [os.path.relpath(path, args.out.parent) for path in (args.first, args.second)]
+        there = args.out.parent.resolve()  # ".." leads out of where a link points to
+        names = [os.path.relpath(path.resolve(), there) for path in (args.first, args.second)]
         matches = matched(*folders)
         pairs = better_first(matches, folders, scores, names=names)
         if not matches:
@@ -73,8 +74,10 @@ def main() -> None:
 
 
 def check(path: Path, folder: DemonstrationFolder, track: Track) -> None:
-    """Raise unless a folder's laps are of the track."""
+    """Raise unless a folder's laps are of the track, and say in which state they begin."""
     laps = folder.description
+    if not laps.state_size:
+        raise ValueError(f"{path}: its laps have no states of the simulator, so none are known to begin equally")
     if laps.track_hash != track_hash(track):
         raise ValueError(f"{path}: holds laps on {laps.track} ({laps.track_hash}); {track.name} is {track_hash(track)}")
 

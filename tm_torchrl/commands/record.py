@@ -228,9 +228,9 @@ def main() -> None:
     parser.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help="whose classes a run may name")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    for name in ("laps", "cars", "steps"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise SystemExit(f"error: --{name} {getattr(args, name)}: must be at least 1")
+    for name, least in (("laps", 1), ("cars", 1), ("steps", 1), ("seed", 0), ("sampled", 0)):
+        if getattr(args, name) is not None and getattr(args, name) < least:
+            raise SystemExit(f"error: --{name} {getattr(args, name)}: must be at least {least}")
     try:
         track = load_track(args.track)
         recorder = Recorder(

@@ -99,6 +99,10 @@ class Replay:
             storage = chosen_storage(storage, stored_keys=stored_keys, augmentation=augmentation)
         if demonstrations is not None and prioritized is not None:
             raise ValueError("demonstrations: have no priorities; use replay=uniform, or leave them at null")
+        if demonstrations is not None and held_out_share:
+            raise ValueError(
+                "demonstrations: none of them can be held out; use held_out_share=0, or leave them at null"
+            )
         stages = [(0, capacity, learning_starts)] if isinstance(capacity, int) else [tuple(s) for s in capacity]
         self.capacity = CapacitySchedule(stages)  # type: ignore[arg-type]
         self.n_step = NStep(

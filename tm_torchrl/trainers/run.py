@@ -19,8 +19,12 @@ import yaml
 from tm_torchrl.agents.agent import Agent
 from tm_torchrl.algorithms.learner import AUTO, NonFiniteLossError
 from tm_torchrl.algorithms.make import make_algorithm
+from tm_torchrl.collectors.clock import Clock
 from tm_torchrl.collectors.supervised import WorkerError
+from tm_torchrl.data.epochs import Epochs
+from tm_torchrl.data.replay import Replay
 from tm_torchrl.data.saving.atomic_files import explained_disk_errors
+from tm_torchrl.data.sequences import Sequences
 from tm_torchrl.data.sharded.replay import ShardedReplay
 from tm_torchrl.data.sharded.shards import ReplayLostError
 from tm_torchrl.game.errors import GameError
@@ -143,6 +147,11 @@ def make_training(
         if "replay" not in inspect.signature(collector.func).parameters:
             raise ConfigError("replay=sharded: its shards are Ray actors; use collector=ray, or replay=uniform")
     source = collector(maker, algorithm.policy, device=device, seed=settings["seed"], log=log, **given)
+    if isinstance(source, Clock) and isinstance(algorithm.memory, (Epochs, Replay, Sequences)):
+        raise ConfigError(
+            "collector=clock: plays nothing, but this algorithm learns from what is played; use "
+            "collector=multi_sync, or give data=... to an algorithm that takes it"
+        )
     return Training(
         task=task,
         algorithm=algorithm,
@@ -222,6 +231,11 @@ def _run(training: Training, hooks: _Hooks, run: RunFolder, composed: Settings, 
             try:
                 hooks.display.refresh(training)
                 run_loop(training)
+                if not training.algorithm.learner.num_updates:
+                    log(
+                        "nothing was learnt: the run ended before the first update, as settings like "
+                        "rollouts.frames_per_update and replay.learning_starts want more frames than were played"
+                    )
                 hooks.display.refresh(training)
                 save.finish(training)  # first, since whoever stops the run may not wait for an evaluation
                 if hooks.evaluate.finish(training):

@@ -84,6 +84,15 @@ def test_other_folders_are_not_written_to(tmp_path: Path) -> None:
         DemonstrationWriter(tmp_path, made_laps.description())
 
 
+def test_a_first_part_that_was_broken_off_is_written_anew(tmp_path: Path) -> None:
+    """The process was killed, or the disk was full, before there was a list of parts."""
+    (tmp_path / "part_00000").mkdir()
+    for name in ("part_00000/observation.npy", f"{MANIFEST}.partial"):
+        (tmp_path / name).write_bytes(b"half")
+    made_laps.write(tmp_path, [[3]])
+    assert len(DemonstrationFolder(tmp_path)) == 3
+
+
 def test_missing_folders_say_how_to_record(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"data=.*does not exist.*tm-torchrl record"):
         DemonstrationFolder(tmp_path / "nothing")

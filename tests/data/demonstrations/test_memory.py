@@ -132,6 +132,8 @@ def test_accuracy_is_the_mean_over_the_last_minibatches(tmp_path: Path) -> None:
         ({"held_out_share": 1.0}, "held_out_share=1.0"),
         ({"offsets": [1]}, r"offsets=\[1\]"),
         ({"offsets": [0, -1]}, r"offsets=\[0, -1\]"),
+        ({"offsets": [0, 0.5]}, r"offsets=\[0, 0.5\]"),
+        ({"offsets": [0, 1e9]}, r"offsets=\[0, 1000000000.0\]: the longest lap"),
     ],
 )
 def test_wrong_options_are_named(tmp_path: Path, options: dict, message: str) -> None:

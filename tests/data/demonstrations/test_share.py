@@ -78,12 +78,16 @@ def test_it_resumes_with_the_same_draws() -> None:
 def test_wrong_options_are_named() -> None:
     with pytest.raises(ValueError, match=r"share=1"):
         DemonstrationShare("laps", share=1.0)
-    with pytest.raises(ValueError, match="demonstrations: have no priorities"):
-        Replay(
-            capacity=4,
-            batch_size=2,
-            uses_per_transition=1.0,
-            gamma=0.9,
-            prioritized=object(),  # type: ignore[arg-type]
-            demonstrations=DemonstrationShare("laps"),
-        )
+    for data in ([], None, [5]):
+        with pytest.raises(ValueError, match="data="):
+            DemonstrationShare(data)  # type: ignore[arg-type]
+    for others, message in (({"prioritized": object()}, "have no priorities"), ({"held_out_share": 0.1}, "held out")):
+        with pytest.raises(ValueError, match=f"demonstrations: .*{message}"):
+            Replay(
+                capacity=4,
+                batch_size=2,
+                uses_per_transition=1.0,
+                gamma=0.9,
+                demonstrations=DemonstrationShare("laps"),
+                **others,  # type: ignore[arg-type]
+            )

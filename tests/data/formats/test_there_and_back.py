@@ -35,6 +35,25 @@ def test_there_and_back(kind: str, tmp_path: Path, image_size: int | None, block
     assert not list(tmp_path.glob("*.partial"))
 
 
+def test_relative_paths(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    laps = cases.write(tmp_path / "laps")
+    monkeypatch.chdir(tmp_path)
+    convert(Path("laps"), Path("there"), to=kind, track=None)
+    convert(Path("there"), Path("back"), to="laps", track=load_track("oval"))
+    cases.assert_equal(DemonstrationFolder("back"), laps)
+    with pytest.raises(ValueError, match="--track hillside: there says that its laps were driven on oval"):
+        convert(Path("there"), Path("again"), to="laps", track=load_track("hillside"))
+
+
+def test_a_folder_of_the_user_is_not_deleted(tmp_path: Path) -> None:
+    cases.write(tmp_path / "laps")
+    (tmp_path / "there.partial").mkdir()
+    (tmp_path / "there.partial" / "thesis.tex").write_text("chapter 1")
+    with pytest.raises(ValueError, match=r"there\.partial: exists"):
+        convert(tmp_path / "laps", tmp_path / "there", to="parquet", track=None)
+    assert (tmp_path / "there.partial" / "thesis.tex").exists()
+
+
 def test_of_several_files(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     laps = cases.write(tmp_path / "laps")

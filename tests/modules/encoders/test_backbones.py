@@ -105,11 +105,25 @@ def test_saved_weights_and_colours(saved: dict[str, Path]) -> None:
         TransformersEncoder(folder=saved["vit"], channels=2)
 
 
+def test_weights_of_half_precision_are_float32_here(saved: dict[str, Path]) -> None:
+    library = pytest.importorskip("transformers")
+    library.AutoModel.from_pretrained(saved["vit"]).half().save_pretrained(saved["vit"])
+    assert TransformersEncoder(folder=saved["vit"]).features(torch.zeros(1, 1, 64, 64)).dtype == torch.float32
+
+
 def test_folders_that_cannot_be(saved: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"folder=.*nowhere: has no config\.json"):
         TransformersEncoder(folder=tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"folder=.*bert: no model for images"):
         TransformersEncoder(folder=saved["bert"])
+    whole = (saved["vit"] / "model.safetensors").read_bytes()
+    for weights, message in (
+        ((saved["resnet"] / "model.safetensors").read_bytes(), "has no embeddings.*would be random"),
+        (whole[:500], "cannot be read"),
+    ):
+        (saved["vit"] / "model.safetensors").write_bytes(weights)
+        with pytest.raises(ValueError, match=rf"folder=.*vit: .*{message}"):
+            TransformersEncoder(folder=saved["vit"])
     (saved["vit"] / "model.safetensors").rename(saved["vit"] / "pytorch_model.bin")  # could hold programs
     with pytest.raises(ValueError, match=r"folder=.*vit: has no model\.safetensors"):
         TransformersEncoder(folder=saved["vit"])

@@ -52,11 +52,16 @@ class Demonstrations:
     ) -> None:
         if not 0.0 <= held_out_share < 1.0:
             raise ValueError(f"held_out_share={held_out_share}: must be at least 0 and below 1")
-        if not offsets or offsets[0] != 0 or any(offset < 0 for offset in offsets):
+        if not offsets or offsets[0] != 0 or any(offset < 0 or offset != int(offset) for offset in offsets):
             raise ValueError(f"offsets={list(offsets)}: must begin with 0, and be whole steps of at least 0")
+        longest = max(int(folder.lap_frames.max()) for folder in folders)
+        if max(offsets) >= longest:
+            raise ValueError(
+                f"offsets={list(offsets)}: the longest lap has {longest} frames, so there is no such label"
+            )
         self.folders = list(folders)
         self.batch_size = batch_size
-        self.offsets = np.array(offsets)
+        self.offsets = np.array(offsets, dtype=np.int64)
         self.keys = list(keys)
         self.shuffled = list(shuffled)
         self.device = torch.device(device)

@@ -26,7 +26,9 @@ class DemonstrationShare:
     def __init__(
         self, data: str | Path | Sequence[str | Path], *, share: float | Sequence[Any] = 0.5, seed: int = 0
     ) -> None:
-        self.data = [data] if isinstance(data, (str, Path)) else list(data)
+        self.data = [data] if isinstance(data, (str, Path)) else list(data or ())
+        if not self.data or not all(isinstance(each, (str, Path)) for each in self.data):
+            raise ValueError(f"data={data}: must be a folder of recorded laps, several of them, or author")
         self.share = make_schedule(share, name="share")
         for _, value in self.share.points:
             if not 0.0 <= value < 1.0:

@@ -20,6 +20,8 @@ from tm_torchrl.data.saving.atomic_files import (
     write_manifest,
 )
 
+_BEGUN = {"part_00000", f"{MANIFEST}.partial"}  # what is left where the first part was not complete
+
 
 @dataclass(frozen=True)
 class DrivenLap:
@@ -67,7 +69,7 @@ class DemonstrationWriter:
             manifest = read_list(self.folder)
             _refuse_other(self.folder, manifest["description"], description)
             self.num_attempts, self._parts = manifest["num_attempts"], manifest["parts"]
-        elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+        elif self.folder.exists() and (not self.folder.is_dir() or _names(self.folder) - _BEGUN):
             raise ValueError(f"out={folder}: exists and is no folder of demonstrations; choose another")
 
     @property
@@ -136,6 +138,10 @@ def _npy(array: np.ndarray) -> list[Any]:
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
     return [header.getvalue(), array.reshape(-1).view(np.uint8)]
+
+
+def _names(folder: Path) -> set[str]:
+    return {each.name for each in folder.iterdir()}
 
 
 def _refuse_other(folder: Path, there: Any, description: Description) -> None:

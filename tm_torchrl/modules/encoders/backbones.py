@@ -18,6 +18,8 @@ from tm_torchrl.modules.encoders.images import ImageEncoder
 from tm_torchrl.modules.layers.activations import Activation
 from tm_torchrl.modules.layers.style import Initialization
 
+MOST_NAMED = 3  # missing tensors in a message
+
 
 class _Backbone(ImageEncoder):
     """A module of another library; subclasses say how images pass through it."""
@@ -188,6 +190,15 @@ def _saved_backbone(folder: Path) -> Any:
         for name, value in vars(config).items():
             if "drop" in name and isinstance(value, float):
                 setattr(config, name, 0.0)
-        return transformers.AutoModel.from_pretrained(folder, config=config, use_safetensors=True, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        model, info = transformers.AutoModel.from_pretrained(
+            folder, config=config, use_safetensors=True, output_loading_info=True, **options
+        )
+    except Exception as error:  # of any class, from a file of anybody
         raise ValueError(f"folder={folder}: cannot be read: {error}") from error
+    if missing := sorted(name for name in info["missing_keys"] if not name.startswith("pooler.")):  # which is not used
+        names = ", ".join(missing[:MOST_NAMED])
+        raise ValueError(
+            f"folder={folder}: model.safetensors has no {names}{', ...' if len(missing) > MOST_NAMED else ''}, so they "
+            "would be random; it must be of the model that config.json describes"
+        )
+    return model.float()  # whatever precision it was saved in
