@@ -52,6 +52,15 @@ def test_changed_settings_are_shown_and_some_are_refused(finished: Path) -> None
     assert "total_frames: 256 -> 512" in messages[0] and messages[1].startswith("resumed from frame 256")
 
 
+def test_schedules_that_have_ended_are_named(finished: Path) -> None:
+    given = {"learning_rate": ["linear", [0, 1e-3], [256, 1e-5]], "gamma": ["linear", [0, 0.9], [255, 0.99]]}
+    settings, messages = {**run_settings(finished), **given}, []
+    saved_state(RunFolder(finished), settings, log=messages.append)
+    assert not any("keep their last values" in message for message in messages)
+    saved_state(RunFolder(finished), {**settings, "total_frames": 512}, log=messages.append)
+    assert any("end at 256 frames keep their last values from there: learning_rate;" in each for each in messages)
+
+
 @pytest.mark.parametrize(
     "change",
     [

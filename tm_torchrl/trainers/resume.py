@@ -11,6 +11,7 @@ from tm_torchrl.data.saving.weights import MODEL
 from tm_torchrl.data.sharded.saving import ShardLog
 from tm_torchrl.record.run_folder import RunFolder
 from tm_torchrl.settings.construct import ConfigError
+from tm_torchrl.settings.schedules import make_schedule
 from tm_torchrl.settings.stored import run_settings
 from tm_torchrl.settings.tree import differences
 from tm_torchrl.trainers.hooks.evaluate import Evaluate
@@ -50,6 +51,11 @@ def saved_state(run: RunFolder, settings: Mapping[str, Any], *, log: Callable[[s
     fixed += [line for line in changed if line.startswith(FIXED_SETTINGS)]
     if fixed:
         raise ConfigError(f"resume={run.path}: {fixed[0]} cannot change within a run; start a new one")
+    if settings["total_frames"] > before["total_frames"] and (ended := _ending_at(before["total_frames"], settings)):
+        log(
+            f"schedules that end at {before['total_frames']:,} frames keep their last values from there: "
+            f"{', '.join(ended)}; give new ones for the further frames"
+        )
     if (run.path / MODEL).is_file() and not run.checkpoints.is_dir():
         raise ConfigError(
             f"resume={run.path}: is an agent that was shared, which has weights and no state of its training; start a "
@@ -102,3 +108,14 @@ def continue_from(
         for buffer in contents.values():
             buffer.empty()  # a damaged one may be filled in part
         log(f"the replay could not be restored ({error}): it is filled again before learning continues")
+
+
+def _ending_at(frames: int, settings: Any, name: str = "") -> list[str]:
+    """Names of the settings that are schedules whose last point is at so many frames."""
+    if isinstance(settings, Mapping):
+        return [each for key, value in settings.items() for each in _ending_at(frames, value, f"{name}.{key}")]
+    try:
+        is_one = isinstance(settings, list) and make_schedule(settings, name=name).points[-1][0] == frames
+    except (ValueError, TypeError):
+        is_one = False
+    return [name.removeprefix(".")] if is_one else []
