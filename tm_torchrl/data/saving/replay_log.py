@@ -32,7 +32,6 @@ class Appended(TypedDict):
     rows: int
     bytes: int
     seconds: float  # that the caller waited
-    total_bytes: int  # size of the whole saved replay
 
 
 class ReplayLog:
@@ -126,12 +125,10 @@ class ReplayLog:
             self._thread.start()
         else:
             finish()
-        num_bytes = len(state) + sum(segment.bytes for segment in writing.planned)
         return Appended(
             rows=sum(segment.rows for segment in writing.planned),
-            bytes=num_bytes,
+            bytes=len(state) + sum(segment.bytes for segment in writing.planned),
             seconds=time.perf_counter() - start,
-            total_bytes=num_bytes + sum(found.bytes for found in kept),
         )
 
     def restore(self, buffer: ReplayBuffer) -> int:
