@@ -124,14 +124,10 @@ def declared(*extras: str) -> set[str]:
     def plain(name: str) -> str:
         return re.sub(r"[-_.]+", "-", name).lower()
 
-    wanted = set()
-    for line in importlib.metadata.requires("tm_torchrl") or []:
-        requirement, _, marker = line.partition(";")
-        extra = re.search(r"""extra == ['"](\w+)['"]""", marker)
-        if extra is None or extra.group(1) in extras:
-            match = re.match(r"[\w.-]+", requirement)
-            assert match is not None, line
-            wanted.add(plain(match.group()))
+    read = importlib.import_module("setuptools.config.pyprojecttoml").load_file
+    project = read(ROOT / "pyproject.toml")["project"]
+    lines = [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
+    wanted = {plain(re.split(r"[^\w.-]", line)[0]) for line in lines}
     owners = importlib.metadata.packages_distributions()
     modules = {module for module, names in owners.items() if wanted & {plain(name) for name in names}}
     return wanted | {name.replace("-", "_") for name in wanted} | modules

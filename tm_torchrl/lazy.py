@@ -14,6 +14,9 @@ EXTRAS = {  # modules outside the core, and the extra of pyproject.toml that ins
     "gymnasium": "sim",
     "stable_baselines3": "sb3",
     "huggingface_hub": "hub",
+    "safetensors": "hub",
+    "timm": "vision",
+    "transformers": "vision",
     "filelock": "train",
     "hydra": "train",
     "omegaconf": "train",
@@ -24,6 +27,11 @@ EXTRAS = {  # modules outside the core, and the extra of pyproject.toml that ins
     "matplotlib": "report",
     "PIL": "report",
     "ray": "ray",
+    "minari": "minari",
+    "pyarrow": "parquet",
+    "onnx": "onnx",
+    "onnxscript": "onnx",
+    "onnxruntime": "onnx",
 }
 
 
@@ -63,6 +71,16 @@ def attach(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], 
             return getattr(importlib.import_module(homes[name]), name)
 
     return get, lambda: names, names
+
+
+def import_extra(module: str) -> Any:
+    """A module of a package that an extra installs; if it is missing, the error says how to install it.
+
+    Args:
+        module: Such as ``safetensors.torch``.
+    """
+    with extras_named():
+        return importlib.import_module(module)
 
 
 @contextmanager

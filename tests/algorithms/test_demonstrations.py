@@ -150,5 +150,5 @@ def test_laps_like_the_author_s_are_driven_without_a_recording(action_block: int
 
 def test_a_track_without_an_author_lap_is_refused() -> None:
     task = make_task(compose_settings(["env.generated_tracks=1"]))
-    with pytest.raises(ConfigError, match="data=author: track 'circuit-0' has no author lap"):
+    with pytest.raises(ValueError, match="data=author: track 'circuit-0' has no author lap"):
         recorded_steps(["author"], task)

@@ -41,3 +41,14 @@ def test_links_in_a_run_folder_are_one_line(
     assert ended(FolderLinksError("run/replay is a link"), monkeypatch, tmp_path) == 2
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("starting ...\n", "error: run/replay is a link\n")
+
+
+@pytest.mark.parametrize("words", [["--config-name", "mine"], ["-cn=mine"], ["--config-path=x", "seed=1"]])
+def test_another_root_file_is_refused(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train_iqn.py", *words])
+    with pytest.raises(SystemExit):
+        run("train")
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"error: {words[0].partition('=')[0]}: ") and "--config-dir" in shown

@@ -1,4 +1,4 @@
-"""Random shift, reward schedule and float normaliser, in environments and replay buffers."""
+"""Random shift and float normaliser, in environments and replay buffers."""
 
 from __future__ import annotations
 
@@ -13,20 +13,15 @@ from torchrl.envs import Compose, SerialEnv, TransformedEnv
 from torchrl.envs.utils import check_env_specs
 
 from tests.envs.countdown import Countdown
-from tm_torchrl.envs.transforms import FloatNormalizer, RandomShift, RewardSchedule
+from tm_torchrl.envs.transforms import FloatNormalizer, RandomShift
 from tm_torchrl.envs.transforms.random_shift import shift_images
-
-
-def half(frames: int) -> float:
-    return 0.5
 
 
 def make_transform(name: str) -> torch.nn.Module:
     return {
         "shift": lambda: RandomShift(2, seed=0),
-        "reward": lambda: RewardSchedule(half),
         "floats": lambda: FloatNormalizer([1.0, 0.0], [2.0, 1.0]),
-        "all": lambda: Compose(*map(make_transform, ("shift", "reward", "floats"))),
+        "all": lambda: Compose(*map(make_transform, ("shift", "floats"))),
     }[name]()
 
 
@@ -62,7 +57,7 @@ def transitions(num: int) -> TensorDict:
     )
 
 
-@pytest.mark.parametrize("name", ["shift", "reward", "floats", "all"])
+@pytest.mark.parametrize("name", ["shift", "floats", "all"])
 @pytest.mark.parametrize("kind", ["single", "batched", "serial", "over serial"])
 def test_environment_specs_hold(name: str, kind: str) -> None:
     env = {
@@ -179,61 +174,6 @@ def test_shift_says_what_is_wrong() -> None:
         TransformedEnv(Countdown(), RandomShift(in_keys=["observation"])).observation_spec  # noqa: B018
     with pytest.raises(ValueError, match=r"'observation' has shape \(2, 2\)"):
         RandomShift(in_keys=["observation"])(transitions(2))
-
-
-# ---- RewardSchedule
-def fading(frames: int) -> float:
-    return 1.0 - frames / 10
-
-
-def test_reward_schedule_counts_frames_in_an_environment() -> None:
-    env = TransformedEnv(Countdown((9, 9)), RewardSchedule(fading, offset=lambda frames: frames * 10.0))
-    data = env.reset()
-    rewards = []
-    for action in ([1, 2], [1, 2], [1, 2]):
-        data = env.step(data.set("action", torch.tensor(action)))
-        rewards.append(data["next", "reward"].view(-1).tolist())
-        data = env.step_mdp(data)
-    # two environments: 0, 2 and 4 frames before each step; factors 1, 0.8, 0.6; offsets 0, 20, 40
-    assert rewards == [[1.0, 2.0], pytest.approx([20.8, 21.6]), pytest.approx([40.6, 41.2])]
-    assert env.transform.num_frames == 6
-
-
-def test_reward_schedule_in_a_replay_buffer_follows_what_it_is_told() -> None:
-    fade = RewardSchedule(fading)
-    buffer = ReplayBuffer(storage=LazyTensorStorage(4), batch_size=4, transform=fade)
-    buffer.extend(transitions(4))
-    assert buffer.sample()["next", "reward"].view(-1).tolist() == [4.0] * 4
-    fade.num_frames = 5
-    assert buffer.sample()["next", "reward"].view(-1).tolist() == [2.0] * 4
-    assert buffer.sample()["next", "reward"].view(-1).tolist() == [2.0] * 4  # sampling counts nothing
-    assert fade.num_frames == 5
-
-
-def test_reward_schedule_is_saved() -> None:
-    fade, other = RewardSchedule(fading), RewardSchedule(fading)
-    fade.num_frames = 7
-    other.load_state_dict(fade.state_dict())
-    assert other.num_frames == 7
-
-
-def test_reward_schedule_frees_the_bounds_of_the_spec() -> None:
-    beyond = torch.full((2, 1), 2e6)
-    assert not Countdown((9, 9)).reward_spec.is_in(beyond)
-    assert TransformedEnv(Countdown((9, 9)), RewardSchedule(lambda frames: 1e6)).reward_spec.is_in(beyond)
-
-
-def test_reward_schedule_says_what_is_wrong() -> None:
-    with pytest.raises(ValueError, match="scale, offset"):
-        RewardSchedule()
-    with pytest.raises(ValueError, match="scale='half'"):
-        RewardSchedule("half")
-    with pytest.raises(ValueError, match="num_frames=-1"):
-        RewardSchedule(fading).num_frames = -1
-    with pytest.raises(ValueError, match=r"offset\(0\) is nan"):
-        RewardSchedule(offset=lambda frames: float("nan"))(transitions(1))
-    with pytest.raises(KeyError, match=r"no \('next', 'score'\)"):
-        RewardSchedule(fading, in_keys=["score"])(transitions(1))
 
 
 # ---- FloatNormalizer

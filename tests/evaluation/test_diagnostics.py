@@ -14,12 +14,12 @@ from tm_torchrl.evaluation import (
     action_gap,
     action_swaps,
     crossing_rate,
-    dormant_share,
     effective_rank,
     norms_by_layer,
     policy_churn,
     quantile_spread,
 )
+from tm_torchrl.evaluation.diagnostics import unit_activity
 from tm_torchrl.modules import (
     Decoder,
     FixedHead,
@@ -90,16 +90,13 @@ def test_churn_counts_changed_actions() -> None:
 
 
 def test_units_of_images_are_channels_and_others_are_last() -> None:
-    assert dormant_share(torch.zeros(4, 8)) == 1.0 and effective_rank(torch.zeros(4, 8)) == 0
-    rows = torch.ones(4, 3, 8)
+    assert unit_activity(torch.zeros(4, 2)).tolist() == [0.0, 0.0] and effective_rank(torch.zeros(4, 8)) == 0
+    rows = torch.ones(4, 3, 4)
     rows[..., :2] = 0.0
-    assert dormant_share(rows) == 0.25
-    activations = torch.zeros(2, 4, 6, 5)  # [B, C, H, W]
-    activations[:, 1:] = 1.0
-    assert dormant_share(activations) == 0.25
-    # Channel 0 has 2/100 of channel 1's activity: 0.02 / 0.51 = 0.039 of the mean, then 0.01 / 0.505 = 0.0198.
-    assert dormant_share(torch.tensor([[0.02, 1.0]]).view(1, 2, 1, 1)) == 0.0
-    assert dormant_share(torch.tensor([[0.01, 1.0]]).view(1, 2, 1, 1)) == 0.5
+    assert unit_activity(rows).tolist() == [0.0, 0.0, 2.0, 2.0]
+    images = torch.zeros(2, 4, 6, 5)  # [B, C, H, W]
+    images[:, 2:] = -3.0
+    assert unit_activity(images).tolist() == [0.0, 0.0, 2.0, 2.0]
 
 
 def test_dormant_units_are_counted_over_all_layers() -> None:

@@ -53,10 +53,6 @@ def test_a_single_gym_environment_plays_too() -> None:
     assert all(8 <= length <= 11 for length in episodes.lengths)  # always right: the pole falls within 8 to 11 steps
 
 
-def test_episodes_can_be_cut() -> None:
-    assert play_episodes(CountingBatch(2), POLICY, num_episodes=2, max_steps=4).returns.tolist() == [4.0, 4.0]
-
-
 def test_interquartile_mean_of_eight() -> None:
     # The middle half of 1..8 is 3, 4, 5, 6.
     assert interquartile_mean(range(1, 9)) == 4.5
@@ -108,7 +104,5 @@ def test_messages() -> None:
         bootstrap_interval([1.0], confidence=2)
     with pytest.raises(ValueError, match="num_resamples=0"):
         bootstrap_interval([1.0], num_resamples=0)
-    with pytest.raises(ValueError, match="max_steps=0"):
-        play_episodes(CountingBatch(1), POLICY, num_episodes=1, max_steps=0)
     with pytest.raises(ValueError, match="num_episodes=0"):
         play_episodes(CountingBatch(1), POLICY, num_episodes=0)

@@ -163,11 +163,6 @@ def test_an_experiment_changes_one_thing(name: str) -> None:
     assert stray == []
 
 
-def test_what_is_not_built_yet_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^experiment: needs wings"):
-        make_task(compose_settings(["missing=wings"]))
-
-
 def test_btr_on_a_cpu_has_all_but_noisy_layers() -> None:
     built = build("btr_cpu")
     (encoder,) = [module for module in built.network.modules() if isinstance(module, ImpalaEncoder)]

@@ -20,7 +20,6 @@ from tm_torchrl.game.state_layout import (
     new_state,
     race_time_of,
     row_from_state,
-    state_from_row,
     write_row,
 )
 from tm_torchrl.world.car_row import CAR_ROW
@@ -33,6 +32,12 @@ WHOLE = {
     "wheel_material": st.integers(0, 30),
 }
 FLAGS = ("wheel_is_sliding", "wheel_has_contact", "is_freewheeling", "has_lateral_contact", "is_finished")
+
+
+def state_from_row(row: np.ndarray, *, num_checkpoints: int) -> bytearray:
+    state = new_state(num_checkpoints=num_checkpoints)
+    write_row(state, row)
+    return state
 
 
 @st.composite

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,7 +13,6 @@ from tests.trainers.test_training import CARTPOLE, DRIVE, numbers, quiet, weight
 from tm_torchrl.agents import load_agent
 from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.envs.transformed import transformed
-from tm_torchrl.envs.transforms import RewardSchedule
 from tm_torchrl.settings import ConfigError, compose_settings
 from tm_torchrl.tasks import GymnasiumTask, TrackManiaTask
 from tm_torchrl.tasks.task import make_task
@@ -63,14 +61,6 @@ def test_networks_get_the_sizes_behind_the_transforms() -> None:
     assert isinstance(task, GymnasiumTask)
     found = task.network_arguments()
     assert (found["num_inputs"], found["num_actions"], found["num_slots"]) == (8, 2, 2)
-
-
-def test_reward_schedules_follow_the_frames_of_the_whole_training() -> None:
-    fade = partial(RewardSchedule, ["linear", [0, 1.0], [100, 0.0]])
-    env: Any = GymnasiumTask("CartPole-v1", num_envs=2, transforms=[fade]).make_env(num_envs=2)
-    start = env.reset()
-    env.set_frames(75)
-    assert env.rand_step(start)["next", "reward"].tolist() == [[0.25], [0.25]]
 
 
 def test_a_restored_environment_goes_on_as_the_saved_one() -> None:

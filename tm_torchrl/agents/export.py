@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ from torchrl.envs import ExplorationType, set_exploration_type
 
 from tm_torchrl.agents.agent import Agent
 from tm_torchrl.data.saving.atomic_files import replacing
+from tm_torchrl.lazy import import_extra
 from tm_torchrl.modules.carried import carried_keys, carried_values
 
 ActingFunction = Callable[[Sequence[Tensor]], Tensor]
@@ -97,10 +96,7 @@ def export_onnx(policy: GreedyPolicy, states: Sequence[Tensor], path: Path) -> A
         states: Example observations, one tensor per key.
         path: The file to write.
     """
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ImportError(f'--onnx: {", ".join(missing)} not installed: pip install "tm_torchrl[onnx]"')
-    onnxruntime = importlib.import_module("onnxruntime")
+    _, _, onnxruntime = map(import_extra, ("onnx", "onnxscript", "onnxruntime"))
     batch = torch.export.Dim("batch", min=1, max=65_536)
     program = torch.onnx.export(
         policy.eval(), tuple(states), dynamo=True, dynamic_shapes=(tuple({0: batch} for _ in states),)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,6 +18,7 @@ from tm_torchrl.algorithms.ppo import Number
 from tm_torchrl.algorithms.precision import probe_precision
 from tm_torchrl.data.demonstrations.recorded_images import RecordedImages
 from tm_torchrl.data.saving.atomic_files import replacing
+from tm_torchrl.lazy import import_extra
 from tm_torchrl.modules.encoders.images import scaled_images
 from tm_torchrl.modules.vision import VisionActor, VisionNetwork
 from tm_torchrl.record.picture_table import write_picture_table
@@ -71,7 +71,7 @@ class PretrainingAlgorithm:
     ) -> None:
         if precision not in ("auto", *PRECISIONS):
             raise ConfigError(f"precision={precision!r}: must be auto, {' or '.join(PRECISIONS)}")
-        self._safetensors = _safetensors()
+        self._safetensors = import_extra("safetensors.torch")
         self.learning_rate = make_schedule(learning_rate, name="learning_rate", speed=schedule_speed)
         self.actor = self.make_actor(task, objective=objective, device=device)
         self.policy = self.actor
@@ -194,10 +194,3 @@ class PretrainingAlgorithm:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a saved state."""
-
-
-def _safetensors() -> Any:
-    try:
-        return importlib.import_module("safetensors.torch")
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError('safetensors is not installed: pip install "tm_torchrl[vision]"') from None

@@ -165,16 +165,12 @@ class QuantileAlgorithm:
 
     def measure(self) -> dict[str, float]:
         """Diagnostics of the network on states from the replay, which stay the same during a run."""
-        diagnostics = self.look_inside()
-        return {} if diagnostics is None else diagnostics.measure()
-
-    def look_inside(self) -> Diagnostics | None:
-        """Diagnostics of the network; ``None`` while the replay has too few states."""
         if self.diagnostics is None:
             states = self.memory.first_states(NUM_STATES)
-            if states is not None:
-                self.diagnostics = self._diagnostics_on([states[key] for key in self.actor.in_keys])
-        return self.diagnostics
+            if states is None:
+                return {}
+            self.diagnostics = self._diagnostics_on([states[key] for key in self.actor.in_keys])
+        return self.diagnostics.measure()
 
     def explain(self, observations: Tensor, actions: Tensor) -> dict[str, Tensor]:
         """Quantiles ``[T, N]`` of the actions taken, and the mean value of each action ``[T, A]``.

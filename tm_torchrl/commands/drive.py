@@ -7,23 +7,19 @@ tm-torchrl drive oval --driver keyboard           # a window: arrow keys drive, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import track as progress
 
 from tm_torchrl.commands.parser import parser_for
 from tm_torchrl.invocation import command
-from tm_torchrl.record import driven_line, write_video
-from tm_torchrl.record.dashboard import Dashboard
+from tm_torchrl.record.film import film_lap
 from tm_torchrl.record.run_folder import save_lap, save_script
 from tm_torchrl.record.video import require_writer
 from tm_torchrl.sim import Simulator
 from tm_torchrl.tracks import DEFAULT_TRACK, Track, load_track
-from tm_torchrl.tracks.medals import author_actions, medals_of
-from tm_torchrl.world.car_row import CAR_ROW
+from tm_torchrl.tracks.medals import author_actions_or_error, medals_of
 from tm_torchrl.world.drivers import Driver, Pursuit, RandomDriver, Replay, drive
 from tm_torchrl.world.input_scripts import script_of
 from tm_torchrl.world.tracker import EndCause, Limits
@@ -47,10 +43,8 @@ def choose_driver(name: str, track: Track, world: Simulator, seed: int) -> Drive
         return Pursuit([track], world.track_index, boldness=0.8)
     if name == "random":
         return RandomDriver(seed=seed)
-    actions = author_actions(track.name)
-    if actions is None:
-        raise SystemExit(f"track {track.name!r} has no author lap; make one with tm-torchrl optimize")
-    return Replay(actions)
+    advice = "make one with tm-torchrl optimize"
+    return Replay(author_actions_or_error(track.name, option="--driver author", advice=advice))
 
 
 def drive_with_keys(name: str) -> None:
@@ -115,25 +109,9 @@ def main() -> None:
         track, cause, seconds=tracker["race_time_ms"].item() / 1000.0, progress_m=tracker["progress_m"].item()
     )
     print(f"{track.name}, {args.driver} driver: {result}")
-
-    dashboard = Dashboard(track)
-
-    def frames() -> Iterator[np.ndarray]:
-        for step in progress(range(len(rows)), description="drawing"):
-            yield dashboard.frame(rows[: step + 1])
-
     try:
-        video = write_video(frames(), out)
+        files = film_lap(track, np.stack(rows), out, result=result)
     except (RuntimeError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
-    trace = np.stack(rows)
-    figure = driven_line(
-        track,
-        trace[:, CAR_ROW["position"]],
-        np.linalg.norm(trace[:, CAR_ROW["velocity"]], axis=1),
-        title=f"{track.name}: {result}",
-    )
-    picture = out.with_suffix(".png")
-    figure.savefig(picture, dpi=90)
-    print(f"wrote {video.resolve()}")
-    print(f"wrote {picture.resolve()}")
+    for file in files:
+        print(f"wrote {file.resolve()}")

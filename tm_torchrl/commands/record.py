@@ -41,7 +41,7 @@ from tm_torchrl.sim.lap_follower import LapFollower
 from tm_torchrl.sim.search import replay_lap
 from tm_torchrl.tasks import TrackManiaTask
 from tm_torchrl.tracks import DEFAULT_TRACK, Track, load_track
-from tm_torchrl.tracks.medals import author_actions
+from tm_torchrl.tracks.medals import author_actions_or_error
 from tm_torchrl.world.drivers import Driver, Pursuit
 from tm_torchrl.world.input_scripts import read_script
 
@@ -159,9 +159,11 @@ def scripted(driver: str, track: Track, world: Simulator) -> Driver:
     """
     if driver == "scripted":
         return Pursuit([track], world.track_index)
-    actions = author_actions(track.name) if driver == "author" else read_script(driver)
-    if actions is None:
-        raise ValueError(f"--driver author: track {track.name!r} has no author lap; use --driver scripted")
+    actions = (
+        author_actions_or_error(track.name, option="--driver author", advice="use --driver scripted")
+        if driver == "author"
+        else read_script(driver)
+    )
     if actions.ndim > 1:
         raise ValueError(f"--driver {driver}: changes keys within 50 ms; only whole steps can be followed")
     lap = replay_lap(track, actions)

@@ -16,6 +16,7 @@ from tm_torchrl.settings.construct import ConfigError
 from tm_torchrl.settings.folder import config_folder
 from tm_torchrl.settings.stored import run_settings
 from tm_torchrl.settings.tree import (
+    ROOT,
     complete_settings,
     compose_config,
     resolved,
@@ -27,17 +28,21 @@ from tm_torchrl.settings.tree import (
 if TYPE_CHECKING:
     from tm_torchrl.trainers.summary import Summary
 
-HYDRA_OPTIONS = ("-h", "--help", "--hydra-help", "-m", "--multirun", "-c", "--cfg", "-i", "--info", "-p", "--package")
+HYDRA_OPTIONS = (
+    *("-h", "--help", "--hydra-help", "-m", "--multirun", "-c", "--cfg", "-i", "--info", "-p", "--package"),
+    "--config-dir",
+)
+OTHER_TREES = ("-cn", "--config-name", "-cp", "--config-path")
 
 
-def main(config_name: str = "train_iqn") -> None:
+def main() -> None:
     """Train with the overrides of the command line; Hydra's own options and settings are left to Hydra."""
     words = typed_overrides(sys.argv[1:])
     if any(word.startswith(("-", "hydra", "+hydra")) for word in words):
-        _by_hydra(words, config_name)
+        _by_hydra(words)
         return
     with _explained():
-        settings = complete_settings(words, config_name=config_name)
+        settings = complete_settings(words)
         with contextlib.suppress(OSError):  # an output that is closed ends the display only
             print("starting ...", flush=True)  # imports take seconds
         if settings["collector"].get("kind") != "single":
@@ -47,17 +52,21 @@ def main(config_name: str = "train_iqn") -> None:
         _end(train(settings))
 
 
-def _by_hydra(words: Sequence[str], config_name: str) -> None:
+def _by_hydra(words: Sequence[str]) -> None:
     options = [word.partition("=")[0] for word in words if word.startswith("-")]
-    strange = [option for option in options if option not in HYDRA_OPTIONS and not option.startswith("--config")]
-    if strange:
+    if other := [option for option in options if option in OTHER_TREES]:
+        fail(
+            f"{other[0]}: there is one configuration; write your own preset as FOLDER/experiment/NAME.yaml and give "
+            "--config-dir FOLDER experiment=NAME"
+        )
+    if strange := [option for option in options if option not in HYDRA_OPTIONS]:
         fail(f"{strange[0]}: no such option; settings are written name=value, such as seed=1 or env.track=oval")
     if not options:
         with _explained():
-            compose_config(words, config_name=config_name)
+            compose_config(words)
     sys.argv[1:] = words
     with _explained():
-        hydra.main(config_path=str(config_folder()), config_name=config_name, version_base="1.3")(_run)()
+        hydra.main(config_path=str(config_folder()), config_name=ROOT, version_base="1.3")(_run)()
         sys.stdout.flush()
 
 
@@ -72,7 +81,7 @@ def _run(config: DictConfig) -> None:
     is_named = any(word.startswith(("hydra.run.dir=", "hydra.sweep.")) for word in hydra_config.overrides.hydra)
     try:
         with _explained():
-            settings = without_leftovers(resolved(config), asked, config_name=str(hydra_config.job.config_name))
+            settings = without_leftovers(resolved(config), asked)
             if settings["resume"] is not None:
                 settings = resumed_settings(settings, asked, run_settings(settings["resume"], trust=settings["trust"]))
             _end(train(settings, folder=folder, is_folder_fixed=is_named))

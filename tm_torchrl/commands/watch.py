@@ -7,28 +7,23 @@ tm-torchrl watch RUN --fresh                  # drives some laps now and films t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 import torch
-from rich.progress import track as progress
 
 from tm_torchrl.agents import load_agent
 from tm_torchrl.commands.parser import add_track, run_parser
-from tm_torchrl.data.saving.atomic_files import without_link
 from tm_torchrl.data.saving.checkpoint import CheckpointError
 from tm_torchrl.game.errors import GameError
-from tm_torchrl.record import driven_line, write_video
-from tm_torchrl.record.dashboard import Dashboard
+from tm_torchrl.record.film import film_lap
 from tm_torchrl.record.run_folder import best_laps, lap_rows, load_time
 from tm_torchrl.record.video import require_writer
 from tm_torchrl.settings.stored import run_settings
 from tm_torchrl.tracks import DEFAULT_TRACK, Track, load_track
 from tm_torchrl.tracks.medals import medals_of
-from tm_torchrl.world.car_row import CAR_ROW
 
 
 @dataclass
@@ -92,20 +87,9 @@ def main() -> None:
         raise SystemExit(f"error: {error}") from None
     print(f"{lap.track.name}: {lap.result}")
     out: Path = args.out or args.run / f"lap_{quote(lap.track.name, safe=' ')}.mp4"
-    dashboard = Dashboard(lap.track)
-    rows = list(lap.rows)
-
-    def frames() -> Iterator[np.ndarray]:
-        for step in progress(range(len(rows)), description="drawing"):
-            yield dashboard.frame(rows[: step + 1])
-
     try:
-        video = write_video(frames(), out)
-        speed = np.linalg.norm(lap.rows[:, CAR_ROW["velocity"]], axis=1)
-        title = f"{lap.track.name}: {lap.result}"
-        figure = driven_line(lap.track, lap.rows[:, CAR_ROW["position"]], speed, title=title)
-        figure.savefig(without_link(out.with_suffix(".png")), dpi=90)
+        files = film_lap(lap.track, lap.rows, out, result=lap.result)
     except (RuntimeError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
-    print(f"wrote {video.resolve()}")
-    print(f"wrote {out.with_suffix('.png').resolve()}")
+    for file in files:
+        print(f"wrote {file.resolve()}")

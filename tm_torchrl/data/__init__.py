@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tm_torchrl.data.reuse_budget import ReuseBudget
     from tm_torchrl.data.rollouts import Rollouts
     from tm_torchrl.data.saving.atomic_files import DamagedFileError, SavingError
-    from tm_torchrl.data.saving.replay_log import Appended, ReplayLog, Restored
+    from tm_torchrl.data.saving.replay_log import Appended, ReplayLog
     from tm_torchrl.data.sequences import Sequences
     from tm_torchrl.data.sharded.replay import ShardedReplay
     from tm_torchrl.data.steps.held_out import HeldOut

@@ -12,7 +12,6 @@ from torchrl.envs import EnvBase, TransformedEnv
 from torchrl.envs.transforms import Compose, Transform
 
 from tm_torchrl.envs.protocols import FollowsFrames, Resumable
-from tm_torchrl.envs.transforms.reward_schedule import RewardSchedule
 
 
 def transformed(env: EnvBase, transforms: Sequence[Callable[[], Transform]]) -> EnvBase:
@@ -44,15 +43,12 @@ def transformed(env: EnvBase, transforms: Sequence[Callable[[], Transform]]) -> 
 
 
 class FollowingTransformedEnv(TransformedEnv):
-    """Tells the environment and its reward schedules how many frames the whole training has played."""
+    """Tells the environment how many frames the whole training has played."""
 
     def set_frames(self, num_frames: int) -> None:
         """Set the number of frames that have been played."""
         if isinstance(self.base_env, FollowsFrames):
             self.base_env.set_frames(num_frames)
-        for transform in self.transform:
-            if isinstance(transform, RewardSchedule):
-                transform.num_frames = num_frames
 
 
 class ResumableTransformedEnv(FollowingTransformedEnv):

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
         action_gap,
         action_swaps,
         crossing_rate,
-        dormant_share,
         effective_rank,
         norms_by_layer,
         policy_churn,

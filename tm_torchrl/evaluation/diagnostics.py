@@ -101,15 +101,6 @@ def unit_activity(activations: Tensor) -> Tensor:
     return activity / activity.mean().clamp(min=torch.finfo(torch.float32).tiny)
 
 
-def dormant_share(activations_BD: Tensor, *, threshold: float = DORMANT) -> float:
-    """Share of units whose activity is at most ``threshold`` times the mean over their layer (Sokar et al. 2023).
-
-    >>> dormant_share(torch.tensor([[1.0, 0.0, 1.0, 0.0]]))
-    0.5
-    """
-    return float((unit_activity(activations_BD) <= threshold).float().mean())
-
-
 def effective_rank(features_BD: Tensor, *, share: float = 0.99) -> int:
     """Number of singular values that make up a share of their sum (Kumar et al. 2021); 0 if all features are 0.
 
@@ -142,10 +133,6 @@ def norms_by_layer(network: nn.Module) -> dict[str, float]:
             if parameter.grad is not None:
                 found[f"gradients/{layer}"] = float(parameter.grad.norm())
     return found
-
-
-def _share_below(activity: Sequence[Tensor]) -> float:
-    return float((torch.cat(list(activity)) <= DORMANT).float().mean())
 
 
 class Diagnostics:
@@ -191,7 +178,7 @@ class Diagnostics:
             "value_mean": float(values.amax(-1).mean()),
         }
         if activity:
-            found["dormant_share"] = _share_below(activity)
+            found["dormant_share"] = float((torch.cat(activity) <= DORMANT).float().mean())
         if self.greedy is not None:
             found["policy_churn"] = policy_churn(self.greedy, greedy)
         self.greedy = greedy
@@ -206,12 +193,6 @@ class Diagnostics:
             "noise_changes_action": policy_churn(values_BA.argmax(-1), noisy_BA.argmax(-1)),
             "noise_over_gap": noise_over_gap(values_BA, noisy_BA),
         }
-
-    @torch.no_grad()
-    def dormant_share(self) -> float | None:
-        """This measure alone, without effect on the churn; ``None`` for a network without activation layers."""
-        _, activity = self._evaluate()
-        return _share_below(activity) if activity else None
 
     def _evaluate(self, *, is_noisy: bool = False) -> tuple[Quantiles, list[Tensor]]:
         device = next(self.network.parameters()).device

@@ -39,16 +39,13 @@ class Episodes:
 
 
 @torch.no_grad()
-def play_episodes(
-    env: EnvBase, policy: TensorDictModuleBase, *, num_episodes: int, max_steps: int | None = None
-) -> Episodes:
+def play_episodes(env: EnvBase, policy: TensorDictModuleBase, *, num_episodes: int) -> Episodes:
     """Play episodes greedily; every episode that was started counts and is played to its end.
 
     Args:
         env: An environment of any batch size, which is played in rounds if it has fewer copies than ``num_episodes``.
         policy: Acts without exploring.
         num_episodes: N.
-        max_steps: Number of steps after which an episode is cut; ``None`` plays to the end.
 
     Examples:
         >>> from tensordict.nn import TensorDictModule
@@ -60,22 +57,17 @@ def play_episodes(
     """
     if num_episodes < 1:
         raise ValueError(f"num_episodes={num_episodes}: must be at least 1")
-    if max_steps is not None and max_steps < 1:
-        raise ValueError(f"max_steps={max_steps}: must be at least 1, or None")
     copies = max(1, env.batch_size.numel())
-    rounds = [_play_round(env, policy, copies, max_steps) for _ in range(-(-num_episodes // copies))]
+    rounds = [_play_round(env, policy, copies) for _ in range(-(-num_episodes // copies))]
     returns, lengths = (np.concatenate(parts)[:num_episodes] for parts in zip(*rounds, strict=True))
     return Episodes(returns, lengths)
 
 
-def _play_round(
-    env: EnvBase, policy: TensorDictModuleBase, copies: int, max_steps: int | None
-) -> tuple[np.ndarray, np.ndarray]:
+def _play_round(env: EnvBase, policy: TensorDictModuleBase, copies: int) -> tuple[np.ndarray, np.ndarray]:
     returns, lengths = torch.zeros(copies, dtype=torch.float64), torch.zeros(copies, dtype=torch.int64)
     is_playing = torch.ones(copies, dtype=torch.bool)
     state, keys = env.reset(), carried_keys(policy)
-    steps = 0
-    while bool(is_playing.any()) and (max_steps is None or steps < max_steps):
+    while bool(is_playing.any()):
         with set_exploration_type(ExplorationType.DETERMINISTIC):
             acted = policy(state)
             carried = carried_values(acted, keys)
@@ -85,5 +77,4 @@ def _play_round(
         lengths += is_playing
         is_playing &= ~state["next", "done"].reshape(copies).cpu()
         state = after
-        steps += 1
     return returns.numpy(), lengths.numpy()

@@ -228,7 +228,9 @@ def row_from_state(state: bytes | bytearray | memoryview, *, out: np.ndarray | N
     Examples:
         >>> row = np.zeros(CAR_ROW.size, np.float32)
         >>> row[CAR_ROW["velocity"]] = 0.1, -2.5, 1e-30
-        >>> bool((row_from_state(state_from_row(row, num_checkpoints=2)) == row).all())
+        >>> state = new_state(num_checkpoints=2)
+        >>> write_row(state, row)
+        >>> bool((row_from_state(state) == row).all())
         True
     """
     row = np.empty(CAR_ROW.size, np.float32) if out is None else out
@@ -258,16 +260,3 @@ def write_row(state: bytearray, row: np.ndarray) -> None:
     if count:
         times[:count] = np.maximum(times[:count], 0)
         times[count - 1] = row[_TIME_AT]
-
-
-def state_from_row(row: np.ndarray, *, num_checkpoints: int, num_laps: int = 1) -> bytearray:
-    """The state of a car row.
-
-    Args:
-        row: The row, float32 ``[CAR_ROW.size]``.
-        num_checkpoints: Checkpoints of one lap, including the finish.
-        num_laps: Laps of the race.
-    """
-    state = new_state(num_checkpoints=num_checkpoints, num_laps=num_laps)
-    write_row(state, row)
-    return state

@@ -113,11 +113,6 @@ class RunFolder:
         """Folder of TensorBoard's event files."""
         return self.path / "tensorboard"
 
-    @property
-    def report(self) -> Path:
-        """The HTML report."""
-        return self.path / "report.html"
-
     def write_config(self, text: str) -> None:
         """Write or replace ``config.yaml``, the resolved configuration, without which the run cannot be read."""
         with replacing(self.path / "config.yaml") as partial:

@@ -34,7 +34,6 @@ RENAMED = {  # targets of earlier versions
     "tm_torchrl.trainers.policies.epsilon_greedy": "tm_torchrl.algorithms.exploration.epsilon_greedy",
     "tm_torchrl.trainers.policies.noisy": "tm_torchrl.algorithms.exploration.noisy",
     "tm_torchrl.trainers.soft_reset.SoftReset": "tm_torchrl.trainers.hooks.soft_reset.SoftReset",
-    "tm_torchrl.trainers.soft_reset.DormantReset": "tm_torchrl.trainers.hooks.soft_reset.DormantReset",
     "tm_torchrl.game.launcher.GameLauncher": "tm_torchrl.game.instances.GameLauncher",
 }
 

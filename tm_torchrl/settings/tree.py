@@ -21,6 +21,7 @@ from tm_torchrl.settings.stored import find_run, run_settings, upgraded
 from tm_torchrl.settings.targets import renamed
 from tm_torchrl.tracks import DEFAULT_TRACK
 
+ROOT = "train_iqn"  # the file in configs/ that names all groups
 _OURS = "hydra"
 ABBREVIATIONS = {"lr": "learning_rate", "frames": "total_frames", "minutes": "max_minutes", "steps": "total_frames"}
 
@@ -40,12 +41,11 @@ OmegaConf.register_new_resolver("run_name", lambda *, _root_: run_name(_root_), 
 OmegaConf.register_new_resolver("command", command, replace=True)
 
 
-def compose_settings(overrides: Sequence[str] = (), *, config_name: str = "train_iqn") -> dict[str, Any]:
-    """The settings of a configuration with overrides, as plain nested dicts.
+def compose_settings(overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The settings with overrides, as plain nested dicts.
 
     Args:
         overrides: Overrides as on the command line, such as ``"env.track=oval"`` or ``"objective=qrdqn"``.
-        config_name: A file in ``configs/``, without ``.yaml``.
 
     Examples:
         >>> compose_settings(["objective=qrdqn", "seed=3"])["seed"]
@@ -54,21 +54,20 @@ def compose_settings(overrides: Sequence[str] = (), *, config_name: str = "train
         Traceback (most recent call last):
         tm_torchrl.settings.construct.ConfigError: sed=3: no such setting; did you mean seed? ...
     """
-    settings = resolved(compose_config(overrides, config_name=config_name))
-    return without_leftovers(settings, overrides, config_name=config_name)
+    settings = resolved(compose_config(overrides))
+    return without_leftovers(settings, overrides)
 
 
-def complete_settings(settings: Mapping[str, Any] | Sequence[str], *, config_name: str) -> dict[str, Any]:
+def complete_settings(settings: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
     """All settings of a run, those of the run that it resumes included.
 
     Args:
         settings: Composed settings, also of an earlier version; or overrides as on the command line.
-        config_name: A file in ``configs/``, without ``.yaml``.
     """
     if isinstance(settings, Mapping):
         return upgraded(renamed(settings))
     overrides = typed_overrides(settings)
-    composed = compose_settings(overrides, config_name=config_name)
+    composed = compose_settings(overrides)
     if composed["resume"] is not None:
         composed = resumed_settings(composed, overrides, run_settings(composed["resume"], trust=composed["trust"]))
     return composed
@@ -87,7 +86,7 @@ def resolved(config: DictConfig) -> dict[str, Any]:
         raise ConfigError(f"{name}: {str(error).splitlines()[0]}; ${{...}} names another setting") from None
 
 
-def without_leftovers(settings: dict[str, Any], overrides: Sequence[str], *, config_name: str) -> dict[str, Any]:
+def without_leftovers(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Settings without those of a preset for a choice that an override replaces.
 
     ``experiment=cartpole_iqn`` sets the temperature of Munchausen targets, which ``estimator=double`` does not have.
@@ -95,14 +94,13 @@ def without_leftovers(settings: dict[str, Any], overrides: Sequence[str], *, con
     Args:
         settings: Settings composed with the overrides.
         overrides: Overrides as on the command line.
-        config_name: A file in ``configs/``, without ``.yaml``.
     """
     asked = [override for override in overrides if override.partition("=")[0].lstrip("+") == "experiment"]
     chosen = [group for group in map(_group_of, overrides) if group not in (None, "experiment")]
     if not asked or not chosen:
         return settings
     of_chosen = [override for override in overrides if re.split(r"[=.]", override.lstrip("+"))[0] in chosen]
-    plain = compose_config(of_chosen, config_name=config_name)
+    plain = compose_config(of_chosen)
     for group in chosen:
         if isinstance(settings.get(group), dict) and isinstance(plain.get(group), DictConfig):
             settings[group] = {key: value for key, value in settings[group].items() if key in plain[group]}
@@ -133,23 +131,23 @@ def typed_overrides(words: Sequence[str]) -> list[str]:
     return found
 
 
-def compose_config(overrides: Sequence[str], *, config_name: str) -> DictConfig:
-    """The settings of a configuration with overrides, as Hydra's container."""
+def compose_config(overrides: Sequence[str]) -> DictConfig:
+    """The settings with overrides, as Hydra's container."""
     if GlobalHydra.instance().is_initialized():
         GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         try:
-            return compose(config_name, overrides=list(overrides))
+            return compose(ROOT, overrides=list(overrides))
         except (
             HydraException,
             OmegaConfBaseException,
             ValueError,
             TypeError,
         ) as error:  # TypeError: estimator=[1]
-            raise ConfigError(_explained(error, overrides, config_name)) from None
+            raise ConfigError(_explained(error, overrides)) from None
 
 
-def _explained(error: Exception, overrides: Sequence[str], config_name: str) -> str:
+def _explained(error: Exception, overrides: Sequence[str]) -> str:
     """A message about the override that caused an error, with the nearest valid name."""
     text = str(error)
     if isinstance(error, OverrideParseException):
@@ -173,19 +171,19 @@ def _explained(error: Exception, overrides: Sequence[str], config_name: str) -> 
         if f"'{key}'" in text or f"Could not override '{key}'" in text or f"key: {key}" in text:
             others = [other for other in overrides if other is not override]
             last = key.rpartition(".")[2]
-            if elsewhere := _same_name(config_name, others, last):
+            if elsewhere := _same_name(others, last):
                 return f"{override}: no such setting; did you mean {' or '.join(elsewhere)}?"
-            return f"{override}: no such setting{nearest_name(last, _known_names(config_name, others, key))}"
+            return f"{override}: no such setting{nearest_name(last, _known_names(others, key))}"
     return text.splitlines()[0]
 
 
-def _same_name(config_name: str, overrides: Sequence[str], name: str) -> list[str]:
+def _same_name(overrides: Sequence[str], name: str) -> list[str]:
     """The full names of settings that end in a name, or in what it abbreviates."""
     name = ABBREVIATIONS.get(name, name)
     try:
-        config = compose(config_name, overrides=list(overrides))
+        config = compose(ROOT, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException, ValueError, TypeError):
-        config = compose(config_name)
+        config = compose(ROOT)
     return [each for each in _dotted(OmegaConf.to_container(config)) if each.rpartition(".")[2] == name][:3]
 
 
@@ -199,12 +197,12 @@ def _dotted(settings: Any, prefix: str = "") -> list[str]:
     return names
 
 
-def _known_names(config_name: str, overrides: Sequence[str], key: str) -> list[str]:
+def _known_names(overrides: Sequence[str], key: str) -> list[str]:
     """The names of the settings beside a misspelt key."""
     try:
-        node: Any = compose(config_name, overrides=list(overrides))
+        node: Any = compose(ROOT, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException, ValueError, TypeError):
-        node = compose(config_name)
+        node = compose(ROOT)
     for part in key.split(".")[:-1]:
         if not isinstance(node, DictConfig) or part not in node:
             return [str(name) for name in node] if isinstance(node, DictConfig) else []

@@ -142,8 +142,6 @@ def make_task(settings: Settings) -> Task:
     Args:
         settings: A complete configuration, whose ``env`` describes the task.
     """
-    if settings.get("missing"):
-        raise ConfigError(f"experiment: needs {settings['missing']}, which this version does not have yet")
     task: Task = construct(settings["env"], name="env")
     if not isinstance(task, TaskDefaults):
         raise ConfigError(f"env._target_={settings['env']['_target_']}: must be a task, such as TrackManiaTask")

@@ -21,7 +21,7 @@ from tm_torchrl.tasks.reward import Reward
 from tm_torchrl.tasks.task import Row
 from tm_torchrl.tracks import DEFAULT_TRACK, Track, generate_track, load_track
 from tm_torchrl.tracks.building.generate import HELD_OUT_SEEDS
-from tm_torchrl.tracks.medals import author_actions
+from tm_torchrl.tracks.medals import author_actions_or_error
 from tm_torchrl.world.tracker import Limits
 
 
@@ -96,11 +96,8 @@ class TrackManiaTask(Driving):
         self._names = names
         if self.starts.uses_laps and self.starts.laps == "author":
             for track in self._tracks.values():
-                if author_actions(track.name) is None:
-                    raise ValueError(
-                        f"starts: laps='author': track {track.name!r} has no author lap; use laps=own, or set lap and "
-                        "lost_time to 0"
-                    )
+                advice = "use laps=own, or set lap and lost_time to 0"
+                author_actions_or_error(track.name, option="starts: laps='author'", advice=advice)
         if not 0 <= self.blind_generated_tracks <= len(HELD_OUT_SEEDS):
             raise ValueError(
                 f"blind_generated_tracks={self.blind_generated_tracks}: must be between 0 and {len(HELD_OUT_SEEDS)}"

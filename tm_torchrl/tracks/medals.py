@@ -67,6 +67,20 @@ def author_actions(track_name: str) -> np.ndarray | None:
     return None if medals is None else decode_actions(medals.author_actions)
 
 
+def author_actions_or_error(track_name: str, *, option: str, advice: str) -> np.ndarray:
+    """The actions of a track's author lap; raises ``ValueError`` if it has none.
+
+    Args:
+        track_name: The track.
+        option: What asks for the lap, for the message.
+        advice: What to do instead, for the message.
+    """
+    actions = author_actions(track_name)
+    if actions is None:
+        raise ValueError(f"{option}: track {track_name!r} has no author lap; {advice}")
+    return actions
+
+
 def write_medals(track_name: str, medals: Medals) -> Path:
     """Store a track's medals in the package's data."""
     path = DATA / f"{track_name}.json"

@@ -101,7 +101,7 @@ def continue_from(
         return
     contents = training.algorithm.memory.contents()
     try:
-        rows = [replay_log.restore(contents[name]).rows for name, replay_log in replay_logs.items()]
+        rows = [replay_log.restore(contents[name]) for name, replay_log in replay_logs.items()]
         if rows:
             log(f"replay restored: {sum(rows):,} transitions")
     except (OSError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:

@@ -60,7 +60,6 @@ def train(
     *,
     folder: str | Path | None = None,
     is_folder_fixed: bool = True,
-    config_name: str = "train_iqn",
     is_quiet: bool = False,
 ) -> Summary:
     """Train an agent; all results are in the run folder.
@@ -69,11 +68,10 @@ def train(
         settings: Composed settings, or overrides as on the command line (``["env.track=oval", "seed=1"]``).
         folder: The run folder; ``runs/TASK/TIME`` by default.
         is_folder_fixed: Whether a folder that another run uses is an error; otherwise a new one beside it is used.
-        config_name: The configuration that overrides change.
         is_quiet: Whether to show nothing.
     """
     logging.getLogger("torchrl").setLevel(logging.WARNING)  # torchrl sets its level when it is imported
-    composed = complete_settings(settings, config_name=config_name)
+    composed = complete_settings(settings)
     options = RunOptions.of(composed)
     torch.set_num_threads(options.num_threads)
     keep_freed_memory()

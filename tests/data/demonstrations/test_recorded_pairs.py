@@ -69,7 +69,7 @@ def test_it_continues_from_a_saved_state(file: PairFile) -> None:
 
 def test_a_run_goes_on_with_its_own_pairs(file: PairFile) -> None:
     memory = RecordedPairs(file, minibatch_size=1)
-    with pytest.raises(ValueError, match=r"data=.*pairs\.jsonl: has 3 pairs, but had 4"):
+    with pytest.raises(ValueError, match=r"data=.*pairs\.jsonl: has 3 pairs to learn from, but had 4"):
         memory.load_state_dict({**memory.state_dict(), "num_pairs": 4})
 
 

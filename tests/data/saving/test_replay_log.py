@@ -20,7 +20,7 @@ from tests.data.counting_steps import (
     learn,
     steps,
 )
-from tm_torchrl.data import ReplayLog, Restored, TensorDictPrioritizedReplayBuffer, make_replay_buffer
+from tm_torchrl.data import ReplayLog, TensorDictPrioritizedReplayBuffer, make_replay_buffer
 
 
 def names(folder: Path) -> list[str]:
@@ -39,7 +39,7 @@ def test_goes_on_bit_for_bit(tmp_path: Path, storage: str, prioritized: bool) ->
         log.append(whole, facts={"frames": start}, in_background=start % 2 == 0)
         log.wait()
         again, its_log = build(**settings), ReplayLog(tmp_path / "replay", segment_rows=8)
-        assert its_log.restore(again) == Restored(len(whole), 0)
+        assert its_log.restore(again) == len(whole)
         assert its_log.facts() == {"frames": start}
         if storage == "frames":
             assert again.storage.num_frames == whole.storage.num_frames
@@ -71,7 +71,7 @@ def test_any_sequence_of_what_can_happen(tmp_path: Path, storage: str, seed: int
             log.append(buffer, in_background=event == "background")
             log.wait()
             again, its_log = build(**settings), ReplayLog(tmp_path, segment_rows=segment_rows)
-            assert its_log.restore(again) == Restored(len(buffer), 0)
+            assert its_log.restore(again) == len(buffer)
             if len(buffer):
                 assert_equal_rows(buffer, again)
             if event == "restart":
@@ -152,7 +152,7 @@ def test_another_buffer_is_written_completely(tmp_path: Path, num: int) -> None:
         second.extend(steps(num, start=100))
     assert log.append(second)["rows"] == len(second)
     again = build()
-    assert log.restore(again).rows == len(second)
+    assert log.restore(again) == len(second)
 
 
 def test_a_buffer_emptied_and_filled_again_is_written_completely(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_deleted_segments_are_written_again(tmp_path: Path) -> None:
     sorted(tmp_path.glob("*.rows"))[0].unlink()
     buffer.extend(steps(2, start=12))
     assert log.append(buffer)["rows"] == 24
-    assert ReplayLog(tmp_path).restore(build()) == Restored(24, 0)
+    assert ReplayLog(tmp_path).restore(build()) == 24
 
 
 def test_prefetched_batches_are_kept(tmp_path: Path) -> None:

@@ -266,7 +266,7 @@ def test_each_shard_saves_its_part_and_reads_it_again(opened: Any, tmp_path: Pat
     for name, part in first.replay.contents().items():
         make_log(tmp_path / name, part).append(part, facts={"frames": 9})
     second.replay.load_state_dict(first.replay.state_dict())
-    rows = [make_log(tmp_path / name, part).restore(part).rows for name, part in second.replay.contents().items()]
+    rows = [make_log(tmp_path / name, part).restore(part) for name, part in second.replay.contents().items()]
     assert rows == [5, 4] and len(second.replay) == 9
     for name in ("x", "priority_weight"):
         assert torch.equal(first.replay.sample()[name], second.replay.sample()[name])

@@ -63,16 +63,16 @@ def check(found: TensorDict, lanes: list[list[Step]], *, n: int, cut: bool, seam
     n=st.integers(1, 4),
     cut=st.booleans(),
     ends=st.sampled_from((0.0, 0.3, 1.0)),
-    restart=st.sampled_from(("none", "told", "seen")),
+    is_restarted=st.booleans(),
 )
 def test_equals_transitions_counted_one_by_one(
-    seed: int, num_lanes: int, lengths: list[int], n: int, cut: bool, ends: float, restart: str
+    seed: int, num_lanes: int, lengths: list[int], n: int, cut: bool, ends: float, is_restarted: bool
 ) -> None:
     lanes = make_lanes(seed, num_lanes=num_lanes, num_steps=sum(lengths), end_share=ends)
     seams: set[int] = set()
     batches = cut_into_batches(lanes, lengths)
     middle = len(lengths) // 2
-    if restart != "none" and middle:
+    if is_restarted and middle:
         seams = {sum(lengths[:middle]) - 1}
         for lane in lanes:
             for step in lane[sum(lengths[:middle]) :]:
@@ -80,12 +80,7 @@ def test_equals_transitions_counted_one_by_one(
                 step.before += 10**5
                 step.after += 10**5
     n_step = NStep(n, gamma=GAMMA, cut_at_exploration=cut, frame_ids=True)
-    found = []
-    for i, batch in enumerate(batches):
-        if restart == "told" and i == middle:
-            n_step.reset_lanes()
-        found.append(n_step.transitions(to_batch(batch, ids=restart == "seen")))
-    total = torch.cat(found)
+    total = torch.cat([n_step.transitions(to_batch(batch, ids=is_restarted)) for batch in batches])
     check(total, lanes, n=n, cut=cut, seams=seams)
     check_frame_ids(total)
 
@@ -162,10 +157,9 @@ def test_ends_of_sequences() -> None:
     found = torch.cat([two.transitions(to_batch(batch)) for batch in cut_into_batches(lanes, [4, 2])])
     assert found["end"].flatten().nonzero().flatten().tolist() == [3, 7, 9, 11]
     one = NStep(2, gamma=GAMMA, end_key="end")
-    first, second = (to_batch(batch) for batch in cut_into_batches(lanes[:1], [4, 2]))
-    found = [one.transitions(first)]
-    one.reset_lanes()
-    found = torch.cat([*found, one.transitions(second)])
+    for step in lanes[0][4:]:
+        step.trajectory += 1
+    found = torch.cat([one.transitions(to_batch(batch, ids=True)) for batch in cut_into_batches(lanes[:1], [4, 2])])
     assert found["end"].flatten().nonzero().flatten().tolist() == [3]
 
 
@@ -197,6 +191,14 @@ def test_goes_on_bit_for_bit_after_loading(tmp_path: Path, way: str) -> None:
         each.extend(to_batch(second))
     assert bool((loaded[:] == buffer[:]).all())
     check(loaded[:], lanes, n=3, cut=False, seams=set())
+
+
+def test_a_state_of_an_earlier_version_loads() -> None:
+    n_step, loaded = NStep(3, gamma=GAMMA), NStep(3, gamma=GAMMA)
+    batch = to_batch(make_lanes(6, num_lanes=2, num_steps=4))
+    n_step.transitions(batch)
+    loaded.set_extra_state({**n_step.get_extra_state(), "is_restarted": False})
+    assert bool((loaded.transitions(batch) == n_step.transitions(batch)).all())
 
 
 def test_two_writers_of_a_process_never_share_frame_ids() -> None:

@@ -198,13 +198,6 @@ def test_ids_that_a_reloaded_writer_gives_again_are_other_frames() -> None:
     check_images(buffer[:])
 
 
-def test_memory_mapped_frames(tmp_path) -> None:
-    buffer = make_buffer(20, scratch_dir=tmp_path / "frames")
-    list(extend_in_parts(buffer, make_lanes(8, num_lanes=2, num_steps=30), [10, 20]))
-    check(buffer)
-    assert (tmp_path / "frames" / "pixels.memmap").stat().st_size == 2 * 20 * SIZE * SIZE
-
-
 @pytest.mark.gpu
 def test_frames_on_a_gpu() -> None:
     lanes = make_lanes(8, num_lanes=2, num_steps=30)

@@ -6,21 +6,20 @@ Shapes: B frames of a batch, K offsets, S slots of an action block, A actions.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from tensordict import TensorDict, TensorDictBase
-from torchrl.data import ReplayBuffer
 
 from tm_torchrl.data.demonstrations.description import UNTRIED
 from tm_torchrl.data.demonstrations.folder import DemonstrationFolder
+from tm_torchrl.data.demonstrations.recorded_epochs import RecordedEpochs
 from tm_torchrl.world.actions import NUM_ACTIONS
 
 MOST_TESTED = 4096  # frames
 
 
-class Demonstrations:
+class Demonstrations(RecordedEpochs):
     """Shuffled minibatches of recorded frames, with what the driver did then and some steps later.
 
     Each frame that the source counts pays for one frame to learn from. In an epoch each frame comes once, but for a
@@ -65,7 +64,6 @@ class Demonstrations:
         self.keys = list(keys)
         self.shuffled = list(shuffled)
         self.device = torch.device(device)
-        self.seed = seed
         self._folder_ends = np.cumsum([len(folder) for folder in self.folders])
         lap_frames = np.concatenate([folder.lap_frames for folder in self.folders])
         self._lap_ends = np.cumsum(lap_frames).repeat(lap_frames)  # of each frame's lap
@@ -79,10 +77,13 @@ class Demonstrations:
                 f"batch_size={batch_size}: must be at least 1 and at most {len(self.train_frames)}, the number of "
                 "frames to learn from"
             )
-        self._num_due = 0
-        self._epoch, self._position = 0, 0
-        self._order: tuple[int, np.ndarray] | None = None  # of an epoch
-        self._sums, self._num_seen = torch.zeros(len(offsets)), 0
+        super().__init__(
+            records="frames",
+            source="data",
+            num_batches=len(self.train_frames) // batch_size,
+            names=self._names("accuracy"),
+            seed=seed,
+        )
 
     def __len__(self) -> int:
         """The number of frames to learn from."""
@@ -96,22 +97,13 @@ class Demonstrations:
         """
         return np.bincount(self._chosen[self.train_frames].reshape(-1), minlength=num_actions)
 
-    def extend(self, steps: TensorDictBase) -> None:
-        """Take a batch of steps, of which only the number counts."""
-        self._num_due += steps.numel()
-        self._sums, self._num_seen = torch.zeros_like(self._sums), 0
-
     def batches(self) -> Iterator[TensorDictBase]:
         """The minibatches ``[B]`` that are due."""
-        num = len(self.train_frames) // self.batch_size
         while self._num_due >= self.batch_size:
             self._num_due -= self.batch_size
-            start = self._position * self.batch_size
-            frames = self.train_frames[self._order_of(self._epoch)[start : start + self.batch_size]]
-            self._position += 1
-            if self._position == num:
-                self._epoch, self._position = self._epoch + 1, 0
-            yield self.batch_of(frames)
+            order, position = self._next_place()
+            start = position * self.batch_size
+            yield self.batch_of(self.train_frames[order[start : start + self.batch_size]])
 
     def test_batch(self) -> TensorDictBase | None:
         """Frames of laps that are never learnt from; ``None`` without any."""
@@ -139,24 +131,6 @@ class Demonstrations:
             batch["regret"] = torch.from_numpy(self._regret(later.reshape(-1))).view(*later.shape, NUM_ACTIONS)
         return batch.to(self.device)
 
-    def seen(self, batch: TensorDictBase) -> None:
-        """Add up the shares of right actions that the loss wrote into a minibatch."""
-        self._sums = self._sums.to(batch.device) + batch.get("diagnostics")[0]
-        self._num_seen += 1
-
-    def set_frames(self, frames: int) -> None:
-        """Nothing follows the frames."""
-
-    def contents(self) -> dict[str, ReplayBuffer]:
-        """None: the laps stay where they are."""
-        return {}
-
-    def metrics(self) -> dict[str, float]:
-        """Epochs, and the share of right actions in the last minibatches by offset."""
-        num = len(self.train_frames) // self.batch_size
-        found = {"epoch": self._epoch + self._position / num}
-        return found | (self.by_offset("accuracy", self._sums / self._num_seen) if self._num_seen else {})
-
     def by_offset(self, name: str, values: torch.Tensor) -> dict[str, float]:
         """Numbers ``[K]`` for the log: ``accuracy``, ``accuracy_50ms``, ...
 
@@ -164,34 +138,10 @@ class Demonstrations:
             name: Of the number at the present step.
             values: One for each offset.
         """
-        names = [name if offset == 0 else f"{name}_{50 * offset}ms" for offset in self.offsets.tolist()]
-        return dict(zip(names, values.tolist(), strict=True))
+        return dict(zip(self._names(name), values.tolist(), strict=True))
 
-    def state_dict(self) -> dict[str, Any]:
-        """The place in the present epoch, and sums for the log; the laps are saved nowhere else."""
-        return {
-            "num_frames": len(self.train_frames),
-            "num_due": self._num_due,
-            "epoch": self._epoch,
-            "position": self._position,
-            "sums": self._sums.clone(),
-            "num_seen": self._num_seen,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a saved state; raises ``ValueError`` if there are more or fewer laps than there were."""
-        if state["num_frames"] != len(self.train_frames):
-            raise ValueError(
-                f"data: has {len(self.train_frames)} frames to learn from, but had {state['num_frames']}; a run goes "
-                "on with the laps that it began with"
-            )
-        self._num_due, self._epoch, self._position = state["num_due"], state["epoch"], state["position"]
-        self._sums, self._num_seen = state["sums"], state["num_seen"]
-
-    def _order_of(self, epoch: int) -> np.ndarray:
-        if self._order is None or self._order[0] != epoch:
-            self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.train_frames))
-        return self._order[1]
+    def _names(self, name: str) -> list[str]:
+        return [name if offset == 0 else f"{name}_{50 * offset}ms" for offset in self.offsets.tolist()]
 
     def _all(self, name: str) -> np.ndarray:
         return np.concatenate([folder.rows(name, np.arange(len(folder))) for folder in self.folders])

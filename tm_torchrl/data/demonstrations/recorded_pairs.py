@@ -6,17 +6,16 @@ Shapes: P pairs, T steps of the longest segment of a minibatch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase
-from torchrl.data import ReplayBuffer
 
 from tm_torchrl.data.demonstrations.pair_file import PairFile, Segment
+from tm_torchrl.data.demonstrations.recorded_epochs import RecordedEpochs
 
 
-class RecordedPairs:
+class RecordedPairs(RecordedEpochs):
     """Shuffled minibatches of pairs, as ``Pairs`` makes them of what is driven.
 
     Each frame that the source counts pays for one step to learn from. In an epoch each pair comes once. What counts in
@@ -43,34 +42,26 @@ class RecordedPairs:
     ) -> None:
         if minibatch_size < 1:
             raise ValueError(f"minibatch_size={minibatch_size}: must be at least 1")
+        super().__init__(
+            records="pairs",
+            source=f"data={file.path}",
+            num_batches=max(1, round(len(file.pairs) / minibatch_size)),
+            names=diagnostics,
+            seed=seed,
+        )
         self.file = file
-        self.num_minibatches = max(1, round(len(file.pairs) / minibatch_size))  # in an epoch
         self.kept_keys = list(kept_keys)
-        self.diagnostics = list(diagnostics)
         self.device = torch.device(device)
-        self.seed = seed
-        self._num_due = 0
-        self._epoch, self._position = 0, 0
-        self._sums, self._num_seen = torch.zeros(len(self.diagnostics)), 0
 
     def __len__(self) -> int:
         """The number of pairs."""
         return len(self.file.pairs)
 
-    def extend(self, steps: TensorDictBase) -> None:
-        """Take a batch of steps, of which only the number counts."""
-        self._num_due += steps.numel()
-        self._sums, self._num_seen = torch.zeros_like(self._sums), 0
-
     def batches(self) -> Iterator[TensorDictBase]:
         """The minibatches ``[P]`` that are due."""
         while self._num_due > 0:
-            order = np.random.default_rng([self.seed, self._epoch]).permutation(len(self))
-            pairs = np.array_split(order, self.num_minibatches)[self._position]
-            self._position += 1
-            if self._position == self.num_minibatches:
-                self._epoch, self._position = self._epoch + 1, 0
-            batch = self.batch_of(pairs)
+            order, position = self._next_place()
+            batch = self.batch_of(np.array_split(order, self.num_batches)[position])
             self._num_due -= int(batch["mask"].sum())
             yield batch
 
@@ -94,43 +85,3 @@ class RecordedPairs:
         return values.new_zeros(*mask.shape, *values.shape[1:]).masked_scatter_(
             mask.view(*mask.shape, *(1,) * (values.ndim - 1)), values
         )
-
-    def seen(self, batch: TensorDictBase) -> None:
-        """Add up what the loss wrote into a minibatch."""
-        self._sums = self._sums.to(batch.device) + batch.get("diagnostics")[0]
-        self._num_seen += 1
-
-    def set_frames(self, frames: int) -> None:
-        """Nothing follows the frames."""
-
-    def contents(self) -> dict[str, ReplayBuffer]:
-        """None: the pairs stay where they are."""
-        return {}
-
-    def metrics(self) -> dict[str, float]:
-        """Epochs, and means over the last updates."""
-        found = {"epoch": self._epoch + self._position / self.num_minibatches}
-        if self._num_seen:
-            found |= dict(zip(self.diagnostics, (self._sums / self._num_seen).tolist(), strict=True))
-        return found
-
-    def state_dict(self) -> dict[str, Any]:
-        """The place in the present epoch, and sums for the log; the pairs are saved nowhere else."""
-        return {
-            "num_pairs": len(self),
-            "num_due": self._num_due,
-            "epoch": self._epoch,
-            "position": self._position,
-            "sums": self._sums.clone(),
-            "num_seen": self._num_seen,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a saved state; raises ``ValueError`` if there are more or fewer pairs than there were."""
-        if state["num_pairs"] != len(self):
-            raise ValueError(
-                f"data={self.file.path}: has {len(self)} pairs, but had {state['num_pairs']}; a run goes on with the "
-                "pairs that it began with"
-            )
-        self._num_due, self._epoch, self._position = state["num_due"], state["epoch"], state["position"]
-        self._sums, self._num_seen = state["sums"], state["num_seen"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,19 +17,6 @@ from tm_torchrl.world.observation import observation_layout
 
 MOST_PREVIOUS = 100  # actions in an observation
 NO_ZONE = -1  # of a lap that did not begin in the simulator
-
-
-def optional(module: str, *, extra: str) -> Any:
-    """A module of a package that only this format needs.
-
-    Args:
-        module: Its name.
-        extra: What of ``pip install "tm_torchrl[...]"`` installs it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ModuleNotFoundError(f'{module}: {error}; pip install "tm_torchrl[{extra}]"') from None
 
 
 def laps_of(folder: DemonstrationFolder) -> Iterator[DrivenLap]:

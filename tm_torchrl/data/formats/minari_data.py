@@ -18,8 +18,9 @@ import numpy as np
 from tm_torchrl.data.demonstrations.description import Description
 from tm_torchrl.data.demonstrations.folder import DemonstrationFolder
 from tm_torchrl.data.demonstrations.writer import DrivenLap
-from tm_torchrl.data.formats.laps import checked_lap, description_of, laps_of, optional
+from tm_torchrl.data.formats.laps import checked_lap, description_of, laps_of
 from tm_torchrl.data.saving.atomic_files import DamagedFileError
+from tm_torchrl.lazy import import_extra
 from tm_torchrl.tracks import Track
 from tm_torchrl.world.actions import NUM_ACTIONS
 
@@ -46,7 +47,7 @@ def write_minari(folder: DemonstrationFolder, out: Path) -> None:
     """
     from gymnasium import spaces
 
-    minari = optional("minari.dataset.minari_storage", extra="minari")
+    minari = import_extra("minari.dataset.minari_storage")
     laps = folder.description
     num_floats = sum(size for _, size in laps.floats)
     seen: dict[str, Any] = {"observation": spaces.Box(-np.inf, np.inf, (num_floats,), np.float32)}
@@ -96,7 +97,7 @@ def read_minari(path: Path, track: Track | None) -> tuple[Description, Iterator[
         path: The folder.
         track: Where the laps were driven, unless the data set says it.
     """
-    minari = optional("minari.dataset.minari_storage", extra="minari")
+    minari = import_extra("minari.dataset.minari_storage")
     data = path / "data" if (path / "data" / METADATA).is_file() else path
     try:
         facts = json.loads((data / METADATA).read_text(encoding="utf-8"))

@@ -21,8 +21,9 @@ from PIL import Image
 from tm_torchrl.data.demonstrations.description import Description
 from tm_torchrl.data.demonstrations.folder import DemonstrationFolder
 from tm_torchrl.data.demonstrations.writer import DrivenLap
-from tm_torchrl.data.formats.laps import checked_lap, laps_of, optional
+from tm_torchrl.data.formats.laps import checked_lap, laps_of
 from tm_torchrl.data.saving.atomic_files import DamagedFileError
+from tm_torchrl.lazy import import_extra
 
 VERSION = 1
 OURS = b"tm_torchrl"  # entry of a file's metadata
@@ -78,7 +79,7 @@ def write_parquet(folder: DemonstrationFolder, out: Path) -> None:
 
 
 def _write_file(path: Path, laps: Sequence[DrivenLap], description: Description) -> None:
-    pa, parquet = optional("pyarrow", extra="parquet"), optional("pyarrow.parquet", extra="parquet")
+    pa, parquet = import_extra("pyarrow"), import_extra("pyarrow.parquet")
     facts = [
         {
             "frames": len(lap.action),
@@ -106,7 +107,7 @@ def _plain_arrays(description: Description) -> list[str]:
 
 
 def _column(array: np.ndarray) -> Any:
-    pa = optional("pyarrow", extra="parquet")
+    pa = import_extra("pyarrow")
     flat = pa.array(array.reshape(-1))
     return flat if array.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, array.shape[1])
 
@@ -136,7 +137,7 @@ def _files(path: Path) -> list[Path]:
 
 def _facts(path: Path) -> dict[str, Any]:
     """What the metadata of a file says."""
-    parquet = optional("pyarrow.parquet", extra="parquet")
+    parquet = import_extra("pyarrow.parquet")
     try:
         text = (parquet.read_schema(path).metadata or {}).get(OURS)
         facts = None if text is None else json.loads(text)
@@ -151,7 +152,7 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _laps(files: Sequence[Path], facts: Sequence[dict[str, Any]], description: Description) -> Iterator[DrivenLap]:
-    parquet = optional("pyarrow.parquet", extra="parquet")
+    parquet = import_extra("pyarrow.parquet")
     names = ["lap", "step", *_plain_arrays(description), *(["image"] if description.image_size else [])]
     for path, found in zip(files, facts, strict=True):
         try:
@@ -184,7 +185,7 @@ def _laps(files: Sequence[Path], facts: Sequence[dict[str, Any]], description: D
 
 def _values(column: Any) -> Any:
     """A column as an array, or a list of the bytes of images."""
-    pa = optional("pyarrow", extra="parquet")
+    pa = import_extra("pyarrow")
     if pa.types.is_struct(column.type):
         return column.field("bytes").to_pylist()
     if pa.types.is_fixed_size_list(column.type):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torchrl.data import ReplayBuffer
 
 from tm_torchrl.data.storage.frame_store import FrameStorage
@@ -47,40 +45,6 @@ def load_state_without_rows(buffer: ReplayBuffer, state: dict[str, Any]) -> None
         state = {**state, "_batch_size": buffer._batch_size, "_prefetch_state": _nothing_prefetched(state)}
     empty = {} if isinstance(storage, FrameStorage) else {"_storage": {}, "initialized": storage.initialized, "_len": 0}
     buffer.load_state_dict({**state, "_storage": empty})
-
-
-def state_of_kept_rows(buffer: ReplayBuffer, state: dict[str, Any], positions: Sequence[int]) -> dict[str, Any]:
-    """The state after some rows were lost and the others have moved to the beginning of the storage.
-
-    Args:
-        buffer: The buffer that will load the state.
-        state: State of the buffer that had all rows.
-        positions: Former positions of the rows that are left, oldest first.
-    """
-    num = len(positions)
-    kept = {**_with_cursor(buffer, state, num), "_prefetch_state": _nothing_prefetched(state)}
-    sampler = state["_sampler"]
-    if sampler and "tree" in sampler:
-        tree = torch.zeros_like(sampler["tree"])
-        tree[:num] = sampler["tree"][torch.tensor(positions, dtype=torch.int64)]
-        highest = sampler["max_priority"]
-        kept["_sampler"] = {**sampler, "tree": tree, "max_priority": highest and [highest[0], 0]}
-    elif sampler:
-        kept["_sampler"] = buffer.sampler.state_dict()
-    return kept
-
-
-def fresh_state(buffer: ReplayBuffer, num: int) -> dict[str, Any]:
-    """The state of a buffer of ``num`` rows whose own state is lost: without priorities, the rest as in ``buffer``."""
-    state = state_without_rows(buffer, {"version": 1, "capacity": int(buffer._prefetch_cap), "queue": ()})
-    sampler = state["_sampler"]
-    if sampler and "tree" in sampler:
-        state["_sampler"] = {**sampler, "tree": torch.zeros_like(sampler["tree"]), "max_priority": None}
-    return _with_cursor(buffer, state, num)
-
-
-def _with_cursor(buffer: ReplayBuffer, state: dict[str, Any], num: int) -> dict[str, Any]:
-    return {**state, "_writer": {"_cursor": num % buffer.storage.max_size, "_write_count": num}}
 
 
 def _nothing_prefetched(state: dict[str, Any]) -> dict[str, Any]:

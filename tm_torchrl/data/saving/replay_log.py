@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, TypedDict
 
-import torch
 from torchrl.data import ReplayBuffer, RoundRobinWriter, Storage
 
 from tm_torchrl.data.saving import atomic_files
 from tm_torchrl.data.saving import segment as segments
 from tm_torchrl.data.saving.atomic_files import DamagedFileError
-from tm_torchrl.data.saving.buffer_state import (
-    fresh_state,
-    load_state_without_rows,
-    state_of_kept_rows,
-    state_without_rows,
-)
+from tm_torchrl.data.saving.buffer_state import load_state_without_rows, state_without_rows
 from tm_torchrl.data.saving.log_folder import LogFolder
 from tm_torchrl.data.saving.plain_state import load_state, state_to_bytes
 from tm_torchrl.data.saving.segment import Move, PlannedSegment, Segment
@@ -39,14 +32,6 @@ class Appended(TypedDict):
     rows: int
     bytes: int
     seconds: float  # that the caller waited
-    total_bytes: int  # size of the whole saved replay
-
-
-class Restored(NamedTuple):
-    """How many rows a restore brought back, and how many were lost to damage."""
-
-    rows: int
-    lost: int
 
 
 class ReplayLog:
@@ -63,7 +48,7 @@ class ReplayLog:
 
     Args:
         folder: Created if it is missing; files of other names in it are left alone.
-        segment_rows: Most rows of a segment file. Smaller segments are deleted sooner and lose less when damaged.
+        segment_rows: Most rows of a segment file. Smaller segments are deleted sooner.
 
     Examples:
         >>> import tempfile, torch
@@ -76,7 +61,7 @@ class ReplayLog:
         ...         _ = one.extend(TensorDict({"x": torch.arange(start, start + 5)}, [5]))
         ...         _ = log.append(one)
         ...     ReplayLog(folder).restore(two)
-        Restored(rows=9, lost=0)
+        9
         >>> torch.equal(one.sample()["x"], two.sample()["x"])
         True
     """
@@ -140,24 +125,19 @@ class ReplayLog:
             self._thread.start()
         else:
             finish()
-        num_bytes = len(state) + sum(segment.bytes for segment in writing.planned)
         return Appended(
             rows=sum(segment.rows for segment in writing.planned),
-            bytes=num_bytes,
+            bytes=len(state) + sum(segment.bytes for segment in writing.planned),
             seconds=time.perf_counter() - start,
-            total_bytes=num_bytes + sum(found.bytes for found in kept),
         )
 
-    def restore(self, buffer: ReplayBuffer, *, salvage: bool = False) -> Restored:
-        """Fill a buffer, whose next samples are then those that the saved one would have drawn.
+    def restore(self, buffer: ReplayBuffer) -> int:
+        """Fill a buffer, whose next samples are then those that the saved one would have drawn; returns its rows.
 
-        Everything is checked before the buffer is changed.
+        Everything is checked before the buffer is changed; a damaged file is an error.
 
         Args:
             buffer: A buffer with the settings of the saved one; only the batch size may differ.
-            salvage: Skips damaged files instead of raising an error; samples then differ. The remaining rows keep their
-                order and priorities. If the state is damaged, all rows get the priority of new ones, and the buffer's
-                own generator is used.
         """
         self.wait()
         if not self._disk.exists():
@@ -168,35 +148,23 @@ class ReplayLog:
         check_settings(manifest["settings"], settings_of(buffer), what="the saved replay")
         if storage.initialized and layout["rows"] and layout != segments.layout_of(storage):
             raise ValueError(f"buffer: its rows are {segments.layout_of(storage)}; the saved replay has {layout}")
-        state, live = self._undamaged(manifest, salvage=salvage)
-        num, capacity, offset = sum(stop - start for _, start, stop in live), storage.max_size, manifest["offset"]
-        is_all = state is not None and num == manifest["rows"]
-        places = [(start + offset) % capacity for _, start, _ in live]
-        if not is_all:
-            places = list(itertools.accumulate((stop - start for _, start, stop in live), initial=0))
+        state, live = self._checked_files(manifest)
+        capacity, offset = storage.max_size, manifest["offset"]
         self._storage = None
         if manifest["rows"]:
             segments.prepare(storage, layout)
-        if state is None:
-            load_state_without_rows(buffer, fresh_state(buffer, num))
-        elif is_all:
-            load_state_without_rows(buffer, state)
-        else:
-            positions = [(row + offset) % capacity for _, start, stop in live for row in range(start, stop)]
-            load_state_without_rows(buffer, state_of_kept_rows(buffer, state, positions))
-        for (found, start, stop), place in zip(live, places, strict=False):
+        load_state_without_rows(buffer, state)
+        for found, start, stop in live:
             moves, skip = [], start - found.first
-            for left, right in segments.spans(place, stop - start, capacity=capacity):
+            for left, right in segments.spans((start + offset) % capacity, stop - start, capacity=capacity):
                 moves.append(Move(skip, right - left, left))
                 skip += right - left
             segments.read_segment(self.folder / found.file, storage, found, moves)
-        segments.finish(storage, num)
-        if state is None and num:
-            buffer.sampler.mark_update(torch.arange(num), storage=storage)
-        if is_all:
-            self._storage, self._manifest = weakref.ref(storage), manifest
-            self._last_row = _checksum_of_row(storage, manifest["end"] - 1, manifest)
-        return Restored(num, manifest["rows"] - num)
+        segments.finish(storage, manifest["rows"])
+        self._storage, self._manifest = weakref.ref(storage), manifest
+        self._last_row = _checksum_of_row(storage, manifest["end"] - 1, manifest)
+        rows: int = manifest["rows"]
+        return rows
 
     def facts(self) -> dict[str, Any] | None:
         """The facts of the append that ``restore`` would bring back; ``None`` if nothing has been saved."""
@@ -213,30 +181,22 @@ class ReplayLog:
         if problem is not None:
             raise problem
 
-    def _undamaged(
-        self, manifest: dict[str, Any], *, salvage: bool
-    ) -> tuple[dict[str, Any] | None, list[tuple[Segment, int, int]]]:
-        """The state unless it is damaged, and undamaged segments with the first and the end of their valid rows."""
-        state, live = None, []
-        first = manifest["end"] - manifest["rows"]
-        for facts in (manifest["state"], *manifest["segments"]):
-            is_state = facts is manifest["state"]
-            what = "priorities and generators" if is_state else f"{facts['rows']} rows"
-            path = self.folder / facts["file"]
+    def _checked_files(self, manifest: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[Segment, int, int]]]:
+        """The state, and the segments with the first and the end of their valid rows."""
+        state, first = manifest["state"], manifest["end"] - manifest["rows"]
+        for facts in (state, *manifest["segments"]):
+            what = "the priorities and generators" if facts is state else f"{facts['rows']} rows"
             try:
-                atomic_files.check_file(path, facts)
+                atomic_files.check_file(self.folder / facts["file"], facts)
             except DamagedFileError as problem:
-                if not salvage:
-                    raise DamagedFileError(
-                        f"{problem}. It holds {what}; restore(buffer, salvage=True) continues without them"
-                    ) from problem
-                _LOG.warning("%s: %s are lost", problem, what)
-            else:
-                if is_state:
-                    state = load_state(path)
-                else:
-                    live.append((Segment(**facts), max(facts["first"], first), facts["first"] + facts["rows"]))
-        return state, live
+                raise DamagedFileError(
+                    f"{problem}. It holds {what}: copy it from a backup, or fill the buffer again"
+                ) from problem
+        live = [
+            (Segment(**facts), max(facts["first"], first), facts["first"] + facts["rows"])
+            for facts in manifest["segments"]
+        ]
+        return load_state(self.folder / state["file"]), live
 
     def _kept(self, storage: Storage, manifest: dict[str, Any]) -> list[Segment]:
         """Segments that are still needed, if this is the buffer that they were written from."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from tm_torchrl.data.saving.checkpoint import CheckpointError, Checkpoints, NoBestError
+from tm_torchrl.lazy import import_extra
 
 MODEL = "model.safetensors"
 _LOG = logging.getLogger("tm_torchrl")
@@ -46,7 +46,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         path: The file.
     """
     try:
-        with _safetensors().safe_open(path, framework="pt") as file:
+        with import_extra("safetensors").safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
             return tensors, dict(file.metadata() or {})
     except ModuleNotFoundError:
@@ -63,16 +63,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, notes: Mapping[s
         tensors: Tensors by name.
         notes: Texts by name.
     """
-    _safetensors()
-    writer = importlib.import_module("safetensors.torch")
+    writer = import_extra("safetensors.torch")
     writer.save_file({name: value.detach().cpu().clone() for name, value in tensors.items()}, path, dict(notes))
-
-
-def _safetensors() -> Any:
-    try:
-        return importlib.import_module("safetensors")
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError('safetensors is not installed: pip install "tm_torchrl[hub]"') from None
 
 
 def actor_weights(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tm_torchrl.data.saving.atomic_files import explained_disk_errors
-from tm_torchrl.data.saving.replay_log import Appended, ReplayLog, Restored
+from tm_torchrl.data.saving.replay_log import Appended, ReplayLog
 from tm_torchrl.data.sharded.shard import MARK
 
 if TYPE_CHECKING:
@@ -56,11 +56,11 @@ class ShardLog:
         """Save what is new; see ``ReplayLog.append``."""
         return cast(Appended, self._ask(shard, "save", facts or {}, in_background))
 
-    def restore(self, shard: SavedShard) -> Restored:
+    def restore(self, shard: SavedShard) -> int:
         """Read the shard's part; see ``ReplayLog.restore``."""
         if not self.folder.is_dir():
             raise FileNotFoundError(f"folder={self.folder}: no saved replay")
-        return Restored(int(self._ask(shard, "restore")), lost=0)
+        return int(self._ask(shard, "restore"))
 
     def wait(self) -> None:
         """Wait for an append in the background; raises the error if it failed."""

@@ -139,7 +139,7 @@ class ReplayShard:
             folder: Where ``save`` wrote.
             mark: What the learner has written there.
         """
-        return self._log_in(folder, mark).restore(self.buffer).rows
+        return self._log_in(folder, mark).restore(self.buffer)
 
     def wait(self) -> None:
         """Wait for a save in the background; raises its error."""

@@ -110,7 +110,6 @@ class NStep(Transform):
         self.end_key = end_key
         self._pending: TensorDictBase | None = None  # [N, P], P < n
         self._last: TensorDictBase | None = None  # [N, 1]: small tensors of the step before the next batch
-        self._is_restarted = False
         self._first_id: Tensor | None = None  # [N]: id of the first pending step's frame, valid in this process only
 
     def _inv_call(self, tensordict: TensorDictBase) -> TensorDictBase | None:
@@ -151,29 +150,20 @@ class NStep(Transform):
             self._pending = steps[:, steps.shape[1] - keep :].clone()
         return out
 
-    def reset_lanes(self) -> None:
-        """Mark that all lanes start again, because a collector was restarted: no sum continues across this gap.
-
-        Pending steps are written with the next batch; their sums end at the gap and bootstrap from the observation
-        there (terminated False). Batches with trajectory numbers do not need this call.
-        """
-        self._is_restarted = True
-
     def get_extra_state(self) -> dict[str, Any]:
         """Pending steps as plain tensors."""
         if self._pending is None or self._last is None:
             return {}
         parts = {"pending": self._pending, "last": self._last}
-        return {name: part.clone().to_dict() for name, part in parts.items()} | {"is_restarted": self._is_restarted}
+        return {name: part.clone().to_dict() for name, part in parts.items()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Load saved pending steps; frames get new ids, because ids belong to a process."""
-        self._pending, self._last, self._first_id, self._is_restarted = None, None, None, False
+        self._pending, self._last, self._first_id = None, None, None
         if state:
             self._pending, self._last = (
                 TensorDict(state[name], batch_size=state[name]["seam"].shape).clone() for name in ("pending", "last")
             )
-            self._is_restarted = state["is_restarted"]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_first_id": None}
@@ -224,15 +214,10 @@ class NStep(Transform):
 
     def _mark_seam(self, pending: TensorDictBase, steps: TensorDictBase) -> None:
         """Mark the lanes that do not continue from the previous batch."""
-        if not steps.shape[1]:
+        last = self._last
+        if last is None or not steps.shape[1] or "trajectory" not in steps:
             return
-        last, is_restarted, self._is_restarted = self._last, self._is_restarted, False
-        if last is None:
-            return
-        is_seam = torch.full((steps.shape[0],), is_restarted, device=steps["seam"].device)
-        if "trajectory" in steps:
-            is_seam |= last["trajectory"][:, 0] != steps["trajectory"][:, 0]
-        is_seam &= ~last["done"][:, 0]
+        is_seam = (last["trajectory"][:, 0] != steps["trajectory"][:, 0]) & ~last["done"][:, 0]
         if pending.shape[1]:
             pending["seam"][:, -1] |= is_seam
         elif self._first_id is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tensordict import MemoryMappedTensor, TensorDict, TensorDictBase
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data.replay_buffers.checkpointers import StorageCheckpointerBase
 
@@ -52,7 +52,6 @@ class FrameStorage(RowStorage):
         frame_keys: Names of the entries, present at the root and under "next", that are kept once; by default
             ``pixels`` and ``observation``, or the one of them that the data have. This saves half of the bytes at
             64x64 pixels and 264 floats.
-        scratch_dir: Folder for frames in memory-mapped files, for buffers larger than memory.
         device: Device of frames and records.
         embed: By name of an entry, a function of frames ``[M, ...]`` whose result ``[M, ...]`` is kept instead of them.
             It must not change, as that of a frozen encoder does not. Samples have the results.
@@ -76,7 +75,6 @@ class FrameStorage(RowStorage):
         max_size: int,
         *,
         frame_keys: Sequence[str] | None = None,
-        scratch_dir: str | Path | None = None,
         device: torch.device | str = "cpu",
         embed: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     ) -> None:
@@ -86,7 +84,6 @@ class FrameStorage(RowStorage):
             raise ValueError(f"frame_keys={frame_keys!r}: must be a sequence of names, such as ('pixels',)")
         super().__init__(max_size, device=device)
         self.frame_keys = None if frame_keys is None else tuple(frame_keys)
-        self.scratch_dir = None if scratch_dir is None else Path(scratch_dir)
         self.embed = dict(embed or {})
         if self.embed:
             self.saved_as = f"FrameStorage with embeddings of {', '.join(sorted(self.embed))}"
@@ -199,12 +196,7 @@ class FrameStorage(RowStorage):
         self._storage[SLOTS].fill_(-1)
         for key, frame in frames.items():
             shape = (2 * self.max_size, *frame.shape[1:])
-            if self.scratch_dir is not None:
-                self.scratch_dir.mkdir(parents=True, exist_ok=True)
-                file = self.scratch_dir / f"{key}.memmap"
-                self._frames[key] = MemoryMappedTensor.empty(shape, dtype=frame.dtype, filename=str(file))
-            else:
-                self._frames[key] = torch.empty(shape, dtype=frame.dtype, device=self.device)
+            self._frames[key] = torch.empty(shape, dtype=frame.dtype, device=self.device)
 
     def _check(self, data: TensorDictBase) -> tuple[str, ...]:
         """Names of the frames; raises a ``ValueError`` if the data do not match what is stored."""

@@ -5,15 +5,14 @@ Shapes: B batch, C channels, H and W pixels, T tokens, M the size of a token, D 
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tm_torchrl.lazy import import_extra
 from tm_torchrl.modules.encoders.images import ImageEncoder
 from tm_torchrl.modules.layers.activations import Activation
 from tm_torchrl.modules.layers.style import Initialization
@@ -145,18 +144,9 @@ def _places(map_BMHW: Tensor) -> Tensor:
     return map_BMHW.flatten(2).transpose(1, 2)
 
 
-def _library(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise ModuleNotFoundError(f'{name} is not installed: pip install "tm_torchrl[vision]"', name=name) from None
-
-
 def _timm_backbone(model: str, weights: str | Path | None, channels: int, size: tuple[int, int]) -> nn.Module:
     """The backbone without its classifier, for images of a size if it is made for a fixed one."""
-    timm: Any = _library("timm")
+    timm = import_extra("timm")
     if not timm.is_model(model):
         near = ", ".join(timm.list_models(f"*{model.split('_')[0]}*")[:5]) or "timm.list_models() has them"
         raise ValueError(f"model={model!r}: timm has no such backbone; there are {near}")
@@ -180,7 +170,7 @@ def _timm_backbone(model: str, weights: str | Path | None, channels: int, size: 
 
 def _saved_backbone(folder: Path) -> Any:
     """The model in a folder; its kind is one that the library has, and nothing in the folder is executed."""
-    transformers: Any = _library("transformers")
+    transformers = import_extra("transformers")
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise ValueError(f"folder={folder}: has no {name}; save_pretrained() or hf download --local-dir write it")

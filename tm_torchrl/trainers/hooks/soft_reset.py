@@ -57,13 +57,9 @@ class SoftReset(Hook):
         """Reset if one is due."""
         if training.frames // self.every_frames > self.num_resets:
             self.num_resets = training.frames // self.every_frames
-            self.reset_in(training)
-
-    def reset_in(self, training: Training) -> None:
-        """Reset now, and add to the replay's budget."""
-        algorithm = _quantile(training)
-        self.reset(algorithm.actor.quantile_module.network)
-        algorithm.memory.budget.num_uses_left += self.extra_transitions
+            algorithm = _quantile(training)
+            self.reset(algorithm.actor.quantile_module.network)
+            algorithm.memory.budget.num_uses_left += self.extra_transitions
 
     @torch.no_grad()
     def reset(self, network: QuantileNetwork) -> None:
@@ -83,61 +79,6 @@ class SoftReset(Hook):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a saved state."""
         self.num_resets = state["num_resets"]
-
-
-class DormantReset(SoftReset):
-    """A soft reset when too many units are dormant (Sokar et al. 2023) for the states of the diagnostics.
-
-    Args:
-        make_network: Makes a new network of the same shape.
-        above_share: Share of dormant units above which the network is reset.
-        every_frames: Frames between checks.
-        share: Share of the new weights.
-        last_layer_share: Share of the new weights in the last layers of the head's streams.
-        extra_transitions: Uses of transitions that a reset adds to the replay's budget.
-    """
-
-    def __init__(
-        self,
-        make_network: Callable[[], QuantileNetwork],
-        *,
-        above_share: float,
-        every_frames: int,
-        share: float = 0.01,
-        last_layer_share: float = 0.8,
-        extra_transitions: int = 0,
-    ) -> None:
-        super().__init__(
-            make_network,
-            every_frames=every_frames,
-            share=share,
-            last_layer_share=last_layer_share,
-            extra_transitions=extra_transitions,
-        )
-        if not 0.0 <= above_share < 1.0:
-            raise ValueError(f"above_share={above_share}: must be at least 0 and below 1")
-        self.above_share = above_share
-        self.num_looks = 0
-
-    def after_batch(self, training: Training) -> None:
-        """Check the dormant units if it is time, and reset if there are too many."""
-        if training.frames // self.every_frames <= self.num_looks:
-            return
-        self.num_looks = training.frames // self.every_frames
-        diagnostics = _quantile(training).look_inside()
-        found = None if diagnostics is None else diagnostics.dormant_share()
-        if found is not None and found > self.above_share:
-            self.num_resets += 1
-            self.reset_in(training)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The numbers of resets and of checks."""
-        return {**super().state_dict(), "num_looks": self.num_looks}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a saved state."""
-        super().load_state_dict(state)
-        self.num_looks = state["num_looks"]
 
 
 def _quantile(training: Training) -> QuantileAlgorithm:
