@@ -184,8 +184,9 @@ by itself.
 - `TimmEncoder` makes a backbone of [timm](https://github.com/huggingface/pytorch-image-models). `weights` names a
   `.safetensors` file, or the weights are random.
 - `TransformersEncoder` reads a folder with `config.json` and `model.safetensors`, for models that timm lacks:
-  `hf download facebook/dinov2-small --revision COMMIT --local-dir dinov2` fetches one. Code in the folder is not
-  executed. Grey images are shown three times to models of colours.
+  `hf download facebook/dinov2-small --revision COMMIT --local-dir dinov2` fetches one. Only sizes and weights are read, of
+  models that see nothing but images, such as ViT, DINOv2, CLIP's and SigLIP's vision parts, Swin, ResNet and ConvNeXt.
+  Grey images are shown three times to models of colours.
 
 Each is the `image` of a network in Python:
 `MLPIQNetwork(184, 12, image=partial(TimmEncoder, model="resnet18"), image_shape=(1, 64, 64))`, and in an experiment's

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -114,7 +115,7 @@ def test_weights_of_half_precision_are_float32_here(saved: dict[str, Path]) -> N
 def test_folders_that_cannot_be(saved: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"folder=.*nowhere: has no config\.json"):
         TransformersEncoder(folder=tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"folder=.*bert: no model for images"):
+    with pytest.raises(ValueError, match=r"folder=.*bert: .*model_type='bert': must be one of vit"):
         TransformersEncoder(folder=saved["bert"])
     whole = (saved["vit"] / "model.safetensors").read_bytes()
     for weights, message in (
@@ -127,12 +128,35 @@ def test_folders_that_cannot_be(saved: dict[str, Path], tmp_path: Path) -> None:
     (saved["vit"] / "model.safetensors").rename(saved["vit"] / "pytorch_model.bin")  # could hold programs
     with pytest.raises(ValueError, match=r"folder=.*vit: has no model\.safetensors"):
         TransformersEncoder(folder=saved["vit"])
-    program = saved["resnet"] / "model.py"
-    program.write_text("raise SystemExit('executed')", encoding="utf-8")
-    text = '{"model_type": "ours", "auto_map": {"AutoConfig": "model.C", "AutoModel": "model.M"}}'
-    (saved["resnet"] / "config.json").write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=r"folder=.*resnet: cannot be read"):
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"model_type": "ours", "auto_map": {"AutoConfig": "model.C", "AutoModel": "model.M"}},
+        {"model_type": "timm_wrapper", "architecture": "hf-hub:someone/model"},  # goes to the network
+        {"model_type": "mask2former", "backbone": "someone/model", "use_pretrained_backbone": True},
+        {},
+    ],
+)
+def test_models_that_load_parts_from_elsewhere_are_refused(saved: dict[str, Path], kind: dict[str, Any]) -> None:
+    (saved["resnet"] / "model.py").write_text("raise SystemExit('executed')", encoding="utf-8")
+    (saved["resnet"] / "config.json").write_text(json.dumps(kind), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"folder=.*resnet: cannot be read: .*model_type"):
         TransformersEncoder(folder=saved["resnet"])
+
+
+def test_only_sizes_are_read(saved: dict[str, Path]) -> None:
+    path = saved["vit"] / "config.json"
+    given = json.loads(path.read_text(encoding="utf-8"))
+    wanted = TransformersEncoder(folder=saved["vit"]).backbone.config
+    named = {"_attn_implementation": "kernels-community/x", "attn_implementation": "kernels-community/x"}
+    other = {"quantization_config": {"quant_method": "bitsandbytes"}, "auto_map": {"AutoModel": "model.M"}}
+    path.write_text(json.dumps({**given, **named, **other, "return_dict": True}), encoding="utf-8")
+    (saved["vit"] / "adapter_config.json").write_text('{"base_model_name_or_path": "someone/model"}', encoding="utf-8")
+    found = TransformersEncoder(folder=saved["vit"]).backbone.config
+    assert found._attn_implementation == wanted._attn_implementation
+    assert found.to_dict() == wanted.to_dict()
 
 
 def test_without_transformers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Shapes: B batch, C channels, H and W pixels, T tokens, M the size of a token, D 
 from __future__ import annotations
 
 import inspect
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,11 @@ from tm_torchrl.modules.layers.activations import Activation
 from tm_torchrl.modules.layers.style import Initialization
 
 MOST_NAMED = 3  # missing tensors in a message
+KINDS = (  # of transformers, that see images and nothing else; others load parts from elsewhere
+    *("vit", "deit", "dinov2", "dinov2_with_registers", "clip_vision_model", "siglip_vision_model", "swin", "swinv2"),
+    *("resnet", "regnet", "convnext", "convnextv2", "mobilenet_v2", "efficientnet"),
+)
+NOT_SIZES = ("model_type", "dtype", "torch_dtype", "transformers_version")
 
 
 class _Backbone(ImageEncoder):
@@ -119,7 +125,7 @@ class TransformersEncoder(_Backbone):
             self.repeats = wanted
         try:
             super().__init__(backbone, image_size=image_size, channels=channels)
-        except (RuntimeError, ValueError, TypeError) as error:
+        except (RuntimeError, ValueError, TypeError, AttributeError) as error:
             height, width = _edges(image_size)
             raise ValueError(f"folder={folder}: no model for images of {height} x {width} alone: {error}") from error
 
@@ -169,20 +175,24 @@ def _timm_backbone(model: str, weights: str | Path | None, channels: int, size: 
 
 
 def _saved_backbone(folder: Path) -> Any:
-    """The model in a folder; its kind is one that the library has, and nothing in the folder is executed."""
+    """The model in a folder; only sizes and weights are read, so nothing in it is executed or names a download."""
     transformers = import_extra("transformers")
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise ValueError(f"folder={folder}: has no {name}; save_pretrained() or hf download --local-dir write it")
-    options = {"local_files_only": True, "trust_remote_code": False}
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, **options)
+        given = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        kind = given["model_type"]
+        if kind not in KINDS:
+            raise ValueError(f"model_type={kind!r}: must be one of {', '.join(KINDS)}")
+        settings = {name: value for name, value in given.items() if _is_setting(name, value)}
+        config = transformers.AutoConfig.for_model(kind, **settings)
         for name, value in vars(config).items():
             if "drop" in name and isinstance(value, float):
                 setattr(config, name, 0.0)
-        model, info = transformers.AutoModel.from_pretrained(
-            folder, config=config, use_safetensors=True, output_loading_info=True, **options
-        )
+        model_class = type(transformers.AutoModel.from_config(config))
+        weights = import_extra("safetensors.torch").load_file(folder / "model.safetensors")
+        model, info = model_class.from_pretrained(None, config=config, state_dict=weights, output_loading_info=True)
     except Exception as error:  # of any class, from a file of anybody
         raise ValueError(f"folder={folder}: cannot be read: {error}") from error
     if missing := sorted(name for name in info["missing_keys"] if not name.startswith("pooler.")):  # which is not used
@@ -192,3 +202,13 @@ def _saved_backbone(folder: Path) -> Any:
             "would be random; it must be of the model that config.json describes"
         )
     return model.float()  # whatever precision it was saved in
+
+
+def _is_setting(name: str, value: Any) -> bool:
+    """Whether an entry of ``config.json`` is a size or a choice; others can name programs and places to load from."""
+    is_plain = isinstance(value, (int, float, str)) or (isinstance(value, list) and all(map(_is_number, value)))
+    return is_plain and not name.startswith("_") and "implementation" not in name and name not in NOT_SIZES
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float))
