@@ -1,4 +1,4 @@
-"""Draw where a run's best lap is faster than the author's, and where it is not.
+"""Draw where a run's best lap of the default track is faster than the author's, and where it is not.
 
 python benchmarks/pages/lap_beside_author.py RUN      # writes docs/images/fast_lap.png
 """
@@ -24,14 +24,14 @@ from tm_torchrl.tracks.medals import medals_of
 from tm_torchrl.world.car_row import CAR_ROW
 
 PICTURE = Path(__file__).resolve().parents[2] / "docs" / "images" / "fast_lap.png"
-OURS, THEIRS, GAIN, LOSS = "#d1495b", "#5b6670", "#2fa84f", "#d1495b"
+OURS, THEIRS, GAIN, LOSS = "#2d7dd2", "#5b6670", "#2fa84f", "#d1495b"
 STEP_M = 5.0
 BESIDE_M = 20.0  # the gain at a place is that of so many metres on either side
 AIR_S = 0.2  # shorter flights are bumps
 
 
 def places_of(track: Track, rows: np.ndarray) -> np.ndarray:
-    """Metres along the centreline, rising, of each row."""
+    """Metres along the centreline of a track that is no circuit, rising, of each row."""
     line = track.centreline[track.start :]
     edges = np.diff(line, axis=0)
     lengths = np.linalg.norm(edges, axis=1)
@@ -62,12 +62,11 @@ def main() -> None:
     """Draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--track", default=DEFAULT_TRACK)
     args = parser.parse_args()
-    track, path, theirs = load_track(args.track), best_laps(args.run).get(args.track), author_rows(args.track)
-    medals = medals_of(args.track)
+    track, path, theirs = load_track(DEFAULT_TRACK), best_laps(args.run).get(DEFAULT_TRACK), author_rows(DEFAULT_TRACK)
+    medals = medals_of(DEFAULT_TRACK)
     if path is None or theirs is None or medals is None:
-        raise SystemExit(f"{args.run}: needs a lap on {args.track}, and the track an author's lap")
+        raise SystemExit(f"{args.run}: needs a lap on {DEFAULT_TRACK}, and the track an author's lap")
     laps = {"policy": lap_rows(path), "author": theirs}
     places = {name: places_of(track, rows) for name, rows in laps.items()}
     grid = np.arange(0.0, min(each[-1] for each in places.values()), STEP_M)
@@ -93,7 +92,7 @@ def main() -> None:
     axes.add_collection(lines)
     axes.set_xlim(position[:, 0].min() - 40.0, position[:, 0].max() + 40.0)
     axes.set_ylim(position[:, 1].max() + 30.0, position[:, 1].min() - 30.0)
-    plan.suptitle(f"{args.track}: {load_time(path):.2f} s, author {medals.author_s:.2f} s", fontweight="bold")
+    plan.suptitle(f"{DEFAULT_TRACK}: {load_time(path):.2f} s, author {medals.author_s:.2f} s", fontweight="bold")
     plan.colorbar(lines, ax=axes, shrink=0.5, pad=0.02, label=f"seconds gained in {2 * BESIDE_M:.0f} m")
 
     fast, lead = right.subplots(2, 1, sharex=True, height_ratios=(1.5, 1.0))
@@ -107,10 +106,10 @@ def main() -> None:
     lead.fill_between(grid, ahead, 0.0, where=ahead >= 0, color=GAIN, alpha=0.25, lw=0)
     lead.fill_between(grid, ahead, 0.0, where=ahead < 0, color=LOSS, alpha=0.25, lw=0)
     lead.set_ylabel("seconds ahead of the author")
-    lead.set_xlabel("metres along the road; shaded: in the air")
+    lead.set_xlabel("metres along the road; shaded: the policy's car is in the air")
     for each in (fast, lead):
         for begin, end in flights(laps["policy"], places["policy"]):
-            each.axvspan(begin, end, color="#2d7dd2", alpha=0.12, lw=0)
+            each.axvspan(begin, end, color="#5b6670", alpha=0.15, lw=0)
         each.grid(alpha=0.3)
         each.set_xlim(0, grid[-1])
         for side in ("top", "right"):

@@ -184,8 +184,8 @@ by itself.
 - `TimmEncoder` makes a backbone of [timm](https://github.com/huggingface/pytorch-image-models). `weights` names a
   `.safetensors` file, or the weights are random.
 - `TransformersEncoder` reads a folder with `config.json` and `model.safetensors`, for models that timm lacks:
-  `hf download facebook/dinov2-small --revision COMMIT --local-dir dinov2` fetches one. Only sizes and weights are read, of
-  models that see nothing but images, such as ViT, DINOv2, CLIP's and SigLIP's vision parts, Swin, ResNet and ConvNeXt.
+  `hf download facebook/dinov2-small --revision COMMIT --local-dir dinov2` fetches one. Only sizes and weights are read,
+  of models that see nothing but images: ViT, DINOv2, CLIP's and SigLIP's vision parts, Swin, ResNet, ConvNeXt and a few more.
   Grey images are shown three times to models of colours.
 
 Each is the `image` of a network in Python:

@@ -168,6 +168,7 @@ def test_evaluate_prints_json_and_nothing_else(
         (["EMPTY"], "is not a run folder"),
         (["RUN", "track=ovall"], "did you mean oval"),
         (["RUN", "--laps", "0"], "--laps 0"),
+        (["RUN", "--sampled"], "sampled=True: QuantileActor has no policy"),
     ],
 )
 def test_evaluate_says_what_is_wrong(

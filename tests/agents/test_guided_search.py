@@ -186,6 +186,9 @@ def test_files_that_cannot_be_are_one_line(tmp_path: Path, monkeypatch: pytest.M
     journal = optimize.Journal(path / "inside.json", "short")
     with pytest.raises(SystemExit, match="error: --out"):
         journal.add(None, 1.0)
+    monkeypatch.setattr("sys.argv", ["optimize", "oval", "--out", str(path / "inside.json")])
+    with pytest.raises(SystemExit, match="error: "):
+        optimize.main()
     monkeypatch.setattr("sys.argv", ["optimize", "oval", "--out", "lap.inputs"])
     with pytest.raises(SystemExit, match=r"--out lap\.inputs: must be a \.json file"):
         optimize.main()

@@ -140,6 +140,15 @@ def test_our_own_settings_come_back_as_they_were(preset: list[str], tmp_path: Pa
     assert run_settings(tmp_path) == settings
 
 
+def test_a_reset_that_is_gone_resets_nothing() -> None:
+    settings = compose_settings([])
+    home = "tm_torchrl.trainers.hooks.soft_reset"
+    gone = upgraded({**settings, "soft_reset": {"_target_": f"{home}.DormantReset", "_partial_": True}})
+    assert gone["soft_reset"] is None
+    kept = {"_target_": f"{home}.SoftReset", "_partial_": True}
+    assert upgraded({**settings, "soft_reset": kept})["soft_reset"] == kept
+
+
 def test_sections_of_older_runs_get_their_targets() -> None:
     settings = compose_settings()
     older = {key: value for key, value in settings.items() if key not in ("algorithm", "trust")}

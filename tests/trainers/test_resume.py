@@ -59,6 +59,9 @@ def test_schedules_that_have_ended_are_named(finished: Path) -> None:
     assert not any("keep their last values" in message for message in messages)
     saved_state(RunFolder(finished), {**settings, "total_frames": 512}, log=messages.append)
     assert any("end at 256 frames keep their last values from there: learning_rate;" in each for each in messages)
+    given = {"learning_rate": given["gamma"], "gamma": ["linear", [0, 0.9], [256, 0.99]], "schedule_speed": 256 / 255}
+    saved_state(RunFolder(finished), {**settings, **given, "total_frames": 512}, log=messages.append)
+    assert any("from there: gamma, learning_rate;" in each for each in messages)
 
 
 @pytest.mark.parametrize(

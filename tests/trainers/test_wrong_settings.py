@@ -52,6 +52,7 @@ OVERRIDES = [  # the last one is wrong; the message begins with its name and val
     ["checkpoint.first_minutes=nan"],
     ["checkpoint.replay_every_minutes=-1"],
     ["total_frames=-5"],
+    ["collector=clock"],
     ["total_frames=null"],
     ["max_minutes=abc"],
     ["max_minutes=0"],

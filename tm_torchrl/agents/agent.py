@@ -121,9 +121,11 @@ class Agent:
         actor = self.actor
         if sampled:
             if not isinstance(actor, PolicyActor):
-                raise ValueError(f"sampled=True: {type(actor).__name__} has no policy to draw actions from")
+                raise ValueError(
+                    f"sampled=True: {type(actor).__name__} has no policy to draw actions from; leave it out"
+                )
             actor = _Sampled(actor)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed)
             return self.task.evaluate(actor, num=laps, seed=seed)
 

@@ -135,7 +135,6 @@ class Journal:
             "actions": "" if self.lap is None else encode_actions(self.lap.actions),
         }
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             _replace(self.path, json.dumps(saved, indent=1))
             if self.lap is not None:
                 who = ", ".join([self.found_by, *self.policies])
@@ -193,7 +192,7 @@ def main() -> None:
     args = parser.parse_args()
     if not args.minutes > 0:
         raise SystemExit(f"error: --minutes {args.minutes}: must be positive")
-    if args.out is not None and args.out.suffix in (".inputs", ".tmp"):
+    if args.out is not None and args.out.suffix != ".json":
         raise SystemExit(f"error: --out {args.out}: must be a .json file; the script of inputs is written beside it")
     torch.set_num_threads(1)
     try:
@@ -226,6 +225,10 @@ def main() -> None:
         search = make_search(track, guidance, num_cars=args.cars, seed=journal.passes)
     except ValueError as error:
         raise SystemExit(f"error: --cars {args.cars}: {error}") from None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystemExit(f"error: --out {out}: {error}") from None
     spent = 0.0  # CPU minutes
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
     with Progress(*columns) as progress:

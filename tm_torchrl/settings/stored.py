@@ -99,6 +99,9 @@ def upgraded(settings: Mapping[str, Any]) -> dict[str, Any]:
     {'_target_': 'tm_torchrl.objectives.DoubleEstimator', '_partial_': True}
     """
     found = _with_noisy_value(settings)
+    reset = found.get("soft_reset")
+    if isinstance(reset, Mapping) and str(reset.get("_target_")).endswith(".DormantReset"):  # which is gone
+        found["soft_reset"] = None
     if "algorithm" in found:
         return found
     found["algorithm"] = {"_target_": "tm_torchrl.algorithms.QuantileAlgorithm"}

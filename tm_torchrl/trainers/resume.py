@@ -51,7 +51,8 @@ def saved_state(run: RunFolder, settings: Mapping[str, Any], *, log: Callable[[s
     fixed += [line for line in changed if line.startswith(FIXED_SETTINGS)]
     if fixed:
         raise ConfigError(f"resume={run.path}: {fixed[0]} cannot change within a run; start a new one")
-    if settings["total_frames"] > before["total_frames"] and (ended := _ending_at(before["total_frames"], settings)):
+    ended = _ending_at(before["total_frames"], settings, speed=settings["schedule_speed"])
+    if settings["total_frames"] > before["total_frames"] and ended:
         log(
             f"schedules that end at {before['total_frames']:,} frames keep their last values from there: "
             f"{', '.join(ended)}; give new ones for the further frames"
@@ -110,12 +111,13 @@ def continue_from(
         log(f"the replay could not be restored ({error}): it is filled again before learning continues")
 
 
-def _ending_at(frames: int, settings: Any, name: str = "") -> list[str]:
+def _ending_at(frames: int, settings: Any, name: str = "", *, speed: float) -> list[str]:
     """Names of the settings that are schedules whose last point is at so many frames."""
     if isinstance(settings, Mapping):
-        return [each for key, value in settings.items() for each in _ending_at(frames, value, f"{name}.{key}")]
+        found = (_ending_at(frames, value, f"{name}.{key}", speed=speed) for key, value in settings.items())
+        return [each for names in found for each in names]
     try:
-        is_one = isinstance(settings, list) and make_schedule(settings, name=name).points[-1][0] == frames
+        schedule = make_schedule(settings, name=name, speed=1.0 if name == ".gamma" else speed)
     except (ValueError, TypeError):
-        is_one = False
-    return [name.removeprefix(".")] if is_one else []
+        return []
+    return [name.removeprefix(".")] if schedule.points[-1][0] == frames else []

@@ -51,7 +51,7 @@ class Demonstrations(RecordedEpochs):
     ) -> None:
         if not 0.0 <= held_out_share < 1.0:
             raise ValueError(f"held_out_share={held_out_share}: must be at least 0 and below 1")
-        if not offsets or offsets[0] != 0 or any(offset < 0 or offset != int(offset) for offset in offsets):
+        if not offsets or offsets[0] != 0 or any(offset < 0 or not float(offset).is_integer() for offset in offsets):
             raise ValueError(f"offsets={list(offsets)}: must begin with 0, and be whole steps of at least 0")
         longest = max(int(folder.lap_frames.max()) for folder in folders)
         if max(offsets) >= longest:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,9 +34,9 @@ class RecordedEpochs:
         self._order: tuple[int, np.ndarray] | None = None  # of an epoch
         self._sums, self._num_seen = torch.zeros(len(self.names)), 0
 
-    @abstractmethod
     def __len__(self) -> int:
         """The number of records to learn from."""
+        raise NotImplementedError
 
     def extend(self, steps: TensorDictBase) -> None:
         """Take a batch of steps, of which only the number counts."""
