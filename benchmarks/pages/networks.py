@@ -185,7 +185,7 @@ by itself.
   `.safetensors` file, or the weights are random.
 - `TransformersEncoder` reads a folder with `config.json` and `model.safetensors`, for models that timm lacks:
   `hf download facebook/dinov2-small --revision COMMIT --local-dir dinov2` fetches one. Only sizes and weights are read,
-  of models that see nothing but images: ViT, DINOv2, CLIP's and SigLIP's vision parts, Swin, ResNet, ConvNeXt and a few more.
+  of models that see nothing but images: ViT, DINOv2, CLIP's and SigLIP's vision parts, Swin, ResNet and others.
   Grey images are shown three times to models of colours.
 
 Each is the `image` of a network in Python:

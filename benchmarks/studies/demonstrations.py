@@ -3,15 +3,17 @@
     python benchmarks/studies/demonstrations.py --seeds 5 --write
 
 All arms learn with the default network and the settings of ``experiment=short_drive``: from nothing, with a quarter of
-each batch from the recorded laps, from the weights of a clone of these laps, and both. Recording and cloning count:
-each arm has the frames that fit into about the same CPU seconds. Seeds that are in the results file already are not run
-again.
+each batch from the recorded laps, from the weights of a clone of these laps, and both. A clone explores a fifth as
+much; one more arm does so from nothing. Recording and cloning count: each arm has the frames that fit into about the
+same CPU seconds, which are those of recording and learning, without evaluations. Seeds that are in the results file
+already, with the same settings, are not run again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import sys
@@ -38,11 +40,19 @@ CLONE = [
     "learning_rate=[exponential,[0,1.0e-3],[600_000,2.0e-5]]",
 ]
 DRIVE = ["experiment=short_drive", "evaluation.every_frames=10_240", "device=cpu"]
-ARMS = {"nothing": 240_000, "laps in the replay": 180_000, "a clone": 140_000, "both": 120_000}  # frames
 SHARE = "replay.demonstrations={{_target_: tm_torchrl.data.DemonstrationShare, data: '{laps}', share: 0.25}}"
-CLONED = ["warm_start={{source: '{clone}'}}", "exploration.epsilon=0.02"]
-SETTINGS = {"nothing": [], "laps in the replay": [SHARE], "a clone": CLONED, "both": [SHARE, *CLONED]}
+LITTLE = "exploration.epsilon=0.02"
+CLONED = "warm_start={{source: '{clone}'}}"
+ARMS = {
+    "nothing": ["total_frames=240_000"],
+    "nothing, little exploration": ["total_frames=240_000", LITTLE],
+    "laps in the replay": ["total_frames=180_000", SHARE],
+    "a clone": ["total_frames=140_000", CLONED, LITTLE],
+    "both": ["total_frames=120_000", SHARE, CLONED, LITTLE],
+}
 KEPT = ("frames", "finish_rate", "median_lap_s", "best_lap_s")
+LAST = 3  # evaluations
+MANY = 0.95
 
 
 def learn(folder: Path, settings: list[str]) -> None:
@@ -51,33 +61,41 @@ def learn(folder: Path, settings: list[str]) -> None:
         train([*settings, "log.tensorboard=false"], folder=folder, is_quiet=True)
 
 
-def curve(folder: Path, *, before_s: float) -> dict[str, list[Any]]:
-    """Of each evaluation of 16 laps: CPU seconds with those of what came before, frames, and laps."""
-    rows = read_evaluations(folder)
+def trained(work: Path, name: str, settings: list[str]) -> list[dict[str, Any]]:
+    """The evaluations of a run, which is not trained again if it is there."""
+    done(work, name, lambda: learn(work / name, settings), dict)
+    return read_evaluations(work / name)
+
+
+def run(arm: str, *, seed: int, work: Path) -> dict[str, list[Any]]:
+    """Of each evaluation of 16 laps: CPU seconds with those of recording and cloning, frames, and laps."""
+    before_s, settings = 0.0, " ".join(ARMS[arm])
+    laps, clone = work / "laps", work / f"clone{seed}"
+    if "{laps}" in settings or "{clone}" in settings:
+        before_s += done(work, laps.name, lambda: record(*LAPS, "--out", laps), dict)["cpu_s"]
+    if "{clone}" in settings:
+        before_s += trained(work, clone.name, [*CLONE, f"data='{laps}'", f"seed={seed}"])[-1]["cpu_s"]
+    given = [setting.format(laps=laps, clone=clone) for setting in ARMS[arm]]
+    rows = trained(work, f"{arm}{seed}", [*DRIVE, *given, f"seed={seed}"])
     return {
         "cpu_s": [round(before_s + row["cpu_s"], 1) for row in rows],
         **{name: [row[name] for row in rows] for name in KEPT},
     }
 
 
-def run(arm: str, *, seed: int, work: Path) -> dict[str, Any]:
-    """The curve of a run, after recording and cloning where the arm has them."""
-    before_s, own = 0.0, work / f"{arm}{seed}"
-    laps, clone = work / "laps", work / f"clone{seed}"
-    if arm != "nothing":
-        before_s += done(work, laps.name, lambda: record(*LAPS, "--out", laps), dict)["cpu_s"]
-    if CLONED[0] in SETTINGS[arm]:
-        settings = [*CLONE, f"data='{laps}'", f"seed={seed}"]
-        before_s += done(work, clone.name, lambda: learn(clone, settings), dict)["cpu_s"]
-    given = [setting.format(laps=laps, clone=clone) for setting in SETTINGS[arm]]
-    learn(own, [*DRIVE, f"total_frames={ARMS[arm]}", *given, f"seed={seed}"])
-    return curve(own, before_s=before_s)
+def first(found: dict[str, list[Any]], *, most_s: float = math.inf) -> float:
+    """CPU seconds until most laps finish, with a median of at most so many seconds."""
+    columns = (found[name] for name in ("cpu_s", "finish_rate", "median_lap_s"))
+    rows = zip(*columns, strict=True)
+    return next((cpu_s for cpu_s, share, median in rows if share >= MANY and median <= most_s), math.inf)
 
 
-def first(found: dict[str, list[Any]], name: str, good: float, *, least: bool) -> float:
-    """CPU seconds until a column was good first."""
-    pairs = zip(found["cpu_s"], found[name], strict=True)
-    return next((cpu_s for cpu_s, value in pairs if value is not None and (value >= good) == least), float("inf"))
+def by(found: dict[str, list[Any]], cpu_s: float) -> tuple[float, float, float]:
+    """Mean share of finished laps and median of the medians of the last three evaluations by then, and best lap."""
+    until = [i for i, spent in enumerate(found["cpu_s"]) if spent <= cpu_s]
+    rates, medians = ([found[name][i] for i in until[-LAST:]] for name in ("finish_rate", "median_lap_s"))
+    best = min((found["best_lap_s"][i] or math.inf for i in until), default=math.inf)
+    return statistics.mean(rates), statistics.median([each or math.inf for each in medians]), best
 
 
 def main() -> None:
@@ -89,7 +107,9 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="keep results")
     arguments = parser.parse_args()
     path = RESULTS / "demonstrations.json"
-    runs: dict[str, dict[str, Any]] = json.loads(path.read_text("utf-8"))["runs"] if path.exists() else {}
+    settings = {"laps": LAPS, "clone": CLONE, "drive": DRIVE, "arms": ARMS}
+    before = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    runs: dict[str, dict[str, Any]] = before["runs"] if before.get("settings") == settings else {}
     with tempfile.TemporaryDirectory() as temporary:
         work = arguments.work or Path(temporary)
         work.mkdir(exist_ok=True)
@@ -98,31 +118,18 @@ def main() -> None:
                 if str(seed) not in runs.setdefault(arm, {}):
                     runs[arm][str(seed)] = run(arm, seed=seed, work=work)
                     if arguments.write:
-                        write_results(path.stem, {**describe_run(device="cpu"), "runs": runs})
+                        write_results(path.stem, {**describe_run(device="cpu"), "settings": settings, "runs": runs})
     medals = medals_of(DEFAULT_TRACK)
     assert medals is not None
     equal_s = min(found["cpu_s"][-1] for seeds in runs.values() for found in seeds.values())
-    titles = (
-        "CPU s to 95 % finished",
-        f"to a median of {medals.gold_s:.2f} s",
-        f"last median by {equal_s:.0f} s",
-        "best",
-    )
-    table = Table("begins with", *titles)
+    titles = ("CPU s to 95 % finished", f"and a median of {medals.gold_s:.2f} s", f"by {equal_s:.0f} s: finished")
+    table = Table("begins with", *titles, "median", "best lap")
     for arm, seeds in runs.items():
         columns = []
         for found in seeds.values():
-            until = [i for i, cpu_s in enumerate(found["cpu_s"]) if cpu_s <= equal_s]
-            medians = [found["median_lap_s"][i] for i in until[-3:]]
-            best = min((found["best_lap_s"][i] or float("inf") for i in until), default=float("inf"))
-            columns.append(
-                (
-                    f"{first(found, 'finish_rate', 0.95, least=True):.0f}",
-                    f"{first(found, 'median_lap_s', medals.gold_s, least=False):.0f}",
-                    f"{statistics.median([each or float('inf') for each in medians]):.1f}",
-                    f"{best:.1f}",
-                )
-            )
+            share, median, best = by(found, equal_s)
+            times = (first(found), first(found, most_s=medals.gold_s))
+            columns.append((*(f"{each:.0f}" for each in times), f"{share:.0%}", f"{median:.1f}", f"{best:.1f}"))
         table.add_row(arm, *(" ".join(column) for column in zip(*columns, strict=True)))
     Console(width=160).print(table)
 
