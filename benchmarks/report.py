@@ -50,7 +50,8 @@ took {hours} CPU hours of training. `pip install -e '.[bench]' -c constraints.tx
   has the higher final score, or the larger area (ties count half). Two algorithms differ if the interval lies on one
   side of a half. It is not corrected for the number of comparisons: a few will do so by chance.
 - **Frames and CPU seconds to a score, or to a first finished lap,** are medians over runs: "never" if no run got there,
-  "-" if at most half did. CPU seconds are those of training, one thread; a ratio of them is the median over seeds.
+  "-" if at most half did. CPU seconds are those of training, one thread; their ratio is the median over
+  seeds that both ran on the same day, since days differ in speed.
 - **Policies** (PPO, GRPO, DPO) need more frames and far less computing for each. They get as many as PPO's
   preset plays in the CPU seconds of M-IQN's run: compare them with the others by CPU seconds. The frames in the
   headings are those of the quantile family.
@@ -265,10 +266,12 @@ class Page:
         """Other libraries and plainer ones, each beside ours."""
         goals, found = self._goals(environment), []
         for ours, other in pairs:
-            spent = [self._costs(name, environment) for name in (ours, other)]
+            spent = [self._column(name, environment, "cpu_s") for name in (ours, other)]
             cells = self._won(environment, ours, other)
             cells += [" / ".join(_middle(each.values(), "{:,.0f}") for each in spent)]
-            ratio = scores.median_ratio(*spent)
+            days = [self._column(name, environment, "date") for name in (ours, other)]
+            same_day = [seed for seed in days[0] if days[0][seed] == days[1].get(seed)]
+            ratio = scores.median_ratio(*({seed: each[seed] for seed in same_day} for each in spent))
             cells += ["-" if ratio is None else ratio.text()]
             for goal in goals.values():
                 for key in ("frames", "cpu_s"):
@@ -278,10 +281,10 @@ class Page:
         titles = ["ours beside another", "pairs won", "pairs won by area", "CPU s of a run", "ratio"]
         return table([*titles, *(f"{what} to {goal}" for goal in goals for what in ("frames", "CPU s"))], found)
 
-    def _costs(self, algorithm: str, environment: str) -> dict[int, float]:
-        """CPU seconds of each finished run, by seed."""
+    def _column(self, algorithm: str, environment: str, key: str) -> dict[int, Any]:
+        """An entry of each finished run, by seed."""
         rows = [row for row in self.rows[environment] if row["algorithm"] == algorithm and row["status"] == DONE]
-        return {row["seed"]: row["cpu_s"] for row in rows}
+        return {row["seed"]: row[key] for row in rows}
 
     def _failures(self) -> str:
         failed = [

@@ -16,6 +16,7 @@ from tm_torchrl.settings import ConfigError
 
 VERSIONS = "torch 2.13.0, torchrl 0.14.1"
 DONE = {"status": "done", "versions": VERSIONS, "python": "3.11", "machine": "here", "git": "abc1234", "cpu_s": 50.0}
+DONE |= {"date": "2026-11-21"}
 
 
 def put(results: Results, algorithm: str, seed: int, scores: list[float], **facts: Any) -> None:
@@ -69,6 +70,9 @@ def test_other_libraries_stand_beside_ours_of_their_kind(results: Results) -> No
     won, costs = "1.00 [1.00, 1.00]", "50 / 100 | 0.50 [0.50, 0.50]"
     assert f"| QR-DQN beside sb3-contrib QR-DQN | {won} | {won} | {costs} | never / never |" in text
     assert "tianshou" not in text and "plain |" not in text
+    for seed in range(5):
+        put(results, "sb3_qrdqn", seed, [0.0, 0.0], cpu_s=100.0, date="2026-11-22")  # days differ in speed
+    assert f"| QR-DQN beside sb3-contrib QR-DQN | {won} | {won} | 50 / 100 | - |" in Page(Suite(), results).text()
     put(results, "qrdqn_plain", 0, [0.0, 0.0], cpu_s=50.0)
     assert "| QR-DQN beside QR-DQN, plain | 1.00 [" in Page(Suite(), results).text()
 
