@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.metadata
 import inspect
@@ -118,6 +119,9 @@ def third_party(source: str) -> set[str]:
     return tops - set(sys.stdlib_module_names) - {"tm_torchrl", "tests", "benchmarks", "scripts", "configs"}
 
 
+packages_distributions = functools.cache(importlib.metadata.packages_distributions)  # reads every installed package
+
+
 def declared(*extras: str) -> set[str]:
     """Names of the modules that the dependencies, and those of extras, bring; one not installed brings its own name."""
 
@@ -128,7 +132,7 @@ def declared(*extras: str) -> set[str]:
     project = read(ROOT / "pyproject.toml")["project"]
     lines = [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
     wanted = {plain(re.split(r"[^\w.-]", line)[0]) for line in lines}
-    owners = importlib.metadata.packages_distributions()
+    owners = packages_distributions()
     modules = {module for module, names in owners.items() if wanted & {plain(name) for name in names}}
     return wanted | {name.replace("-", "_") for name in wanted} | modules
 
