@@ -291,7 +291,7 @@ def numbers_table() -> str:
             f"{laps[0]:.2f} to {laps[-1]:.2f} s",
             f"median laps of a policy alone on the default track after {spent:.0f} CPU min (`experiment=fast_laps`), "
             f"{len(laps)} seeds; the author medal is at {fast[0]['author_s']:.2f} s. On {sum(tracks.values())} of the "
-            f"other {len(tracks)} tracks a policy has it too, after 1 to 3 CPU min",
+            f"other {len(tracks)} tracks a policy has it too, after 1 to 12 CPU min",
         ),
         (f"{solved['ours']:.0f} CPU s", f"until CartPole-v1 reaches a mean of 475, median of 5 seeds; {others}"),
         (
