@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from tm_torchrl.agents import make_agent
 from tm_torchrl.agents.agent import Agent
-from tm_torchrl.agents.guided_search import Guidance, GuidedSearch, ValueAlong
+from tm_torchrl.agents.guided_search import POLICY, Guidance, GuidedSearch, ValueAlong
 from tm_torchrl.commands import optimize
 from tm_torchrl.settings import compose_settings
 from tm_torchrl.sim.search import replay_lap
@@ -69,27 +70,26 @@ def test_a_policy_network_gives_its_own_logits_and_value() -> None:
 def test_the_score_is_in_metres() -> None:
     """A metre pays 0.02 here: a value that is 0.3 higher is worth 15 m, so the car 10 m behind leads by 5 m."""
     guidance = Guidance(agent_of("env.reward.progress_per_m=0.02"))
-    search = GuidedSearch(TRACK, guidance, num_cars=80)
-    search.tracker.reset(search.world.reset(), torch.ones(80, dtype=torch.bool))
+    search = GuidedSearch(TRACK, guidance, num_cars=160)
+    search.tracker.reset(search.world.reset(), torch.ones(160, dtype=torch.bool))
     search.tracker["progress_m"][3:5] = torch.tensor([100.0, 90.0])
     cars = torch.tensor([3, 4])
     with patch.object(Guidance, "__call__", lambda self, observation: (torch.ones(2, 12), torch.tensor([0.0, 0.3]))):
-        assert search._judge(cars).tolist() == pytest.approx([100.0, 105.0])
-    assert search._logits.sum(1)[2:6].tolist() == [0.0, 12.0, 12.0, 0.0]
+        assert search._score(cars).tolist() == pytest.approx([100.0, 105.0])
 
 
 def test_values_are_compared_with_those_of_the_best_lap_at_the_same_place() -> None:
     guidance = Guidance(agent_of())
     lap = replay_lap(TRACK, SLOW)
     assert lap is not None
-    search = GuidedSearch(TRACK, guidance, num_cars=80)
+    search = GuidedSearch(TRACK, guidance, num_cars=160)
     search._baseline = ValueAlong(TRACK, guidance, lap)
-    search.tracker.reset(search.world.reset(), torch.ones(80, dtype=torch.bool))
+    search.tracker.reset(search.world.reset(), torch.ones(160, dtype=torch.bool))
     for action in torch.from_numpy(lap.actions[:60].astype(np.int64)).split(1):
-        search.world.step(action.expand(80))
-        search.tracker.update(action.expand(80))
+        search.world.step(action.expand(160))
+        search.tracker.update(action.expand(160))
     metres = search.tracker["progress_m"][:1]
-    assert search._judge(torch.tensor([0])).tolist() == pytest.approx(metres.tolist(), abs=1e-3)
+    assert search._score(torch.tensor([0])).tolist() == pytest.approx(metres.tolist(), abs=1e-3)
     between = (search._baseline._progress[40:42].mean(), search._baseline._values[40:42].mean())
     assert search._baseline(between[0].view(1)).item() == pytest.approx(between[1].item(), abs=1e-5)
 
@@ -99,21 +99,35 @@ def test_a_reward_without_metres_is_refused() -> None:
         Guidance(agent_of("env.reward.progress_per_m=0"))
 
 
-@pytest.mark.parametrize(("proposed", "share"), [(1.0, 1.0), (0.25, 0.25 + 0.75 * 3 / 18)])
-def test_a_share_of_the_actions_is_drawn_from_the_policy(proposed: float, share: float) -> None:
-    """The policy always steers left; 3 of 18 is the weight of that among random actions."""
-    guidance = Guidance(agent_of())
-    search = GuidedSearch(TRACK, guidance, num_cars=4000, proposed=proposed)
-    search._logits = torch.full((4000, 12), -1e9).index_fill(1, torch.tensor([LEFT]), 0.0)
-    drawn = search._draw_actions(torch.zeros(4000, dtype=torch.int64))
-    assert (drawn == LEFT).float().mean().item() == pytest.approx(share, abs=0.03)
+def test_the_policy_drives_where_the_plan_leaves_it_to() -> None:
+    """The policy steers left with probability 3/4; the plan of the second half of the cars stays."""
+    search = GuidedSearch(TRACK, Guidance(agent_of()), num_cars=4000)
+    search.tracker.reset(search.world.reset(), torch.ones(4000, dtype=torch.bool))
+    logits = torch.full((2000, 12), -1e9)
+    logits[:, FORWARD], logits[:, LEFT] = math.log(0.25), math.log(0.75)
+    planned = torch.cat([torch.full((2000,), POLICY), torch.full((2000,), 7)])
+    with patch.object(Guidance, "__call__", lambda self, observation: (logits, logits[:, 0])):
+        chosen = search._choose(planned)
+    assert (chosen[2000:] == 7).all()
+    assert (chosen[:2000] == LEFT).float().mean().item() == pytest.approx(0.75, abs=0.04)
 
 
-def test_copies_of_one_car_get_different_proposals() -> None:
-    search = GuidedSearch(TRACK, Guidance(agent_of()), num_cars=1200, proposed=1.0)
-    search._logits = torch.zeros(1200, 12)
-    drawn = search._draw_actions(torch.zeros(1200, dtype=torch.int64))
-    assert torch.bincount(drawn, minlength=12).min() > 50  # 100 each on average
+@pytest.mark.parametrize("tried", [0.0, 0.25, 1.0])
+def test_a_share_of_the_cars_tries_one_random_action_for_a_moment(tried: float) -> None:
+    search = GuidedSearch(TRACK, Guidance(agent_of()), num_cars=4000, tried=tried)
+    plans = search._draw_plans(torch.zeros(4000, dtype=torch.int64), 20)
+    length = (plans != POLICY).sum(1)
+    assert (length > 0).float().mean().item() == pytest.approx(tried, abs=0.03)
+    assert length.max() <= 4
+    for plan in plans[length > 0][:50]:
+        steps = torch.nonzero(plan != POLICY).view(-1)
+        assert steps.max() - steps.min() == len(steps) - 1  # without a gap
+        assert len(plan[steps].unique()) == 1
+
+
+def test_a_share_that_is_none_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="tried=2"):
+        GuidedSearch(TRACK, Guidance(agent_of()), tried=2)
 
 
 def test_a_guided_pass_finds_a_lap_that_replays_and_depends_on_the_seed_alone() -> None:
@@ -151,7 +165,7 @@ def test_policy_alone_and_policy_with_search_are_told_apart(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     TRACK.save(tmp_path / "short.npz")
-    words = ["short.npz", "--minutes", 1e-6, "--cars", 160]
+    words = ["short.npz", "--minutes", 1e-6, "--cars", 640]
     with patch.object(optimize, "guidance_of", lambda run, which, trust: Indifferent()):
         run_command(*words, "--policy", "RUN")
         alone_s = Indifferent().lap(TRACK).time_s  # type: ignore[attr-defined]

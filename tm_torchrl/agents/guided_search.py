@@ -1,10 +1,11 @@
-"""Search for the fastest lap with a trained policy: it proposes actions, and its values say which cars go on.
+"""Search for the fastest lap with a trained policy: it drives the cars, and its values say which of them go on.
 
-The passes are those of ``LapSearch``. Half of the random actions are drawn from the policy's probabilities instead. Of
-the cars that are left when those that drive alike have been sorted out, not the furthest go on but those with the
+The passes are those of ``LapSearch``, but the cars that do not try what the best lap did are driven by the policy: each
+action is drawn from its probabilities. Half of these cars try a random action for up to 200 ms between two selections.
+Of the cars that are left when those that drive alike have been sorted out, not the furthest go on but those with the
 highest scores: the metres that a car has driven, and what the policy's value says that its place, speed and direction
 are worth, in metres. Values are compared with that of the best lap's car at the same place of the track, since a policy
-that is bad at the next corner undervalues all that come near it. So a quarter of the cars find faster laps.
+that is bad at the next corner undervalues all that come near it. An eighth of the cars finds faster laps.
 Shapes: B cars, F floats, A actions.
 """
 
@@ -28,11 +29,12 @@ from tm_torchrl.sim import Simulator, Starts
 from tm_torchrl.sim.search import RECORDED_LIMITS, Lap, LapSearch, replay_lap
 from tm_torchrl.tasks import TrackManiaTask
 from tm_torchrl.tracks import Track
-from tm_torchrl.world.actions import NUM_ACTIONS
 from tm_torchrl.world.sensors import Sensors
 from tm_torchrl.world.tracker import Tracker
 
 TEMPERATURE = 0.03  # of the softmax over a quantile network's values; Munchausen's (Vieillard et al. 2020, section 4)
+POLICY = -1  # in a plan: the policy decides when the time has come
+TRIED_STEPS = 4  # of 50 ms, the longest time of a random action
 NUM_FRACTIONS = 1  # of an implicit quantile network: the median; the mean of 8 takes four times as long
 
 
@@ -116,68 +118,72 @@ class ValueAlong:
 
 
 class GuidedSearch(LapSearch):
-    """Beam passes over one track that a trained policy guides.
+    """Beam passes over one track with cars that a trained policy drives.
 
     Args:
         track: The track to search on; it may be another than the policy's.
         guidance: The policy.
         num_cars: How many cars are simulated at once.
-        copies: How many copies of each surviving car go on, each with its own next actions.
-        proposed: Share of the drawn actions that the policy proposes; the others are random.
+        copies: How many copies of each surviving car go on.
+        tried: Share of the cars that try a random action for a moment between two selections.
         seed: Seeds the random choices.
     """
 
-    holds = (4, 3, 5, 3)
+    holds = (5, 20, 8, 15)
 
     def __init__(
         self,
         track: Track,
         guidance: Guidance,
         *,
-        num_cars: int = 2048,
-        copies: int = 5,
-        proposed: float = 0.5,
+        num_cars: int = 1024,
+        copies: int = 10,
+        tried: float = 0.5,
         seed: int = 0,
     ) -> None:
-        if not 0.0 <= proposed <= 1.0:
-            raise ValueError(f"proposed={proposed}: must be a share, between 0 and 1")
+        if not 0.0 <= tried <= 1.0:
+            raise ValueError(f"tried={tried}: must be a share, between 0 and 1")
         num_previous_actions = guidance.task.num_previous_actions
         super().__init__(track, num_cars=num_cars, copies=copies, seed=seed, num_previous_actions=num_previous_actions)
         self.guidance = guidance
-        self.proposed = proposed
+        self.tried = tried
         self._sensors = Sensors(self.world, self.tracker)
-        self._logits = torch.zeros(num_cars, NUM_ACTIONS)  # as of the last selection; on the start line all are alike
         self._baseline: ValueAlong | None = None
 
-    def run_pass(self, best: Lap | None, *, hold: int = 3, guided: float = 0.5) -> Lap | None:
+    def run_pass(self, best: Lap | None, *, hold: int = 8, guided: float = 0.5) -> Lap | None:
         """Run one beam from the start line to the finish; returns a lap that is faster than ``best``, or None."""
-        self._logits.zero_()
         self._baseline = None if best is None else ValueAlong(self.track, self.guidance, best)
         return super().run_pass(best, hold=hold, guided=guided)
 
+    def _draw_plans(self, last_action: Tensor, hold: int) -> Tensor:
+        """The policy's choice, but a random action for a few steps in some cars, ``[B, hold]``."""
+        num, steps = len(last_action), torch.arange(hold)
+        begin = torch.randint(hold, (num, 1), generator=self._generator)
+        length = torch.randint(1, TRIED_STEPS + 1, (num, 1), generator=self._generator)
+        tries = torch.rand(num, 1, generator=self._generator) < self.tried
+        return torch.where(tries & (steps >= begin) & (steps < begin + length), self._draw_actions(num), POLICY)
+
+    def _choose(self, planned: Tensor) -> Tensor:
+        """The actions of the plan; where it says ``POLICY``, one drawn from the policy's probabilities."""
+        asked = planned == POLICY
+        logits, _ = self.guidance(self._sensors.write(asked)[asked])
+        # The first of exponential waiting times with rates p is an action with probability p (the Gumbel trick).
+        waiting = torch.empty_like(logits).exponential_(generator=self._generator)
+        return planned.masked_scatter(asked, (logits - waiting.log()).argmax(-1))
+
     def _limited(self, cars: Tensor) -> Tensor:
         """As many of the cars as there is room for: those with the highest scores."""
-        judged = torch.cat([torch.zeros(1, dtype=torch.int64), cars])  # the best lap's own car is never left out
-        score = self._judge(judged)[1:]
-        return cars[torch.argsort(score, descending=True)[: self.num_cars // self.copies]]
+        order = torch.argsort(self._score(cars), descending=True)
+        return cars[order[: self.num_cars // self.copies]]
 
-    def _judge(self, cars: Tensor) -> Tensor:
-        """Scores of cars in metres; keeps the logits of their actions."""
+    def _score(self, cars: Tensor) -> Tensor:
+        """The metres that cars have driven, and what their places are worth in metres."""
         mask = torch.zeros(self.num_cars, dtype=torch.bool).index_fill(0, cars, value=True)
-        self._logits[cars], value = self.guidance(self._sensors.write(mask)[cars])
+        _, value = self.guidance(self._sensors.write(mask)[cars])
         progress = self.tracker["progress_m"][cars]
         if self._baseline is not None:
             value = value - self._baseline(progress)
         return progress + value / self.guidance.reward_per_m
-
-    def _draw_actions(self, parents: Tensor) -> Tensor:
-        drawn = super()._draw_actions(parents)
-        # The first of exponential waiting times with rates p is an action with probability p (the Gumbel trick).
-        logits = self._logits[parents]
-        waiting = torch.empty_like(logits).exponential_(generator=self._generator)
-        proposed = (logits - waiting.log()).argmax(-1)
-        is_proposed = torch.rand(len(parents), generator=self._generator) < self.proposed
-        return torch.where(is_proposed, proposed, drawn)
 
 
 def _supported(agent: Agent) -> TrackManiaTask:

@@ -183,7 +183,7 @@ def main() -> None:
     text = "JSON file to write and to go on from (runs/laps/TRACK.json; with a policy TRACK-with-policy.json)"
     parser.add_argument("--out", type=Path, help=text)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="CPU minutes to spend at most this time")
-    parser.add_argument("--cars", type=int, help="cars simulated at once (8192; with a policy 2048)")
+    parser.add_argument("--cars", type=int, help="cars simulated at once (8192; with a policy 1024)")
     parser.add_argument("--policy", metavar="RUN", help="a run whose policy guides the search")
     parser.add_argument("--which", choices=("best", "latest"), default="best", help="weights of the policy")
     parser.add_argument(

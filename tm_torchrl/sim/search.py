@@ -131,7 +131,7 @@ class LapSearch:
             copies = max(self.copies, self.num_cars // len(alive))  # more while the beam is still small
             parents = alive.repeat_interleave(copies)[: self.num_cars]
             parents = torch.cat([parents, alive[:1].expand(self.num_cars - len(parents))])
-            plan = self._draw_plans(parents, last_action[parents], hold)
+            plan = self._draw_plans(last_action[parents], hold)
             if guide is not None:
                 shift = torch.randint(-1, 3, (self.num_cars,), generator=self._generator)
                 follows = torch.rand(self.num_cars, 1, generator=self._generator) < guided
@@ -139,16 +139,17 @@ class LapSearch:
             if best_actions is not None:
                 parents[0] = alive[0]  # the best lap's own car always stands first
                 plan[0] = _padded(best_actions[step : step + hold], hold)
-            last_action = plan[:, -1].clone()
             self.world.restore(self.world.save()[parents])
             self.tracker.restore(self.tracker.save()[parents])
-            lineage.append((parents, plan.to(torch.int8)))
             for k in range(hold):
                 is_over = self.tracker["end_cause"] != EndCause.NONE
                 ended = self.tracker.rows[is_over]
+                plan[:, k] = self._choose(plan[:, k])
                 self.world.step(plan[:, k])
                 self.tracker.update(plan[:, k])
                 self.tracker.rows[is_over] = ended
+            lineage.append((parents, plan.to(torch.int8)))
+            last_action = plan[:, -1]
             finished = self.tracker["end_cause"] == EndCause.FINISHED
             if finished.any():
                 return self._best_finish(finished, lineage, best)
@@ -157,16 +158,19 @@ class LapSearch:
                 return None
         return None
 
-    def _draw_plans(self, parents: Tensor, last_action: Tensor, hold: int) -> Tensor:
+    def _draw_plans(self, last_action: Tensor, hold: int) -> Tensor:
         """Each car's last action up to a random step, then a random action, ``[B, hold]``."""
         num = len(last_action)
-        drawn = self._draw_actions(parents)
         change = torch.randint(hold + 1, (num, 1), generator=self._generator)
-        return torch.where(torch.arange(hold) < change, last_action.unsqueeze(1), drawn.unsqueeze(1))
+        return torch.where(torch.arange(hold) < change, last_action.unsqueeze(1), self._draw_actions(num))
 
-    def _draw_actions(self, parents: Tensor) -> Tensor:
-        """A random action for each car, ``[B]``, given the cars that they are copies of."""
-        return torch.multinomial(self._weights, len(parents), replacement=True, generator=self._generator)
+    def _draw_actions(self, num: int) -> Tensor:
+        """A random action for each car, ``[B, 1]``."""
+        return torch.multinomial(self._weights, num, replacement=True, generator=self._generator).unsqueeze(1)
+
+    def _choose(self, planned: Tensor) -> Tensor:
+        """The actions of the next 50 ms, given those of the plan, ``[B]``."""
+        return planned
 
     def _select(self, *, keep_first: bool) -> Tensor:
         """Indices of the cars that go on: the furthest of each kind."""
