@@ -325,14 +325,17 @@ def install_table() -> str:
 
 
 def medal_table() -> str:
-    """Medal times of the built-in tracks."""
+    """Medal times and records of the built-in tracks."""
     rows = []
     for path in sorted(MEDALS.glob("*.json")):
         medals = json.loads(path.read_text())
-        state = "settled" if medals["search_is_settled"] else "not settled yet"
         times = (f"{medals[f'{name}_s']:.2f}" for name in ("bronze", "silver", "gold", "author"))
-        rows.append((path.stem, *times, f"{medals['search_cpu_minutes']:.0f} CPU min, {state}"))
-    return "\n".join(table(["track", "bronze", "silver", "gold", "author", "search"], rows, align="lrrrrl"))
+        record = medals["record"]
+        state = "settled" if record["is_settled"] else "not settled yet"
+        found = f"{record['found_by']}, {record['cpu_minutes']:.0f} CPU min, {state}"
+        rows.append((path.stem, *times, f"{record['time_s']:.2f}", found))
+    titles = ["track", "bronze", "silver", "gold", "author", "record", "found by"]
+    return "\n".join(table(titles, rows, align="lrrrrrl"))
 
 
 def game_rates() -> str:

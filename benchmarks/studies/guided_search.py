@@ -1,12 +1,14 @@
-"""A search that a fast policy guides beside the search alone, on all built-in tracks: best laps over CPU minutes.
+"""A search that a fast policy guides beside the search alone: best laps over CPU minutes.
 
     python benchmarks/studies/guided_search.py --work runs/guided --write
     python benchmarks/studies/guided_search.py --tracks hillside --minutes 1 --work runs/guided
+    python benchmarks/studies/guided_search.py --held-out 20 --work runs/guided --write
 
-The policies are those of ``experiment=fast_laps``. Both searches begin without a lap of the package. After its first
-pass the guided one is given the lap that the policy drives alone, as in ``tm-torchrl optimize TRACK --policy RUN``. CPU
-minutes are those of the passes, without the policy's training. Steps that are in the folder of --work already are not
-done again: copy run folders of other trainings there, each under the name of its track.
+The policies are those of ``experiment=fast_laps``, one for each built-in track; with ``--held-out`` one of 64 generated
+tracks guides the search on others, which it has never seen. Both searches begin without a lap of the package. After its
+first pass the guided one is given the lap that the policy drives alone, as in ``tm-torchrl optimize TRACK --policy
+RUN``. CPU minutes are those of the passes, without the policy's training. Steps that are in the folder of --work
+already are not done again: copy run folders of other trainings there, each under the name of its track.
 """
 
 from __future__ import annotations
@@ -30,10 +32,11 @@ from tm_torchrl.agents import load_agent
 from tm_torchrl.agents.guided_search import Guidance, GuidedSearch
 from tm_torchrl.record.run_folder import read_evaluations
 from tm_torchrl.sim.search import Lap, LapSearch
-from tm_torchrl.tracks import BUILTIN_TRACKS, load_track
+from tm_torchrl.tracks import BUILTIN_TRACKS, HELD_OUT_SEEDS, generate_track, load_track
 from tm_torchrl.trainers import train
 
-FRAMES = 5_000_000
+FRAMES = "total_frames=5_000_000"
+GENERATED = ["env.generated_tracks=64", "env.starts.laps=own"]
 MINUTES = (0.1, 0.5, 2.0)  # of the table
 
 
@@ -54,11 +57,10 @@ def search_for(search: LapSearch, *, minutes: float, own: Lap | None = None) -> 
     return {"cpu_minutes": round(spent, 3), "passes": passes, "gains": gains}
 
 
-def train_policy(folder: Path, *, track: str) -> dict[str, Any]:
+def train_policy(folder: Path, settings: list[str]) -> dict[str, Any]:
     """Train a policy if there is none yet: frames and CPU minutes of the training."""
     if not folder.exists():
-        settings = ["experiment=fast_laps", f"env.track={track}", f"total_frames={FRAMES}", "device=cpu"]
-        train(settings, folder=folder, is_quiet=True)
+        train(["experiment=fast_laps", *settings, "device=cpu"], folder=folder, is_quiet=True)
     row = read_evaluations(folder)[-1]
     return {"frames": row["frames"], "cpu_minutes": round(row["cpu_s"] / 60.0, 2)}
 
@@ -78,6 +80,7 @@ def main() -> None:
     """Run what is missing, print, and keep if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tracks", nargs="+", choices=BUILTIN_TRACKS, default=BUILTIN_TRACKS, help="all by default")
+    parser.add_argument("--held-out", type=int, metavar="N", help="N generated tracks instead")
     parser.add_argument("--minutes", type=float, default=2.0, help="CPU minutes of the search alone")
     parser.add_argument("--guided-minutes", type=float, default=0.5, help="CPU minutes of the guided search")
     parser.add_argument("--seed", type=int, default=0, help="of the searches")
@@ -88,12 +91,16 @@ def main() -> None:
     arguments.work.mkdir(parents=True, exist_ok=True)
     steps_path = arguments.work / "steps.json"
     steps: dict[str, Any] = json.loads(steps_path.read_text()) if steps_path.exists() else {}
-    for name in arguments.tracks:
-        found, track = steps.setdefault(name, {}), load_track(name)
+    tracks = {name: load_track(name) for name in arguments.tracks}
+    if arguments.held_out:
+        tracks = {f"generated-{seed}": generate_track(seed) for seed in HELD_OUT_SEEDS[: arguments.held_out]}
+    for name, track in tracks.items():
+        found = steps.setdefault(name, {})
         if "guided" not in found:
             print(f"{name}, policy with search", flush=True)
-            found["policy"] = train_policy(arguments.work / name, track=name)
-            guidance = Guidance(load_agent(arguments.work / name, which="latest"))
+            run = arguments.work / ("generated" if arguments.held_out else name)
+            found["policy"] = train_policy(run, GENERATED if arguments.held_out else [f"env.track={name}", FRAMES])
+            guidance = Guidance(load_agent(run, which="latest"))
             own = guidance.lap(track)
             found["policy"]["alone_s"] = None if own is None else round(own.time_s, 2)
             search = GuidedSearch(track, guidance, seed=arguments.seed)
@@ -103,9 +110,11 @@ def main() -> None:
             print(f"{name}, search alone", flush=True)
             found["search"] = search_for(LapSearch(track, seed=arguments.seed), minutes=arguments.minutes)
             steps_path.write_text(json.dumps(steps))
+    chosen = {name: steps[name] for name in tracks}
     if arguments.write:
-        write_results("guided_search", {**describe_run(device="cpu"), "seed": arguments.seed, "tracks": steps})
-    Console().print(table_of(steps))
+        kind = "guided_search_held_out" if arguments.held_out else "guided_search"
+        write_results(kind, {**describe_run(device="cpu"), "seed": arguments.seed, "tracks": chosen})
+    Console().print(table_of(chosen))
 
 
 def table_of(steps: dict[str, Any]) -> Table:

@@ -2,6 +2,7 @@
 
 tm-torchrl drive                                  # the scripted driver on the default track
 tm-torchrl drive leaps --driver author --out leap.mp4
+tm-torchrl drive hillside --driver record         # the fastest lap known
 tm-torchrl drive oval --driver keyboard           # a window: arrow keys drive, R restarts; keeps your best lap
 """
 
@@ -19,7 +20,7 @@ from tm_torchrl.record.run_folder import save_lap, save_script
 from tm_torchrl.record.video import require_writer
 from tm_torchrl.sim import Simulator
 from tm_torchrl.tracks import DEFAULT_TRACK, Track, load_track
-from tm_torchrl.tracks.medals import author_actions_or_error, medals_of
+from tm_torchrl.tracks.medals import medals_of, shipped_lap
 from tm_torchrl.world.drivers import Driver, Pursuit, RandomDriver, Replay, drive
 from tm_torchrl.world.input_scripts import script_of
 from tm_torchrl.world.tracker import EndCause, Limits
@@ -34,7 +35,7 @@ END_TEXTS = {
     EndCause.OUT_OF_WORLD: "stopped outside the world",
     EndCause.INVALID: "stopped in an invalid state",
 }
-DRIVERS = ("scripted", "random", "author", "keyboard")
+DRIVERS = ("scripted", "random", "author", "record", "keyboard")
 
 
 def choose_driver(name: str, track: Track, world: Simulator, seed: int) -> Driver:
@@ -43,8 +44,7 @@ def choose_driver(name: str, track: Track, world: Simulator, seed: int) -> Drive
         return Pursuit([track], world.track_index, boldness=0.8)
     if name == "random":
         return RandomDriver(seed=seed)
-    advice = "make one with tm-torchrl optimize"
-    return Replay(author_actions_or_error(track.name, option="--driver author", advice=advice))
+    return Replay(shipped_lap(track.name, name, option=f"--driver {name}", advice="make one with tm-torchrl optimize"))
 
 
 def drive_with_keys(name: str) -> None:

@@ -1,13 +1,17 @@
-"""Medals of the built-in tracks: scripted drivers for bronze, silver and gold, the laps of optimize_lap.py for author.
+"""Medals and records of the built-in tracks, from scripted drivers and from the laps of optimize_lap.py.
 
 tm-torchrl medals             # all tracks
 tm-torchrl medals hillside --laps runs/laps
+
+Bronze, silver and gold are driven again. The fastest lap in the folder becomes the record if it is faster than that. An
+author's lap stays; a track that has none gets the record's.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,7 +21,7 @@ from tm_torchrl.commands.parser import parser_for
 from tm_torchrl.sim import Simulator
 from tm_torchrl.sim.search import replay_lap
 from tm_torchrl.tracks import BUILTIN_TRACKS, Track, load_track
-from tm_torchrl.tracks.medals import Medals, decode_actions, medals_of, write_medals
+from tm_torchrl.tracks.medals import Medals, Record, decode_actions, medals_of, write_medals
 from tm_torchrl.world.drivers import Pursuit, drive
 from tm_torchrl.world.tracker import EndCause
 
@@ -47,6 +51,19 @@ def scripted_medals(track: Track) -> tuple[float, float, float]:
     return max(slower), min(slower), gold
 
 
+def records_of(track: Track, laps: Path, kept: Medals | None) -> list[Record]:
+    """The record so far and what searches have found, as they are driven today, fastest first."""
+    records = [] if kept is None else [kept.record]
+    for path in (laps / f"{track.name}.json", laps / f"{track.name}-with-policy.json"):
+        if path.exists():
+            lap = json.loads(path.read_text())
+            minutes = round(lap["cpu_minutes"], 1)
+            records.append(Record(lap["time_s"], lap["actions"], lap["found_by"], minutes, lap["is_settled"]))
+    driven = [(record, replay_lap(track, decode_actions(record.actions))) for record in records if record.actions]
+    again = [replace(record, time_s=lap.time_s) for record, lap in driven if lap is not None]
+    return sorted(again, key=lambda record: (record.time_s, -record.cpu_minutes))
+
+
 def main() -> None:
     """Drive, collect and write."""
     parser = parser_for("medals", __doc__)
@@ -56,23 +73,19 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     for name in args.tracks:
-        track = load_track(name)
+        track, kept = load_track(name), medals_of(name)
         bronze, silver, gold = scripted_medals(track)
-        found, kept = args.laps / f"{name}.json", medals_of(name)
-        letters, minutes, is_settled = ("", 0.0, False)
-        if kept is not None:
-            letters, minutes, is_settled = kept.author_actions, kept.search_cpu_minutes, kept.search_is_settled
+        records = records_of(track, args.laps, kept)
+        letters, minutes = ("", 0.0) if kept is None else (kept.author_actions, kept.search_cpu_minutes)
         author = replay_lap(track, decode_actions(letters)) if letters else None
-        if found.exists():
-            lap = json.loads(found.read_text())
-            searched = replay_lap(track, decode_actions(lap["actions"]))
-            if searched is not None and (author is None or searched.time_s <= author.time_s):
-                author, letters = searched, lap["actions"]
-                minutes, is_settled = lap["cpu_minutes"], lap["is_settled"]
-        if author is None:
-            print(f"{name}: no author lap; run tm-torchrl optimize {name} first")
+        if not records:
+            print(f"{name}: no lap; run tm-torchrl optimize {name} first")
             continue
-        medals = Medals(bronze, silver, gold, author.time_s, letters, round(minutes, 1), is_settled)
-        share = author.time_s / gold
-        print(f"{name:10s} bronze {bronze:6.2f}  silver {silver:6.2f}  gold {gold:6.2f}  author {author.time_s:6.2f} "
-              f"({share:.3f} of gold)  -> {write_medals(name, medals)}")  # fmt: skip
+        record = records[0]
+        author_s = record.time_s if author is None else author.time_s
+        if author is None:
+            letters, minutes = record.actions, record.cpu_minutes
+        medals = Medals(bronze, silver, gold, author_s, letters, minutes, record)
+        print(f"{name:10s} bronze {bronze:6.2f}  silver {silver:6.2f}  gold {gold:6.2f}  author {author_s:6.2f} "
+              f"({author_s / gold:.3f} of gold)  record {record.time_s:6.2f} by {record.found_by}"
+              f"  -> {write_medals(name, medals)}")  # fmt: skip

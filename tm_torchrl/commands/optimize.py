@@ -250,3 +250,8 @@ def main() -> None:
         raise SystemExit(f"no lap found on {track.name} in {journal.cpu_minutes:.1f} CPU minutes")
     print(f"{track.name}: {journal.lap.time_s:.2f} s by {journal.found_by} after {journal.cpu_minutes:.1f} CPU minutes"
           f"{', settled' if journal.is_settled else ''}; wrote {out} and {journal.script.name}")  # fmt: skip
+    medals = medals_of(track.name)
+    if medals is not None:
+        record_s = medals.record.time_s
+        beside = "the record is" if journal.lap.time_s >= record_s else "faster than the record of"
+        print(f"{track.name}: {beside} {record_s:.2f} s")

@@ -41,10 +41,11 @@ from tm_torchrl.sim.lap_follower import LapFollower
 from tm_torchrl.sim.search import replay_lap
 from tm_torchrl.tasks import TrackManiaTask
 from tm_torchrl.tracks import DEFAULT_TRACK, Track, load_track
-from tm_torchrl.tracks.medals import author_actions_or_error
+from tm_torchrl.tracks.medals import shipped_lap
 from tm_torchrl.world.drivers import Driver, Pursuit
 from tm_torchrl.world.input_scripts import read_script
 
+LAPS = ("author", "record")
 MOST_FAILURES = 200  # attempts in a row without a finish, after which recording ends
 Act = Callable[[], Tensor]
 
@@ -54,7 +55,7 @@ class Recorder:
 
     Args:
         track: The track.
-        driver: ``author``, ``scripted``, a script of inputs, or a run folder.
+        driver: ``author``, ``record``, ``scripted``, a script of inputs, or a run folder.
         student: A run folder, or ``None``.
         num_cars: Cars that drive at once.
         starts: Name of a choice of starts.
@@ -75,7 +76,7 @@ class Recorder:
         sampled: int | None,
         trust: list[str],
     ) -> None:
-        is_scripted = driver in ("author", "scripted") or Path(driver).suffix in (".inputs", ".txt")
+        is_scripted = driver in (*LAPS, "scripted") or Path(driver).suffix in (".inputs", ".txt")
         self.agent = None if is_scripted else agent_of(driver, option="--driver", trust=trust)
         self.student = None if student is None else agent_of(student, option="--student", trust=trust)
         if sampled is not None and not (self.agent is not None and isinstance(self.agent.actor, PolicyActor)):
@@ -150,18 +151,18 @@ def agent_of(run: str, *, option: str, trust: list[str]) -> Agent:
 
 
 def scripted(driver: str, track: Track, world: Simulator) -> Driver:
-    """The driver that follows the author's lap or that of a script, or the one behind the medals.
+    """The driver that follows a lap of the package or a script, or the one behind the medals.
 
     Args:
-        driver: ``author``, ``scripted``, or a script of inputs.
+        driver: ``author``, ``record``, ``scripted``, or a script of inputs.
         track: The track.
         world: The simulator that it drives in.
     """
     if driver == "scripted":
         return Pursuit([track], world.track_index)
     actions = (
-        author_actions_or_error(track.name, option="--driver author", advice="use --driver scripted")
-        if driver == "author"
+        shipped_lap(track.name, driver, option=f"--driver {driver}", advice="use --driver scripted")
+        if driver in LAPS
         else read_script(driver)
     )
     if actions.ndim > 1:
@@ -211,7 +212,7 @@ def main() -> None:
     """Record and say what came of it."""
     parser = parser_for("record", __doc__)
     parser.add_argument("track", nargs="?", default=DEFAULT_TRACK, help="a built-in name or a .npz file")
-    text = "author (the package's best lap), scripted, a script (.inputs, .txt) or a run"
+    text = "author or record (laps of the package), scripted, a script (.inputs, .txt) or a run"
     parser.add_argument("--driver", default="author", help=text)
     parser.add_argument("--laps", type=int, default=100, help="laps to record")
     parser.add_argument("--starts", choices=STARTS, default="perturbed", help="where laps begin")

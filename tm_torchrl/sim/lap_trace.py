@@ -12,7 +12,7 @@ from tm_torchrl.sim.search import RECORDED_LIMITS
 from tm_torchrl.sim.simulator import Simulator
 from tm_torchrl.sim.state import STATE
 from tm_torchrl.tracks import Track
-from tm_torchrl.tracks.medals import author_actions_or_error
+from tm_torchrl.tracks.medals import shipped_lap
 from tm_torchrl.world.tracker import EndCause, Tracker
 
 STEP_S = 0.05
@@ -80,7 +80,7 @@ def trace_lap(track: Track, actions: np.ndarray, start: Tensor | None = None) ->
 
 def author_lap(track: Track) -> LapTrace:
     """The lap behind a track's author medal; raises ``ValueError`` for a track without one."""
-    actions = author_actions_or_error(track.name, option="starts: laps='author'", advice="use laps='own'")
+    actions = shipped_lap(track.name, option="starts: laps='author'", advice="use laps='own'")
     lap = trace_lap(track, actions)
     assert lap is not None, "the author laps of the package finish; a test drives them all"
     return lap

@@ -21,7 +21,7 @@ from tm_torchrl.tasks.reward import Reward
 from tm_torchrl.tasks.task import Row
 from tm_torchrl.tracks import DEFAULT_TRACK, Track, generate_track, load_track
 from tm_torchrl.tracks.building.generate import HELD_OUT_SEEDS
-from tm_torchrl.tracks.medals import author_actions_or_error
+from tm_torchrl.tracks.medals import shipped_lap
 from tm_torchrl.world.tracker import Limits
 
 
@@ -97,7 +97,7 @@ class TrackManiaTask(Driving):
         if self.starts.uses_laps and self.starts.laps == "author":
             for track in self._tracks.values():
                 advice = "use laps=own, or set lap and lost_time to 0"
-                author_actions_or_error(track.name, option="starts: laps='author'", advice=advice)
+                shipped_lap(track.name, option="starts: laps='author'", advice=advice)
         if not 0 <= self.blind_generated_tracks <= len(HELD_OUT_SEEDS):
             raise ValueError(
                 f"blind_generated_tracks={self.blind_generated_tracks}: must be between 0 and {len(HELD_OUT_SEEDS)}"
