@@ -3,9 +3,9 @@
     python benchmarks/studies/fusion.py --seeds 3 --write
 
 Four networks of 490,000 to 580,000 parameters with the settings of ``experiment=iqn_pixels``, whose floats show the
-line ahead too. At the end each drives with the right observations, with images of other places, and with floats of
-other places; these are drawn for each car and step from what the agent saw on its own laps. Minutes are of one core.
-Seeds that are in the results file already are not run again.
+line ahead too. The best network of each run then drives with the right observations, with images of other places, and
+with floats of other places; these are drawn for each car and step from what the agent saw on its own laps. Seeds that are
+in the results file already, with the same settings, are not run again.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ WRONG = {"images": "pixels", "floats": "observation"}
 
 
 class Elsewhere(TensorDictModuleBase):
-    """Another policy that sees one observation as it was at other places; one in ten of the right ones is kept.
+    """A policy that sees one of its observations as it was at other places; one in ten of the right ones is kept.
 
     Args:
         policy: The policy.
@@ -136,7 +136,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     path = RESULTS / "fusion.json"
-    arms: dict[str, dict[str, Any]] = json.loads(path.read_text("utf-8"))["arms"] if path.exists() else {}
+    settings = {"frames": arguments.frames, "common": COMMON, "arms": ARMS}
+    before = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    arms: dict[str, dict[str, Any]] = before["arms"] if before.get("settings") == settings else {}
     for seed in range(arguments.seeds):
         for name in arguments.arms:
             found = arms.setdefault(name, {})
@@ -144,7 +146,7 @@ def main() -> None:
                 found[str(seed)] = measure(ARMS[name], seed=seed, frames=arguments.frames)
                 print(f"{name}, seed {seed}: {last_quarter(found[str(seed)]):.0%} finish", flush=True)
                 if arguments.write:
-                    write_results(path.stem, {**describe_run(device="cpu"), "arms": arms})
+                    write_results(path.stem, {**describe_run(device="cpu"), "settings": settings, "arms": arms})
     if any(arms.values()):
         Console().print(table_of(arms))
 

@@ -4,11 +4,12 @@
     python benchmarks/studies/guided_search.py --tracks hillside --minutes 1 --work runs/guided
     python benchmarks/studies/guided_search.py --held-out 20 --work runs/guided --write
 
-The policies are those of ``experiment=fast_laps``, one for each built-in track; with ``--held-out`` one of 64 generated
-tracks guides the search on others, which it has never seen. Both searches begin without a lap of the package. After its
-first pass the guided one is given the lap that the policy drives alone, as in ``tm-torchrl optimize TRACK --policy
-RUN``. CPU minutes are those of the passes, without the policy's training. Steps that are in the folder of --work
-already are not done again: copy run folders of other trainings there, each under the name of its track.
+The policies are those of ``experiment=fast_laps``, one of five million frames for each built-in track. With
+``--held-out`` one of 64 generated tracks and 20 million frames guides the search on others, which it has never seen. Both
+searches begin without a lap of the package. After its first pass the guided one is given the lap that the policy drives
+alone, as in ``tm-torchrl optimize TRACK --policy RUN``. CPU minutes are those of the passes, without the policy's
+training. Steps that are in the folder of --work already are not done again: take a new folder after a change of the
+search, and copy run folders of other trainings there, each under the name of its track.
 """
 
 from __future__ import annotations
@@ -79,8 +80,9 @@ def best_after(found: dict[str, Any], minutes: float) -> str:
 def main() -> None:
     """Run what is missing, print, and keep if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tracks", nargs="+", choices=BUILTIN_TRACKS, default=BUILTIN_TRACKS, help="all by default")
-    parser.add_argument("--held-out", type=int, metavar="N", help="N generated tracks instead")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--tracks", nargs="+", choices=BUILTIN_TRACKS, default=BUILTIN_TRACKS, help="all by default")
+    which.add_argument("--held-out", type=int, default=0, metavar="N", help="N generated tracks instead")
     parser.add_argument("--minutes", type=float, default=2.0, help="CPU minutes of the search alone")
     parser.add_argument("--guided-minutes", type=float, default=0.5, help="CPU minutes of the guided search")
     parser.add_argument("--seed", type=int, default=0, help="of the searches")
@@ -91,15 +93,13 @@ def main() -> None:
     arguments.work.mkdir(parents=True, exist_ok=True)
     steps_path = arguments.work / "steps.json"
     steps: dict[str, Any] = json.loads(steps_path.read_text()) if steps_path.exists() else {}
-    tracks = {name: load_track(name) for name in arguments.tracks}
-    if arguments.held_out:
-        tracks = {f"generated-{seed}": generate_track(seed) for seed in HELD_OUT_SEEDS[: arguments.held_out]}
-    for name, track in tracks.items():
+    tracks = {f"generated-{seed}": generate_track(seed) for seed in HELD_OUT_SEEDS[: arguments.held_out]}
+    for name, track in (tracks or {name: load_track(name) for name in arguments.tracks}).items():
         found = steps.setdefault(name, {})
         if "guided" not in found:
             print(f"{name}, policy with search", flush=True)
-            run = arguments.work / ("generated" if arguments.held_out else name)
-            found["policy"] = train_policy(run, GENERATED if arguments.held_out else [f"env.track={name}", FRAMES])
+            run = arguments.work / ("generated" if tracks else name)
+            found["policy"] = train_policy(run, GENERATED if tracks else [f"env.track={name}", FRAMES])
             guidance = Guidance(load_agent(run, which="latest"))
             own = guidance.lap(track)
             found["policy"]["alone_s"] = None if own is None else round(own.time_s, 2)
@@ -110,9 +110,9 @@ def main() -> None:
             print(f"{name}, search alone", flush=True)
             found["search"] = search_for(LapSearch(track, seed=arguments.seed), minutes=arguments.minutes)
             steps_path.write_text(json.dumps(steps))
-    chosen = {name: steps[name] for name in tracks}
+    chosen = {name: steps[name] for name in tracks or arguments.tracks}
     if arguments.write:
-        kind = "guided_search_held_out" if arguments.held_out else "guided_search"
+        kind = "guided_search_held_out" if tracks else "guided_search"
         write_results(kind, {**describe_run(device="cpu"), "seed": arguments.seed, "tracks": chosen})
     Console().print(table_of(chosen))
 
@@ -121,7 +121,7 @@ def table_of(steps: dict[str, Any]) -> Table:
     """A row for each track."""
     table = Table("track", "policy alone", "policy with search", "search alone", "the same time")
     for name, found in steps.items():
-        alone_min, alone_s = found["search"]["gains"][-1]
+        alone_min, alone_s = (found["search"]["gains"] or [(float("nan"), float("nan"))])[-1]
         until = minutes_until(found["guided"], alone_s)
         table.add_row(
             name,

@@ -1,11 +1,10 @@
-"""A policy guides the search: its probabilities propose actions, and its values say which cars go on."""
+"""A policy guides the search: it drives the cars, and its values say which of them go on."""
 
 from __future__ import annotations
 
 import json
 import math
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -21,6 +20,7 @@ from tm_torchrl.settings import compose_settings
 from tm_torchrl.sim.search import replay_lap
 from tm_torchrl.tracks import blocks
 from tm_torchrl.world.actions import FORWARD
+from tm_torchrl.world.end_cause import EndCause
 from tm_torchrl.world.input_scripts import read_script
 
 TINY = ["objective.network.hidden_sizes=[8,8]", "objective.network.head_size=8", "env.track=oval", "device=cpu"]
@@ -100,16 +100,24 @@ def test_a_reward_without_metres_is_refused() -> None:
 
 
 def test_the_policy_drives_where_the_plan_leaves_it_to() -> None:
-    """The policy steers left with probability 3/4; the plan of the second half of the cars stays."""
+    """Every second car is the policy's, which steers left with probability 3/4; the others keep to their plan."""
     search = GuidedSearch(TRACK, Guidance(agent_of()), num_cars=4000)
     search.tracker.reset(search.world.reset(), torch.ones(4000, dtype=torch.bool))
+    search.world.step(torch.arange(4000) % 12)  # so that cars see different things
     logits = torch.full((2000, 12), -1e9)
     logits[:, FORWARD], logits[:, LEFT] = math.log(0.25), math.log(0.75)
-    planned = torch.cat([torch.full((2000,), POLICY), torch.full((2000,), 7)])
-    with patch.object(Guidance, "__call__", lambda self, observation: (logits, logits[:, 0])):
+    planned = torch.tensor([POLICY, 7]).repeat(2000)
+    seen = []
+
+    def guide(self: Guidance, observation: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append(observation)
+        return logits, logits[:, 0]
+
+    with patch.object(Guidance, "__call__", guide):
         chosen = search._choose(planned)
-    assert (chosen[2000:] == 7).all()
-    assert (chosen[:2000] == LEFT).float().mean().item() == pytest.approx(0.75, abs=0.04)
+    assert torch.equal(seen[0], search._sensors.write()[::2])
+    assert (chosen[1::2] == 7).all()
+    assert (chosen[::2] == LEFT).float().mean().item() == pytest.approx(0.75, abs=0.04)
 
 
 @pytest.mark.parametrize("tried", [0.0, 0.25, 1.0])
@@ -118,11 +126,16 @@ def test_a_share_of_the_cars_tries_one_random_action_for_a_moment(tried: float) 
     plans = search._draw_plans(torch.zeros(4000, dtype=torch.int64), 20)
     length = (plans != POLICY).sum(1)
     assert (length > 0).float().mean().item() == pytest.approx(tried, abs=0.03)
-    assert length.max() <= 4
-    for plan in plans[length > 0][:50]:
+    begins, actions = set(), set()
+    for plan in plans[length > 0]:
         steps = torch.nonzero(plan != POLICY).view(-1)
         assert steps.max() - steps.min() == len(steps) - 1  # without a gap
         assert len(plan[steps].unique()) == 1
+        begins.add(int(steps[0]))
+        actions.add(int(plan[steps[0]]))
+    if tried:
+        assert set(length.tolist()) - {0} == {1, 2, 3, 4}
+        assert begins == set(range(20)) and actions == set(range(12))
 
 
 def test_a_share_that_is_none_is_refused_by_name() -> None:
@@ -130,13 +143,30 @@ def test_a_share_that_is_none_is_refused_by_name() -> None:
         GuidedSearch(TRACK, Guidance(agent_of()), tried=2)
 
 
-def test_a_guided_pass_finds_a_lap_that_replays_and_depends_on_the_seed_alone() -> None:
-    guidance: Any = Indifferent()
-    lap, again = (GuidedSearch(TRACK, guidance, num_cars=160, seed=1).run_pass(None) for _ in range(2))
+@pytest.mark.parametrize("hold", [5, 400])  # 400 steps are longer than a lap
+def test_a_guided_pass_finds_the_lap_that_was_driven_and_depends_on_the_seed_alone(hold: int) -> None:
+    guidance = Guidance(agent_of("algorithm=ppo"))
+    searches = [GuidedSearch(TRACK, guidance, num_cars=160, seed=1) for _ in range(2)]
+    best = replay_lap(TRACK, np.tile(np.array([FORWARD, 3, 3], np.int8), 200))
+    lap, again = (search.run_pass(best, hold=hold) for search in searches)
     assert lap is not None and again is not None
     assert np.array_equal(lap.actions, again.actions)
-    replayed = replay_lap(TRACK, lap.actions)
-    assert replayed is not None and replayed.time_s == lap.time_s
+    finished = searches[0].tracker["end_cause"] == EndCause.FINISHED
+    assert lap.time_s == searches[0].tracker["race_time_ms"][finished].min().item() / 1000.0
+
+
+@pytest.mark.parametrize("objective", ["iqn", "fqf"])
+def test_a_pass_whose_cars_all_stop_finds_nothing(objective: str) -> None:
+    search = GuidedSearch(TRACK, Guidance(agent_of(f"objective={objective}")), num_cars=160)
+    with patch.object(GuidedSearch, "_choose", lambda self, planned: torch.full_like(planned, 3)):
+        assert search.run_pass(None) is None
+
+
+def test_a_pass_in_which_no_car_is_the_policys() -> None:
+    lap = replay_lap(TRACK, SLOW)
+    search = GuidedSearch(TRACK, Guidance(agent_of("objective=iqn")), num_cars=160)
+    faster = search.run_pass(lap, guided=1.0)
+    assert lap is not None and faster is not None and faster.time_s < lap.time_s
 
 
 @pytest.mark.parametrize(

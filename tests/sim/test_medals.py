@@ -1,17 +1,20 @@
-"""Shipped medal times and author laps, driven again on this machine."""
+"""Shipped medal times, author laps and records, driven again on this machine."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tm_torchrl.commands import medals as make_medals
+from tm_torchrl.commands.medals import author_and_record
 from tm_torchrl.sim import Simulator
-from tm_torchrl.sim.search import replay_lap
+from tm_torchrl.sim.search import Lap, replay_lap
 from tm_torchrl.tracks import BUILTIN_TRACKS, DEFAULT_TRACK, load_track
 from tm_torchrl.tracks.medals import Record, author_actions, decode_actions, encode_actions, medals_of
+from tm_torchrl.world.actions import ACTIONS, Inputs
 from tm_torchrl.world.drivers import Driver, FullThrottle, Pursuit, drive
 from tm_torchrl.world.tracker import EndCause
 
@@ -72,24 +75,42 @@ def test_letters_round_trip():
     assert encode_actions(decode_actions(letters)) == letters
 
 
-def test_a_faster_lap_becomes_the_record_and_the_author_stays(tmp_path, capsys, monkeypatch):
-    kept = medals_of("oval")
-    slower = replace(kept, author_s=kept.author_s, record=replace(kept.record, actions=kept.author_actions))
-    found = {
-        "time_s": kept.record.time_s,
-        "actions": kept.record.actions,
-        "found_by": "policy with search",
-        "cpu_minutes": 2.04,
-        "is_settled": True,
-    }
-    (tmp_path / "oval-with-policy.json").write_text(json.dumps(found))
-    written = {}
-    monkeypatch.setattr(make_medals, "medals_of", lambda name: slower)
-    monkeypatch.setattr(make_medals, "write_medals", written.__setitem__)
-    monkeypatch.setattr("sys.argv", ["medals", "oval", "--laps", str(tmp_path)])
-    make_medals.main()
-    medals = written["oval"]
-    assert (medals.author_s, medals.author_actions) == (kept.author_s, kept.author_actions)
-    assert (medals.bronze_s, medals.silver_s, medals.gold_s) == (kept.bronze_s, kept.silver_s, kept.gold_s)
-    assert medals.record == Record(kept.record.time_s, kept.record.actions, "policy with search", 2.0, True)
-    assert f"record  {kept.record.time_s:.2f} by policy with search" in capsys.readouterr().out
+def slow_lap() -> Lap:
+    """A lap of the oval that takes longer than the author's: the author's inputs, some steps later."""
+    waiting = ACTIONS.index(Inputs(False, False, False, False))
+    lap = replay_lap(load_track("oval"), np.insert(author_actions("oval"), 0, [waiting] * 10))
+    assert lap is not None and lap.time_s > medals_of("oval").author_s
+    return lap
+
+
+def save(path: Path, lap: Record) -> None:
+    path.write_text(json.dumps(asdict(lap)))
+
+
+def test_the_fastest_lap_is_the_record_and_the_author_stays(tmp_path):
+    oval, kept, slow = load_track("oval"), medals_of("oval"), slow_lap()
+    fast = Record(kept.author_s, kept.author_actions, "policy with search", 2.0, is_settled=True)
+    behind = Record(slow.time_s, encode_actions(slow.actions), "search alone", 9.0, is_settled=False)
+    alone, with_policy = tmp_path / "oval.json", tmp_path / "oval-with-policy.json"
+    kept = replace(kept, author_s=slow.time_s, author_actions=behind.actions, search_cpu_minutes=1.0, record=behind)
+    author, record = author_and_record(oval, kept, tmp_path)
+    assert (author.time_s, author.actions, author.cpu_minutes) == (slow.time_s, behind.actions, 1.0)
+    assert record == behind
+    save(with_policy, fast)
+    assert author_and_record(oval, kept, tmp_path) == (author, fast)
+    save(alone, behind)  # slower: changes nothing
+    assert author_and_record(oval, kept, tmp_path) == (author, fast)
+    save(with_policy, replace(fast, cpu_minutes=40.0))  # the search went on, and found nothing
+    assert author_and_record(oval, replace(kept, record=fast), tmp_path)[1].cpu_minutes == 40.0
+
+
+def test_after_a_change_of_physics_the_author_is_the_lap_of_a_search_alone(tmp_path):
+    oval, kept, slow = load_track("oval"), medals_of("oval"), slow_lap()
+    fast = Record(kept.author_s, kept.author_actions, "search alone", 2.0, is_settled=False)
+    stale = replace(kept, author_s=1.0, author_actions=encode_actions(slow.actions), record=replace(fast, time_s=1.0))
+    author, record = author_and_record(oval, stale, tmp_path)
+    assert (author.time_s, record.time_s) == (slow.time_s, kept.author_s)  # as they are driven today
+    save(tmp_path / "oval.json", fast)
+    assert author_and_record(oval, stale, tmp_path)[0] == fast
+    assert author_and_record(oval, None, tmp_path) == (fast, fast)
+    assert author_and_record(oval, None, tmp_path / "nothing") is None

@@ -44,7 +44,8 @@ def choose_driver(name: str, track: Track, world: Simulator, seed: int) -> Drive
         return Pursuit([track], world.track_index, boldness=0.8)
     if name == "random":
         return RandomDriver(seed=seed)
-    return Replay(shipped_lap(track.name, name, option=f"--driver {name}", advice="make one with tm-torchrl optimize"))
+    advice = "find one with tm-torchrl optimize, and drive it with tm-torchrl replay"
+    return Replay(shipped_lap(track.name, name, option=f"--driver {name}", advice=advice))
 
 
 def drive_with_keys(name: str) -> None:

@@ -3,8 +3,9 @@
 tm-torchrl medals             # all tracks
 tm-torchrl medals hillside --laps runs/laps
 
-Bronze, silver and gold are driven again. The fastest lap in the folder becomes the record if it is faster than that. An
-author's lap stays; a track that has none gets the record's.
+Bronze, silver and gold are driven again. A lap of TRACK.json or TRACK-with-policy.json in the folder that is faster
+than the record becomes the record. The author's lap stays as long as it takes its time; when physics or track have
+changed, the lap of a search alone takes its place.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
@@ -51,17 +53,37 @@ def scripted_medals(track: Track) -> tuple[float, float, float]:
     return max(slower), min(slower), gold
 
 
-def records_of(track: Track, laps: Path, kept: Medals | None) -> list[Record]:
-    """The record so far and what searches have found, as they are driven today, fastest first."""
-    records = [] if kept is None else [kept.record]
-    for path in (laps / f"{track.name}.json", laps / f"{track.name}-with-policy.json"):
-        if path.exists():
-            lap = json.loads(path.read_text())
-            minutes = round(lap["cpu_minutes"], 1)
-            records.append(Record(lap["time_s"], lap["actions"], lap["found_by"], minutes, lap["is_settled"]))
-    driven = [(record, replay_lap(track, decode_actions(record.actions))) for record in records if record.actions]
-    again = [replace(record, time_s=lap.time_s) for record, lap in driven if lap is not None]
-    return sorted(again, key=lambda record: (record.time_s, -record.cpu_minutes))
+def found_lap(path: Path) -> Record | None:
+    """The lap of a file of optimize_lap.py; ``None`` if there is none."""
+    lap: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"actions": ""}
+    if not lap["actions"]:
+        return None
+    found_by = lap.get("found_by", "search alone")
+    return Record(lap["time_s"], lap["actions"], found_by, round(lap["cpu_minutes"], 1), lap["is_settled"])
+
+
+def driven_again(track: Track, *laps: Record | None) -> list[Record]:
+    """Those of the laps that finish, with their times of today."""
+    driven = ((lap, replay_lap(track, decode_actions(lap.actions))) for lap in laps if lap is not None)
+    return [replace(lap, time_s=again.time_s) for lap, again in driven if again is not None]
+
+
+def author_and_record(track: Track, kept: Medals | None, laps: Path) -> tuple[Record, Record] | None:
+    """The author's lap and the record; ``None`` without any lap."""
+    alone, with_policy = found_lap(laps / f"{track.name}.json"), found_lap(laps / f"{track.name}-with-policy.json")
+    before = record = None
+    if kept is not None:
+        record = kept.record
+        before = Record(kept.author_s, kept.author_actions, "search alone", kept.search_cpu_minutes, is_settled=False)
+    authors = driven_again(track, before)
+    if before is None or before not in authors:
+        authors = driven_again(track, alone) or authors or driven_again(track, with_policy)
+    if not authors:
+        return None
+    records = [*driven_again(track, record, alone, with_policy), authors[0]]
+    fastest = min(records, key=lambda lap: lap.time_s)
+    same = [lap for lap in records if lap.actions == fastest.actions]
+    return authors[0], max(same, key=lambda lap: lap.cpu_minutes)  # a search that went on
 
 
 def main() -> None:
@@ -73,19 +95,14 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     for name in args.tracks:
-        track, kept = load_track(name), medals_of(name)
-        bronze, silver, gold = scripted_medals(track)
-        records = records_of(track, args.laps, kept)
-        letters, minutes = ("", 0.0) if kept is None else (kept.author_actions, kept.search_cpu_minutes)
-        author = replay_lap(track, decode_actions(letters)) if letters else None
-        if not records:
+        track = load_track(name)
+        found = author_and_record(track, medals_of(name), args.laps)
+        if found is None:
             print(f"{name}: no lap; run tm-torchrl optimize {name} first")
             continue
-        record = records[0]
-        author_s = record.time_s if author is None else author.time_s
-        if author is None:
-            letters, minutes = record.actions, record.cpu_minutes
-        medals = Medals(bronze, silver, gold, author_s, letters, minutes, record)
-        print(f"{name:10s} bronze {bronze:6.2f}  silver {silver:6.2f}  gold {gold:6.2f}  author {author_s:6.2f} "
-              f"({author_s / gold:.3f} of gold)  record {record.time_s:6.2f} by {record.found_by}"
+        author, record = found
+        bronze, silver, gold = scripted_medals(track)
+        medals = Medals(bronze, silver, gold, author.time_s, author.actions, author.cpu_minutes, record)
+        print(f"{name:10s} bronze {bronze:6.2f}  silver {silver:6.2f}  gold {gold:6.2f}  author {author.time_s:6.2f} "
+              f"({author.time_s / gold:.3f} of gold)  record {record.time_s:6.2f} by {record.found_by}"
               f"  -> {write_medals(name, medals)}")  # fmt: skip

@@ -1,4 +1,4 @@
-"""Search for the fastest lap of a track: the author time.
+"""Search for a faster lap of a track.
 
     tm-torchrl optimize hillside
     tm-torchrl optimize my_track.npz --minutes 10
@@ -6,7 +6,7 @@
 
 Can be stopped at any time and goes on where it was: each pass that ends is saved, with the best lap as a script of
 inputs beside it. Ends by itself when 30 CPU minutes brought less than 0.2 %. Without a policy a built-in track begins
-with the lap that the package brings along; with a policy, with none.
+with the author's lap; with a policy, with none.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ from tm_torchrl.sim.lap_follower import LapFollower
 from tm_torchrl.sim.search import replay_lap
 from tm_torchrl.tasks import TrackManiaTask
 from tm_torchrl.tracks import DEFAULT_TRACK, Track, load_track
-from tm_torchrl.tracks.medals import shipped_lap
+from tm_torchrl.tracks.medals import medals_of, shipped_lap
 from tm_torchrl.world.drivers import Driver, Pursuit
 from tm_torchrl.world.input_scripts import read_script
 
@@ -246,10 +246,10 @@ def main() -> None:
             sampled=args.sampled,
             trust=args.trust,
         )
-        env = recorder.env
+        env, medals = recorder.env, medals_of(track.name)
         description = Description.of(
             track,
-            driver=args.driver,
+            driver=f"record, {medals.record.time_s:.2f} s" if args.driver == "record" and medals else args.driver,
             state_size=recorder.world.save().shape[1],
             action_block=1 if env.action_spec.ndim == 1 else env.action_spec.shape[1],
             num_previous_actions=env.race.tracker.num_previous_actions,

@@ -176,8 +176,9 @@ class LapSearch:
         """Indices of the cars that go on: the furthest of each kind."""
         progress = self.tracker["progress_m"]
         kind = self._draw_kinds()
-        fits = (self.tracker["end_cause"] == EndCause.NONE) & (progress > progress.max() - MAX_LAG_M)
-        candidates = torch.nonzero(fits).view(-1)
+        drives = self.tracker["end_cause"] == EndCause.NONE
+        furthest = progress.where(drives, -torch.inf).max()
+        candidates = torch.nonzero(drives & (progress > furthest - MAX_LAG_M)).view(-1)
         order = candidates[torch.argsort(progress[candidates], descending=True)]
         order = order[torch.argsort(kind[order], stable=True)]
         is_first = torch.ones(len(order), dtype=torch.bool)

@@ -1,7 +1,7 @@
 """Medals and records of the built-in tracks: bronze, silver and gold from a scripted driver, author from a search.
 
-The author's time stays, since scores count against it. The record is the fastest lap known, whoever found it. All
-depend on the simulator's physics; ``scripts/make_medals.py`` and ``scripts/optimize_lap.py`` update them.
+The author's time stays, since scores count against it; the record is the fastest lap known, whoever found it. All
+depend on the simulator's physics; ``scripts/optimize_lap.py`` and ``scripts/make_medals.py`` make them again.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def shipped_lap(track_name: str, name: str = "author", *, option: str, advice: s
     medals = medals_of(track_name)
     if medals is None:
         raise ValueError(f"{option}: track {track_name!r} has no {name} lap; {advice}")
-    return decode_actions(medals.author_actions if name == "author" else medals.record.actions)
+    return decode_actions({"author": medals.author_actions, "record": medals.record.actions}[name])
 
 
 def write_medals(track_name: str, medals: Medals) -> Path:
