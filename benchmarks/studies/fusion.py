@@ -4,8 +4,8 @@
 
 Four networks of 490,000 to 580,000 parameters with the settings of ``experiment=iqn_pixels``, whose floats show the
 line ahead too. The best network of each run then drives with the right observations, with images of other places, and
-with floats of other places; these are drawn for each car and step from what the agent saw on its own laps. Seeds that are
-in the results file already, with the same settings, are not run again.
+with floats of other places; these are drawn for each car and step from what the agent saw on its own laps. Seeds that
+are in the results file already, with the same settings, are not run again.
 """
 
 from __future__ import annotations

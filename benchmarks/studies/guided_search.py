@@ -5,11 +5,11 @@
     python benchmarks/studies/guided_search.py --held-out 20 --work runs/guided --write
 
 The policies are those of ``experiment=fast_laps``, one of five million frames for each built-in track. With
-``--held-out`` one of 64 generated tracks and 20 million frames guides the search on others, which it has never seen. Both
-searches begin without a lap of the package. After its first pass the guided one is given the lap that the policy drives
-alone, as in ``tm-torchrl optimize TRACK --policy RUN``. CPU minutes are those of the passes, without the policy's
-training. Steps that are in the folder of --work already are not done again: take a new folder after a change of the
-search, and copy run folders of other trainings there, each under the name of its track.
+``--held-out`` one of 64 generated tracks and 20 million frames guides the search on others, which it has never seen.
+Both searches begin without a lap of the package. After its first pass the guided one is given the lap that the policy
+drives alone, as in ``tm-torchrl optimize TRACK --policy RUN``. CPU minutes are those of the passes, without the
+policy's training. Steps that are in the folder of --work already are not done again: take a new folder after a change
+of the search, and copy run folders of other trainings there, each under the name of its track.
 """
 
 from __future__ import annotations
