@@ -2,7 +2,7 @@
 
     python benchmarks/studies/fusion.py --seeds 3 --write
 
-Four networks of 480,000 to 560,000 parameters with the settings of ``experiment=iqn_pixels``, whose floats show the
+Networks of 480,000 to 580,000 parameters with the settings of ``experiment=iqn_pixels``, whose floats show the
 line ahead too. The best network of each run then drives with the right observations, with images of other places, and
 with floats of other places; these are drawn for each car and step from what the agent saw on its own laps. Seeds that
 are in the results file already, with the same settings, are not run again.
@@ -35,6 +35,7 @@ from tm_torchrl.trainers import train
 FRAMES = 128_000
 NUM_LAPS, SEED = 32, 1_000
 NETWORK = "objective.network"
+POST_CONCAT = "{_target_: tm_torchrl.modules.PostConcat, _partial_: true, trunk: transformer, size: 96, num_layers: 1}"
 SMALL = f"{NETWORK}.hidden_sizes=[192,192]"
 ARMS = {
     "convolutions": ["network=classic", f"{NETWORK}.head_size=256", SMALL],
@@ -44,6 +45,7 @@ ARMS = {
         f"{NETWORK}.fusion.size=96",
         f"{NETWORK}.fusion.num_layers=1",
     ],
+    "the same without layer norm": ["network=classic", f"{NETWORK}.head_size=256", f"{NETWORK}.fusion={POST_CONCAT}"],
     "vision transformer": ["network=vit", f"{NETWORK}.image.patch_size=16", f"{NETWORK}.image.size=96", SMALL],
     "unified transformer": ["network=unified", f"{NETWORK}.image.patch_size=16"],
 }
