@@ -298,7 +298,7 @@ def numbers_table() -> str:
         ),
         (
             f"{record['time_s']:.2f} s",
-            f"the record on the default track, by {record['found_by']} of {record['cpu_minutes']:.1f} CPU min "
+            f"the record on the default track, found by {record['found_by']} in {record['cpu_minutes']:.1f} CPU min "
             "(`tm-torchrl optimize hillside --policy RUN`)",
         ),
         (f"{solved['ours']:.0f} CPU s", f"until CartPole-v1 reaches a mean of 475, median of 5 seeds; {others}"),

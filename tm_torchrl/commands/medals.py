@@ -1,7 +1,7 @@
 """Medals and records of the built-in tracks, from scripted drivers and from the laps of optimize_lap.py.
 
-tm-torchrl medals             # all tracks
-tm-torchrl medals hillside --laps runs/laps
+python scripts/make_medals.py             # all tracks
+python scripts/make_medals.py hillside --laps runs/laps
 
 Bronze, silver and gold are driven again. A lap of TRACK.json or TRACK-with-policy.json in the folder that is faster
 than the record becomes the record. The author's lap stays as long as it takes its time; when physics or track have
