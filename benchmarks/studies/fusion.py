@@ -45,7 +45,11 @@ ARMS = {
         f"{NETWORK}.fusion.size=96",
         f"{NETWORK}.fusion.num_layers=1",
     ],
-    "the same without layer norm": ["network=classic", f"{NETWORK}.head_size=256", f"{NETWORK}.fusion={POST_CONCAT}"],
+    "convolutions without layer norm, transformer": [
+        "network=classic",
+        f"{NETWORK}.head_size=256",
+        f"{NETWORK}.fusion={POST_CONCAT}",
+    ],
     "vision transformer": ["network=vit", f"{NETWORK}.image.patch_size=16", f"{NETWORK}.image.size=96", SMALL],
     "unified transformer": ["network=unified", f"{NETWORK}.image.patch_size=16"],
 }
