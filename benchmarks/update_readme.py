@@ -331,12 +331,12 @@ def medal_table() -> str:
     rows = []
     for path in sorted(MEDALS.glob("*.json")):
         medals = json.loads(path.read_text())
-        times, record = (f"{medals[f'{name}_s']:.2f}" for name in ("bronze", "silver", "gold", "author")), medals["record"]
+        times = (f"{medals[f'{name}_s']:.2f}" for name in ("bronze", "silver", "gold", "author"))
+        record = medals["record"]
         found = "{found_by}, {cpu_minutes:.1f} CPU min, ".format(**record)
         found += "settled" if record["is_settled"] else "not settled yet"
         rows.append((path.stem, *times, f"{record['time_s']:.2f}", found))
-    titles = ["track", "bronze", "silver", "gold", "author", "record", "found by"]
-    return "\n".join(table(titles, rows, align="lrrrrrl"))
+    return "\n".join(table(["track", "bronze", "silver", "gold", "author", "record", "found by"], rows, align="lrrrrrl"))
 
 
 def game_rates() -> str:
