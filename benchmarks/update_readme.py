@@ -336,7 +336,7 @@ def medal_table() -> str:
         found = "{found_by}, {cpu_minutes:.1f} CPU min, ".format(**record)
         found += "settled" if record["is_settled"] else "not settled yet"
         rows.append((path.stem, *times, f"{record['time_s']:.2f}", found))
-    return "\n".join(table(["track", "bronze", "silver", "gold", "author", "record", "found by"], rows, align="lrrrrrl"))
+    return "\n".join(table(["track", "bronze", "silver", "gold", "author", "record", "search"], rows, align="lrrrrrl"))
 
 
 def game_rates() -> str:
