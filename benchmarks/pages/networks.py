@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import shlex
-import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.pages.tables import table
 from benchmarks.results_file import command_of, measured_on, read_results
-from benchmarks.studies.fusion import last_quarter, until_half
+from benchmarks.studies import fusion
 from tm_torchrl.settings.construct import construct
 from tm_torchrl.settings.tree import compose_settings
 from tm_torchrl.tasks.task import make_task
@@ -282,29 +281,10 @@ def learning_of_fusion() -> list[str]:
     """What networks that see images and floats learnt, and which of the two they use, from ``fusion.json``."""
     found = read_results("fusion")
     assert found is not None
-    rows = []
-    for network, seeds in found["arms"].items():
-        runs = [seeds[seed] for seed in sorted(seeds)]
-        speed = statistics.median(run["updates"][-1] / run["cpu_s"][-1] for run in runs)
-        laps = [min((lap for lap in run["median_lap_s"] if lap), default=None) for run in runs]
-        shares = ([run[name] for run in runs] for name in ("right", "wrong_images", "wrong_floats"))
-        rows.append(
-            (
-                network,
-                f"{runs[0]['parameters']:,}",
-                f"{speed:.1f}",
-                ", ".join(map(until_half, runs)),
-                ", ".join(f"{last_quarter(run):.0%}" for run in runs),
-                ", ".join("-" if lap is None else f"{lap:.1f} s" for lap in laps),
-                *(", ".join(f"{share:.0%}" for share in each) for each in shares),
-            )
-        )
-    titles = ["network", "parameters", "updates per CPU s of the run", "frames until half finish"]
-    titles += ["finished, last quarter", "best median lap", "right", "wrong images", "wrong floats"]
     return [
         "## What fused networks learn",
         "",
-        *table(titles, rows),
+        *table(list(fusion.TITLES), fusion.rows_of(found["arms"])),
         "",
         f"{found['settings']['frames']:,} frames with the settings of `experiment=iqn_pixels`, whose floats show the",
         "line ahead too; a value for each seed. The last three columns are finished laps of the best network: with the",
@@ -312,7 +292,8 @@ def learning_of_fusion() -> list[str]:
         f"{measured_on(found, 'torch')}:",
         f"`{command_of(found)}`, beside other programs.",
         "",
-        "Since the floats show the line, networks hardly use the images.",
+        "With images of other places most laps still finish, since the floats show the line; with floats of other",
+        "places the plain convolutions finish 44 % by their images. `network=unified` has not been measured.",
         "",
     ]
 

@@ -105,23 +105,26 @@ def measure(settings: list[str], *, seed: int, frames: int) -> dict[str, Any]:
     return found
 
 
-def table_of(arms: dict[str, dict[str, dict[str, Any]]]) -> Table:
+TITLES = (
+    *("network", "parameters", "updates per CPU s of the run", "frames until half finish", "finished, last quarter"),
+    *("best median lap", "right", "wrong images", "wrong floats"),
+)
+
+
+def rows_of(arms: dict[str, dict[str, dict[str, Any]]]) -> list[tuple[str, ...]]:
     """A row for each network, with a value for each seed."""
-    titles = ("network", "parameters", "updates per CPU s", "frames until half finish", "finished, last quarter")
-    table = Table(*titles, "best median lap, s", "finish with right, wrong images, wrong floats")
+    rows = []
     for name, of_seeds in arms.items():
         runs = [of_seeds[seed] for seed in sorted(of_seeds)]
         speed = statistics.median(run["updates"][-1] / run["cpu_s"][-1] for run in runs)
-        table.add_row(
-            name,
-            f"{runs[0]['parameters']:,}",
-            f"{speed:.1f}",
-            ", ".join(until_half(run) for run in runs),
-            ", ".join(f"{last_quarter(run):.0%}" for run in runs),
-            ", ".join(f"{min((lap for lap in run['median_lap_s'] if lap), default=float('nan')):.1f}" for run in runs),
-            "; ".join(f"{run['right']:.0%}, {run['wrong_images']:.0%}, {run['wrong_floats']:.0%}" for run in runs),
-        )
-    return table
+        laps = [min((lap for lap in run["median_lap_s"] if lap), default=None) for run in runs]
+        finished = [[last_quarter(run) for run in runs]]
+        finished += [[run[kind] for run in runs] for kind in ("right", "wrong_images", "wrong_floats")]
+        shares = [", ".join(f"{share:.0%}" for share in each) for each in finished]
+        best = ", ".join("-" if lap is None else f"{lap:.1f} s" for lap in laps)
+        until = ", ".join(map(until_half, runs))
+        rows.append((name, f"{runs[0]['parameters']:,}", f"{speed:.1f}", until, shares[0], best, *shares[1:]))
+    return rows
 
 
 def until_half(run: dict[str, Any]) -> str:
@@ -157,8 +160,10 @@ def main() -> None:
                 print(f"{name}, seed {seed}: {last_quarter(found[str(seed)]):.0%} finish", flush=True)
                 if arguments.write:
                     write_results(path.stem, {**describe_run(device="cpu"), "settings": settings, "arms": arms})
-    if any(arms.values()):
-        Console().print(table_of(arms))
+    table = Table(*TITLES)
+    for row in rows_of(arms):
+        table.add_row(*row)
+    Console().print(table)
 
 
 if __name__ == "__main__":
