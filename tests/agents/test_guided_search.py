@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -19,6 +20,7 @@ from tm_torchrl.commands import optimize
 from tm_torchrl.settings import compose_settings
 from tm_torchrl.sim.search import replay_lap
 from tm_torchrl.tracks import blocks
+from tm_torchrl.tracks.medals import medals_of
 from tm_torchrl.world.actions import FORWARD
 from tm_torchrl.world.end_cause import EndCause
 from tm_torchrl.world.input_scripts import read_script
@@ -217,6 +219,20 @@ def test_policy_alone_and_policy_with_search_are_told_apart(
             run_command(*words, "--policy", "RUN", "--out", "runs/laps/short.json")
         with pytest.raises(SystemExit, match="holds a lap of policy with search: give its --policy, or choose"):
             run_command(*words, "--out", "runs/laps/short-with-policy.json")
+
+
+def test_a_built_in_track_is_compared_with_its_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    medals = medals_of("oval")
+    assert medals is not None
+    run_command("oval", "--minutes", 1e-6, "--cars", 80)  # begins with the author's lap
+    assert f"oval: the record is {medals.record.time_s:.2f} s" in capsys.readouterr().out
+    slower = dataclasses.replace(medals, record=dataclasses.replace(medals.record, time_s=99.0))
+    with patch.object(optimize, "medals_of", lambda name: slower):
+        run_command("oval", "--minutes", 1e-6, "--cars", 80)
+    assert "oval: faster than the record of 99.00 s" in capsys.readouterr().out
 
 
 def test_files_that_cannot_be_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from tests.conftest import Script
 from tests.trainers.test_training import SMALL, quiet
 from tm_torchrl.data import DemonstrationFolder
 from tm_torchrl.tracks import blocks
+from tm_torchrl.tracks.medals import medals_of
 
 
 @pytest.fixture
@@ -45,6 +46,15 @@ def test_it_follows_a_script_of_inputs(run: Script, tmp_path: Path) -> None:
     done = run("straight.npz", "--driver", "best.inputs", "--laps", 2, "--cars", 2, "--out", "laps", "--pixels")
     assert done.returncode == 0, done.stderr
     assert DemonstrationFolder(tmp_path / "laps").rows("pixels", np.array([0])).shape == (1, 1, 64, 64)
+
+
+def test_it_follows_the_record_and_says_which(run: Script, tmp_path: Path) -> None:
+    """A folder of laps like one record is not continued when there is another one, since the driver differs."""
+    done = run("oval", "--driver", "record", "--laps", 1, "--cars", 1, "--disturbed", 0, "--out", "laps")
+    assert done.returncode == 0, done.stderr
+    record_s, folder = medals_of("oval").record.time_s, DemonstrationFolder(tmp_path / "laps")
+    assert folder.description.driver == f"record, {record_s:.2f} s"
+    assert abs(folder.lap_time_s[0] - record_s) < 1.0
 
 
 def test_it_records_a_trained_agent(run: Script, tmp_path: Path) -> None:
