@@ -50,11 +50,13 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(_Block(size, num_heads, style) for _ in range(num_layers))
         self.norm = nn.LayerNorm(size)
 
-    def forward(self, tokens_BTM: Tensor) -> Tensor:
-        """``[B, T, M]``."""
-        for block in self.blocks:
+    def forward(self, tokens_BTM: Tensor, *, num_read: int | None = None) -> Tensor:
+        """``[B, T, M]``; with ``num_read`` that many of the first tokens, and the last block computes no others."""
+        for block in self.blocks[:-1]:
             tokens_BTM = block(tokens_BTM)
-        normal: Tensor = self.norm(tokens_BTM)
+        for block in self.blocks[-1:]:
+            tokens_BTM = block(tokens_BTM, num_read=num_read)
+        normal: Tensor = self.norm(tokens_BTM[:, :num_read])
         return normal
 
 
@@ -70,13 +72,18 @@ class _Block(nn.Module):
         plain = LayerStyle(style.activation, initialization=style.initialization)
         self.layers = dense([size, FEED_FORWARD * size, size], output_gain=1.0, style=plain)
 
-    def forward(self, tokens_BTM: Tensor) -> Tensor:
-        heads = torch.unflatten(self.seen(self.attention_norm(tokens_BTM)), -1, (3, self.num_heads, -1))
-        queries, keys, values = heads.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, heads, T, M / heads]
-        seen = F.scaled_dot_product_attention(queries, keys, values)
-        tokens_BTM = tokens_BTM + self.output(seen.transpose(1, 2).flatten(2))
+    def forward(self, tokens_BTM: Tensor, *, num_read: int | None = None) -> Tensor:
+        normal, size = self.attention_norm(tokens_BTM), tokens_BTM.shape[-1]
+        queries = F.linear(normal[:, :num_read], self.seen.weight[:size])
+        keys, values = F.linear(normal, self.seen.weight[size:]).chunk(2, -1)
+        attended = F.scaled_dot_product_attention(self._heads(queries), self._heads(keys), self._heads(values))
+        tokens_BTM = tokens_BTM[:, :num_read] + self.output(attended.transpose(1, 2).flatten(2))
         added: Tensor = tokens_BTM + self.layers(self.norm(tokens_BTM))
         return added
+
+    def _heads(self, tokens_BTM: Tensor) -> Tensor:
+        """``[B, heads, T, M / heads]``."""
+        return torch.unflatten(tokens_BTM, -1, (self.num_heads, -1)).transpose(1, 2)
 
 
 class ReadoutTransformer(nn.Module):
@@ -104,7 +111,7 @@ class ReadoutTransformer(nn.Module):
     def forward(self, tokens_BTM: Tensor) -> Tensor:
         """``[B, M]``."""
         readout = self.readout.to(tokens_BTM.dtype).expand(tokens_BTM.shape[0], 1, -1)
-        read: Tensor = self.transformer(torch.cat([readout, tokens_BTM], 1))[:, 0]
+        read: Tensor = self.transformer(torch.cat([readout, tokens_BTM], 1), num_read=1)[:, 0]
         return read
 
 
