@@ -68,7 +68,7 @@ STACKS = {
         ("ReLU", "objective.network.activation=relu"),
         ("GELU", "objective.network.activation=gelu"),
         ("CReLU", "objective.network.activation=crelu"),
-        ("torch's own initial weights instead of orthogonal ones", "+objective.network.initialization=null"),
+        ("orthogonal initial weights instead of torch's own", "objective.network.initialization=orthogonal"),
     ],
     "Quantiles": [
         ("IQN: drawn fractions times the features", "objective=iqn"),

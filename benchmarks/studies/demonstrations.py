@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.results_file import RESULTS, describe_run, write_results
+from benchmarks.studies import FORMER_WEIGHTS
 from benchmarks.studies.clones import done, record
 from tm_torchrl.record.run_folder import read_evaluations
 from tm_torchrl.tracks import DEFAULT_TRACK
@@ -39,7 +40,7 @@ CLONE = [
     *("algorithm=cloning", "total_frames=600_000", "evaluation.every_frames=300_000"),
     "learning_rate=[exponential,[0,1.0e-3],[600_000,2.0e-5]]",
 ]
-DRIVE = ["experiment=short_drive", "evaluation.every_frames=10_240", "device=cpu"]
+DRIVE = ["experiment=short_drive", "evaluation.every_frames=10_240", "device=cpu", FORMER_WEIGHTS]
 SHARE = "replay.demonstrations={{_target_: tm_torchrl.data.DemonstrationShare, data: '{laps}', share: 0.25}}"
 LITTLE = "exploration.epsilon=0.02"
 CLONED = "warm_start={{source: '{clone}'}}"

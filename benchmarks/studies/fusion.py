@@ -37,14 +37,17 @@ NUM_LAPS, SEED = 32, 1_000
 NETWORK = "objective.network"
 POST_CONCAT = "{_target_: tm_torchrl.modules.PostConcat, _partial_: true, trunk: transformer, size: 96, num_layers: 1}"
 SMALL = f"{NETWORK}.hidden_sizes=[192,192]"
+TRANSFORMER = [
+    "network=post_concat",
+    f"{NETWORK}.image.stem_stride=2",
+    f"{NETWORK}.fusion.size=96",
+    f"{NETWORK}.fusion.num_layers=1",
+]
+TODAY = ["env.reward.failure=-2.0", f"{NETWORK}.initialization=null"]
 ARMS = {
     "convolutions": ["network=classic", f"{NETWORK}.head_size=256", SMALL],
-    "convolutions, transformer": [
-        "network=post_concat",
-        f"{NETWORK}.image.stem_stride=2",
-        f"{NETWORK}.fusion.size=96",
-        f"{NETWORK}.fusion.num_layers=1",
-    ],
+    "convolutions, transformer": TRANSFORMER,
+    "convolutions, transformer; torch's first weights, a failure costs 2": [*TRANSFORMER, *TODAY],
     "convolutions without layer norm, transformer": [
         "network=classic",
         f"{NETWORK}.head_size=256",
@@ -150,8 +153,13 @@ def main() -> None:
     torch.set_num_threads(1)
     path = RESULTS / "fusion.json"
     settings = {"frames": arguments.frames, "common": COMMON, "arms": ARMS}
-    before = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    arms: dict[str, dict[str, Any]] = before["arms"] if before.get("settings") == settings else {}
+    before = json.loads(path.read_text("utf-8")) if path.exists() else {"settings": {"arms": {}}, "arms": {}}
+    alike = all(before["settings"].get(name) == settings[name] for name in ("frames", "common"))
+    arms: dict[str, dict[str, Any]] = {
+        name: of_seeds
+        for name, of_seeds in before["arms"].items()
+        if alike and before["settings"]["arms"].get(name) == ARMS.get(name)
+    }
     for seed in range(arguments.seeds):
         for name in arguments.arms:
             found = arms.setdefault(name, {})

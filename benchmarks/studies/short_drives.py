@@ -22,11 +22,15 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.results_file import RESULTS, describe_run, write_results
+from benchmarks.studies import FORMER_WEIGHTS
 from tm_torchrl.record.run_folder import read_evaluations
 from tm_torchrl.trainers import train
 
 FRAMES = 240_000
-COMMON = ["experiment=short_drive", f"total_frames={FRAMES}", "evaluation.every_frames=20_480", "device=cpu"]
+COMMON = [
+    *("experiment=short_drive", f"total_frames={FRAMES}", "evaluation.every_frames=20_480", "device=cpu"),
+    FORMER_WEIGHTS,
+]
 NOISE = [*COMMON, "exploration=noisy", "objective.network.linear=noisy"]
 BLOCKS = [*COMMON, "env.action_block=5", "env.num_previous_actions=25"]
 DEFAULT = "default"

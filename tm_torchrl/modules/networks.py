@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from tm_torchrl.modules.cores.core import Core
 from tm_torchrl.modules.encoders.floats import Normalize
 from tm_torchrl.modules.layers.activations import Activation, leaky_relu
-from tm_torchrl.modules.layers.initialization import orthogonal_
 from tm_torchrl.modules.layers.style import Initialization, LayerStyle, LinearLayer
 from tm_torchrl.modules.network_options import Actions, FusionMaker, ModuleMaker, Observations
 from tm_torchrl.modules.quantiles.conditioning import FiLM, Hadamard
@@ -109,7 +108,7 @@ class MLPIQNetwork(_BuiltNetwork):
         noisy_value: Whether the value is noisy where the advantages are: False, True, or ``"hidden"`` for all but its
             last layer. Noise that moves the values of all actions alike explores nothing.
         activation: ``"leaky_relu"``, ``"relu"``, ``"gelu"``, ``"crelu"``, or a function that makes an activation.
-        initialization: Called with each layer and its gain; ``None`` keeps torch's own initialisation.
+        initialization: ``"orthogonal"``, or a function of a layer and its gain; ``None`` keeps torch's first weights.
 
     Examples:
         >>> network = MLPIQNetwork(4, 2)
@@ -148,7 +147,7 @@ class MLPIQNetwork(_BuiltNetwork):
         linear: LinearLayer = nn.Linear,
         noisy_value: NoisyValue = False,
         activation: Activation = leaky_relu,
-        initialization: Initialization | None = orthogonal_,
+        initialization: Initialization | None = None,
     ) -> None:
         style = LayerStyle(activation, layer_norm, linear, initialization)
         super().__init__(
@@ -210,7 +209,7 @@ class MLPFQFNetwork(_BuiltNetwork):
         linear: LinearLayer = nn.Linear,
         noisy_value: NoisyValue = False,
         activation: Activation = leaky_relu,
-        initialization: Initialization | None = orthogonal_,
+        initialization: Initialization | None = None,
     ) -> None:
         style = LayerStyle(activation, layer_norm, linear, initialization)
         super().__init__(
@@ -273,7 +272,7 @@ class MLPQRNetwork(_BuiltNetwork):
         linear: LinearLayer = nn.Linear,
         noisy_value: NoisyValue = False,
         activation: Activation = leaky_relu,
-        initialization: Initialization | None = orthogonal_,
+        initialization: Initialization | None = None,
     ) -> None:
         super().__init__(
             Observations(num_inputs, hidden_sizes, normalize, image, image_shape, trunk, core, fusion),

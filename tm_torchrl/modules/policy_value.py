@@ -21,7 +21,6 @@ from tm_torchrl.modules.cores.core import Core
 from tm_torchrl.modules.encoders.floats import Normalize
 from tm_torchrl.modules.freezing import NetworkOfParts
 from tm_torchrl.modules.layers.activations import Activation, leaky_relu
-from tm_torchrl.modules.layers.initialization import orthogonal_
 from tm_torchrl.modules.layers.style import Initialization, LayerStyle, LinearLayer
 from tm_torchrl.modules.network_options import FusionMaker, ModuleMaker, Observations
 from tm_torchrl.modules.quantiles.decoder import Decoder, Mixer, Stream, value_layers
@@ -60,7 +59,7 @@ class PolicyValueNetwork(NetworkOfParts):
         value_stream: The same for the value.
         frozen: Names of parts that keep their weights: ``"vision"``, ``"floats"``, ``"fusion"``, ...; see ``freeze``.
         activation: ``"leaky_relu"``, ``"relu"``, ``"gelu"``, ``"crelu"``, or a function that makes an activation.
-        initialization: Called with each layer and its gain; ``None`` keeps torch's own initialisation.
+        initialization: ``"orthogonal"``, or a function of a layer and its gain; ``None`` keeps torch's first weights.
 
     Examples:
         >>> logits, value = PolicyValueNetwork(4, 2)(torch.zeros(5, 4))
@@ -91,7 +90,7 @@ class PolicyValueNetwork(NetworkOfParts):
         value_stream: Stream = "mlp",
         frozen: Sequence[str] = (),
         activation: Activation = leaky_relu,
-        initialization: Initialization | None = orthogonal_,
+        initialization: Initialization | None = "orthogonal",
     ) -> None:
         super().__init__()
         style = LayerStyle(activation, layer_norm, linear, initialization)

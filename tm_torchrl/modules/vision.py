@@ -17,7 +17,6 @@ from tm_torchrl.modules.encoders.multi import MultiEncoder
 from tm_torchrl.modules.freezing import NetworkOfParts
 from tm_torchrl.modules.layers.activations import Activation, leaky_relu
 from tm_torchrl.modules.layers.arguments import require_count
-from tm_torchrl.modules.layers.initialization import orthogonal_
 from tm_torchrl.modules.layers.style import Initialization, LayerStyle
 from tm_torchrl.modules.network_options import ModuleMaker, Observations
 
@@ -29,7 +28,7 @@ class VisionNetwork(NetworkOfParts):
         image: Makes the encoder of images, such as ``PixelEncoder``.
         image_shape: ``(channels, height, width)``.
         activation: The activation of the network that the encoder is for.
-        initialization: Called with each layer and its gain; ``None`` keeps torch's own initialisation.
+        initialization: ``"orthogonal"``, or a function of a layer and its gain; ``None`` keeps torch's first weights.
 
     Examples:
         >>> import torch
@@ -45,7 +44,7 @@ class VisionNetwork(NetworkOfParts):
         *,
         image_shape: Sequence[int],
         activation: Activation = leaky_relu,
-        initialization: Initialization | None = orthogonal_,
+        initialization: Initialization | None = "orthogonal",
     ) -> None:
         super().__init__()
         seen = Observations(None, (), None, image, image_shape, None)

@@ -34,7 +34,8 @@ every_network = pytest.mark.parametrize("network_class", NETWORKS)
 def small(network_class: type[QuantileNetwork], **options: Any) -> QuantileNetwork:
     torch.manual_seed(0)
     sizes = {"num_inputs": 4, "num_actions": 3, "hidden_sizes": (16,), "head_size": 8, "num_fractions": 6}
-    return network_class(**(sizes | options))
+    weights = {"initialization": "orthogonal"}  # with torch's own, actions hardly depend on what is seen
+    return network_class(**(sizes | weights | options))
 
 
 @every_network
@@ -133,8 +134,10 @@ def test_parts_are_arguments() -> None:
 
     network = small(MLPIQNetwork, initialization=ones)
     assert all(bool((m.weight == 1).all()) for m in network.modules() if isinstance(m, nn.Linear))
-    torch_own = small(MLPIQNetwork, initialization=None).encoder.layers[0]
+    torch_own = MLPIQNetwork(4, 3).encoder.layers[0]
     assert bool(torch_own.bias.any())
+    with pytest.raises(ValueError, match=r"initialization='othogonal': unknown; did you mean orthogonal\?"):
+        small(MLPIQNetwork, initialization="othogonal")
     assert isinstance(small(MLPIQNetwork, conditioning=FiLM).head.conditioning, FiLM)
     of_the_paper = small(MLPQRNetwork, head_size=None, dueling=False).head.decoder
     assert [type(layer) for layer in of_the_paper.advantage] == [nn.Linear]

@@ -14,7 +14,6 @@ from tm_torchrl.modules.encoders.images import ImageEncoder
 from tm_torchrl.modules.encoders.pooling import pooling_layers
 from tm_torchrl.modules.layers.activations import Activation, growth_of
 from tm_torchrl.modules.layers.arguments import require_count
-from tm_torchrl.modules.layers.initialization import orthogonal_
 from tm_torchrl.modules.layers.spectral_norm import Convolution, convolutions, norms_of, run_with
 from tm_torchrl.modules.layers.style import Initialization, LayerStyle
 
@@ -77,7 +76,7 @@ class ImpalaEncoder(ImageEncoder):
         layer_norm: Whether each image's features are normalised, without weights. They are else 12 to 50 times as large
             as those of floats beside them, of which a head then sees little.
         activation: The name of an activation, or a function that makes one.
-        initialization: Called with each layer and its gain; ``None`` keeps torch's own initialisation.
+        initialization: ``"orthogonal"``, or a function of a layer and its gain; ``None`` keeps torch's first weights.
 
     Examples:
         >>> import torch
@@ -97,7 +96,7 @@ class ImpalaEncoder(ImageEncoder):
         stem_stride: int = 1,
         layer_norm: bool = False,
         activation: Activation = "relu",
-        initialization: Initialization | None = orthogonal_,
+        initialization: Initialization | None = "orthogonal",
     ) -> None:
         super().__init__()
         if isinstance(image_size, tuple):

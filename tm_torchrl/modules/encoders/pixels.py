@@ -11,7 +11,6 @@ from tm_torchrl.modules.encoders.images import ImageEncoder
 from tm_torchrl.modules.encoders.pooling import pooling_layers
 from tm_torchrl.modules.layers.activations import Activation, leaky_relu, outputs_before
 from tm_torchrl.modules.layers.arguments import require_count
-from tm_torchrl.modules.layers.initialization import orthogonal_
 from tm_torchrl.modules.layers.spectral_norm import convolutions
 from tm_torchrl.modules.layers.style import Initialization, LayerStyle
 
@@ -29,7 +28,7 @@ class PixelEncoder(ImageEncoder):
         pool_size: The edge of the map that ``"max"`` and ``"average"`` leave; ``None`` for 6.
         spectral_norm: ``"all"`` normalises the convolutions; ``None`` does not.
         activation: The name of an activation, or a function that makes one.
-        initialization: Called with each layer and its gain; ``None`` keeps torch's own initialisation.
+        initialization: ``"orthogonal"``, or a function of a layer and its gain; ``None`` keeps torch's first weights.
 
     Examples:
         >>> import torch
@@ -48,7 +47,7 @@ class PixelEncoder(ImageEncoder):
         pool_size: int | None = None,
         spectral_norm: str | None = None,
         activation: Activation = leaky_relu,
-        initialization: Initialization | None = orthogonal_,
+        initialization: Initialization | None = "orthogonal",
     ) -> None:
         super().__init__()
         height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
@@ -87,7 +86,7 @@ class SmallPixelEncoder(ImageEncoder):
         image_size: H = W.
         channels: The number of channels of the image.
         activation: The name of an activation, or a function that makes one.
-        initialization: Called with each layer and its gain; ``None`` keeps torch's own initialisation.
+        initialization: ``"orthogonal"``, or a function of a layer and its gain; ``None`` keeps torch's first weights.
 
     Examples:
         >>> import torch
@@ -101,7 +100,7 @@ class SmallPixelEncoder(ImageEncoder):
         image_size: int = 10,
         channels: int = 4,
         activation: Activation = "relu",
-        initialization: Initialization | None = orthogonal_,
+        initialization: Initialization | None = "orthogonal",
     ) -> None:
         super().__init__()
         for name, value in (("image_size", image_size), ("channels", channels)):

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from tm_torchrl.modules.layers.activations import Activation, leaky_relu
 from tm_torchrl.modules.layers.arguments import require_count
 from tm_torchrl.modules.layers.dense import dense
-from tm_torchrl.modules.layers.initialization import orthogonal_
 from tm_torchrl.modules.layers.style import Initialization, LayerStyle, LinearLayer
 
 
@@ -23,7 +22,7 @@ class ResidualTrunk(nn.Module):
         hidden_size: The size of the layer inside each block.
         activation: The name of an activation, or a function that makes one.
         linear: ``"linear"``, ``"noisy"``, or a function that makes a layer from its sizes.
-        initialization: Called with each layer and its gain; ``None`` keeps torch's own initialisation.
+        initialization: ``"orthogonal"``, or a function of a layer and its gain; ``None`` keeps torch's first weights.
 
     Examples:
         >>> import torch
@@ -39,7 +38,7 @@ class ResidualTrunk(nn.Module):
         hidden_size: int = 256,
         activation: Activation = leaky_relu,
         linear: LinearLayer = nn.Linear,
-        initialization: Initialization | None = orthogonal_,
+        initialization: Initialization | None = "orthogonal",
     ) -> None:
         super().__init__()
         for name, value in (("num_blocks", num_blocks), ("hidden_size", hidden_size)):

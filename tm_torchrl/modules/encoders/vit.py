@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from tm_torchrl.modules.encoders.images import ImageEncoder
 from tm_torchrl.modules.layers.activations import Activation
 from tm_torchrl.modules.layers.arguments import require_count
-from tm_torchrl.modules.layers.initialization import orthogonal_
 from tm_torchrl.modules.layers.style import Initialization, LayerStyle
 from tm_torchrl.modules.layers.transformer import POSITION_DEVIATION, Transformer
 
@@ -30,7 +29,7 @@ class ViTEncoder(ImageEncoder):
         num_layers: The number of transformer blocks; 0 for the patches alone.
         num_heads: The number of attention heads, which must divide M.
         activation: The activation of the feed-forward layers: a name, or a function that makes one.
-        initialization: Called with each layer and its gain; ``None`` keeps torch's own initialisation.
+        initialization: ``"orthogonal"``, or a function of a layer and its gain; ``None`` keeps torch's first weights.
 
     Examples:
         >>> encoder = ViTEncoder(size=32)
@@ -49,7 +48,7 @@ class ViTEncoder(ImageEncoder):
         num_layers: int = 2,
         num_heads: int = 4,
         activation: Activation = "gelu",
-        initialization: Initialization | None = orthogonal_,
+        initialization: Initialization | None = "orthogonal",
     ) -> None:
         super().__init__()
         height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)

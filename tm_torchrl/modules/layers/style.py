@@ -12,9 +12,10 @@ from tm_torchrl.modules.layers.arguments import maker
 from tm_torchrl.modules.layers.initialization import HIDDEN_GAIN, orthogonal_
 from tm_torchrl.modules.layers.noisy import NoisyLinear, is_noisy
 
-Initialization = Callable[[nn.Module, float], None]
+Initialization = Callable[[nn.Module, float], None] | str
 LinearLayer = Callable[[int, int], nn.Module] | str
 
+INITIALIZATIONS: dict[str, Callable[[nn.Module, float], None]] = {"orthogonal": orthogonal_}
 LINEAR_LAYERS: dict[str, Callable[[int, int], nn.Module]] = {"linear": nn.Linear, "noisy": NoisyLinear}
 
 
@@ -26,7 +27,7 @@ class LayerStyle:
         activation: ``"leaky_relu"``, ``"relu"``, ``"gelu"``, ``"crelu"``, or a function that makes an activation.
         layer_norm: Whether hidden layers are normalised before their activation.
         linear: ``"linear"``, ``"noisy"``, or a function that makes a layer from its sizes, such as ``nn.Linear``.
-        initialization: Called with each layer and its gain; ``None`` keeps torch's own initialisation.
+        initialization: ``"orthogonal"``, or a function of a layer and its gain; ``None`` keeps torch's first weights.
 
     Examples:
         >>> LayerStyle(linear="noisy").make_linear(4, 2)
@@ -36,7 +37,7 @@ class LayerStyle:
     activation: Activation = leaky_relu
     layer_norm: bool = False
     linear: LinearLayer = nn.Linear
-    initialization: Initialization | None = orthogonal_
+    initialization: Initialization | None = "orthogonal"
 
     @property
     def plain(self) -> LayerStyle:
@@ -70,7 +71,7 @@ class LayerStyle:
     def initialize(self, layer: nn.Module, gain: float = HIDDEN_GAIN) -> None:
         """Set the first weights of a layer, in place."""
         if self.initialization is not None:
-            self.initialization(layer, gain)
+            maker(self.initialization, INITIALIZATIONS, argument="initialization")(layer, gain)
 
 
 DEFAULT_STYLE = LayerStyle()

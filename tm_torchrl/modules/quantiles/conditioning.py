@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tm_torchrl.modules.layers.activations import Activation, leaky_relu
 from tm_torchrl.modules.layers.dense import dense
-from tm_torchrl.modules.layers.initialization import HIDDEN_GAIN, orthogonal_
+from tm_torchrl.modules.layers.initialization import HIDDEN_GAIN
 from tm_torchrl.modules.layers.style import Initialization, LayerStyle
 
 COSINE_GAIN = math.sqrt(2) * HIDDEN_GAIN  # a cosine has variance 1/2
@@ -30,7 +30,7 @@ class _Conditioning(nn.Module):
         hidden_size: int | None = None,
         activation: Activation = leaky_relu,
         layer_norm: bool = False,
-        initialization: Initialization | None = orthogonal_,
+        initialization: Initialization | None = "orthogonal",
     ) -> None:
         super().__init__()
         if num_layers < 1:
@@ -56,7 +56,7 @@ class Hadamard(_Conditioning):
         hidden_size: The size of all its layers but the last; ``None`` for D.
         activation: The name of an activation, or a function that makes one.
         layer_norm: Whether layers are normalised before their activation.
-        initialization: Called with each layer and its gain; ``None`` keeps torch's own initialisation.
+        initialization: ``"orthogonal"``, or a function of a layer and its gain; ``None`` keeps torch's first weights.
 
     Examples:
         >>> import torch
