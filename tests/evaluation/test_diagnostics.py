@@ -212,8 +212,9 @@ def test_norms_have_gradients_only_where_there_are_any() -> None:
 
 
 def test_noise_is_measured() -> None:
+    torch.manual_seed(0)
     network = MLPQRNetwork(4, 3, hidden_sizes=(8,), head_size=8, linear=NoisyLinear)
-    states = torch.randn(64, 4, generator=torch.Generator().manual_seed(1))
+    states = 10.0 * torch.randn(64, 4, generator=torch.Generator().manual_seed(1))
     found = Diagnostics(network, [states]).measure()
     assert 0 < found["noise_changes_action"] < 1
     assert found["noise_over_gap"] > 0

@@ -67,7 +67,8 @@ def test_values_equal_the_originals(shape: LinesightShape, num_parameters: int) 
     weights = linesight_like(shape, seed=3)
     assert sum(value.numel() for value in weights.values()) == num_parameters
     assert linesight_shape(weights) == shape
-    assert greatest_difference(ours(weights, shape), weights, shape) < 2e-6
+    # Each processor sums in an order of its own; a wrong layer makes 1e-3 and more.
+    assert greatest_difference(ours(weights, shape), weights, shape) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["A_head.2.bias", "V_head.0.weight", "img_head.6.bias", "iqn_fc.0.weight"])

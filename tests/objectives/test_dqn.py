@@ -86,7 +86,7 @@ def test_a_quantile_actor_of_one_quantile_learns() -> None:
     (group,) = loss.parameter_groups()
     assert len(group["params"]) == len(list(actor.parameters())) and group["lr_scale"] == 1.0
     optimizer = torch.optim.Adam(group["params"], lr=1e-2)
-    for _ in range(100):
+    for _ in range(200):
         optimizer.zero_grad()
         value = loss(transition(terminated=True))["loss"]
         value.backward()

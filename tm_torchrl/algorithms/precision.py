@@ -13,6 +13,7 @@ from tm_torchrl.algorithms.learner import Learner
 
 FASTER_BY = 1.1  # what rounds differently must be worth it
 MIN_PAIRS = 9
+MUCH_SLOWER = 3.0  # twice in a row settles it: without hardware for bfloat16 an update takes 5 to 40 times as long
 
 
 def probe_precision(
@@ -58,7 +59,8 @@ def measure_gain(
         device: Where they compute; ``None`` for a CPU.
 
     Returns:
-        How many times as fast the second is, in the median of pairs of calls; and the calls per second of both.
+        How many times as fast the second is, in the median of pairs of calls; and the calls per second of both. If the
+        first two pairs say that the second is much slower, there are no more.
     """
     is_cuda = device is not None and device.type == "cuda"
     clock = time.perf_counter if is_cuda else time.process_time
@@ -76,5 +78,7 @@ def measure_gain(
     end = clock() + seconds
     while clock() < end or len(times) < MIN_PAIRS:
         times.append((timed(first), timed(second)))
+        if len(times) == 2 and all(y > MUCH_SLOWER * x for x, y in times):
+            break
     gain = statistics.median(x / y for x, y in times)
     return gain, *(1.0 / statistics.median(each) for each in zip(*times, strict=True))

@@ -1,4 +1,4 @@
-"""Pictures for people: the track from above, and the car from behind in colour. They are not made for speed."""
+"""Pictures for people: the track from above, and the car from behind in colour."""
 
 from __future__ import annotations
 
@@ -20,6 +20,23 @@ NEAREST_M, FURTHEST_M, GROWTH = 1.5, 420.0, 1.012
 SKY_TOP, SKY_LOW = np.array([92.0, 150.0, 214.0]), np.array([206.0, 224.0, 238.0])
 CAR_SIZE = np.array([1.0, 0.55, 2.1])  # half extents: left, up, forward
 BODY, CABIN, TYRE = (214, 44, 52), (34, 40, 54), (28, 28, 30)
+WHEELS = [([side, -0.25, along], [0.22, 0.33, 0.36], TYRE) for along in (1.45, -1.30) for side in (0.9, -0.9)]
+BOXES = [  # centre, half extents, colour
+    *WHEELS,
+    ([0.0, 0.0, 0.0], (CAR_SIZE * [0.85, 0.55, 1.0]).tolist(), BODY),
+    ([0.0, 0.42, -0.25], [0.6, 0.26, 0.8], CABIN),
+    ([0.0, 0.55, -1.9], [0.95, 0.06, 0.25], BODY),
+]
+RING = [(-1, -1), (-1, 1), (1, 1), (1, -1)]
+FACES = [(box, axis, sign) for box in BOXES for axis in range(3) for sign in (-1, 1)]
+_AXES, _SIGNS = np.array([axis for _, axis, _ in FACES]), np.array([sign for *_, sign in FACES])
+_COLOURS = np.array([colour for (*_, colour), _, _ in FACES], np.float64)
+_CORNERS = np.array(  # of each face, from the car
+    [
+        [np.add(centre, np.multiply(half, [*pair[:axis], sign, *pair[axis:]])) for pair in RING]
+        for (centre, half, _), axis, sign in FACES
+    ]
+)
 
 
 @lru_cache(maxsize=32)
@@ -82,15 +99,16 @@ def chase_view(track: Track, row: ArrayLike, *, width: int = 480, height: int = 
     j, i = _cells(scenery, x, z)
     line = horizon + focal * (eye[1] - scenery.height[j, i]) / distance[:, None]  # picture row of each sample
     covered = np.minimum.accumulate(line, axis=0)
+    # The first sample that reaches up to a picture row: as many samples as stay below the row come before it.
+    reached = np.clip(np.ceil(covered - 0.5), 0, height).astype(np.int64)
+    counts = np.bincount((reached * width + np.arange(width)).ravel(), minlength=(height + 1) * width)
+    first = len(distance) - counts.reshape(height + 1, width)[:height].cumsum(axis=0)
+    rows, columns = np.nonzero(first < len(distance))
+    index = first[rows, columns]
+    tone = scenery.tone[j[index, columns], i[index, columns]]
+    haze = (0.75 * np.minimum(distance / FURTHEST_M, 1.0) ** 1.5)[index, None]
     picture = _sky(width, height, horizon)
-    rows = np.arange(height)
-    for column in range(width):
-        sample = np.searchsorted(-covered[:, column], -rows - 0.5)  # first sample that reaches up to the row
-        seen = sample < len(distance)
-        index = sample[seen]
-        tone = scenery.tone[j[index, column], i[index, column]]
-        haze = np.minimum(distance[index] / FURTHEST_M, 1.0)[:, None] ** 1.5 * 0.75
-        picture[seen, column] = tone + haze * (SKY_LOW - tone)
+    picture[rows, columns] = tone + haze * (SKY_LOW - tone)
     image = Image.fromarray(picture.astype(np.uint8))
     _draw_car(image, position, rotation, _View(eye, ahead, left, focal, horizon))
     return np.asarray(image)
@@ -117,36 +135,14 @@ def _sky(width: int, height: int, horizon: float) -> np.ndarray:
 def _draw_car(image: Image.Image, position: np.ndarray, rotation: np.ndarray, view: _View) -> None:
     """Draw boxes for wheels, body and cabin, far faces first."""
     draw = ImageDraw.Draw(image)
-    boxes = [
-        (np.array([side * 0.9, -0.25, along]), np.array([0.22, 0.33, 0.36]), TYRE)
-        for along in (1.45, -1.30)
-        for side in (1.0, -1.0)
-    ]
-    boxes += [
-        (np.array([0.0, 0.0, 0.0]), CAR_SIZE * np.array([0.85, 0.55, 1.0]), BODY),
-        (np.array([0.0, 0.42, -0.25]), np.array([0.6, 0.26, 0.8]), CABIN),
-        (np.array([0.0, 0.55, -1.9]), np.array([0.95, 0.06, 0.25]), BODY),
-    ]
-    faces = []
-    for centre, half, colour in boxes:
-        corners = {
-            (a, b, c): position + rotation @ (centre + half * np.array([a, b, c]))
-            for a in (-1, 1) for b in (-1, 1) for c in (-1, 1)
-        }  # fmt: skip
-        for axis in range(3):
-            for sign in (-1, 1):
-                ring = [(-1, -1), (-1, 1), (1, 1), (1, -1)]
-                face = [corners[tuple(np.insert(pair, axis, sign).tolist())] for pair in ring]
-                middle = np.mean(face, axis=0)
-                light = 0.75 + 0.25 * sign * rotation[1, axis] - (0.12 if axis == 0 else 0.0)
-                shade = tuple(int(min(255.0, value * light)) for value in colour)
-                faces.append((float(((middle - view.eye) ** 2).sum()), face, shade))
-    for _, face, shade in sorted(faces, key=lambda item: -item[0]):
-        points = []
-        for corner in face:
-            offset = corner - view.eye
-            depth = max(offset[0] * view.ahead[0] + offset[2] * view.ahead[1], 0.3)
-            sideways = offset[0] * view.left[0] + offset[2] * view.left[1]
-            points.append((0.5 * image.width - view.focal * sideways / depth,
-                           view.horizon - view.focal * offset[1] / depth))  # fmt: skip
-        draw.polygon(points, fill=shade)
+    corners = position + _CORNERS @ rotation.T  # [faces, 4, 3]
+    offsets = corners - view.eye
+    depth = np.maximum(offsets[..., (0, 2)] @ view.ahead, 0.3)
+    across = 0.5 * image.width - view.focal * (offsets[..., (0, 2)] @ view.left) / depth
+    down = view.horizon - view.focal * offsets[..., 1] / depth
+    points = np.stack([across, down], -1).reshape(len(corners), -1).tolist()
+    light = 0.75 + 0.25 * _SIGNS * rotation[1, _AXES] - 0.12 * (_AXES == 0)
+    shades = np.minimum(255.0, _COLOURS * light[:, None]).astype(int).tolist()
+    furthest_first = np.argsort(-(offsets.mean(1) ** 2).sum(-1), kind="stable")
+    for face in furthest_first.tolist():
+        draw.polygon(points[face], fill=tuple(shades[face]))
