@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "tm_torchrl"
 MAX_LINES = 400
 EXTRAS_OF_ALL = ("sim", "train", "report")
-MAX_IMPORT_S = 0.3
+MAX_IMPORT_S = 0.2  # on top of numpy, which takes as long on slow machines
 
 FLOORS = {
     "lazy": -1,
@@ -223,7 +223,7 @@ def test_public_names_exist_and_are_explained(path: Path) -> None:
 @pytest.mark.parametrize("module", ["tm_torchrl", "tm_torchrl.tracks", "tm_torchrl.envs.registration"])
 def test_import_is_light(module: str) -> None:
     program = (
-        "import sys, time; start = time.process_time(); import " + module + "; "
+        "import numpy, sys, time; start = time.process_time(); import " + module + "; "
         "heavy = {'torch', 'warp', 'matplotlib', 'tensordict'} & set(sys.modules); "
         "print(time.process_time() - start, *heavy)"  # CPU seconds: a busy neighbour does not count
     )
