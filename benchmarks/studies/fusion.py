@@ -43,11 +43,14 @@ TRANSFORMER = [
     f"{NETWORK}.fusion.size=96",
     f"{NETWORK}.fusion.num_layers=1",
 ]
-TODAY = ["env.reward.failure=-2.0", f"{NETWORK}.initialization=null"]
 ARMS = {
     "convolutions": ["network=classic", f"{NETWORK}.head_size=256", SMALL],
     "convolutions, transformer": TRANSFORMER,
-    "convolutions, transformer; torch's first weights, a failure costs 2": [*TRANSFORMER, *TODAY],
+    "convolutions, transformer; torch's first weights, a failure costs 2": [
+        *TRANSFORMER,
+        f"{NETWORK}.initialization=null",
+        "env.reward.failure=-2.0",
+    ],
     "convolutions without layer norm, transformer": [
         "network=classic",
         f"{NETWORK}.head_size=256",
