@@ -35,29 +35,19 @@ from tm_torchrl.trainers import train
 FRAMES = 128_000
 NUM_LAPS, SEED = 32, 1_000
 NETWORK = "objective.network"
-POST_CONCAT = "{_target_: tm_torchrl.modules.PostConcat, _partial_: true, trunk: transformer, size: 96, num_layers: 1}"
 SMALL = f"{NETWORK}.hidden_sizes=[192,192]"
-TRANSFORMER = [
-    "network=post_concat",
-    f"{NETWORK}.image.stem_stride=2",
-    f"{NETWORK}.fusion.size=96",
-    f"{NETWORK}.fusion.num_layers=1",
-]
+TORCH_WEIGHTS = f"{NETWORK}.initialization=null"
 ARMS = {
     "convolutions": ["network=classic", f"{NETWORK}.head_size=256", SMALL],
-    "convolutions, transformer": TRANSFORMER,
-    "convolutions, transformer; torch's first weights, a failure costs 2": [
-        *TRANSFORMER,
-        f"{NETWORK}.initialization=null",
-        "env.reward.failure=-2.0",
-    ],
-    "convolutions without layer norm, transformer": [
-        "network=classic",
-        f"{NETWORK}.head_size=256",
-        f"{NETWORK}.fusion={POST_CONCAT}",
+    "convolutions, transformer": [
+        "network=post_concat",
+        f"{NETWORK}.image.stem_stride=2",
+        f"{NETWORK}.fusion.size=96",
+        f"{NETWORK}.fusion.num_layers=1",
+        TORCH_WEIGHTS,
     ],
     "vision transformer": ["network=vit", f"{NETWORK}.image.patch_size=16", f"{NETWORK}.image.size=96", SMALL],
-    "unified transformer": ["network=unified", f"{NETWORK}.image.patch_size=16"],
+    "unified transformer": ["network=unified", f"{NETWORK}.image.patch_size=16", TORCH_WEIGHTS],
 }
 COMMON = ["collector=single", "evaluation.every_frames=12_800", "device=cpu", "log.tensorboard=false"]
 KEPT = ("frames", "seconds", "cpu_s", "updates", "finish_rate", "median_lap_s")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import platform
+import weakref
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 
-from tm_torchrl.trainers.malloc import keep_freed_memory, resident_mb
+from tm_torchrl.trainers.malloc import keep_freed_memory, quick_collections, resident_mb
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
@@ -36,3 +39,43 @@ def test_an_older_glibc_gets_the_largest_size_that_it_takes(monkeypatch: pytest.
 
 def test_a_process_holds_some_memory() -> None:
     assert 20 < resident_mb() < 100_000
+
+
+class Cycle:
+    def __init__(self) -> None:
+        self.myself = self
+
+
+@pytest.fixture
+def only_asked_collections() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("only_asked_collections")
+def test_a_quick_collection_takes_what_has_become_garbage_since() -> None:
+    before = weakref.ref(Cycle())
+    with quick_collections():
+        inside = weakref.ref(Cycle())
+        gc.collect()
+        assert inside() is None
+        assert before() is not None
+    gc.collect()
+    assert before() is None
+
+
+def test_objects_that_the_program_has_frozen_stay_so() -> None:
+    gc.freeze()
+    try:
+        with quick_collections():
+            pass
+        assert gc.get_freeze_count()
+    finally:
+        gc.unfreeze()
+
+
+def test_nothing_stays_frozen_after_an_error() -> None:
+    with pytest.raises(KeyboardInterrupt), quick_collections():
+        raise KeyboardInterrupt
+    assert not gc.get_freeze_count()

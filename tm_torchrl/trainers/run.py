@@ -46,7 +46,7 @@ from tm_torchrl.trainers.hooks.metrics import LogMetrics
 from tm_torchrl.trainers.hooks.requests import Requests
 from tm_torchrl.trainers.hooks.save import Save
 from tm_torchrl.trainers.loop import run_loop, stopped_by_interrupt
-from tm_torchrl.trainers.malloc import keep_freed_memory
+from tm_torchrl.trainers.malloc import keep_freed_memory, quick_collections
 from tm_torchrl.trainers.options import RunOptions
 from tm_torchrl.trainers.resume import continue_from, saved_state
 from tm_torchrl.trainers.summary import Summary
@@ -102,7 +102,7 @@ def train(
                         "device": str(choose_device(options.device)),
                     }
                 )
-        with display:
+        with display, quick_collections():
             _run(training, hooks, run, composed, state)
         _write_report(run, display.say)
         summary = Summary(

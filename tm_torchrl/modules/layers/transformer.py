@@ -18,7 +18,7 @@ FEED_FORWARD = 4  # units of the feed-forward layer for each number of a token: 
 
 
 class Transformer(nn.Module):
-    """Blocks of self-attention and feed-forward layers, each on normalised tokens and added to them; then a norm.
+    """Blocks of self-attention and feed-forward layers, each on normalised tokens and added to them.
 
     torch's own encoder layer computes other numbers in evaluation than in training, so it is not used.
 
@@ -27,6 +27,7 @@ class Transformer(nn.Module):
         num_layers: The number of blocks; 0 for the norm alone.
         num_heads: The number of attention heads, which must divide M.
         style: Activation of the feed-forward layers, and first weights.
+        is_normalised: Whether the tokens are normalised at the end.
 
     Examples:
         >>> Transformer(16, num_layers=2)(torch.zeros(3, 5, 16)).shape
@@ -34,7 +35,13 @@ class Transformer(nn.Module):
     """
 
     def __init__(
-        self, size: int, *, num_layers: int = 2, num_heads: int = 4, style: LayerStyle = DEFAULT_STYLE
+        self,
+        size: int,
+        *,
+        num_layers: int = 2,
+        num_heads: int = 4,
+        style: LayerStyle = DEFAULT_STYLE,
+        is_normalised: bool = True,
     ) -> None:
         super().__init__()
         for name, value in (("size", size), ("num_heads", num_heads)):
@@ -48,7 +55,7 @@ class Transformer(nn.Module):
                 f"{', '.join(map(str, fitting))}"
             )
         self.blocks = nn.ModuleList(_Block(size, num_heads, style) for _ in range(num_layers))
-        self.norm = nn.LayerNorm(size)
+        self.norm = nn.LayerNorm(size) if is_normalised else nn.Identity()
 
     def forward(self, tokens_BTM: Tensor, *, num_read: int | None = None) -> Tensor:
         """``[B, T, M]``; with ``num_read`` that many of the first tokens, and the last block computes no others."""
@@ -87,7 +94,10 @@ class _Block(nn.Module):
 
 
 class ReadoutTransformer(nn.Module):
-    """A transformer with a learned token of its own in front, whose output is read: ``[B, T, M]`` to ``[B, M]``.
+    """A transformer whose output is read at one more token, the sum of the others: ``[B, T, M]`` to ``[B, M]``.
+
+    A learned token alone, and a norm at the end, make features in which what all states share is far larger than what
+    tells them apart: agents then took the same action in all states and stood (measured).
 
     Args:
         size: M.
@@ -105,12 +115,15 @@ class ReadoutTransformer(nn.Module):
     ) -> None:
         super().__init__()
         require_count(num_layers, argument="num_layers")
-        self.transformer = Transformer(size, num_layers=num_layers, num_heads=num_heads, style=style)
+        self.transformer = Transformer(
+            size, num_layers=num_layers, num_heads=num_heads, style=style, is_normalised=False
+        )
         self.readout = nn.Parameter(POSITION_DEVIATION * torch.randn(1, 1, size))
 
     def forward(self, tokens_BTM: Tensor) -> Tensor:
         """``[B, M]``."""
-        readout = self.readout.to(tokens_BTM.dtype).expand(tokens_BTM.shape[0], 1, -1)
+        sum_B1M = tokens_BTM.sum(1, keepdim=True) * tokens_BTM.shape[1] ** -0.5
+        readout = sum_B1M + self.readout.to(tokens_BTM.dtype)
         read: Tensor = self.transformer(torch.cat([readout, tokens_BTM], 1), num_read=1)[:, 0]
         return read
 
