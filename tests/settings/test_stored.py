@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 from pathlib import Path
@@ -43,6 +44,9 @@ PAYLOADS: dict[str, Any] = {
 }
 
 
+DEFAULT = compose_settings()
+
+
 def write(folder: Path, settings: Any) -> None:
     (folder / "config.yaml").write_text(settings if isinstance(settings, str) else yaml.safe_dump(settings), "utf-8")
 
@@ -55,7 +59,7 @@ def test_a_saved_run_names_no_foreign_code(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "evil.py").write_text("open('PWNED', 'w').close()")
-    settings = compose_settings()
+    settings = copy.deepcopy(DEFAULT)
     *rooms, last = place.split(".")
     room = settings
     for inner in rooms:

@@ -169,21 +169,20 @@ def _explained(error: Exception, overrides: Sequence[str]) -> str:
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~")
         if f"'{key}'" in text or f"Could not override '{key}'" in text or f"key: {key}" in text:
-            others = [other for other in overrides if other is not override]
+            try:
+                config = compose(ROOT, overrides=[other for other in overrides if other is not override])
+            except (HydraException, OmegaConfBaseException, ValueError, TypeError):
+                config = compose(ROOT)
             last = key.rpartition(".")[2]
-            if elsewhere := _same_name(others, last):
+            if elsewhere := _same_name(config, last):
                 return f"{override}: no such setting; did you mean {' or '.join(elsewhere)}?"
-            return f"{override}: no such setting{nearest_name(last, _known_names(others, key))}"
+            return f"{override}: no such setting{nearest_name(last, _known_names(config, key))}"
     return text.splitlines()[0]
 
 
-def _same_name(overrides: Sequence[str], name: str) -> list[str]:
+def _same_name(config: DictConfig, name: str) -> list[str]:
     """The full names of settings that end in a name, or in what it abbreviates."""
     name = ABBREVIATIONS.get(name, name)
-    try:
-        config = compose(ROOT, overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException, ValueError, TypeError):
-        config = compose(ROOT)
     return [each for each in _dotted(OmegaConf.to_container(config)) if each.rpartition(".")[2] == name][:3]
 
 
@@ -197,12 +196,9 @@ def _dotted(settings: Any, prefix: str = "") -> list[str]:
     return names
 
 
-def _known_names(overrides: Sequence[str], key: str) -> list[str]:
+def _known_names(config: DictConfig, key: str) -> list[str]:
     """The names of the settings beside a misspelt key."""
-    try:
-        node: Any = compose(ROOT, overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException, ValueError, TypeError):
-        node = compose(ROOT)
+    node: Any = config
     for part in key.split(".")[:-1]:
         if not isinstance(node, DictConfig) or part not in node:
             return [str(name) for name in node] if isinstance(node, DictConfig) else []

@@ -51,7 +51,7 @@ def keep_freed_memory(largest_mb: int = 256) -> bool:
 def quick_collections() -> Iterator[None]:
     """Let collections of garbage pass over all objects that there are at the beginning.
 
-    Half a million of them belong to imported modules, so that a collection takes a quarter of a second (measured).
+    There are half a million of them, most of imported modules, so that a collection took half a second (measured).
     """
     is_ours = not gc.get_freeze_count()
     if is_ours:
