@@ -54,10 +54,13 @@ def only_asked_collections() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("only_asked_collections")
-def test_a_quick_collection_takes_what_has_become_garbage_since() -> None:
-    before = weakref.ref(Cycle())
+def test_a_quick_collection_takes_what_became_garbage_since_and_passes_over_what_was_in_use() -> None:
+    garbage, used = weakref.ref(Cycle()), Cycle()
+    before = weakref.ref(used)
     with quick_collections():
+        assert garbage() is None
         inside = weakref.ref(Cycle())
+        del used
         gc.collect()
         assert inside() is None
         assert before() is not None

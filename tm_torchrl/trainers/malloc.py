@@ -49,12 +49,13 @@ def keep_freed_memory(largest_mb: int = 256) -> bool:
 
 @contextmanager
 def quick_collections() -> Iterator[None]:
-    """Let collections of garbage pass over all objects that there are at the beginning.
+    """Let collections of garbage pass over all objects that are in use at the beginning.
 
     There are half a million of them, most of imported modules, so that a collection took half a second (measured).
     """
     is_ours = not gc.get_freeze_count()
     if is_ours:
+        gc.collect()  # the memory of an earlier training must not wait for the end of this one
         gc.freeze()
     try:
         yield
