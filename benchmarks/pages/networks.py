@@ -295,9 +295,9 @@ def learning_of_fusion() -> list[str]:
         "With images of other places most laps still finish, since the floats show the line; with floats of other",
         "places the plain convolutions finish 44 % by their images. `network=unified` has not been measured.",
         "",
-        "The transformer of `post_concat` stood still in all runs until the token that is read began as the sum of the",
-        "others, the norm behind the last block was left out, and all weights were torch's own: what all states share",
-        "was far larger in its features than what tells them apart. In presets with orthogonal weights a fusion with a",
+        "In this table at commit 4c0739b no lap of a transformer over both finished: what all states share was far",
+        "larger in its features than what tells them apart. Since then the token that is read begins as the sum of the",
+        "others, no norm follows the last block, and weights are torch's own. In presets with orthogonal weights such a",
         "transformer needs `objective.network.initialization=null`.",
         "",
     ]
