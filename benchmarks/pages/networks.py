@@ -297,8 +297,8 @@ def learning_of_fusion() -> list[str]:
         "",
         "In this table at commit 4c0739b no lap of a transformer over both finished: what all states share was far",
         "larger in its features than what tells them apart. Since then the token that is read begins as the sum of the",
-        "others, no norm follows the last block, and weights are torch's own. In presets with orthogonal weights such a",
-        "transformer needs `objective.network.initialization=null`.",
+        "others, no norm follows the last block, and weights are torch's own. In presets with orthogonal weights it",
+        "needs `objective.network.initialization=null`.",
         "",
     ]
 
