@@ -13,7 +13,7 @@ from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.envs.lap_starts import LapStarts
 from tm_torchrl.envs.segment_times import SEGMENT_M, SegmentTimes
 from tm_torchrl.sim import Starts
-from tm_torchrl.sim.lap_trace import author_lap
+from tm_torchrl.sim.lap_trace import shipped_trace
 from tm_torchrl.sim.state import STATE
 from tm_torchrl.tracks import generate_track, load_track
 from tm_torchrl.tracks.medals import author_actions, medals_of
@@ -36,13 +36,23 @@ def drive(env: TrackManiaEnv, actions: np.ndarray) -> None:
 
 
 def test_the_author_lap_has_its_time_and_the_times_of_its_segments() -> None:
-    lap = author_lap(load_track(OVAL))
+    lap = shipped_trace(load_track(OVAL))
     bounds = SegmentTimes([1183.0], num_cars=1).bounds[0]
     assert (np.diff(bounds) == [SEGMENT_M] * 22 + [83.0]).all()
     times_s = lap.times_at(bounds)
     assert lap.time_s == medals_of(OVAL).author_s == times_s[-1] and times_s[0] < 0.05
     top_speed = lap.states[:, 13:16].norm(dim=1).max().item()
     assert (np.diff(bounds) / np.diff(times_s) < 1.1 * top_speed).all()
+
+
+@pytest.mark.parametrize("name", ["author", "record"])
+def test_episodes_begin_on_the_lap_that_is_named(name: str) -> None:
+    env, laps = make(2, lap=1.0, laps=name)
+    medals = medals_of(OVAL)
+    expected = {"author": medals.author_s, "record": medals.record.time_s}[name]
+    assert laps.laps[0].time_s == expected
+    states = laps.laps[0].states[:, STATE.start("position")]
+    assert torch.isin(env.race.world.save()[:, STATE.start("position")], states).all()
 
 
 def test_a_car_s_times_are_those_between_the_ends_of_the_segments() -> None:
@@ -126,13 +136,13 @@ def test_the_own_lap_is_the_fastest_from_the_start_line() -> None:
     drive(env, author)
     assert laps.laps[0].time_s == medals_of(OVAL).author_s
     same = slice(STATE.start("episode"))  # that of the cars is another
-    assert torch.equal(laps.laps[0].states[:, same], author_lap(load_track(OVAL)).states[:, same])
+    assert torch.equal(laps.laps[0].states[:, same], shipped_trace(load_track(OVAL)).states[:, same])
 
 
 def test_a_finish_from_the_middle_is_no_lap() -> None:
     env, laps = make(4, lap=1e-9, laps="own")
     world = env.race.world
-    lap = author_lap(load_track(OVAL))
+    lap = shipped_trace(load_track(OVAL))
     late = len(lap.states) - 20
     world.lap_states.set_lap(0, lap.states[late : late + 1], lap.zones[late : late + 1])
     world.restore(lap.states[late].repeat(4, 1).index_fill(1, torch.tensor(0), 0.0))
@@ -149,7 +159,7 @@ def test_a_restored_and_a_copied_race_begin_the_same_episodes(starts: dict[str, 
     author = author_actions(OVAL).astype(np.int64)
     env, laps = make(4, lap=0.3, lost_time=0.4, **starts)
     if starts["laps"] == "own":
-        laps.own.best[0] = author_lap(load_track(OVAL))
+        laps.own.best[0] = shipped_trace(load_track(OVAL))
         laps._take_own(0)
     drive(env, author[:150])
     saved, twin = env.save(), copy.deepcopy(env.race)

@@ -6,7 +6,7 @@
 
 Can be stopped at any time and goes on where it was: each pass that ends is saved, with the best lap as a script of
 inputs beside it. Ends by itself when 30 CPU minutes brought less than 0.2 %. Without a policy a built-in track begins
-with the author's lap; with a policy, with none.
+with its record; with a policy, with no lap.
 """
 
 from __future__ import annotations
@@ -49,19 +49,20 @@ class Journal:
         self.path = path
         self.track = track_name
         self.policies: list[str] = []
-        self.is_own = False  # whether the lap is one that the policy drives alone
+        self.found_by = "search alone" if policy is None else "policy with search"
         self.lap: Lap | None = None
         self.cpu_minutes = 0.0
         self.passes = 0
         self.gains: list[tuple[float, float]] = []  # (CPU minutes, best time from then on)
         medals = medals_of(track_name)
         if not path.exists() and medals is not None and policy is None:  # from the lap that the package brings along
-            self.cpu_minutes = medals.search_cpu_minutes
-            self.lap = Lap(medals.author_s, decode_actions(medals.author_actions))
-            self.gains = [(self.cpu_minutes, medals.author_s)]
+            record = medals.record
+            self.found_by, self.cpu_minutes = record.found_by, record.cpu_minutes
+            self.lap = Lap(record.time_s, decode_actions(record.actions))
+            self.gains = [(self.cpu_minutes, record.time_s)]
         if path.exists():
             try:
-                self._read(json.loads(path.read_text(encoding="utf-8")), policy)
+                self._read(json.loads(path.read_text(encoding="utf-8")))
             except OSError as error:
                 raise SystemExit(f"error: {error}") from None
             except (ValueError, LookupError, TypeError, AttributeError):
@@ -69,33 +70,22 @@ class Journal:
         if policy is not None and policy not in self.policies:
             self.policies.append(policy)
 
-    def _read(self, saved: dict[str, Any], policy: str | None) -> None:
+    def _read(self, saved: dict[str, Any]) -> None:
         if saved["track"] != self.track:
             raise SystemExit(
                 f"{self.path} belongs to track {saved['track']!r}, not {self.track!r}: choose another --out"
             )
         self.policies = list(saved.get("policies", []))
-        if bool(self.policies) != (policy is not None):
-            holds, hint = "policy with search", "give its --policy"
-            if not self.policies:
-                holds, hint = "search alone", "leave --policy out"
-            raise SystemExit(f"{self.path} holds a lap of {holds}: {hint}, or choose another --out")
-        self.is_own = saved.get("found_by") == "policy alone"
+        self.found_by = str(saved.get("found_by", "search alone"))
         self.cpu_minutes, self.passes = float(saved["cpu_minutes"]), int(saved["passes"])
         self.gains = [(float(minutes), float(best)) for minutes, best in saved["gains"]]
         if saved["actions"]:
             self.lap = Lap(float(saved["time_s"]), decode_actions(saved["actions"]))
 
-    @property
-    def found_by(self) -> str:
-        """Who has found the lap."""
-        if self.is_own:
-            return "policy alone"
-        return "policy with search" if self.policies else "search alone"
-
     def begin_anew(self) -> None:
         """Forget a lap that track or physics have outlived."""
         self.lap, self.cpu_minutes, self.gains = None, 0.0, []
+        self.found_by = "policy with search" if self.policies else "search alone"
 
     @property
     def is_settled(self) -> bool:
@@ -107,7 +97,7 @@ class Journal:
     def offer(self, lap: Lap | None) -> None:
         """Keep the lap that the policy drives alone, if it is the fastest so far."""
         if lap is not None and (self.lap is None or lap.time_s < self.lap.time_s):
-            self._keep(lap, is_own=True)
+            self._keep(lap, "policy alone")
             self._save()
 
     def add(self, lap: Lap | None, cpu_minutes: float) -> None:
@@ -115,11 +105,12 @@ class Journal:
         self.passes += 1
         self.cpu_minutes += cpu_minutes
         if lap is not None:
-            self._keep(lap, is_own=False)
+            is_alone = self.found_by == "search alone" and not self.policies
+            self._keep(lap, "search alone" if is_alone else "policy with search")
         self._save()
 
-    def _keep(self, lap: Lap, *, is_own: bool) -> None:
-        self.lap, self.is_own = lap, is_own
+    def _keep(self, lap: Lap, found_by: str) -> None:
+        self.lap, self.found_by = lap, found_by
         self.gains.append((self.cpu_minutes, lap.time_s))
 
     def _save(self) -> None:

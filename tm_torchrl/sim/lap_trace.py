@@ -78,9 +78,14 @@ def trace_lap(track: Track, actions: np.ndarray, start: Tensor | None = None) ->
     return None
 
 
-def author_lap(track: Track) -> LapTrace:
-    """The lap behind a track's author medal; raises ``ValueError`` for a track without one."""
-    actions = shipped_lap(track.name, option="starts: laps='author'", advice="use laps='own'")
+def shipped_trace(track: Track, name: str = "author") -> LapTrace:
+    """A track's author lap or record; raises ``ValueError`` for a track without one.
+
+    Args:
+        track: The track.
+        name: ``"author"`` or ``"record"``.
+    """
+    actions = shipped_lap(track.name, name, option=f"starts: laps={name!r}", advice="use laps='own'")
     lap = trace_lap(track, actions)
-    assert lap is not None, "the author laps of the package finish; a test drives them all"
+    assert lap is not None, "the laps of the package finish; a test drives them all"
     return lap
