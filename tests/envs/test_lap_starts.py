@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.envs.lap_starts import LapStarts
 from tm_torchrl.envs.segment_times import SEGMENT_M, SegmentTimes
 from tm_torchrl.sim import Starts
-from tm_torchrl.sim.lap_trace import shipped_trace
+from tm_torchrl.sim.lap_trace import start_lap
 from tm_torchrl.sim.state import STATE
 from tm_torchrl.tracks import generate_track, load_track
 from tm_torchrl.tracks.medals import author_actions, medals_of
+from tm_torchrl.world.input_scripts import script_of
 from tm_torchrl.world.tracker import EndCause
 
 OVAL = "oval"
@@ -36,7 +38,7 @@ def drive(env: TrackManiaEnv, actions: np.ndarray) -> None:
 
 
 def test_the_author_lap_has_its_time_and_the_times_of_its_segments() -> None:
-    lap = shipped_trace(load_track(OVAL))
+    lap = start_lap(load_track(OVAL), "author")
     bounds = SegmentTimes([1183.0], num_cars=1).bounds[0]
     assert (np.diff(bounds) == [SEGMENT_M] * 22 + [83.0]).all()
     times_s = lap.times_at(bounds)
@@ -45,12 +47,12 @@ def test_the_author_lap_has_its_time_and_the_times_of_its_segments() -> None:
     assert (np.diff(bounds) / np.diff(times_s) < 1.1 * top_speed).all()
 
 
-@pytest.mark.parametrize("name", ["author", "record"])
-def test_episodes_begin_on_the_lap_that_is_named(name: str) -> None:
-    env, laps = make(2, lap=1.0, laps=name)
-    medals = medals_of(OVAL)
-    expected = {"author": medals.author_s, "record": medals.record.time_s}[name]
-    assert laps.laps[0].time_s == expected
+@pytest.mark.parametrize("name", ["author", "record", "script"])
+def test_episodes_begin_on_the_lap_that_is_named(name: str, tmp_path: Path) -> None:
+    medals, script = medals_of(OVAL), tmp_path / "my lap.inputs"
+    script.write_text(script_of(author_actions(OVAL)))
+    env, laps = make(2, lap=1.0, laps=str(script) if name == "script" else name)
+    assert laps.laps[0].time_s == (medals.record.time_s if name == "record" else medals.author_s)
     states = laps.laps[0].states[:, STATE.start("position")]
     assert torch.isin(env.race.world.save()[:, STATE.start("position")], states).all()
 
@@ -136,13 +138,13 @@ def test_the_own_lap_is_the_fastest_from_the_start_line() -> None:
     drive(env, author)
     assert laps.laps[0].time_s == medals_of(OVAL).author_s
     same = slice(STATE.start("episode"))  # that of the cars is another
-    assert torch.equal(laps.laps[0].states[:, same], shipped_trace(load_track(OVAL)).states[:, same])
+    assert torch.equal(laps.laps[0].states[:, same], start_lap(load_track(OVAL), "author").states[:, same])
 
 
 def test_a_finish_from_the_middle_is_no_lap() -> None:
     env, laps = make(4, lap=1e-9, laps="own")
     world = env.race.world
-    lap = shipped_trace(load_track(OVAL))
+    lap = start_lap(load_track(OVAL), "author")
     late = len(lap.states) - 20
     world.lap_states.set_lap(0, lap.states[late : late + 1], lap.zones[late : late + 1])
     world.restore(lap.states[late].repeat(4, 1).index_fill(1, torch.tensor(0), 0.0))
@@ -159,7 +161,7 @@ def test_a_restored_and_a_copied_race_begin_the_same_episodes(starts: dict[str, 
     author = author_actions(OVAL).astype(np.int64)
     env, laps = make(4, lap=0.3, lost_time=0.4, **starts)
     if starts["laps"] == "own":
-        laps.own.best[0] = shipped_trace(load_track(OVAL))
+        laps.own.best[0] = start_lap(load_track(OVAL), "author")
         laps._take_own(0)
     drive(env, author[:150])
     saved, twin = env.save(), copy.deepcopy(env.race)
@@ -175,9 +177,17 @@ def test_a_restored_and_a_copied_race_begin_the_same_episodes(starts: dict[str, 
         np.testing.assert_array_equal(race.lap_starts.times.mean_s, laps.times.mean_s)
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="laps='author': track 'circuit-3' has no author lap"):
         TrackManiaEnv(1, track=generate_track(3), starts=Starts(lap=0.5))
+    with pytest.raises(ValueError, match=r"laps='missing\.inputs': .*No such file"):
+        make(1, lap=0.5, laps="missing.inputs")
+    (tmp_path / "slow.inputs").write_text("0-3.00 press up\n")
+    with pytest.raises(ValueError, match=r"laps='.*slow\.inputs': its inputs do not finish 'oval' from the start line"):
+        make(1, lap=0.5, laps=str(tmp_path / "slow.inputs"))
+    (tmp_path / "words.inputs").write_text("go\n")
+    with pytest.raises(ValueError, match=r"laps='.*words\.inputs': .*words\.inputs"):
+        make(1, lap=0.5, laps=str(tmp_path / "words.inputs"))
     env, _ = make(2, lost_time=0.5)
     with pytest.raises(ValueError, match="lost_time and of laps=own"):
         env.seed_copies([1, 2])

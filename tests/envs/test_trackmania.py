@@ -230,7 +230,7 @@ class TestBadInput:
             Starts(zone=0.7, wall=0.5)
         with pytest.raises(ValueError, match=r"askew=-0\.1"):
             Starts(askew=-0.1)
-        with pytest.raises(ValueError, match="laps='mine': must be author, record or own"):
+        with pytest.raises(ValueError, match="laps='mine': must be author, record, own or a script"):
             Starts(lap=0.5, laps="mine")
 
 

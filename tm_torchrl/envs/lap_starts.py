@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tm_torchrl.envs.own_laps import OwnLaps
 from tm_torchrl.envs.segment_times import SegmentTimes
-from tm_torchrl.sim.lap_trace import LapTrace, shipped_trace
+from tm_torchrl.sim.lap_trace import LapTrace, start_lap
 from tm_torchrl.sim.simulator import Simulator
 from tm_torchrl.world.car_row import CAR_ROW
 from tm_torchrl.world.tracker import EndCause, Tracker
@@ -41,7 +41,7 @@ class LapStarts:
         self.own = OwnLaps(tracks, num_cars=num, block=block) if world.starts.laps == "own" else None
         if self.own is None:
             for number, track in enumerate(tracks):
-                self._set_lap(number, shipped_trace(track, world.starts.laps))
+                self._set_lap(number, start_lap(track, world.starts.laps))
 
     def _set_lap(self, number: int, lap: LapTrace) -> None:
         self.laps[number] = lap

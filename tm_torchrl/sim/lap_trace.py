@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tm_torchrl.sim.lap_states import CAPACITY
 from tm_torchrl.sim.search import RECORDED_LIMITS
 from tm_torchrl.sim.simulator import Simulator
 from tm_torchrl.sim.state import STATE
 from tm_torchrl.tracks import Track
 from tm_torchrl.tracks.medals import shipped_lap
+from tm_torchrl.world.input_scripts import read_script
 from tm_torchrl.world.tracker import EndCause, Tracker
 
 STEP_S = 0.05
@@ -78,14 +80,23 @@ def trace_lap(track: Track, actions: np.ndarray, start: Tensor | None = None) ->
     return None
 
 
-def shipped_trace(track: Track, name: str = "author") -> LapTrace:
-    """A track's author lap or record; raises ``ValueError`` for a track without one.
+def start_lap(track: Track, name: str) -> LapTrace:
+    """The lap on which episodes begin; raises ``ValueError`` for one that the track lacks or that does not finish.
 
     Args:
         track: The track.
-        name: ``"author"`` or ``"record"``.
+        name: ``"author"``, ``"record"`` or a script of inputs.
     """
-    actions = shipped_lap(track.name, name, option=f"starts: laps={name!r}", advice="use laps='own'")
-    lap = trace_lap(track, actions)
-    assert lap is not None, "the laps of the package finish; a test drives them all"
+    option = f"starts: laps={name!r}"
+    if name.endswith(".inputs"):
+        try:
+            actions = read_script(name)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{option}: {error}") from None
+    else:
+        advice = "use laps=own, or set lap and lost_time to 0"
+        actions = shipped_lap(track.name, name, option=option, advice=advice)
+    lap = trace_lap(track, actions[:CAPACITY])
+    if lap is None:
+        raise ValueError(f"{option}: its inputs do not finish {track.name!r} from the start line within two minutes")
     return lap

@@ -12,7 +12,7 @@ import warp as wp
 from tm_torchrl.sim.place_kernel import Course, StartShares
 from tm_torchrl.tracks import Track, speed_profile
 
-LAPS = ("author", "record", "own")
+LAPS = ("author", "record", "own")  # or a script of inputs
 SHARES = ("zone", "askew", "off_road", "wall", "lap", "lost_time")
 
 
@@ -28,8 +28,8 @@ class Starts:
         lap: In the middle of a fast lap: in any of its states.
         lost_time: On that lap too, near where training loses the most time against it, or has begun longest ago.
         laps: Which lap: ``"author"``, the one behind the author medal; ``"record"``, the fastest that is known of the
-            track; or ``"own"``, the fastest that this process's cars have driven from the start line, and until there
-            is one, cars begin anywhere along the road instead.
+            track; a script of inputs (``FILE.inputs``); or ``"own"``, the fastest that this process's cars have driven
+            from the start line, and until there is one, cars begin anywhere along the road instead.
         jitter_m: Largest random shift of every start along and across the road, in metres.
         jitter_speed: Largest random forward speed added to every start, in m/s.
     """
@@ -49,8 +49,8 @@ class Starts:
             value: Any = getattr(self, field.name)
             if field.name != "laps" and not (isinstance(value, (int, float)) and 0.0 <= value < float("inf")):
                 raise ValueError(f"starts: {field.name}={value!r}: must be a number of at least 0")
-        if self.laps not in LAPS:
-            raise ValueError(f"starts: laps={self.laps!r}: must be {', '.join(LAPS[:-1])} or {LAPS[-1]}")
+        if self.laps not in LAPS and not str(self.laps).endswith(".inputs"):
+            raise ValueError(f"starts: laps={self.laps!r}: must be {', '.join(LAPS)} or a script, FILE.inputs")
         total = sum(getattr(self, name) for name in SHARES)
         if total > 1.0 + 1e-9:
             raise ValueError(f"starts: {' + '.join(SHARES)} sum to {total:g}; must be at most 1")

@@ -16,12 +16,12 @@ from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.envs.transformed import transformed
 from tm_torchrl.evaluation import Laps, drive_laps, evaluation_env
 from tm_torchrl.sim import Randomisation, Starts
+from tm_torchrl.sim.lap_trace import start_lap
 from tm_torchrl.tasks.driving import Driving
 from tm_torchrl.tasks.reward import Reward
 from tm_torchrl.tasks.task import Row
 from tm_torchrl.tracks import DEFAULT_TRACK, Track, generate_track, load_track
 from tm_torchrl.tracks.building.generate import HELD_OUT_SEEDS
-from tm_torchrl.tracks.medals import shipped_lap
 from tm_torchrl.world.tracker import Limits
 
 
@@ -94,10 +94,9 @@ class TrackManiaTask(Driving):
             names = [str(name) for name in chosen]
             self._tracks = {name: load_track(name) for name in names}
         self._names = names
-        if self.starts.uses_laps and self.starts.laps == "author":
+        if self.starts.uses_laps and self.starts.laps != "own":
             for track in self._tracks.values():
-                advice = "use laps=own, or set lap and lost_time to 0"
-                shipped_lap(track.name, option="starts: laps='author'", advice=advice)
+                start_lap(track, self.starts.laps)
         if not 0 <= self.blind_generated_tracks <= len(HELD_OUT_SEEDS):
             raise ValueError(
                 f"blind_generated_tracks={self.blind_generated_tracks}: must be between 0 and {len(HELD_OUT_SEEDS)}"
