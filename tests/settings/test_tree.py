@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tm_torchrl.settings.construct import ConfigError
 from tm_torchrl.settings.folder import config_folder
 from tm_torchrl.settings.nearest import nearest_name
-from tm_torchrl.settings.tree import compose_settings, run_name
+from tm_torchrl.settings.tree import complete_settings, compose_settings, run_name
 
 FILES = sorted(config_folder().rglob("*.yaml"))
 CHOICES = [
@@ -97,3 +99,32 @@ def test_a_presets_settings_of_another_choice_fall_away() -> None:
 def test_a_presets_algorithm_may_be_changed_beside_another_choice() -> None:
     settings = compose_settings(["experiment=cartpole_ppo", "rollouts.num_epochs=3", "collector=multi_sync"])
     assert settings["rollouts"]["num_epochs"] == 3 and settings["collector"]["kind"] == "multi_sync"
+
+
+@pytest.fixture(scope="module")
+def run_of_ppo(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("runs") / "ppo"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(yaml.safe_dump(compose_settings(["experiment=fast_laps"])), encoding="utf-8")
+    return f"resume={folder.as_posix()}"
+
+
+def test_a_resumed_run_takes_settings_of_its_own_algorithm(run_of_ppo: str) -> None:
+    """The default algorithm has neither."""
+    words = ["algorithm.entropy_coefficient=0.25", "rollouts.minibatch_size=512", "gamma=0.9"]
+    found = complete_settings([run_of_ppo, *words])
+    assert (found["algorithm"]["entropy_coefficient"], found["rollouts"]["minibatch_size"]) == (0.25, 512)
+    assert (found["gamma"], found["env"]["num_envs"], found["rollouts"]["frames_per_update"]) == (0.9, 256, 16_384)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("rollouts.minibatch=1", "rollouts.minibatch=1: the run has no such setting; did you mean minibatch_size?"),
+        ("sed=1", "sed=1: no such setting; did you mean seed?"),
+        ("rollouts.minibatch_size=[1", "rollouts.minibatch_size=[1: cannot be parsed"),
+    ],
+)
+def test_settings_that_a_resumed_run_lacks_are_named(run_of_ppo: str, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
+        complete_settings([run_of_ppo, override])

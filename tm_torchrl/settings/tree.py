@@ -67,10 +67,43 @@ def complete_settings(settings: Mapping[str, Any] | Sequence[str]) -> dict[str, 
     if isinstance(settings, Mapping):
         return upgraded(renamed(settings))
     overrides = typed_overrides(settings)
-    composed = compose_settings(overrides)
+    try:
+        composed = compose_settings(overrides)
+    except ConfigError:
+        if not any(override.startswith("resume=") for override in overrides):
+            raise
+        composed = compose_settings(_with_those_of_the_run(overrides))
     if composed["resume"] is not None:
         composed = resumed_settings(composed, overrides, run_settings(composed["resume"], trust=composed["trust"]))
     return composed
+
+
+def _with_those_of_the_run(overrides: Sequence[str]) -> list[str]:
+    """Overrides that change settings which the resumed run has and the default choices lack, such as those of PPO.
+
+    Args:
+        overrides: Overrides as on the command line, ``resume`` among them.
+    """
+    choices = [override for override in overrides if "." not in override.partition("=")[0]]
+    config = compose_config(choices)
+    stored = OmegaConf.create(run_settings(config["resume"], trust=config["trust"]))
+    found = []
+    for override in overrides:
+        key = override.partition("=")[0]
+        if override in choices or key[0] in "+~" or _has(config, key):
+            found.append(override)
+        elif _has(stored, key):
+            found.append(f"++{override}")
+        else:
+            raise ConfigError(f"{override}: the run has no such setting{_nearest_beside(stored, key)}")
+    return found
+
+
+def _has(config: DictConfig, key: str) -> bool:
+    """Whether there is a setting of this full name."""
+    group, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, group)
+    return isinstance(node, DictConfig) and name in node
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -151,9 +184,10 @@ def _explained(error: Exception, overrides: Sequence[str]) -> str:
     """A message about the override that caused an error, with the nearest valid name."""
     text = str(error)
     if isinstance(error, OverrideParseException):
-        key, _, value = error.override.partition("=")
+        override = error.override.removeprefix("++")
+        key, _, value = override.partition("=")
         return (
-            f"{error.override}: cannot be parsed. Brackets, commas and the like need their own quotes inside those "
+            f"{override}: cannot be parsed. Brackets, commas and the like need their own quotes inside those "
             f"of the shell: '{key}=\"{value}\"'"
         )
     if isinstance(error, TypeError):
@@ -176,7 +210,7 @@ def _explained(error: Exception, overrides: Sequence[str]) -> str:
             last = key.rpartition(".")[2]
             if elsewhere := _same_name(config, last):
                 return f"{override}: no such setting; did you mean {' or '.join(elsewhere)}?"
-            return f"{override}: no such setting{nearest_name(last, _known_names(config, key))}"
+            return f"{override}: no such setting{_nearest_beside(config, key)}"
     return text.splitlines()[0]
 
 
@@ -194,6 +228,11 @@ def _dotted(settings: Any, prefix: str = "") -> list[str]:
     for key, value in settings.items():
         names += [f"{prefix}{key}", *_dotted(value, f"{prefix}{key}.")]
     return names
+
+
+def _nearest_beside(config: DictConfig, key: str) -> str:
+    """The end of a message about a misspelt key: the settings that stand where it should."""
+    return nearest_name(key.rpartition(".")[2], _known_names(config, key))
 
 
 def _known_names(config: DictConfig, key: str) -> list[str]:
