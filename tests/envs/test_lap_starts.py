@@ -16,6 +16,7 @@ from tm_torchrl.envs.segment_times import SEGMENT_M, SegmentTimes
 from tm_torchrl.sim import Starts
 from tm_torchrl.sim.lap_trace import start_lap
 from tm_torchrl.sim.state import STATE
+from tm_torchrl.tasks import TrackManiaTask
 from tm_torchrl.tracks import generate_track, load_track
 from tm_torchrl.tracks.medals import author_actions, medals_of
 from tm_torchrl.world.input_scripts import script_of
@@ -192,3 +193,9 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="lost_time and of laps=own"):
         env.seed_copies([1, 2])
     make(2, lap=0.5)[0].seed_copies([1, 2])  # these follow from the seed
+
+
+def test_a_script_that_is_gone_stops_training_but_not_the_evaluation() -> None:
+    task = TrackManiaTask(track=OVAL, starts=Starts(lap=0.5, laps="missing.inputs"))  # as for an evaluation
+    with pytest.raises(ValueError, match=r"laps='missing\.inputs': .*No such file"):
+        task.check_workers(1, in_this_process=True)

@@ -18,6 +18,7 @@ from tm_torchrl.world.input_scripts import read_script
 from tm_torchrl.world.tracker import EndCause, Tracker
 
 STEP_S = 0.05
+SHIPPED_LAPS = ("author", "record")
 
 
 @dataclass(frozen=True)
@@ -87,16 +88,27 @@ def start_lap(track: Track, name: str) -> LapTrace:
         track: The track.
         name: ``"author"``, ``"record"`` or a script of inputs.
     """
-    option = f"starts: laps={name!r}"
-    if name.endswith(".inputs"):
+    if name in SHIPPED_LAPS:
+        actions = shipped_start_lap(track, name)
+    else:
         try:
             actions = read_script(name)
         except (OSError, ValueError) as error:
-            raise ValueError(f"{option}: {error}") from None
-    else:
-        advice = "use laps=own, or set lap and lost_time to 0"
-        actions = shipped_lap(track.name, name, option=option, advice=advice)
+            raise ValueError(f"starts: laps={name!r}: {error}") from None
     lap = trace_lap(track, actions[:CAPACITY])
     if lap is None:
-        raise ValueError(f"{option}: its inputs do not finish {track.name!r} from the start line within two minutes")
+        raise ValueError(
+            f"starts: laps={name!r}: its inputs do not finish {track.name!r} from the start line within two minutes"
+        )
     return lap
+
+
+def shipped_start_lap(track: Track, name: str) -> np.ndarray:
+    """The actions of a track's author lap or record; raises ``ValueError`` for a track without one.
+
+    Args:
+        track: The track.
+        name: ``"author"`` or ``"record"``.
+    """
+    advice = "use laps=own, or set lap and lost_time to 0"
+    return shipped_lap(track.name, name, option=f"starts: laps={name!r}", advice=advice)

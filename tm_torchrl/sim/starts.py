@@ -49,7 +49,7 @@ class Starts:
             value: Any = getattr(self, field.name)
             if field.name != "laps" and not (isinstance(value, (int, float)) and 0.0 <= value < float("inf")):
                 raise ValueError(f"starts: {field.name}={value!r}: must be a number of at least 0")
-        if self.laps not in LAPS and not str(self.laps).endswith(".inputs"):
+        if self.laps not in LAPS and not (isinstance(self.laps, str) and self.laps.endswith(".inputs")):
             raise ValueError(f"starts: laps={self.laps!r}: must be {', '.join(LAPS)} or a script, FILE.inputs")
         total = sum(getattr(self, name) for name in SHARES)
         if total > 1.0 + 1e-9:

@@ -16,7 +16,7 @@ from tm_torchrl.envs import TrackManiaEnv
 from tm_torchrl.envs.transformed import transformed
 from tm_torchrl.evaluation import Laps, drive_laps, evaluation_env
 from tm_torchrl.sim import Randomisation, Starts
-from tm_torchrl.sim.lap_trace import start_lap
+from tm_torchrl.sim.lap_trace import SHIPPED_LAPS, shipped_start_lap, start_lap
 from tm_torchrl.tasks.driving import Driving
 from tm_torchrl.tasks.reward import Reward
 from tm_torchrl.tasks.task import Row
@@ -94,9 +94,9 @@ class TrackManiaTask(Driving):
             names = [str(name) for name in chosen]
             self._tracks = {name: load_track(name) for name in names}
         self._names = names
-        if self.starts.uses_laps and self.starts.laps != "own":
+        if self.starts.uses_laps and self.starts.laps in SHIPPED_LAPS:  # evaluations need no script
             for track in self._tracks.values():
-                start_lap(track, self.starts.laps)
+                shipped_start_lap(track, self.starts.laps)
         if not 0 <= self.blind_generated_tracks <= len(HELD_OUT_SEEDS):
             raise ValueError(
                 f"blind_generated_tracks={self.blind_generated_tracks}: must be between 0 and {len(HELD_OUT_SEEDS)}"
@@ -115,6 +115,12 @@ class TrackManiaTask(Driving):
     def training_tracks(self) -> list[Track]:
         """The tracks that are trained on, each once."""
         return list(self._tracks.values())
+
+    def check_workers(self, workers: int, *, in_this_process: bool) -> None:
+        """Raise ``ValueError`` for a script of inputs that no worker could begin episodes on."""
+        if self.starts.uses_laps and self.starts.laps.endswith(".inputs"):
+            for track in self._tracks.values():
+                start_lap(track, self.starts.laps)
 
     def make_env(self, *, num_envs: int, first: int = 0, seed: int = 0, device: torch.device | str = "cpu") -> EnvBase:
         """Cars ``first`` to ``first + num_envs - 1``; a car's races do not depend on how workers share the cars."""
