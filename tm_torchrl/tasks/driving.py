@@ -56,25 +56,36 @@ class Driving(TaskDefaults):
         return [key for key, is_seen in (("pixels", self.pixels), ("observation", self.floats)) if is_seen]
 
     def network_arguments(self) -> dict[str, Any]:
-        """Sizes, and constants that normalise the floats; floats that transforms append are not normalised."""
+        """Sizes, and constants that normalise the floats.
+
+        Transforms may stack the floats of several steps, which are normalised and seen as those of one step. Floats
+        that they append are seen as they are.
+        """
         mean, scale = (torch.from_numpy(x) for x in observation_constants(self.num_previous_actions))
+        columns, num_floats = self._columns, len(mean)
         image_shape, num_slots = IMAGE_SHAPE, None if self.action_block == 1 else self.action_block
         if self.transforms:
             with contextlib.closing(self.env_to_look_at()) as env:
                 floats, actions = env.observation_spec["observation"], env.action_spec
-                num_more = floats.shape[-1] - len(mean)
+                num_steps, num_more = divmod(floats.shape[-1], num_floats)
                 if self.pixels:
                     image_shape = tuple(env.observation_spec["pixels"].shape[-3:])
-            if num_more < 0:
-                raise ValueError(f"transforms: remove {-num_more} of the {len(mean)} floats; use env.floats instead")
-            mean, scale = (torch.cat([x, x.new_full((num_more,), fill)]) for x, fill in ((mean, 0.0), (scale, 1.0)))
+            if num_steps == 0:
+                raise ValueError(
+                    f"transforms: remove {num_floats - num_more} of the {num_floats} floats; use env.floats instead"
+                )
+            mean = torch.cat([mean.repeat(num_steps), mean.new_zeros(num_more)])
+            scale = torch.cat([scale.repeat(num_steps), scale.new_ones(num_more)])
+            if columns is not None:
+                columns = [step * num_floats + column for step in range(num_steps) for column in columns]
+                columns += range(num_steps * num_floats, len(mean))
             num_slots = int(actions.shape[1]) if actions.ndim > 1 else None
         groups = {field.name: field.size for field in self.float_layout().fields}
         return {
             "num_inputs": len(mean) if self.floats else None,
             "num_actions": NUM_ACTIONS,
             "num_slots": num_slots,
-            "normalize": Normalize(mean, scale, columns=self._columns, groups=groups) if self.floats else None,
+            "normalize": Normalize(mean, scale, columns=columns, groups=groups) if self.floats else None,
             "image_shape": image_shape if self.pixels else None,
         }
 
