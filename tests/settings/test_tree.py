@@ -38,6 +38,7 @@ def test_every_choice_composes(choice: str) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("replay.capacity=1", "replay.capacity=1: the run has no such setting"),  # the default algorithm has it
         ("sed=1", "sed=1: no such setting; did you mean seed?"),
         ("env.trak=oval", "env.trak=oval: no such setting; did you mean track?"),
         (
@@ -121,6 +122,7 @@ def test_a_resumed_run_takes_settings_of_its_own_algorithm(run_of_ppo: str) -> N
     ("override", "message"),
     [
         ("rollouts.minibatch=1", "rollouts.minibatch=1: the run has no such setting; did you mean minibatch_size?"),
+        ("replay.capacity=1", "replay.capacity=1: the run has no such setting"),  # the default algorithm has it
         ("sed=1", "sed=1: no such setting; did you mean seed?"),
         ("rollouts.minibatch_size=[1", "rollouts.minibatch_size=[1: cannot be parsed"),
     ],

@@ -268,6 +268,8 @@ def resumed_settings(wanted: Mapping[str, Any], overrides: Sequence[str], stored
         if key == "experiment":
             raise ConfigError(f"{override}: a resumed run keeps its settings; leave it out, or change single settings")
         if key not in ("resume", "hydra") and not key.startswith("hydra."):
+            if "." in key and key.partition(".")[0] not in found:
+                raise ConfigError(f"{override}: the run has no such setting{_nearest_beside(found, key)}")
             OmegaConf.update(found, key, OmegaConf.select(OmegaConf.create(dict(wanted)), key), merge=False)
     return OmegaConf.to_container(found)  # type: ignore[return-value]
 
