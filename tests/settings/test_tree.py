@@ -38,7 +38,6 @@ def test_every_choice_composes(choice: str) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("replay.capacity=1", "replay.capacity=1: the run has no such setting"),  # the default algorithm has it
         ("sed=1", "sed=1: no such setting; did you mean seed?"),
         ("env.trak=oval", "env.trak=oval: no such setting; did you mean track?"),
         (
