@@ -5,9 +5,9 @@
     python benchmarks/studies/memory.py --task drive --seeds 3 --write
 
 CartPole-v1 by R2D2 (``experiment=r2d2_iqn``): all networks are of one size and make one update for ten frames, from 160
-steps. Acrobot-v1, LunarLander-v3 (needs Box2D) and the default track by PPO, with the settings of ``ppo_seeds.py``. On
-the track velocity, rotation, gear, engine, wheels that slide and dampers are hidden, and all actions but the last.
-Seeds that are in the results file already are not run again.
+steps. Acrobot-v1 and LunarLander-v3 (needs Box2D) by PPO, with the settings of ``ppo_seeds.py``. The default track by
+``experiment=short_drive``, in 240,000 frames; velocity, rotation, gear, engine, wheels that slide and dampers are
+hidden. Seeds that are in the results file already are not run again.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ def by_policy(task: str, *, size: int, positions: list[int], frames: int) -> dic
 
 SEEN = "env.floats=[previous_actions,wheel_has_contact,wheel_material,up,zones_ahead,margin_to_finish,is_freewheeling]"
 DRIVE = [
-    *("algorithm=ppo", "collector=single", "total_frames=614_400", "evaluation.every_frames=51_200", "device=cpu"),
-    *("log.tensorboard=false", "env.num_previous_actions=1", SEEN),
+    *("experiment=short_drive", "total_frames=240_000", "evaluation.every_frames=20_480", "device=cpu"),
+    *("log.tensorboard=false", "precision=float32"),
 ]
-BIG_CORE = "objective.network.core={{_target_: tm_torchrl.modules.{}, _partial_: true, hidden_size: 128}}"
+RECURRENT = [*DRIVE, "replay=sequences"]
 TASKS = {
     "cartpole": {
         NONE: [*FEEDFORWARD, "env.floats=[0,2]"],
@@ -75,9 +75,10 @@ TASKS = {
     "acrobot": by_policy("acrobot", size=6, positions=[0, 1, 2, 3], frames=400_000),
     "lunarlander": by_policy("lunarlander", size=8, positions=[0, 1, 4, 6, 7], frames=600_000),
     "drive": {
-        NONE: DRIVE,
-        LAST_FOUR: [*DRIVE, f"env.transforms=[{STACK}]"],
-        **{name: [*DRIVE, BIG_CORE.format(name)] for name in CORES},
+        NONE: [*DRIVE, SEEN],
+        LAST_FOUR: [*DRIVE, f"env.transforms=[{STACK}]", SEEN],
+        **{name: [*RECURRENT, f"objective.network.core={name.lower()}", SEEN] for name in CORES},
+        "GRU, nothing hidden": [*RECURRENT, "objective.network.core=gru"],
     },
 }
 TARGETS = {"cartpole": 475.0, "acrobot": -90.0, "lunarlander": 200.0}
@@ -115,7 +116,7 @@ def table_of_laps(runs: dict[str, dict[str, Any]]) -> Table:
     for arm, found in runs.items():
         shares, laps = [], []
         for run in found.values():
-            late = [rate for frames, rate in zip(run["frames"], run["finish_rate"], strict=True) if frames > 460_800]
+            late = [rate for frames, rate in zip(run["frames"], run["finish_rate"], strict=True) if frames > 180_000]
             shares.append(f"{statistics.mean(late):.0%}")
             laps.append(min((lap for lap in run["median_lap_s"] if lap), default=None))
         shown = " ".join("-" if lap is None else f"{lap:.1f}" for lap in laps)
@@ -129,21 +130,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=TASKS, default="cartpole")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--arms", nargs="+", choices=TASKS["cartpole"], help="all by default")
+    parser.add_argument("--arms", nargs="+", choices=TASKS["drive"], help="all by default")
     parser.add_argument("--write", action="store_true", help="keep results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arms, target = TASKS[arguments.task], TARGETS.get(arguments.task)
     path = RESULTS / f"{RESULT[arguments.task]}.json"
-    old: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else {}
-    runs: dict[str, dict[str, Any]] = {arm: old.get(arm, {}) for arm in arms}
+    mine: dict[str, dict[str, Any]] = {arm: {} for arm in arms}
+
+    def all_runs() -> dict[str, dict[str, Any]]:
+        """With those in the file, which another process may have written."""
+        old = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else {}
+        return {arm: old.get(arm, {}) | mine[arm] for arm in arms}
+
     for seed in range(arguments.seeds):
         for arm in arguments.arms or arms:
-            if str(seed) not in runs[arm]:
-                runs[arm][str(seed)] = measure(arms[arm], seed=seed, target=target)
-                print(f"{arm}, seed {seed}: {runs[arm][str(seed)]}", flush=True)
+            if str(seed) not in all_runs()[arm]:
+                mine[arm][str(seed)] = found = measure(arms[arm], seed=seed, target=target)
+                print(f"{arm}, seed {seed}: {found}", flush=True)
                 if arguments.write:
-                    write_results(path.stem, {**describe_run(device="cpu"), "settings": arms, "runs": runs})
+                    write_results(path.stem, {**describe_run(device="cpu"), "settings": arms, "runs": all_runs()})
+    runs = all_runs()
     Console().print(table_of_laps(runs) if target is None else table_of_returns(runs, target=target))
 
 
