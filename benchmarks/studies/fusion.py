@@ -112,14 +112,14 @@ def rows_of(arms: dict[str, dict[str, dict[str, Any]]]) -> list[tuple[str, ...]]
     rows = []
     for name, of_seeds in arms.items():
         runs = [of_seeds[seed] for seed in sorted(of_seeds)]
-        speed = statistics.median(run["updates"][-1] / run["cpu_s"][-1] for run in runs)
+        speed = ", ".join(f"{run['updates'][-1] / run['cpu_s'][-1]:.1f}" for run in runs)
         laps = [min((lap for lap in run["median_lap_s"] if lap), default=None) for run in runs]
         finished = [[last_quarter(run) for run in runs]]
         finished += [[run[kind] for run in runs] for kind in ("right", "wrong_images", "wrong_floats")]
         shares = [", ".join(f"{share:.0%}" for share in each) for each in finished]
         best = ", ".join("-" if lap is None else f"{lap:.1f} s" for lap in laps)
         until = ", ".join(map(until_half, runs))
-        rows.append((name, f"{runs[0]['parameters']:,}", f"{speed:.1f}", until, shares[0], best, *shares[1:]))
+        rows.append((name, f"{runs[0]['parameters']:,}", speed, until, shares[0], best, *shares[1:]))
     return rows
 
 
