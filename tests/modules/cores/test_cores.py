@@ -16,7 +16,6 @@ CORES = {
     "gru": functools.partial(GRU, hidden_size=6),
     "lstm": functools.partial(LSTM, hidden_size=6),
     "mamba": functools.partial(Mamba, hidden_size=6, state_dim=3),
-    "gru_of_the_same_size": functools.partial(GRU, hidden_size=5),
     "mamba_of_the_same_size": functools.partial(Mamba, hidden_size=5, state_dim=2, conv_width=3),
 }
 every_core = pytest.mark.parametrize("make", CORES.values(), ids=CORES)
@@ -76,15 +75,11 @@ def test_outputs_depend_on_the_past_and_not_on_the_future(make: Any) -> None:
     assert bool((x.grad[:, :6] != 0).any(-1).all()) and not bool(x.grad[:, 6:].any())
 
 
-@every_core
-def test_what_is_seen_now_is_added_to_the_memory(make: Any) -> None:
-    """Without memory, with weights of 0, a core is the identity or one linear layer; agents need not learn to see."""
+@pytest.mark.parametrize("make", [CORES["gru"], CORES["lstm"]])
+def test_what_is_seen_now_stands_before_the_memory(make: Any) -> None:
     core, x, state, is_init = made(make)
-    enter: Any = core.enter
-    for name, parameter in core.named_parameters():
-        if not name.startswith("enter"):
-            nn.init.zeros_(parameter)
-    torch.testing.assert_close(core.scan(x, torch.zeros_like(state), is_init)[0], enter(x))
+    scanned, _ = core.scan(x, state, is_init)
+    assert core.num_features == 5 + 6 and torch.equal(scanned[..., :5], x)
 
 
 @every_core
