@@ -211,7 +211,7 @@ def test_the_dqn_loss_of_torchrl_refuses_a_core() -> None:
 
 def test_cores_are_chosen_by_name_or_made() -> None:
     made = MLPQRNetwork(3, 2, core=lambda num_inputs: GRU(num_inputs, hidden_size=5))
-    assert made.core is not None and made.core.state_size == 5
+    assert made.core is not None and made.core.num_features == 5
     with pytest.raises(ValueError, match=r"^core='grru': unknown; did you mean gru"):
         MLPQRNetwork(3, 2, core="grru")
     with pytest.raises(TypeError, match=r"^core=Linear"):

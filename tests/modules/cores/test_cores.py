@@ -75,13 +75,6 @@ def test_outputs_depend_on_the_past_and_not_on_the_future(make: Any) -> None:
     assert bool((x.grad[:, :6] != 0).any(-1).all()) and not bool(x.grad[:, 6:].any())
 
 
-@pytest.mark.parametrize("make", [CORES["gru"], CORES["lstm"]])
-def test_what_is_seen_now_stands_before_the_memory(make: Any) -> None:
-    core, x, state, is_init = made(make)
-    scanned, _ = core.scan(x, state, is_init)
-    assert core.num_features == 5 + 6 and torch.equal(scanned[..., :5], x)
-
-
 @every_core
 def test_the_recurrence_is_float32_under_autocast(make: Any) -> None:
     core, x, state, is_init = made(make)

@@ -1,8 +1,6 @@
-"""GRU and LSTM as cores: their outputs stand behind what they read, so that agents need not see through a memory.
+"""GRU and LSTM as cores.
 
-Without that, drives with all floats did not finish laps within 110,000 frames; with it, from 100,000 (one seed each).
-
-Shapes: B batch, T steps, D inputs, H outputs of the recurrent layer, S numbers of the state.
+Shapes: B batch, T steps, D inputs, H outputs, S numbers of the state.
 """
 
 from __future__ import annotations
@@ -27,26 +25,28 @@ class _Recurrent(Core):
         super().__init__()
         require_count(num_inputs, argument="num_inputs")
         require_count(hidden_size, argument="hidden_size")
-        self.recurrent = self.layer_class(num_inputs, hidden_size, batch_first=True)
-        self.num_features = num_inputs + hidden_size
+        self.layer = self.layer_class(num_inputs, hidden_size, batch_first=True)
+        self.num_features = hidden_size
         self.state_size = self.num_states * hidden_size
 
     def scan(self, x_BTD: Tensor, state_BS: Tensor, is_init_BT: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The outputs ``[B, T, D + H]`` and the state after the last step."""
+        """The outputs ``[B, T, H]`` and the state after the last step."""
         with torch.autocast(x_BTD.device.type, enabled=False):
             x_BTD, state_BS = x_BTD.float(), state_BS.float()
-            begins = [] if is_init_BT is None else is_init_BT.any(0).nonzero().squeeze(1).tolist()
+            if is_init_BT is None:
+                return self._run(x_BTD, state_BS)
+            begins = is_init_BT.any(0).nonzero().squeeze(1).tolist()
+            bounds = sorted({0, *begins, x_BTD.shape[1]})
             parts = []
-            for start, stop in itertools.pairwise(sorted({0, *begins, x_BTD.shape[1]})):
-                if is_init_BT is not None:
-                    state_BS = state_BS.masked_fill(is_init_BT[:, start, None], 0.0)
+            for start, stop in itertools.pairwise(bounds):
+                state_BS = state_BS.masked_fill(is_init_BT[:, start, None], 0.0)
                 y_BTH, state_BS = self._run(x_BTD[:, start:stop], state_BS)
                 parts.append(y_BTH)
-            return torch.cat([x_BTD, parts[0] if len(parts) == 1 else torch.cat(parts, 1)], -1), state_BS
+            return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)), state_BS
 
     def _weights(self) -> list[Tensor]:
         """By name at each use: a loss exchanges the parameters, of which ``nn.RNNBase`` keeps a list of its own."""
-        layer: Any = self.recurrent
+        layer: Any = self.layer
         return [layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0]
 
     def _run(self, x_BTD: Tensor, state_BS: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,7 +54,7 @@ class _Recurrent(Core):
 
 
 class GRU(_Recurrent):
-    """A gated recurrent unit (Cho et al. 2014): ``[B, T, D + H]``, the inputs and its outputs.
+    """A gated recurrent unit (Cho et al. 2014).
 
     Args:
         num_inputs: D.
@@ -64,7 +64,7 @@ class GRU(_Recurrent):
         >>> core = GRU(8, hidden_size=16)
         >>> y, state = core.scan(torch.zeros(5, 10, 8), torch.zeros(5, core.state_size))
         >>> y.shape, state.shape
-        (torch.Size([5, 10, 24]), torch.Size([5, 16]))
+        (torch.Size([5, 10, 16]), torch.Size([5, 16]))
     """
 
     num_states = 1
@@ -77,7 +77,7 @@ class GRU(_Recurrent):
 
 
 class LSTM(_Recurrent):
-    """A long short-term memory (Hochreiter and Schmidhuber 1997), the core of R2D2: ``[B, T, D + H]``.
+    """A long short-term memory (Hochreiter and Schmidhuber 1997); the core of R2D2.
 
     Args:
         num_inputs: D.
@@ -87,7 +87,7 @@ class LSTM(_Recurrent):
         >>> core = LSTM(8, hidden_size=16)
         >>> y, state = core.step(torch.zeros(5, 8), torch.zeros(5, core.state_size))
         >>> y.shape, state.shape
-        (torch.Size([5, 24]), torch.Size([5, 32]))
+        (torch.Size([5, 16]), torch.Size([5, 32]))
     """
 
     num_states = 2
