@@ -1,12 +1,13 @@
-"""Clones of the default track's author driver, which then corrects them: finish rate and laps, over seeds.
+"""Clones of the driver of the author's lap or of the record, who then corrects them: finish rate and laps, over seeds.
 
     python benchmarks/studies/clones.py --seeds 0 1 2 --write
+    python benchmarks/studies/clones.py --driver record --seeds 0 1 2 --write
 
-All seeds learn from the same 200 laps, and the same 320 attempts of 3 s to get away from walls. Then a run drives half
-of the time of 64 attempts, and the author driver says what it would have done, also in attempts that do not finish. The
-second run goes on from the first one's weights with all laps. After another correction, this time from walls too, the
-third begins anew and learns for three times as long. The best network of each run is measured on 100 laps from starts
-perturbed like those of the recorded laps. CPU seconds are those of recording and of training, with evaluations.
+All seeds learn from the same 200 laps. Then a run drives half of the time of 160 attempts, and the driver says what it
+would have done, also in attempts that do not finish. The second run goes on from the first one's weights with all laps.
+After a correction of 240 attempts, without random actions, the third goes on from there for three times as long.
+The best network of each run is measured on 100 laps from starts perturbed like those of the recorded laps. CPU seconds
+are those of recording and of training, with evaluations.
 Steps that are in the folder of --work already are not done again.
 """
 
@@ -34,27 +35,20 @@ from tm_torchrl.evaluation.recording import STARTS
 from tm_torchrl.trainers import train
 
 LAPS = ["hillside", "--laps", "200"]
-WALLS = ["hillside", "--starts", "walls", "--laps", "320", "--steps", "60", "--cars", "64", "--seed", "60"]
-CORRECTED = ["hillside", "--laps", "64", "--steps", "1200", "--cars", "64"]
 CORRECTIONS = [  # after the first and the second run
-    {"corrected1": CORRECTED},
-    {
-        "corrected2": CORRECTED,
-        "corrected_walls": ["hillside", "--starts", "walls", "--laps", "256", "--steps", "80", "--cars", "64"],
-    },
+    ["hillside", "--laps", "160", "--steps", "1200", "--cars", "160"],
+    ["hillside", "--laps", "240", "--steps", "700", "--cars", "240", "--disturbed", "0"],
 ]
 CLONE = ["algorithm=cloning", "objective=policy", "objective.network.layer_norm=true", "optimizer.eps=1e-8"]
 
-
-def _run(frames: int, *, learning_rate: float) -> list[str]:
-    schedule = f"learning_rate=[exponential,[0,{learning_rate}],[{frames},2.0e-5]]"
-    return [f"total_frames={frames}", f"evaluation.every_frames={frames // 10}", schedule]
-
-
+SHORT = ["total_frames=1_000_000", "evaluation.every_frames=100_000"]
 RUNS = [
-    _run(1_000_000, learning_rate=1.0e-3),
-    _run(1_000_000, learning_rate=5.0e-4),
-    [*_run(3_000_000, learning_rate=1.0e-3), "evaluation.num=64"],
+    [*SHORT, "learning_rate=[exponential,[0,1.0e-3],[1_000_000,2.0e-5]]"],
+    [*SHORT, "learning_rate=[exponential,[0,5.0e-4],[1_000_000,2.0e-5]]"],
+    [
+        *("total_frames=3_000_000", "evaluation.every_frames=300_000", "evaluation.num=64"),
+        "learning_rate=[linear,[0,1.0e-3],[3_000_000,2.0e-5]]",
+    ],
 ]
 NUM_LAPS, SEED = 100, 77
 
@@ -94,18 +88,20 @@ def done(work: Path, name: str, step: Callable[[], None], results: Callable[[], 
     return steps[name]
 
 
-def run(seed: int, laps: list[Path], work: Path) -> dict[str, Any]:
+def run(seed: int, laps: Path, work: Path, *, driver: str) -> dict[str, Any]:
     """CPU seconds and results of all steps of a seed."""
     work.mkdir(exist_ok=True)
     found: dict[str, Any] = {}
-    data = laps
+    data = [laps]
     for number, settings in enumerate(RUNS, 1):
         folder, before = work / f"run{number}", work / f"run{number - 1}"
-        for name, options in CORRECTIONS[number - 2].items() if number > 1 else ():
-            words = [*options, "--student", before, "--seed", 10 * (number - 1) + seed, "--out", work / name]
-            found[name] = done(work, name, partial(record, *words), dict)
+        if number > 1:
+            name = f"corrected{number - 1}"
+            words = [*CORRECTIONS[number - 2], "--driver", driver, "--student", before, "--out", work / name]
+            step = partial(record, *words, "--seed", 10 * (number - 1) + seed)
+            found[name] = done(work, name, step, dict)
             data = [*data, work / name]
-        start = [f"warm_start={{source: '{before}'}}"] if number == 2 else []
+        start = [f"warm_start={{source: '{before}'}}"] if number > 1 else []
         step = partial(learn, folder, [f"seed={seed}", *settings, *start], data)
         found[folder.name] = done(work, folder.name, step, partial(drives, folder))
     return found
@@ -114,23 +110,22 @@ def run(seed: int, laps: list[Path], work: Path) -> dict[str, Any]:
 def main() -> None:
     """Run what is missing, print, and keep if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--driver", choices=("author", "record"), default="author")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--work", type=Path, help="keep laps and runs in this folder")
     parser.add_argument("--write", action="store_true", help="keep results")
     arguments = parser.parse_args()
-    path = RESULTS / "clones.json"
+    driver = arguments.driver
+    path = RESULTS / ("clones.json" if driver == "author" else f"clones_{driver}.json")
     with tempfile.TemporaryDirectory() as temporary:
         work = arguments.work or Path(temporary)
-        recorded = {"laps": LAPS, "walls": WALLS}
-        laps_cpu_s = {
-            name: done(work, name, partial(record, *words, "--out", work / name), dict)["cpu_s"]
-            for name, words in recorded.items()
-        }
-        settings = {**recorded, "corrections": CORRECTIONS, "clone": CLONE, "runs": RUNS}
+        words = [*LAPS, "--driver", driver, "--out", work / "laps"]
+        laps_cpu_s = done(work, "laps", partial(record, *words), dict)["cpu_s"]
+        settings = {"driver": driver, "laps": LAPS, "corrections": CORRECTIONS, "clone": CLONE, "runs": RUNS}
         before = json.loads(path.read_text()) if path.exists() else {}
         runs: dict[str, Any] = before["runs"] if before.get("settings") == settings else {}
         for seed in arguments.seeds:
-            runs[str(seed)] = run(seed, [work / name for name in recorded], work / f"seed{seed}")
+            runs[str(seed)] = run(seed, work / "laps", work / f"seed{seed}", driver=driver)
             if arguments.write:
                 facts = {**describe_run(device="cpu"), "settings": settings, "laps_cpu_s": laps_cpu_s, "runs": runs}
                 write_results(path.stem, facts)
