@@ -81,7 +81,7 @@ def test_a_killed_worker_restarts_while_the_other_continues(kind: str, build: Bu
         if worker_of(batch) == 0:
             highest = int(batch["collector", "traj_ids"].max())
     assert "worker 0 ended" in messages[0] and messages[0].endswith("\nThis worker restarts.")
-    assert meanwhile > 5, "a process takes seconds to start, a batch a few milliseconds"
+    assert meanwhile > 2, "a collector that waits for the restart has at most two finished batches"
     assert int(batch["collector", "traj_ids"].min()) > highest
     assert batch["observation"][:, 0].tolist() == [[0.0], [0.0]]
     assert pids(collector)[1] == other
