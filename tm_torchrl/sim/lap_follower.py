@@ -44,7 +44,7 @@ class LapFollower:
         num_steps: H, how far the plans look ahead, in steps of 50 ms; those of a car that is stuck look further.
     """
 
-    def __init__(self, world: Simulator, lap: Lap, *, num_steps: int = 6) -> None:
+    def __init__(self, world: Simulator, lap: Lap, *, num_steps: int = 10) -> None:
         if len(world.tracks) != 1:
             raise ValueError(f"world: has {len(world.tracks)} tracks; must have one, that of the lap")
         if num_steps < 1:
