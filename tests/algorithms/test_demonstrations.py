@@ -62,6 +62,9 @@ def settings(place: Path, *more: str) -> list[str]:
     ]
 
 
+MARGIN = "+objective.loss.margin={_target_: tm_torchrl.objectives.DemonstrationMargin, size: 0.05}"
+
+
 def test_laps_are_driven_again_under_the_limits_that_they_had(place: Path) -> None:
     short = settings(place, "replay.num_steps=1", "env.limits.race_s=0.2", "env.limits.no_progress_s=0.2")
     composed = compose_settings(short)
@@ -107,13 +110,20 @@ def test_laps_that_do_not_finish_are_left_out(place: Path, tmp_path: Path) -> No
         recorded_steps([tmp_path / "cut"], task)
 
 
-def test_it_resumes_bit_for_bit(place: Path, tmp_path: Path) -> None:
-    quiet(settings(place, "total_frames=384"), tmp_path / "whole")
-    quiet(settings(place, "total_frames=192"), tmp_path / "parts")
+@pytest.mark.parametrize("more", [[], [MARGIN]])
+def test_it_resumes_bit_for_bit(place: Path, tmp_path: Path, more: list[str]) -> None:
+    quiet(settings(place, *more, "total_frames=384"), tmp_path / "whole")
+    quiet(settings(place, *more, "total_frames=192"), tmp_path / "parts")
     quiet(["total_frames=384", f"resume='{tmp_path / 'parts'}'"], tmp_path / "ignored")
     assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+
+
+def test_a_margin_without_recorded_laps_is_refused(place: Path) -> None:
+    composed = compose_settings([*settings(place, MARGIN), "replay.demonstrations=null"])
+    with pytest.raises(ConfigError, match=r"objective.loss.margin: needs recorded laps"):
+        make_algorithm(composed, make_task(composed))
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,8 @@ class QuantileAlgorithm:
             _fit_mini_race(self.memory.mini_race, task)
         if isinstance(self.memory, Replay) and self.memory.demonstrations is not None:
             self.memory.add_demonstrations(recorded_steps(self.memory.demonstrations.data, task))
+        elif getattr(self.learner.loss, "margin", None) is not None:
+            raise ConfigError("objective.loss.margin: needs recorded laps; set replay.demonstrations, or leave it out")
         self.diagnostics: Diagnostics | None = None
         if is_auto:
             self.learner.precision = self._faster_precision(log)

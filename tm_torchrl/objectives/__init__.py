@@ -8,6 +8,7 @@ from tm_torchrl import lazy
 
 if TYPE_CHECKING:
     from tm_torchrl.objectives.cloning import CloningLoss
+    from tm_torchrl.objectives.demonstration_margin import DemonstrationMargin
     from tm_torchrl.objectives.dpo import DPOLoss
     from tm_torchrl.objectives.dqn import DQNLoss
     from tm_torchrl.objectives.fqf import FQFLoss

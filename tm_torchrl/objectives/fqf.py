@@ -14,6 +14,7 @@ from torchrl.data import TensorSpec
 from tm_torchrl.modules.quantiles.fractions import FractionProposal
 from tm_torchrl.modules.quantiles.network import QuantileNetwork, Quantiles
 from tm_torchrl.objectives.actions import action_index, values_of
+from tm_torchrl.objectives.demonstration_margin import DemonstrationMargin
 from tm_torchrl.objectives.functional import fraction_loss
 from tm_torchrl.objectives.network_pass import quantile_module
 from tm_torchrl.objectives.quantile_loss import LossFractions, QuantileLoss, quantile_network
@@ -61,6 +62,7 @@ class FQFLoss(QuantileLoss):
         delay_value: bool = True,
         priority: Literal["mean_difference", "loss"] = "mean_difference",
         normalizer: SelfLossNormalizer | None = None,
+        margin: DemonstrationMargin | None = None,
         reduction: str | None = "mean",
         use_prioritized_weights: str | bool = "auto",
         check_finite: bool = False,
@@ -79,6 +81,7 @@ class FQFLoss(QuantileLoss):
             delay_value=delay_value,
             priority=priority,
             normalizer=normalizer,
+            margin=margin,
             reduction=reduction,
             use_prioritized_weights=use_prioritized_weights,
             check_finite=check_finite,

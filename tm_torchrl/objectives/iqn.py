@@ -10,6 +10,7 @@ from torchrl.data import TensorSpec
 
 from tm_torchrl.modules.quantiles.fractions import FractionProposal, FractionSource, StratifiedFractions
 from tm_torchrl.modules.quantiles.network import QuantileNetwork
+from tm_torchrl.objectives.demonstration_margin import DemonstrationMargin
 from tm_torchrl.objectives.network_pass import quantile_module
 from tm_torchrl.objectives.quantile_loss import LossFractions, QuantileLoss, quantile_network
 from tm_torchrl.objectives.self_loss import SelfLossNormalizer
@@ -39,6 +40,7 @@ class IQNLoss(QuantileLoss):
         delay_value: Whether there is a target network apart from the online network.
         priority: The priority of a sample: ``"mean_difference"`` |mean of online - mean of target|, or ``"loss"``.
         normalizer: Rescales the loss of each sample; ``None`` for none.
+        margin: A second loss, ``loss_margin``, of the samples that ``is_demonstration`` marks; ``None`` for none.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``; importance weights and masks are those of TorchRL's losses.
         use_prioritized_weights: Whether ``priority_weight`` weighs the samples; ``"auto"`` uses it if present.
         check_finite: Check every tensor and name the first one that is not finite; slow, for debugging.
@@ -75,6 +77,7 @@ class IQNLoss(QuantileLoss):
         delay_value: bool = True,
         priority: Literal["mean_difference", "loss"] = "mean_difference",
         normalizer: SelfLossNormalizer | None = None,
+        margin: DemonstrationMargin | None = None,
         reduction: str | None = "mean",
         use_prioritized_weights: str | bool = "auto",
         check_finite: bool = False,
@@ -88,6 +91,7 @@ class IQNLoss(QuantileLoss):
             delay_value=delay_value,
             priority=priority,
             normalizer=normalizer,
+            margin=margin,
             reduction=reduction,
             use_prioritized_weights=use_prioritized_weights,
             check_finite=check_finite,

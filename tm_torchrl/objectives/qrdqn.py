@@ -9,6 +9,7 @@ from torchrl.data import TensorSpec
 
 from tm_torchrl.modules.quantiles.fractions import MidpointFractions
 from tm_torchrl.modules.quantiles.network import QuantileNetwork
+from tm_torchrl.objectives.demonstration_margin import DemonstrationMargin
 from tm_torchrl.objectives.network_pass import quantile_module
 from tm_torchrl.objectives.quantile_loss import LossFractions, QuantileLoss, quantile_network
 from tm_torchrl.objectives.self_loss import SelfLossNormalizer
@@ -42,6 +43,7 @@ class QRDQNLoss(QuantileLoss):
         delay_value: bool = True,
         priority: Literal["mean_difference", "loss"] = "mean_difference",
         normalizer: SelfLossNormalizer | None = None,
+        margin: DemonstrationMargin | None = None,
         reduction: str | None = "mean",
         use_prioritized_weights: str | bool = "auto",
         check_finite: bool = False,
@@ -56,6 +58,7 @@ class QRDQNLoss(QuantileLoss):
             delay_value=delay_value,
             priority=priority,
             normalizer=normalizer,
+            margin=margin,
             reduction=reduction,
             use_prioritized_weights=use_prioritized_weights,
             check_finite=check_finite,

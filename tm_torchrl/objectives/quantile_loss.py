@@ -25,6 +25,7 @@ from tm_torchrl.modules.quantiles.fractions import FractionSource
 from tm_torchrl.modules.quantiles.network import QuantileNetwork, Quantiles, mean_over_fractions
 from tm_torchrl.objectives.actions import action_index, values_of
 from tm_torchrl.objectives.batch_checks import check_actions, check_batch, check_quantiles, first_non_finite, is_traced
+from tm_torchrl.objectives.demonstration_margin import DemonstrationMargin
 from tm_torchrl.objectives.frozen import share_frozen
 from tm_torchrl.objectives.functional import quantile_huber_loss
 from tm_torchrl.objectives.memory_pass import MemoryPass, StepKeys, spread
@@ -32,6 +33,7 @@ from tm_torchrl.objectives.network_pass import NetworkPass, quantile_module
 from tm_torchrl.objectives.self_loss import SelfLossNormalizer
 from tm_torchrl.objectives.value_estimators import DoubleEstimator, QuantileEstimator, QuantileEstimators
 
+MARGIN_LOSS = "loss_margin"
 LARGEST_KAPPA = 1e9  # beyond any error; float32 computes half of its square
 
 
@@ -65,6 +67,7 @@ class QuantileLoss(LossModule):
         quantile_values: NestedKey = "quantile_values"
         fractions: NestedKey = "fractions"
         action_mask: NestedKey = "action_mask"
+        is_demonstration: NestedKey = "is_demonstration"
 
     tensor_keys: _AcceptedKeys
     default_keys = _AcceptedKeys
@@ -88,6 +91,7 @@ class QuantileLoss(LossModule):
         delay_value: bool = True,
         priority: Literal["mean_difference", "loss"] = "mean_difference",
         normalizer: SelfLossNormalizer | None = None,
+        margin: DemonstrationMargin | None = None,
         reduction: str | None = "mean",
         use_prioritized_weights: str | bool = "auto",
         check_finite: bool = False,
@@ -114,6 +118,9 @@ class QuantileLoss(LossModule):
         self.delay_value = delay_value
         self.priority = priority
         self.normalizer = normalizer
+        self.margin = margin
+        if margin is not None:
+            self.out_keys = [*self.out_keys, MARGIN_LOSS]
         self.reduction = "mean" if reduction is None else reduction  # None is TorchRL's default
         self.use_prioritized_weights = use_prioritized_weights
         self.check_finite = check_finite
@@ -198,6 +205,8 @@ class QuantileLoss(LossModule):
             key = self.tensor_keys.priority
             tensordict.set(key, spread(steps.get(key).squeeze(-1), steps, tensordict))
         losses = {"loss": loss_B, **self._further_losses(batch, online, value_BN)}
+        if self.margin is not None:
+            losses[MARGIN_LOSS] = self._margin_loss(batch, online)
         output = TensorDict({name: self._reduced(each_B, steps, batch) for name, each_B in losses.items()})
         self._clear_weakrefs(tensordict, output, "value_network_params", "target_value_network_params")
         return output
@@ -205,8 +214,8 @@ class QuantileLoss(LossModule):
     def _step_keys(self) -> StepKeys:
         keys = self.tensor_keys
         outcome = [unravel_key(("next", key)) for key in (keys.reward, keys.done, keys.terminated, keys.action_mask)]
-        of_steps = [keys.action, keys.action_mask, keys.steps_to_next_obs, keys.priority_weight, *outcome]
-        return StepKeys(of_steps, keys.steps_to_next_obs, keys.action_mask)
+        of_steps = [keys.action, keys.action_mask, keys.steps_to_next_obs, keys.priority_weight, keys.is_demonstration]
+        return StepKeys([*of_steps, *outcome], keys.steps_to_next_obs, keys.action_mask)
 
     def _values_of_action(self, batch: TensorDictBase, online: Quantiles) -> Tensor:
         is_first = not is_traced() and not self._is_checked
@@ -218,6 +227,15 @@ class QuantileLoss(LossModule):
             check_actions(index, online.values.shape[-1], f"{type(self).__name__}: the batch's {key!r}")
             self._is_checked = True
         return values_of(online.values, index)
+
+    def _margin_loss(self, batch: TensorDictBase, online: Quantiles) -> Tensor:
+        assert self.margin is not None
+        keys = self.tensor_keys
+        is_demonstration = batch.get(keys.is_demonstration, None)
+        if is_demonstration is None:
+            return torch.zeros(len(batch), device=online.values.device)
+        index = action_index(batch.get(keys.action), online.values, is_one_hot=self.is_one_hot)
+        return self.margin(online.mean(), index, is_demonstration)
 
     def _further_losses(self, batch: TensorDictBase, online: Quantiles, value_BN: Tensor) -> dict[str, Tensor]:
         return {}

@@ -91,3 +91,11 @@ def test_wrong_options_are_named() -> None:
                 demonstrations=DemonstrationShare("laps"),
                 **others,  # type: ignore[arg-type]
             )
+
+
+def test_batches_say_which_actions_the_driver_chose() -> None:
+    memory = filled(share=0.5)
+    for _ in range(10):
+        batch = memory.sample()
+        is_last = batch["next", "done"].flatten()  # of a recorded lap; there something else was played
+        assert torch.equal(batch["is_demonstration"], (batch["observation"].flatten() < 3) & ~is_last)

@@ -13,9 +13,13 @@ from torchrl.data import TensorDictReplayBuffer
 from tm_torchrl.data.steps.n_step import NStep
 from tm_torchrl.settings.schedules import make_schedule
 
+IS_DEMONSTRATION = "is_demonstration"
+
 
 class DemonstrationShare:
     """Transitions of recorded laps, mixed into every batch (Ball et al. 2023 mix half and half).
+
+    ``is_demonstration`` of a batch says which actions are the driver's choices; random ones in recorded laps are not.
 
     Args:
         data: The folder of recorded laps, or several; ``"author"`` for laps like the author's, driven now.
@@ -52,7 +56,9 @@ class DemonstrationShare:
         """
         self.buffer = make_buffer(sum(lap.numel() for lap in laps))
         for lap in laps:
-            self.buffer.extend(writer.transitions(lap))
+            transitions = writer.transitions(lap)
+            transitions[IS_DEMONSTRATION] = transitions["is_greedy"].reshape(-1)
+            self.buffer.extend(transitions)
 
     def set_frames(self, frames: int) -> None:
         """Follow the schedule."""
@@ -65,6 +71,7 @@ class DemonstrationShare:
             buffer: What the policy itself has done.
         """
         batch: TensorDictBase = buffer.sample()
+        batch[IS_DEMONSTRATION] = torch.zeros(len(batch), dtype=torch.bool)
         num = round(self.share(self._frames) * len(batch))
         if not num or self.buffer is None:
             return batch
