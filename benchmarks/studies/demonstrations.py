@@ -1,12 +1,13 @@
 """What recorded laps bring to training with values on the default track, over seeds.
 
     python benchmarks/studies/demonstrations.py --seeds 5 --write
+    python benchmarks/studies/demonstrations.py --study demonstrations_margin --seeds 3 --write
 
 All arms learn with the default network and the settings of ``experiment=short_drive``: from nothing, with a quarter of
 each batch from the recorded laps, from the weights of a clone of these laps, and both. A clone explores a fifth as
 much; one more arm does so from nothing. Recording and cloning count: each arm has the frames that fit into about the
-same CPU seconds, which are those of recording and learning, without evaluations. Seeds that are in the results file
-already, with the same settings, are not run again.
+same CPU seconds, which are those of recording and learning, without evaluations. The second study is of the last arm
+with and without a margin. Seeds that are in the results file already, with the same settings, are not run again.
 """
 
 from __future__ import annotations
@@ -44,12 +45,20 @@ DRIVE = ["experiment=short_drive", "evaluation.every_frames=10_240", "device=cpu
 SHARE = "replay.demonstrations={{_target_: tm_torchrl.data.DemonstrationShare, data: '{laps}', share: 0.25}}"
 LITTLE = "exploration.epsilon=0.02"
 CLONED = "warm_start={{source: '{clone}'}}"
-ARMS = {
-    "nothing": ["total_frames=240_000"],
-    "nothing, little exploration": ["total_frames=240_000", LITTLE],
-    "laps in the replay": ["total_frames=180_000", SHARE],
-    "a clone": ["total_frames=140_000", CLONED, LITTLE],
-    "both": ["total_frames=120_000", SHARE, CLONED, LITTLE],
+BOTH = [SHARE, CLONED, LITTLE]
+MARGIN = "+objective.loss.margin={{_target_: tm_torchrl.objectives.DemonstrationMargin, size: 0.02, weight: 0.3}}"
+STUDIES = {  # by name of the results file
+    "demonstrations": {
+        "nothing": ["total_frames=240_000"],
+        "nothing, little exploration": ["total_frames=240_000", LITTLE],
+        "laps in the replay": ["total_frames=180_000", SHARE],
+        "a clone": ["total_frames=140_000", CLONED, LITTLE],
+        "both": ["total_frames=120_000", *BOTH],
+    },
+    "demonstrations_margin": {
+        "both": ["total_frames=80_000", *BOTH],
+        "both, margin": ["total_frames=80_000", *BOTH, MARGIN],
+    },
 }
 KEPT = ("frames", "finish_rate", "median_lap_s", "best_lap_s")
 LAST = 3  # evaluations
@@ -68,16 +77,16 @@ def trained(work: Path, name: str, settings: list[str]) -> list[dict[str, Any]]:
     return read_evaluations(work / name)
 
 
-def run(arm: str, *, seed: int, work: Path) -> dict[str, list[Any]]:
+def run(name: str, arm: list[str], *, seed: int, work: Path) -> dict[str, list[Any]]:
     """Of each evaluation of 16 laps: CPU seconds with those of recording and cloning, frames, and laps."""
-    before_s, settings = 0.0, " ".join(ARMS[arm])
+    before_s, settings = 0.0, " ".join(arm)
     laps, clone = work / "laps", work / f"clone{seed}"
     if "{laps}" in settings or "{clone}" in settings:
         before_s += done(work, laps.name, lambda: record(*LAPS, "--out", laps), dict)["cpu_s"]
     if "{clone}" in settings:
         before_s += trained(work, clone.name, [*CLONE, f"data='{laps}'", f"seed={seed}"])[-1]["cpu_s"]
-    given = [setting.format(laps=laps, clone=clone) for setting in ARMS[arm]]
-    rows = trained(work, f"{arm}{seed}", [*DRIVE, *given, f"seed={seed}"])
+    given = [setting.format(laps=laps, clone=clone) for setting in arm]
+    rows = trained(work, f"{name}{seed}", [*DRIVE, *given, f"seed={seed}"])
     return {
         "cpu_s": [round(before_s + row["cpu_s"], 1) for row in rows],
         **{name: [row[name] for row in rows] for name in KEPT},
@@ -103,21 +112,22 @@ def main() -> None:
     """Run what is missing, print, and keep if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="all by default")
+    parser.add_argument("--study", choices=STUDIES, default="demonstrations")
     parser.add_argument("--work", type=Path, help="keep laps and runs in this folder")
     parser.add_argument("--write", action="store_true", help="keep results")
     arguments = parser.parse_args()
-    path = RESULTS / "demonstrations.json"
-    settings = {"laps": LAPS, "clone": CLONE, "drive": DRIVE, "arms": ARMS}
+    arms = STUDIES[arguments.study]
+    path = RESULTS / f"{arguments.study}.json"
+    settings = {"laps": LAPS, "clone": CLONE, "drive": DRIVE, "arms": arms}
     before = json.loads(path.read_text("utf-8")) if path.exists() else {}
     runs: dict[str, dict[str, Any]] = before["runs"] if before.get("settings") == settings else {}
     with tempfile.TemporaryDirectory() as temporary:
         work = arguments.work or Path(temporary)
         work.mkdir(exist_ok=True)
         for seed in range(arguments.seeds):
-            for arm in arguments.arms:
-                if str(seed) not in runs.setdefault(arm, {}):
-                    runs[arm][str(seed)] = run(arm, seed=seed, work=work)
+            for name, arm in arms.items():
+                if str(seed) not in runs.setdefault(name, {}):
+                    runs[name][str(seed)] = run(name, arm, seed=seed, work=work)
                     if arguments.write:
                         write_results(path.stem, {**describe_run(device="cpu"), "settings": settings, "runs": runs})
     medals = medals_of(DEFAULT_TRACK)
@@ -125,13 +135,13 @@ def main() -> None:
     equal_s = min(found["cpu_s"][-1] for seeds in runs.values() for found in seeds.values())
     titles = ("CPU s to 95 % finished", f"and a median of {medals.gold_s:.2f} s", f"by {equal_s:.0f} s: finished")
     table = Table("begins with", *titles, "median", "best lap")
-    for arm, seeds in runs.items():
+    for name, seeds in runs.items():
         columns = []
         for found in seeds.values():
             share, median, best = by(found, equal_s)
             times = (first(found), first(found, most_s=medals.gold_s))
             columns.append((*(f"{each:.0f}" for each in times), f"{share:.0%}", f"{median:.1f}", f"{best:.1f}"))
-        table.add_row(arm, *(" ".join(column) for column in zip(*columns, strict=True)))
+        table.add_row(name, *(" ".join(column) for column in zip(*columns, strict=True)))
     Console(width=160).print(table)
 
 
