@@ -6,8 +6,8 @@
 All seeds learn from the same 200 laps. Then a run drives half of the time of 160 attempts, and the driver says what it
 would have done, also in attempts that do not finish. The second run goes on from the first one's weights with all laps.
 After a correction of 240 attempts, without random actions, the third goes on from there for three times as long.
-The best network of each run is measured on 100 laps from starts perturbed like those of the recorded laps. CPU seconds
-are those of recording and of training, with evaluations.
+The best network of each run is measured on 100 laps from starts perturbed like those of the recorded laps, that of the
+third run also from rest, up to 5 cm aside. CPU seconds are those of recording and of training, with evaluations.
 Steps that are in the folder of --work already are not done again.
 """
 
@@ -32,6 +32,7 @@ from tm_torchrl.agents import load_agent
 from tm_torchrl.commands import record as record_command
 from tm_torchrl.evaluation.laps import drive_laps, evaluation_env
 from tm_torchrl.evaluation.recording import STARTS
+from tm_torchrl.sim import Starts
 from tm_torchrl.trainers import train
 
 LAPS = ["hillside", "--laps", "200"]
@@ -66,11 +67,11 @@ def learn(folder: Path, settings: list[str], data: list[Path]) -> None:
         train([*CLONE, "log.tensorboard=false", f"data=[{names}]", *settings], folder=folder, is_quiet=True)
 
 
-def drives(folder: Path) -> dict[str, Any]:
-    """Finish rate and lap times of the best network of a run, from perturbed starts."""
+def drives(folder: Path, *, starts: Starts = STARTS["perturbed"]) -> dict[str, Any]:
+    """Finish rate and lap times of the best network of a run."""
     agent = load_agent(folder)
     limits = agent.task.evaluation_limits
-    env = evaluation_env("hillside", num_cars=NUM_LAPS, seed=SEED, starts=STARTS["perturbed"], limits=limits)
+    env = evaluation_env("hillside", num_cars=NUM_LAPS, seed=SEED, starts=starts, limits=limits)
     laps = drive_laps(env, agent.actor, num_laps=NUM_LAPS).summary()
     return {name: laps[name] for name in ("finish_rate", "median_lap_s", "best_lap_s")}
 
@@ -104,6 +105,7 @@ def run(seed: int, laps: Path, work: Path, *, driver: str) -> dict[str, Any]:
         start = [f"warm_start={{source: '{before}'}}"] if number > 1 else []
         step = partial(learn, folder, [f"seed={seed}", *settings, *start], data)
         found[folder.name] = done(work, folder.name, step, partial(drives, folder))
+    found["from_rest"] = done(work, "from_rest", lambda: None, partial(drives, folder, starts=Starts(jitter_m=0.05)))
     return found
 
 
