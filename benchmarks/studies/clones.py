@@ -5,10 +5,10 @@
 
 All seeds learn from the same 200 laps. Then a run drives half of the time of 160 attempts, and the driver says what it
 would have done, also in attempts that do not finish. The second run goes on from the first one's weights with all laps.
-After a correction of 240 attempts, without random actions, the third goes on from there for three times as long. A third
-correction is like the second, but from the line. The best network of each run is measured on 100 laps from starts perturbed
-like those of the recorded laps, that of the last run also from rest, up to 5 cm aside. CPU seconds are those of recording
-and of training, with evaluations.
+After a correction of 240 attempts, without random actions, the third goes on from there for three times as long. A
+third correction, and a fourth run, are like these, but from the line. The best network of each run is measured on 100
+laps from starts perturbed like those of the recorded laps, that of the last run also from rest, up to 5 cm aside. CPU
+seconds are those of recording and of training, with evaluations.
 Steps that are in the folder of --work already are not done again.
 """
 
