@@ -1,14 +1,13 @@
 """Clones of the driver of the author's lap or of the record, who then corrects them: finish rate and laps, over seeds.
 
     python benchmarks/studies/clones.py --seeds 0 1 2 --write
-    python benchmarks/studies/clones.py --driver record --corrections 3 --seeds 0 1 2 --write
+    python benchmarks/studies/clones.py --driver record --seeds 0 1 2 --write
 
 All seeds learn from the same 200 laps. Then a run drives half of the time of 160 attempts, and the driver says what it
 would have done, also in attempts that do not finish. The second run goes on from the first one's weights with all laps.
-After a correction of 240 attempts, without random actions, the third goes on from there for three times as long. A
-third correction, and a fourth run, are like these, but from the line. The best network of each run is measured on 100
-laps from starts perturbed like those of the recorded laps, that of the last run also from rest, up to 5 cm aside. CPU
-seconds are those of recording and of training, with evaluations.
+After a correction of 240 attempts, without random actions, the third goes on from there for three times as long.
+The best network of each run is measured on 100 laps from starts perturbed like those of the recorded laps, that of the
+third run also from rest, up to 5 cm aside. CPU seconds are those of recording and of training, with evaluations.
 Steps that are in the folder of --work already are not done again.
 """
 
@@ -37,24 +36,20 @@ from tm_torchrl.sim import Starts
 from tm_torchrl.trainers import train
 
 LAPS = ["hillside", "--laps", "200"]
-LATER = ["hillside", "--laps", "240", "--steps", "700", "--cars", "240", "--disturbed", "0"]
-CORRECTIONS = [  # after the first run, the second, and the third
+CORRECTIONS = [  # after the first and the second run
     ["hillside", "--laps", "160", "--steps", "1200", "--cars", "160"],
-    LATER,
-    [*LATER, "--starts", "line"],
+    ["hillside", "--laps", "240", "--steps", "700", "--cars", "240", "--disturbed", "0"],
 ]
 CLONE = ["algorithm=cloning", "objective=policy", "objective.network.layer_norm=true", "optimizer.eps=1e-8"]
 
 SHORT = ["total_frames=1_000_000", "evaluation.every_frames=100_000"]
-LONG = [
-    *("total_frames=3_000_000", "evaluation.every_frames=300_000", "evaluation.num=64"),
-    "learning_rate=[linear,[0,1.0e-3],[3_000_000,2.0e-5]]",
-]
 RUNS = [
     [*SHORT, "learning_rate=[exponential,[0,1.0e-3],[1_000_000,2.0e-5]]"],
     [*SHORT, "learning_rate=[exponential,[0,5.0e-4],[1_000_000,2.0e-5]]"],
-    LONG,
-    LONG,
+    [
+        *("total_frames=3_000_000", "evaluation.every_frames=300_000", "evaluation.num=64"),
+        "learning_rate=[linear,[0,1.0e-3],[3_000_000,2.0e-5]]",
+    ],
 ]
 NUM_LAPS, SEED = 100, 77
 
@@ -94,12 +89,12 @@ def done(work: Path, name: str, step: Callable[[], None], results: Callable[[], 
     return steps[name]
 
 
-def run(seed: int, laps: Path, work: Path, *, driver: str, num_corrections: int) -> dict[str, Any]:
+def run(seed: int, laps: Path, work: Path, *, driver: str) -> dict[str, Any]:
     """CPU seconds and results of all steps of a seed."""
     work.mkdir(exist_ok=True)
     found: dict[str, Any] = {}
     data = [laps]
-    for number, settings in enumerate(RUNS[: num_corrections + 1], 1):
+    for number, settings in enumerate(RUNS, 1):
         folder, before = work / f"run{number}", work / f"run{number - 1}"
         if number > 1:
             name = f"corrected{number - 1}"
@@ -118,23 +113,21 @@ def main() -> None:
     """Run what is missing, print, and keep if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--driver", choices=("author", "record"), default="author")
-    parser.add_argument("--corrections", type=int, choices=(1, 2, 3), default=2)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--work", type=Path, help="keep laps and runs in this folder")
     parser.add_argument("--write", action="store_true", help="keep results")
     arguments = parser.parse_args()
-    driver, num = arguments.driver, arguments.corrections
+    driver = arguments.driver
     path = RESULTS / ("clones.json" if driver == "author" else f"clones_{driver}.json")
     with tempfile.TemporaryDirectory() as temporary:
         work = arguments.work or Path(temporary)
         words = [*LAPS, "--driver", driver, "--out", work / "laps"]
         laps_cpu_s = done(work, "laps", partial(record, *words), dict)["cpu_s"]
-        kept = {"corrections": CORRECTIONS[:num], "clone": CLONE, "runs": RUNS[: num + 1]}
-        settings = {"driver": driver, "laps": LAPS, **kept}
+        settings = {"driver": driver, "laps": LAPS, "corrections": CORRECTIONS, "clone": CLONE, "runs": RUNS}
         before = json.loads(path.read_text()) if path.exists() else {}
         runs: dict[str, Any] = before["runs"] if before.get("settings") == settings else {}
         for seed in arguments.seeds:
-            runs[str(seed)] = run(seed, work / "laps", work / f"seed{seed}", driver=driver, num_corrections=num)
+            runs[str(seed)] = run(seed, work / "laps", work / f"seed{seed}", driver=driver)
             if arguments.write:
                 facts = {**describe_run(device="cpu"), "settings": settings, "laps_cpu_s": laps_cpu_s, "runs": runs}
                 write_results(path.stem, facts)
