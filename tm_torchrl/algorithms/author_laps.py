@@ -18,7 +18,7 @@ from tm_torchrl.tracks import Track
 from tm_torchrl.tracks.medals import shipped_lap
 
 AUTHOR = "author"  # names these laps where a folder of recorded laps could stand
-NUM_LAPS = 32  # on each track; they take about 10 CPU seconds
+NUM_LAPS = 32  # on each track; they take 10 to 30 CPU seconds
 DISTURBED = 0.05  # share of the steps in which something else is played, as tm-torchrl record does
 
 
