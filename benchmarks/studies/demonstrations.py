@@ -122,8 +122,8 @@ def main() -> None:
     before = json.loads(path.read_text("utf-8")) if path.exists() else {}
     runs: dict[str, dict[str, Any]] = before["runs"] if before.get("settings") == settings else {}
     with tempfile.TemporaryDirectory() as temporary:
-        work = arguments.work or Path(temporary)
-        work.mkdir(exist_ok=True)
+        work = (arguments.work or Path(temporary)) / arguments.study  # both have an arm of one name
+        work.mkdir(parents=True, exist_ok=True)
         for seed in range(arguments.seeds):
             for name, arm in arms.items():
                 if str(seed) not in runs.setdefault(name, {}):
